@@ -1,0 +1,36 @@
+# `make quickstart` and `make test` need nothing but Python 3.11 or 3.12; the first call sets up .venv.
+PYTHON := $(firstword $(foreach name,python3.12 python3.11 python3,$(if $(shell $(name) -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2] <= (3,12))' 2>/dev/null && echo yes),$(name))))
+# The one that runs `python3` goes first, so that a virtual environment in use keeps its version.
+PYTHON := $(or $(if $(shell python3 -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2] <= (3,12))' 2>/dev/null && echo yes),python3),$(PYTHON))
+VENV := .venv
+READY := $(VENV)/ready
+
+.PHONY: quickstart test lint fix e2e install lock clean
+
+quickstart: $(READY)
+	$(VENV)/bin/python -m dsrl experiment=quickstart
+
+test: $(READY)
+	$(VENV)/bin/python -m pytest -q -m "not e2e"
+
+e2e: $(READY)
+	$(VENV)/bin/python -m pytest -q -m e2e
+
+lint: $(READY)
+	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
+
+fix: $(READY)
+	$(VENV)/bin/ruff check --fix . ; $(VENV)/bin/ruff format .
+
+install: $(READY)
+
+$(READY): pyproject.toml $(wildcard requirements/*.txt) requirements/install.sh
+	@test -n "$(PYTHON)" || { echo "dsrl needs Python 3.11 or 3.12 on the PATH"; exit 1; }
+	sh requirements/install.sh "$(PYTHON)" $(VENV)
+	@touch $(READY)
+
+lock:
+	sh requirements/lock.sh
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,84 @@
+"""Child processes for everything that holds a model: its memory, threads and GPU end with them, and they with us."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from threading import Thread
+from typing import IO, TextIO
+
+TAIL_LINES = 12
+STOP_SECONDS = 10.0
+
+
+def start(module: str, arguments: Sequence[str], log: Path, threads: int | None, answers: int | None) -> "Child":
+    """Run `python -m module arguments` with its errors in `log`, which is added to.
+
+    `answers` is what becomes of its standard output: `subprocess.PIPE`, or None for the log.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as errors:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", module, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=errors if answers is None else answers,
+            stderr=errors,
+            text=True,
+            encoding="utf-8",
+            env=_environment(threads),
+            start_new_session=True,  # Ctrl-C goes to the parent, which ends it
+        )
+
+
+Child = subprocess.Popen[str]
+
+
+def _environment(threads: int | None) -> dict[str, str]:
+    """Ours, and what a child needs to import all that we can."""
+    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    wanted = {"PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, **wanted, **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
+
+
+def stop(child: Child) -> None:
+    """End it kindly by closing its input, after `STOP_SECONDS` by force."""
+    for pipe in (child.stdin, child.stdout):
+        _close(pipe)
+    try:
+        child.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def _close(pipe: IO[str] | None) -> None:
+    try:
+        if pipe is not None:
+            pipe.close()
+    except BrokenPipeError:  # a question was still on its way to a child that is gone
+        return
+
+
+def tail(log: Path) -> str:
+    """The last lines of a log."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    return "\n".join(line[:300] for line in lines[-TAIL_LINES:])
+
+
+def end_in_words(code: int) -> str:
+    """What an exit status says."""
+    if code >= 0:
+        return f"exit code {code}"
+    return f"killed by signal {-code}" + (" (out of memory?)" if code == -9 else "")
+
+
+def end_with_parent(stream: TextIO, take: Callable[[str], object] = len) -> None:
+    """In the child: hand on each line of standard input, and end the process with the stream, whatever it is doing."""
+
+    def read() -> None:
+        for line in stream:
+            take(line)
+        os._exit(0)
+
+    Thread(target=read, daemon=True).start()

@@ -1,0 +1,121 @@
+"""The command line: a verb, then Hydra overrides. Answers `--help` itself, because Hydra's own takes its time."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from dsrl import __version__
+from dsrl.errors import UserError
+
+PIPELINE_VERBS = {"run": [], "evaluate": ["pipeline=evaluate"]}
+"""Verbs that run a pipeline -> the overrides they stand for."""
+
+
+def dispatch(arguments: list[str]) -> int:
+    """Do what the command line says; returns the exit code."""
+    from dsrl.main import explain
+
+    try:
+        if arguments in (["--version"], ["version"]):
+            print(f"dsrl {__version__}")
+            return 0
+        if arguments in (["--help"], ["-h"], ["help"]):
+            print(help_text())
+            return 0
+        verb, rest = (arguments[0], arguments[1:]) if arguments and _is_word(arguments[0]) else ("run", arguments)
+        if verb in PIPELINE_VERBS:
+            return compose(PIPELINE_VERBS[verb] + rest)
+        return store_verb(verb)(rest)
+    except (UserError, KeyboardInterrupt) as error:
+        return explain(error)
+
+
+def compose(overrides: list[str]) -> int:
+    """Run a pipeline under Hydra; its own complaints are printed in the style of ours."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from dsrl.config import refuse_secrets
+    from dsrl.main import launch
+
+    refuse_secrets(overrides)
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to us instead of being printed by Hydra
+    try:
+        return launch(overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        print(f"\ndsrl: {_plain(error)}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"\ndsrl: {error.strerror}: {error.filename}\n  next:    check hydra.run.dir and store", file=sys.stderr)
+        return 2
+
+
+def _plain(error: BaseException) -> str:
+    """Hydra's message without its advice to force a mistyped key in with a `+`."""
+    lines = str(error).replace("\n\n", "\n").splitlines()
+    text = "\n  ".join(line for line in lines if line.strip() and "use +" not in line and "Full traceback" not in line)
+    return f"{text}\n  next:    dsrl --help lists groups and dials; --cfg job prints the whole config"
+
+
+def _is_word(argument: str) -> bool:
+    return not argument.startswith("-") and "=" not in argument and not argument.startswith(("+", "~"))
+
+
+def store_verb(name: str) -> Callable[[list[str]], int]:
+    """The verbs that only look at what was made."""
+    from dsrl import verbs
+
+    table: dict[str, Callable[[list[str]], int]] = {
+        "ls": verbs.ls,
+        "why": verbs.why,
+        "trace": verbs.trace,
+        "gc": verbs.gc,
+        "task": verbs.task,
+    }
+    if name not in table:
+        raise UserError("no such command", got=name, allowed=[*PIPELINE_VERBS, *table], next_step="dsrl --help")
+    return table[name]
+
+
+def help_text() -> str:
+    """Groups with their choices and dials with their defaults, read from the conf folder."""
+    from dsrl.home import home
+
+    conf = home() / "conf"
+    groups = {
+        folder.name: sorted(path.stem for path in folder.glob("*.yaml")) + _nested(folder)
+        for folder in sorted(conf.iterdir())
+        if folder.is_dir() and folder.name != "hydra"
+    }
+    rows = "\n".join(f"  {name:<11} {', '.join(choices)}" for name, choices in groups.items())
+    text = (conf / "config.yaml").read_text(encoding="utf-8")
+    dials = text.partition("# Dials\n")[2].partition("\n\n")[0]
+    return HELP.format(version=__version__, groups=rows, dials="\n".join(f"  {line}" for line in dials.splitlines()))
+
+
+def _nested(folder: "os.PathLike[str]") -> list[str]:
+    from pathlib import Path
+
+    return sorted(f"{path.parent.name}/{path.stem}" for path in Path(folder).glob("*/*.yaml"))
+
+
+HELP = """\
+dsrl {version}: from one task definition to a trained and measured language model
+
+  dsrl [run] task=NAME teacher=NAME [OVERRIDE ...]   run the pipeline; what is in the store is used again
+  dsrl evaluate task=NAME model=hf model.path=...    measure a model on the task's test set
+  dsrl -m ... m=100,300,500                          a sweep; the teacher is paid once
+  dsrl ls | why STAGE | trace SAMPLE | gc            what was made; why a stage ran again; where a sample came from
+  dsrl task ls                                       the tasks there are
+  dsrl --cfg job ...                                 print the config and stop
+
+  dsrl experiment=quickstart                         try it: no GPU, no key, no network
+
+Groups (group=choice; add your own with --config-dir FOLDER):
+{groups}
+
+Dials (dial=value):
+{dials}
+
+Every other key of --cfg job can be set the same way: rewrite.direction=harder, select.fill=unsolved, train.seed=1.
+"""

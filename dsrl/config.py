@@ -1,0 +1,243 @@
+"""From a composed Hydra config to checked objects: every mistake dies here, before any work, and names its key."""
+
+import importlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import Field, ValidationError
+
+from dsrl.errors import UserError
+from dsrl.grade import KINDS
+from dsrl.home import home
+from dsrl.part import Many, Part, part
+from dsrl.stage import Stage
+
+SECRET = re.compile(r"(^|[._/+~])(api_?key|access_?key|secret|token|password|hf_token)$", re.IGNORECASE)
+SECRET_VALUE = re.compile(r"^(sk-|hf_|ghp_|AKIA|AIza)[\w-]{8,}")
+SEED_LIMIT = 2**31
+
+
+@part
+class Dials(Part):
+    """The dials at the top of `conf/config.yaml`."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.+-]+$")
+    n: int = Field(ge=1)
+    m: int = Field(ge=1)
+    rollouts: int = Field(ge=1)
+    votes: int = Field(ge=1)
+    rounds: int = Field(ge=1)
+    seed: int = Field(ge=0, lt=SEED_LIMIT)
+    budget_usd: float | None = Field(ge=0)
+    stop_after: str | None
+    store: str = Field(min_length=1)
+    export_dir: str | None
+    plugins: Many[str] = ()
+
+
+def refuse_secrets(overrides: Iterable[str]) -> None:
+    """Keys belong into the environment: what is typed on a command line ends up in files and process lists."""
+    for override in overrides:
+        key, sign, value = override.partition("=")
+        if sign and (SECRET.search(key) or SECRET_VALUE.match(value.strip("'\""))):
+            raise UserError(
+                f"{key.lstrip('+~')}: a secret doesn't belong on the command line (its value is not repeated here)",
+                allowed="the name of an environment variable",
+                next_step="export OPENAI_API_KEY=... and give teacher.api_key_env=OPENAI_API_KEY",
+            )
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """The whole config as plain values. Raises `UserError` for what is missing, mistyped or can't be resolved."""
+    _refuse_unknown(config)
+    _require(config, "task", "instruction", "task=adhoc task.instruction=...")
+    if any("teacher" in (config.get(name) or {}) for name in config.pipeline):
+        _require(config, "teacher", "model", "teacher=offline, which needs no key")
+    try:
+        values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "config"
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{key}: {reason}", next_step=f"give {key}=...") from error
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def dials(values: Mapping[str, Any]) -> Dials:
+    """The checked dials."""
+    found = {name: values[name] for name in Dials.__dataclass_fields__}  # type: ignore[attr-defined]
+    return make(Dials, found, "")
+
+
+def build(node: Any, key: str, plugins: tuple[str, ...] = ()) -> Any:
+    """Every `_target_` below `node` made into its object, innermost first. `key` is where the node stands."""
+    if isinstance(node, list):
+        return tuple(build(item, f"{key}.{number}", plugins) for number, item in enumerate(node))
+    if not isinstance(node, dict):
+        return node
+    node = _with_kind(node, key)
+    values = {name: build(value, f"{key}.{name}", plugins) for name, value in node.items() if name != "_target_"}
+    if "_target_" not in node:
+        return values
+    return make(_target(node["_target_"], key, plugins), values, key)
+
+
+def make(target: Any, values: Mapping[str, Any], key: str) -> Any:
+    """Call a class with checked values; a refused value is named by its key in the config."""
+    prefix = f"{key}." if key else ""
+    try:
+        return target(**values)
+    except ValidationError as error:
+        raise _refused(error, target, prefix) from error
+    except TypeError as error:
+        raise UserError(f"{key}: {target.__name__} can't be made", got=str(error)) from error
+
+
+def load_plugins(plugins: Iterable[str]) -> None:
+    """Import the user's modules. Raises `UserError` naming the one that can't be."""
+    for plugin in plugins:
+        try:
+            importlib.import_module(plugin)
+        except ImportError as error:
+            raise UserError(
+                f"plugins: module {plugin} can't be imported", got=str(error), next_step="is its folder in PYTHONPATH?"
+            ) from error
+
+
+def check_stages(pipeline: Mapping[str, Any], stop_after: str | None) -> None:
+    """Every stage is one, and every part of it passes its own check."""
+    for name, stage in pipeline.items():
+        if not isinstance(stage, Stage):
+            raise UserError(f"pipeline: `{name}` is no stage", got=stage, next_step=f"give {name}._target_=...")
+        for piece in pieces(stage):
+            if hasattr(piece, "check"):
+                piece.check()
+    if stop_after is not None and stop_after not in pipeline:
+        raise UserError("stop_after: no such stage", got=stop_after, allowed=list(pipeline))
+
+
+def pieces(value: Any) -> Iterator[Part]:
+    """A part and all parts inside it."""
+    if isinstance(value, Part):
+        yield value
+        for name in getattr(value, "__dataclass_fields__", {}):
+            yield from pieces(getattr(value, name))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from pieces(item)
+
+
+def check_model(model: Any) -> None:
+    """There is a base model, and its folder exists unless it is made on first use."""
+    if model is None:
+        raise UserError("model is missing", allowed=options("model"), next_step="model=NAME")
+    if model.prepare is None:
+        model.located()
+
+
+def _refused(error: ValidationError, target: Any, prefix: str) -> UserError:
+    first = error.errors()[0]
+    name = ".".join(str(step) for step in first["loc"])
+    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        allowed = sorted(getattr(target, "__dataclass_fields__", {}))
+        return UserError(f"{prefix}{name}: unknown key", allowed=allowed, next_step=_meant(name, allowed))
+    if first["type"] == "missing":
+        return UserError(f"{prefix}{name} is missing", next_step=f"give {prefix}{name}=...")
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, UserError):
+        return cause
+    return UserError(f"{prefix}{name}: {first['msg']}", got=repr(first["input"]), next_step=f"give {prefix}{name}=...")
+
+
+def _with_kind(node: dict[str, Any], key: str) -> dict[str, Any]:
+    """`kind: number` is short for the `_target_` of that answer kind."""
+    if "kind" not in node or not key.endswith("answer"):
+        return node
+    rest = {name: value for name, value in node.items() if name != "kind"}
+    if "_target_" in node:
+        return rest
+    if node["kind"] not in KINDS:
+        raise UserError(
+            f"{key}.kind: no such answer kind",
+            got=node["kind"],
+            allowed=sorted(KINDS),
+            next_step="or give answer._target_=my_module.MyGrader and plugins=[my_module]",
+        )
+    return {"_target_": KINDS[node["kind"]], **rest}
+
+
+def _target(path: Any, key: str, plugins: tuple[str, ...]) -> Any:
+    roots = ("dsrl", *plugins)
+    if not isinstance(path, str) or not any(path.startswith(f"{root}.") for root in roots):
+        raise UserError(
+            f"{key}._target_: only classes of dsrl and of the modules in `plugins` may be built",
+            got=path,
+            allowed=[f"{root}.*" for root in roots],
+            next_step="plugins=[your_module]",
+        )
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"{key}._target_: {path} can't be imported", got=str(error)) from error
+
+
+def _require(config: DictConfig, group: str, field: str, example: str) -> None:
+    node = config.get(group)
+    if node is None or field not in node or OmegaConf.is_missing(node, "name" if group == "task" else field):
+        raise UserError(f"{group} is missing", allowed=options(group), next_step=f"{group}=NAME, for example {example}")
+
+
+def options(group: str) -> list[str]:
+    """The choices of a config group, those of `--config-dir` folders among them."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    hydra = GlobalHydra.instance().hydra
+    if hydra is not None:
+        return list(hydra.config_loader.get_group_options(group))
+    return sorted(path.stem for path in (home() / "conf" / group).glob("*.yaml"))
+
+
+def _refuse_unknown(config: DictConfig) -> None:
+    """Hydra refuses a mistyped key in an override but merges one out of a YAML file without a word."""
+    known = known_keys()
+    for key in config:
+        if key not in known:
+            raise UserError(
+                f"{key}: unknown key at the top of the config{_where(str(key))}",
+                allowed=sorted(known),
+                next_step=_meant(str(key), sorted(known)),
+            )
+
+
+def known_keys() -> set[str]:
+    """Top-level keys of the shipped config and of its pipelines."""
+    conf = home() / "conf"
+    files = [conf / "config.yaml", *(conf / "pipeline").glob("*.yaml")]
+    contents = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in files]
+    return {key for content in contents for key in content if key != "defaults"}
+
+
+def _where(key: str) -> str:
+    """The YAML file that holds a stray top-level key, if it can be found."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return ""
+    folders = [source.path for source in HydraConfig.get().runtime.config_sources if source.schema == "file"]
+    for folder in folders:
+        for path in Path(folder).rglob("*.yaml"):
+            if re.search(rf"^{re.escape(key)}\s*:", path.read_text(encoding="utf-8"), re.MULTILINE):
+                return f" (in {path})"
+    return ""
+
+
+def _meant(name: str, allowed: list[str]) -> str:
+    close = get_close_matches(name.rpartition(".")[2], allowed, 1)
+    return f"did you mean `{close[0]}`?" if close else "take it out"

@@ -1,0 +1,152 @@
+"""Measures one model on the task's test set: several sampled replies and one greedy reply to every item."""
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, SkipValidation
+
+from dsrl.data import Item, Source
+from dsrl.digest import text_digest
+from dsrl.errors import StageFailed
+from dsrl.evaluate.predictions import GREEDY, Prediction, predict, share
+from dsrl.evaluate.statistics import bootstrap
+from dsrl.model import Model, Rollout, Sampling
+from dsrl.part import part
+from dsrl.stage import Stage
+from dsrl.study import Evaluation
+from dsrl.table import write_table
+
+if TYPE_CHECKING:
+    from dsrl.context import Context
+    from dsrl.study import Study
+
+PREDICTIONS = "predictions.parquet"
+PRETRAINING = "pretraining_digests.txt"
+"""In a model's folder: the `text_digest` of every text it was pre-trained on, where its maker knows them."""
+
+
+@part
+class Evaluate(Stage):
+    """pass@1 over sampled replies with its interval over items, and the greedy score. Prompt and grader are those of
+    pass rates and rewards."""
+
+    name = "evaluate"
+    needs = ("test", "format")
+    adds = ()
+    speed: ClassVar[frozenset[str]] = frozenset(("of",))
+
+    of: Literal["base", "trained"]
+    """Which model of the study."""
+    rollout: SkipValidation[Rollout]
+    samples_per_item: int = Field(default=8, gt=0)
+    temperature: float = Field(default=0.7, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_tokens: int = Field(default=1024, gt=0)
+    seed: int = Field(default=0, ge=0)
+    """Of the bootstrap; replies are drawn by the rollout's own."""
+    resamples: int = Field(default=10_000, gt=0)
+
+    def reads(self) -> tuple[str, ...]:
+        return (self.of, *self.needs)
+
+    def writes(self) -> tuple[str, ...]:
+        return (f"evaluation_{self.of}",)
+
+    def __call__(self, study: "Study", context: "Context") -> "Study":
+        model, source = getattr(study, self.of), study.task.test
+        if source is None or model is None:
+            lacking = f"task {study.task.name} has no test set" if source is None else f"there is no {self.of} model"
+            context.progress.warn(f"evaluate: {lacking}; the {self.of} model is not measured")
+            return self._add(study, None, {"of": self.of})
+        items = source.load(study.task.answer)
+        predictions = self._answers(model, items, study, context)
+        write_table(context.scratch / PREDICTIONS, predictions, Prediction)
+        result = self._summary(predictions, items, model, source, study)
+        if result.num_errors:
+            context.progress.warn(f"evaluate: {result.num_errors} of {len(predictions)} replies never came")
+        return self._add(study, result, self._figures(result))
+
+    def _add(self, study: "Study", result: Evaluation | None, figures: dict[str, Any]) -> "Study":
+        if self.of == "base":
+            return study.add(evaluation_base=result, figures=figures)
+        return study.add(evaluation_trained=result, figures=figures)
+
+    def _answers(self, model: Model, items: list[Item], study: "Study", context: "Context") -> list[Prediction]:
+        prompts = [study.task.prompt(item.input) for item in items]
+        drawn = Sampling(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens)
+        best = Sampling(temperature=0.0, top_p=1.0, max_tokens=self.max_tokens)
+        sampled = self.rollout.generate(model, prompts, drawn, self.samples_per_item, context)
+        greedy = self.rollout.generate(model, prompts, best, 1, context)
+        return predict(items, sampled, greedy, study.task.answer)
+
+    def _summary(
+        self, predictions: list[Prediction], items: list[Item], model: Model, source: Source, study: "Study"
+    ) -> Evaluation:
+        """Raises `StageFailed` if no item got a sampled reply, or none a greedy one."""
+        sampled = [row for row in predictions if row.index != GREEDY]
+        item_rates, item_greedy = by_item(predictions)
+        rates = [rate for rate in item_rates if rate is not None]
+        greedy = share(item_greedy)
+        if not rates or greedy is None:
+            raise StageFailed(
+                f"evaluate: {model.name} gave no {'greedy' if rates else 'sampled'} reply to any of {len(items)} items",
+                got=next((row.error for row in predictions if row.error), None),
+                next_step="look at the rollout's log; what came is kept",
+            )
+        came = [row for row in sampled if row.text is not None]
+        return Evaluation(
+            model=model.fingerprint(),
+            test=source.fingerprint(),
+            grader=study.task.answer.digest(),
+            num_items=len(items),
+            samples_per_item=self.samples_per_item,
+            temperature=self.temperature,
+            pass_at_1=bootstrap(rates, self.resamples, self.seed),
+            greedy=greedy,
+            format_ok=share(row.format_ok for row in came) or 0.0,
+            format_free=share(row.correct_anywhere for row in came) or 0.0,
+            truncated=share(row.finish_reason == "length" for row in came) or 0.0,
+            num_errors=sum(row.text is None for row in predictions),
+            item_rates=item_rates,
+            item_greedy=item_greedy,
+            overlap=seen_in_pretraining(items, (model, study.base)),
+        )
+
+    def _figures(self, result: Evaluation) -> dict[str, Any]:
+        """As `metrics.json` has them."""
+        return {
+            "of": self.of,
+            "pass_at_1": result.pass_at_1.value,
+            "low": result.pass_at_1.low,
+            "high": result.pass_at_1.high,
+            "greedy": result.greedy,
+            "format_ok": result.format_ok,
+            "format_free": result.format_free,
+            "truncated": result.truncated,
+            "n": result.num_items,
+            "samples_per_item": result.samples_per_item,
+            "temperature": result.temperature,
+            "num_errors": result.num_errors,
+            "overlap": result.overlap,
+            "rows": {"in": result.num_items, "out": result.num_items - result.item_rates.count(None)},
+        }
+
+
+def by_item(predictions: Iterable[Prediction]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Each item's share of right sampled replies and its greedy verdict; None where no reply came."""
+    groups = [list(rows) for _, rows in groupby(predictions, key=lambda row: row.item)]
+    rates = tuple(share(row.correct for row in rows if row.index != GREEDY) for rows in groups)
+    return rates, tuple(row.correct for rows in groups for row in rows if row.index == GREEDY)
+
+
+def seen_in_pretraining(items: Sequence[Item], models: Iterable[Model | None]) -> dict[str, int]:
+    """Number of items that the first model with a list of its pre-training texts has read; empty where none has one."""
+    located = (model.located() for model in models if model is not None and (model.path or model.prepare))
+    for model in located:
+        listed = Path(model.path or "") / PRETRAINING
+        if listed.is_file():
+            texts = set(listed.read_text(encoding="utf-8").split())
+            return {"pretraining": sum(text_digest(item.input) in texts for item in items)}
+    return {}

@@ -1,0 +1,7 @@
+"""The teacher at work: new samples out of passages, rewrites of samples, and the votes that label both."""
+
+from dsrl.generate.generate import Generate
+from dsrl.generate.rewrite import Rewrite
+from dsrl.generate.vote import MajorityVote
+
+__all__ = ["Generate", "MajorityVote", "Rewrite"]

@@ -1,0 +1,26 @@
+"""Where conf, tasks and corpora are: beside the package in a checkout, inside it in an installed wheel."""
+
+from functools import cache
+from pathlib import Path
+
+from dsrl.errors import UserError
+
+
+@cache
+def home() -> Path:
+    """The folder that holds `conf/`, `tasks/` and `corpora/`."""
+    package = Path(__file__).parent
+    for folder in (package / "_home", package.parent):
+        if (folder / "conf" / "config.yaml").is_file():
+            return folder
+    raise UserError(
+        "dsrl is installed without its conf folder", next_step="install it again from a wheel or a checkout"
+    )
+
+
+def resource(path: str) -> Path:
+    """A file or folder named in a config: relative to the working folder, else to `home()`. May not exist."""
+    given = Path(path).expanduser()
+    if given.is_absolute() or given.exists():
+        return given.resolve()
+    return home() / given

@@ -1,0 +1,11 @@
+"""Every paid call of the project: one client for the teacher and for served models, its store, its ledger."""
+
+from dsrl.llm.calls import CallsStore
+from dsrl.llm.client import Client
+from dsrl.llm.endpoint import Endpoint, Price
+from dsrl.llm.ledger import Ledger, Spending
+from dsrl.llm.request import Request
+from dsrl.llm.servers import Servers
+from dsrl.llm.structured import Answer
+
+__all__ = ["Answer", "CallsStore", "Client", "Endpoint", "Ledger", "Price", "Request", "Servers", "Spending"]

@@ -1,0 +1,53 @@
+"""Pydantic models as the strict JSON schemas that structured output takes."""
+
+import re
+from functools import cache
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+UNSENT = ("title", "default")
+
+
+@cache
+def response_format(schema: type[BaseModel], mode: Literal["schema", "object", "text"]) -> dict[str, Any] | None:
+    """The `response_format` field of a request; None where the words of the prompt have to do."""
+    if mode == "text":
+        return None
+    if mode == "object":
+        return {"type": "json_object"}
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": schema_name(schema), "schema": strict_schema(schema), "strict": True},
+    }
+
+
+def schema_name(schema: type[BaseModel]) -> str:
+    """The class name in snake case."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", schema.__name__).lower()
+
+
+def strict_schema(schema: type[BaseModel]) -> dict[str, Any]:
+    """Every object closed and every field required, without references, as strict decoding wants it."""
+    whole = schema.model_json_schema()
+    strict = _strict(whole, whole.get("$defs", {}))
+    assert isinstance(strict, dict)
+    return strict
+
+
+def _strict(node: Any, definitions: dict[str, Any]) -> Any:
+    if isinstance(node, list):
+        return [_strict(item, definitions) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        target = definitions[node["$ref"].rpartition("/")[2]]
+        return _strict({**target, **{key: value for key, value in node.items() if key != "$ref"}}, definitions)
+    kept = {key: value for key, value in node.items() if key not in (*UNSENT, "$defs", "properties", "oneOf")}
+    strict = {key: _strict(value, definitions) for key, value in kept.items()}
+    if "oneOf" in node:
+        strict["anyOf"] = _strict(node["oneOf"], definitions)
+    if "properties" in node:
+        strict["properties"] = {name: _strict(value, definitions) for name, value in node["properties"].items()}
+        strict |= {"required": list(node["properties"]), "additionalProperties": False}
+    return strict

@@ -1,0 +1,120 @@
+"""The program on one page: compose the config, build the objects, run the stages, say what came out."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dsrl.errors import UserError
+from dsrl.home import home
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from dsrl.config import Dials
+    from dsrl.context import Context
+    from dsrl.stage import Stage
+    from dsrl.study import Study
+
+
+def main() -> None:
+    """`dsrl` and `python -m dsrl`."""
+    from dsrl.cli import dispatch
+
+    sys.exit(dispatch(sys.argv[1:]))
+
+
+def launch(overrides: list[str]) -> int:
+    """Hand the command line to Hydra, which composes the config and calls `job` once or, in a sweep, many times."""
+    import hydra
+
+    failures: list[int] = []
+
+    def job(config: "DictConfig") -> float | None:
+        """One run. Returns the trained model's pass@1, which a Hydra sweeper may optimise."""
+        try:
+            study = experiment(config)
+        except (UserError, KeyboardInterrupt) as error:
+            failures.append(explain(error))
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            return None
+        return study.evaluation_trained.pass_at_1.value if study.evaluation_trained else None
+
+    sys.argv = [sys.argv[0], *overrides]
+    hydra.main(version_base="1.3", config_path=str(home() / "conf"), config_name="config")(job)()
+    return max(failures, default=0)
+
+
+def experiment(config: "DictConfig") -> "Study":
+    """One run, from the composed config to the finished study."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from dsrl import config as checked
+    from dsrl.run import run
+
+    values = checked.resolved(config)
+    dials = checked.dials(values)
+    pipeline, study = assemble(values, dials)
+    with surroundings(values, dials, Path(HydraConfig.get().runtime.output_dir)) as context:
+        return run(pipeline, study, context, rounds=dials.rounds, stop_after=dials.stop_after)
+
+
+def assemble(values: dict[str, Any], dials: "Dials") -> tuple[dict[str, "Stage"], "Study"]:
+    """Build the stages and the study they start from, and check all that can be checked before any work."""
+    from dsrl import config as checked
+    from dsrl.stage import check_chain
+    from dsrl.study import Study
+
+    checked.load_plugins(dials.plugins)
+    task = checked.build(values["task"], "task", dials.plugins)
+    base = checked.build(values["model"], "model", dials.plugins) or None
+    pipeline = {name: checked.build(node, name, dials.plugins) for name, node in values["pipeline"].items()}
+    checked.check_stages(pipeline, dials.stop_after)
+    check_chain(pipeline)
+    if any("base" in stage.reads() for stage in pipeline.values()):
+        checked.check_model(base)
+    if task.test is not None and any("test" in stage.reads() for stage in pipeline.values()):
+        task.test.load(task.answer)
+    return pipeline, Study(task=task, base=base)
+
+
+@contextmanager
+def surroundings(values: dict[str, Any], dials: "Dials", run_dir: Path) -> Iterator["Context"]:
+    """Open what a run needs, write down what it is, and at its end, however it ends, track and close it."""
+    from dsrl import record
+    from dsrl.context import Context
+    from dsrl.llm.calls import CallsStore
+    from dsrl.progress import Progress
+    from dsrl.store import Store
+
+    store = Store(Path(dials.store).expanduser().absolute())
+    store.open()
+    context = Context(run_dir=run_dir, store=store, calls=CallsStore(store.root / "calls"), progress=Progress())
+    record.begin(context, values, dials)
+    status = "failed"
+    try:
+        yield context
+        status = "finished"
+    except KeyboardInterrupt:
+        status = "interrupted"
+        raise
+    finally:
+        try:
+            record.end(context, values, status)
+        finally:
+            context.close()
+
+
+def explain(error: BaseException) -> int:
+    """Print an error for a user; returns the exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        print("\ninterrupted: everything received so far is kept; run the same command to go on", file=sys.stderr)
+        return 130
+    print(f"\ndsrl: {error}", file=sys.stderr)
+    return error.exit_code if isinstance(error, UserError) else 1
+
+
+if __name__ == "__main__":
+    main()

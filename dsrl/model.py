@@ -1,0 +1,123 @@
+"""A language model that is measured and trained: where it is, how it is spoken to, and what comes back."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from pydantic import Field
+
+from dsrl.digest import digest, folder_digest
+from dsrl.errors import UserError
+from dsrl.part import Part, part, record
+
+if TYPE_CHECKING:
+    from dsrl.context import Context
+
+WEIGHTS = ("*.safetensors", "*.bin", "config.json", "generation_config.json", "tokenizer*", "chat_template*", "*.model")
+
+
+class Preparation(Protocol):
+    """Makes a model's folder on first use (the quickstart trains its tiny base model this way)."""
+
+    def folder(self) -> Path:
+        """The Hugging Face folder, made now if it isn't there yet."""
+
+
+@part
+class Model(Part):
+    """A causal language model in Hugging Face format, or the name under which a server offers one."""
+
+    name: str
+    """Short name used in reports."""
+    path: str | None = None
+    """Local folder or hub id."""
+    revision: str | None = None
+    """Commit of the hub repository; ignored for a local folder."""
+    prepare: object | None = None
+    """Makes the folder on first use; takes the place of `path`."""
+    prompt_format: Literal["raw", "chat"] = "chat"
+    """`raw`: the prompt as plain text, for base models. `chat`: the tokenizer's chat template, for instruct models.
+    The same in pass rates, training and evaluation."""
+    max_length: int = Field(default=4096, gt=0)
+    """Longest prompt plus reply, in tokens."""
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
+    trust_remote_code: bool = False
+
+    def located(self) -> "Model":
+        """This model with `path` filled in: prepares it on first use. Raises `UserError` where there is none."""
+        if self.prepare is not None:
+            return self._at(str(self.prepare.folder()))  # type: ignore[attr-defined]
+        if self.path is None:
+            raise UserError(
+                "model.path is missing", allowed="a Hugging Face folder or a hub id", next_step="give model.path=..."
+            )
+        local = Path(self.path).expanduser()
+        if not local.is_dir() and self.path.startswith(("/", ".", "~")):
+            raise UserError("model.path: no such folder", got=self.path, next_step="check the path")
+        return self._at(str(local.resolve())) if local.is_dir() else self
+
+    def _at(self, path: str) -> "Model":
+        return Model(
+            name=self.name,
+            path=path,
+            revision=self.revision,
+            prompt_format=self.prompt_format,
+            max_length=self.max_length,
+            dtype=self.dtype,
+            trust_remote_code=self.trust_remote_code,
+        )
+
+    def fingerprint(self) -> str:
+        """What the weights and the way of speaking are: content for a folder, name and revision for a hub id."""
+        located = self.located()
+        assert located.path is not None
+        folder = Path(located.path)
+        weights = folder_digest(folder, WEIGHTS) if folder.is_dir() else [located.path, located.revision]
+        return digest([weights, located.prompt_format, located.max_length, located.dtype])
+
+
+@part
+class Sampling(Part):
+    """How replies are drawn."""
+
+    temperature: float = Field(default=0.7, ge=0)
+    """0 is greedy decoding."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_tokens: int = Field(default=1024, gt=0)
+    """Longest reply in tokens; a longer one is cut and counted as truncated."""
+
+
+@record
+class Usage:
+    """Tokens billed for one completion; the prompt of an n-way request is billed to its first completion."""
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+
+
+@record
+class Reply:
+    """One completion, or the reason why there is none. A failed call is missing data, never a wrong answer."""
+
+    text: str | None
+    finish_reason: str | None = None
+    """`stop`, `length` (truncated), `content_filter`, ... as the endpoint says it."""
+    error: str | None = None
+    """Why there is no text."""
+    usage: Usage = Usage()
+    call: str = ""
+    """`<request digest>:<index>`, the place in the calls store; empty for a local rollout."""
+
+    @property
+    def truncated(self) -> bool:
+        return self.finish_reason == "length"
+
+
+class Rollout(Protocol):
+    """Draws replies of a model to task prompts: `score.TransformersRollout`, `score.ServerRollout`."""
+
+    def generate(
+        self, model: Model, prompts: Sequence[str], sampling: Sampling, count: int, context: "Context"
+    ) -> list[list[Reply]]:
+        """`count` replies to each prompt, in order. Reply i depends only on (model, prompt, sampling, seed, i)."""

@@ -1,0 +1,91 @@
+"""The quickstart's base model: its recipe, and the folder in which it is kept once it has been trained."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from pydantic import Field
+
+from dsrl.digest import digest, file_digest
+from dsrl.errors import UserError
+from dsrl.part import Part, part
+
+SOURCES = ("documents.py", "pretrain.py", "stories.py", "testset.py", "tokens.py")
+
+
+@part
+class Pretrain(Part):
+    """A tiny Llama trained from scratch on counting stories in about a minute, and stopped while it is still unsure.
+
+    Every text that it learns from is right. It answers in three styles and has not decided on one of them; that, and sums
+    it has not practised enough, is what reinforcement learning has to work on.
+    """
+
+    seed: int = 0
+    """Of the weights and of the stories it reads."""
+    steps: int = Field(default=900, gt=0)
+    """Optimizer steps before the first look at the gate."""
+    extra_steps: int = Field(default=100, gt=0)
+    """Steps added, up to five times, while the gate is shut."""
+    batch: int = Field(default=32, gt=0)
+    """Stories a step, each a new one."""
+    learning_rate: float = Field(default=3e-3, gt=0)
+    """Of AdamW: warmed up over 50 steps, then falling in a line to a twentieth."""
+    prompt_loss: float = Field(default=0.02, ge=0)
+    """Weight of a prompt's tokens in the loss; the answer's count 1."""
+    worked: float = Field(default=0.40, ge=0, le=1)
+    """Share of answers as sums and `#### 11`."""
+    bare: float = Field(default=0.35, ge=0, le=1)
+    """Share of answers as `#### 11` alone; the rest reads "The answer is 11."."""
+    hidden: int = Field(default=96, gt=0, multiple_of=32)
+    """Width; heads are 32 wide."""
+    layers: int = Field(default=2, gt=0)
+    min_accuracy: float = Field(default=0.30, ge=0, le=1)
+    """The gate: pass@1 on 300 validation stories lies between this ..."""
+    max_accuracy: float = Field(default=0.60, ge=0, le=1)
+    """... and this, so that pass rates spread and something is left to learn,"""
+    min_gap: float = Field(default=0.15, ge=0, le=1)
+    """and worked answers are right more often than bare ones by this much, so that there is a better style to find."""
+
+    def folder(self) -> Path:
+        """The model's folder in the cache; trains it there, in a process of its own, on first use."""
+        from filelock import FileLock
+
+        folder = cache() / "models" / f"quickstart-{self.key()}"
+        if not folder.is_dir():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{folder}.lock"):
+                if not folder.is_dir():
+                    self._train(folder)
+        return folder
+
+    def key(self) -> str:
+        """Twelve hex digits of the recipe and of the code that carries it out."""
+        here = Path(__file__).parent
+        return digest([self.identity(), [file_digest(here / name) for name in SOURCES]])[:12]
+
+    def arguments(self) -> list[str]:
+        """The recipe as options of `python -m dsrl.quickstart.pretrain`."""
+        return [f"--{field.name.replace('_', '-')}={getattr(self, field.name)}" for field in dataclasses.fields(self)]
+
+    def _train(self, folder: Path) -> None:
+        command = [sys.executable, "-m", "dsrl.quickstart.pretrain", f"--out={folder}", *self.arguments()]
+        log = Path(f"{folder}.log")
+        print(f"training the quickstart's base model, about a minute; log: {log}", file=sys.stderr, flush=True)
+        with log.open("wb") as output:
+            code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False).returncode
+        if code or not folder.is_dir():
+            tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:])
+            raise UserError(
+                "the quickstart's base model could not be trained",
+                got=f"exit code {code}; the log ends with\n{tail}",
+                next_step=f"see {log}; repeat it with: {' '.join(command)}",
+            )
+
+
+def cache() -> Path:
+    """`$DSRL_CACHE`, else `dsrl` in the user's cache directory."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("DSRL_CACHE") or Path(home) / "dsrl").expanduser()

@@ -1,0 +1,113 @@
+"""Is the base model undecided and under-trained, as it should be? Measured on stories it has not read."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from dsrl.grade import Number
+from dsrl.hf import draw, encode_prompt
+from dsrl.model import Sampling
+from dsrl.quickstart.base import Pretrain
+from dsrl.quickstart.documents import prompt, style
+from dsrl.quickstart.stories import LEVELS, Story
+
+SAMPLES = 4
+LONGEST = 48
+BATCH = 400
+STYLES = ("worked", "bare", "prose")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One sampled reply, graded as everywhere."""
+
+    level: int
+    style: str
+    correct: bool
+    correct_anywhere: bool
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The replies to validation stories at temperature 1, `SAMPLES` for each."""
+
+    stories: Sequence[Story] = field(repr=False)
+    verdicts: Sequence[Verdict] = field(repr=False)
+
+    @cached_property
+    def accuracy(self) -> float:
+        """pass@1."""
+        return _share(self.verdicts)
+
+    @cached_property
+    def gap(self) -> float:
+        """How much more often worked answers are right than bare ones."""
+        return self._accuracy("worked") - self._accuracy("bare")
+
+    def _accuracy(self, name: str) -> float:
+        return _share([verdict for verdict in self.verdicts if verdict.style == name])
+
+    def faults(self, recipe: Pretrain) -> list[str]:
+        """What keeps the gate shut."""
+        low, high = recipe.min_accuracy, recipe.max_accuracy
+        inside = low <= self.accuracy <= high
+        return ([] if inside else [f"pass@1 {self.accuracy:.3f} is not within {low} and {high}"]) + (
+            [] if self.gap >= recipe.min_gap else [f"style gap {self.gap:.3f} is below {recipe.min_gap}"]
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """The figures for `pretraining.json`."""
+        of_style = {name: [verdict for verdict in self.verdicts if verdict.style == name] for name in STYLES}
+        right = [sum(verdict.correct for verdict in self.verdicts[row : row + SAMPLES]) for row in self._starts()]
+        return {
+            "stories": len(self.stories),
+            "samples_per_story": SAMPLES,
+            "pass_at_1": round(self.accuracy, 4),
+            "format_free": round(sum(verdict.correct_anywhere for verdict in self.verdicts) / len(self.verdicts), 4),
+            "style_gap": round(self.gap, 4),
+            "style_share": {name: round(len(found) / len(self.verdicts), 4) for name, found in of_style.items()},
+            "style_accuracy": {name: round(_share(found), 4) for name, found in of_style.items()},
+            "level_accuracy": {str(level): round(self._level(level), 4) for level in LEVELS},
+            "stories_by_number_right": [Counter(right)[number] for number in range(SAMPLES + 1)],
+        }
+
+    def _starts(self) -> range:
+        return range(0, len(self.verdicts), SAMPLES)
+
+    def _level(self, level: int) -> float:
+        return _share([verdict for verdict in self.verdicts if verdict.level == level])
+
+    def __str__(self) -> str:
+        styles = ", ".join(f"{name} {self._accuracy(name):.2f}" for name in STYLES)
+        return f"validation: pass@1 {self.accuracy:.3f}, right by style: {styles}"
+
+
+def _share(verdicts: Sequence[Verdict]) -> float:
+    return sum(verdict.correct for verdict in verdicts) / max(1, len(verdicts))
+
+
+def measure(model: Any, tokenizer: Any, stories: Sequence[Story]) -> Measured:
+    """Sample and grade. Shorter stories go first, so that a batch is of one length or nearly so."""
+    model.eval()
+    ordered = sorted(stories, key=lambda story: len(story.changes))
+    asked = [(story, number) for story in ordered for number in range(SAMPLES)]
+    verdicts: list[Verdict] = []
+    for start in range(0, len(asked), BATCH):
+        verdicts += _batch(model, tokenizer, asked[start : start + BATCH])
+    return Measured(ordered, verdicts)
+
+
+def _batch(model: Any, tokenizer: Any, asked: Sequence[tuple[Story, int]]) -> list[Verdict]:
+    prompts = [encode_prompt(tokenizer, prompt(story), "chat") for story, _ in asked]
+    streams = [f"{story.text} {number}" for story, number in asked]
+    drawn = draw(model, tokenizer, prompts, streams, Sampling(temperature=1.0), [LONGEST] * len(asked))
+    replies = tokenizer.batch_decode([reply.ids for reply in drawn], skip_special_tokens=True)
+    return [_verdict(story, reply) for (story, _), reply in zip(asked, replies, strict=True)]
+
+
+def _verdict(story: Story, reply: str) -> Verdict:
+    grader, answer = Number(), str(story.answer)
+    correct = grader.grade(reply, answer).correct
+    return Verdict(len(story.changes), style(reply), correct, grader.correct_anywhere(reply, answer))

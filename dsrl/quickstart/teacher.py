@@ -1,0 +1,198 @@
+"""The quickstart's teacher: the rules of `dsrl.quickstart.rules` behind an OpenAI-compatible endpoint on this machine."""
+
+import hashlib
+import json
+import random
+import re
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, Field, ValidationError
+
+from dsrl.part import Part, part
+from dsrl.quickstart.rules import Habits, Said, reply
+
+MODEL = "offline-rules-v1"
+Share = Annotated[float, Field(ge=0, le=1)]
+Body = Mapping[str, Any]
+
+
+@part
+class OfflineTeacher(Part):
+    """A rule-based program, not a language model: it invents, rewrites and solves counting stories, with human failings."""
+
+    speed: ClassVar[frozenset[str]] = frozenset({"busy", "latency"})
+
+    wrong: Share = 0.06
+    """Share of solutions with a slip in one step, drawn for each reply on its own, so that votes have work to do."""
+    unparsable: Share = 0.03
+    """Share of the votes that break off without an answer."""
+    busy: Share = 0.01
+    """Share of HTTP requests answered 429 with `Retry-After`; which ones depends on their order, never on their text."""
+    latency: float = Field(default=0.0, ge=0)
+    """Seconds it thinks before each reply."""
+    seed: int = 0
+    """Another seed is another teacher with the same skills."""
+
+    def start(self) -> "Running":
+        """Listen on a free port of the loopback interface until stopped."""
+        server = Server(("127.0.0.1", 0), partial(Handler, self, count()))
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread.start()
+        return Running(server, thread)
+
+    def choice(self, body: Body, index: int) -> Said:
+        """Choice `index` of a request: a function of the request without `n`, so that asking again changes nothing."""
+        asked = ChatRequest.model_validate(body)
+        same = {key: value for key, value in body.items() if key != "n"}
+        drawn = 0 if asked.temperature == 0 else index
+        name = json.dumps([self.seed, same, drawn], sort_keys=True)
+        rng = random.Random(hashlib.sha256(name.encode()).digest())
+        return reply(asked.user, asked.keys, Habits(self.wrong, self.unparsable), rng)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A teacher that listens."""
+
+    server: ThreadingHTTPServer
+    thread: threading.Thread = field(repr=False)
+
+    @property
+    def url(self) -> str:
+        """The base URL an OpenAI client is given."""
+        return f"http://127.0.0.1:{self.server.server_address[1]}/v1"
+
+    def stop(self) -> None:
+        """Close the port; harmless when it is closed already."""
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+class TextPart(BaseModel):
+    """The only kind of content part the teacher reads; images are refused as malformed."""
+
+    type: Literal["text"]
+    text: str
+
+
+class Message(BaseModel):
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart]
+
+    @property
+    def text(self) -> str:
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+
+class ChatRequest(BaseModel):
+    """The part of a chat completion request that matters here; other keys are accepted, as by other servers."""
+
+    model: str
+    messages: list[Message] = Field(min_length=1)
+    n: int = Field(default=1, ge=1, le=128)
+    temperature: float = Field(default=1.0, ge=0, le=2)
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    response_format: dict[str, Any] | None = None
+    stream: Literal[False] | None = None
+
+    @property
+    def user(self) -> list[str]:
+        return [message.text for message in self.messages if message.role == "user"] or [self.messages[-1].text]
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The properties of the JSON schema asked for; empty for free text."""
+        schema = ((self.response_format or {}).get("json_schema") or {}).get("schema") or {}
+        return frozenset(schema.get("properties") or ())
+
+    @property
+    def limit(self) -> int | None:
+        return self.max_completion_tokens or self.max_tokens
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection of a client. Writes are buffered: one packet a reply, no waiting for delayed acknowledgements."""
+
+    protocol_version = "HTTP/1.1"
+    wbufsize = 65536
+    disable_nagle_algorithm = True
+
+    def __init__(self, teacher: OfflineTeacher, counter: "count[int]", *args: Any) -> None:
+        self.teacher, self.counter = teacher, counter
+        super().__init__(*args)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Silent: the run logs its calls itself."""
+
+    def do_GET(self) -> None:
+        if self.path != "/v1/models":
+            return self.fail(404, f"no such path: {self.path}", "not_found")
+        self.send(200, {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "dsrl"}]})
+
+    def do_POST(self) -> None:
+        raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.path != "/v1/chat/completions":
+            return self.fail(404, f"no such path: {self.path}", "not_found")
+        try:
+            body = json.loads(raw)
+            asked = ChatRequest.model_validate(body)
+        except (ValidationError, ValueError) as error:
+            return self.fail(400, f"malformed request: {error}", "invalid_request")
+        if asked.model != MODEL:
+            return self.fail(404, f"the model {asked.model!r} does not exist; this server has {MODEL}", "model_not_found")
+        number = next(self.counter)
+        if random.Random(f"{self.teacher.seed} {number}").random() < self.teacher.busy:
+            return self.fail(429, "too many requests", "rate_limit_exceeded", {"Retry-After": "0.05"})
+        time.sleep(self.teacher.latency)
+        self.send(200, completion(self.teacher, body, asked, number))
+
+    def fail(self, status: int, message: str, code: str, headers: Mapping[str, str] | None = None) -> None:
+        kind = "rate_limit_error" if status == 429 else "invalid_request_error"
+        self.send(status, {"error": {"message": message, "type": kind, "param": None, "code": code}}, headers)
+
+    def send(self, status: int, payload: Body, headers: Mapping[str, str] | None = None) -> None:
+        content = json.dumps(payload).encode()
+        self.send_response(status)
+        fixed = {"Content-Type": "application/json", "Content-Length": str(len(content))}
+        for name, value in {**fixed, **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+
+def completion(teacher: OfflineTeacher, body: Body, asked: ChatRequest, number: int) -> dict[str, Any]:
+    """A `chat.completion` object with all its choices."""
+    choices = [_choice(teacher.choice(body, index), asked.limit, index) for index in range(asked.n)]
+    read = sum(len(tokens(message.text)) for message in asked.messages)
+    written = sum(len(tokens(choice["message"]["content"] or choice["message"]["refusal"])) for choice in choices)
+    usage = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+    fixed = {"object": "chat.completion", "created": int(time.time()), "model": MODEL}
+    return {"id": f"chatcmpl-{number}", **fixed, "choices": choices, "usage": usage}
+
+
+def _choice(said: Said, limit: int | None, index: int) -> dict[str, Any]:
+    content, written = said.content, tokens(said.content or "")
+    short = limit is not None and len(written) > limit
+    if short and content is not None and limit is not None:
+        content = content[: written[limit - 1].end()]
+    message = {"role": "assistant", "content": content, "refusal": said.refusal}
+    return {"index": index, "message": message, "finish_reason": "length" if short else "stop", "logprobs": None}
+
+
+def tokens(text: str) -> list[re.Match[str]]:
+    """Words and punctuation marks, which is what this teacher's prices would count."""
+    return list(re.finditer(r"\w+|[^\w\s]", text))

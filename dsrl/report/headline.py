@@ -1,0 +1,192 @@
+"""The result: base against trained, how sure it is, and what it does not show."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dsrl.report import svg, text
+from dsrl.study import Evaluation, Study
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One line of the table of results, ready to print."""
+
+    name: str
+    meaning: str
+    base: str
+    trained: str = ""
+    change: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something that could make the result worthless, and whether it does."""
+
+    fine: bool | None
+    """None: not known."""
+    words: str
+
+
+@dataclass(frozen=True)
+class Items:
+    """What happened to the test items, by their share of right replies."""
+
+    better: int
+    same: int
+    worse: int
+
+    @property
+    def total(self) -> int:
+        return self.better + self.same + self.worse
+
+
+@dataclass(frozen=True)
+class Headline:
+    """All that the top of the report says about the test set."""
+
+    base: str
+    trained: str
+    change: str
+    change_interval: str
+    verdict: str
+    method: str
+    measures: tuple[Measure, ...]
+    checks: tuple[Check, ...]
+    picture: "Markup"
+    items: Items | None
+
+
+def headline(study: Study, metrics: Mapping[str, Any]) -> Headline | None:
+    """None where no model was measured."""
+    base, trained = study.evaluation_base, study.evaluation_trained
+    measured = base or trained
+    if measured is None:
+        return None
+    found = comparison(metrics)
+    return Headline(
+        base=text.percent(base.pass_at_1.value) if base else "",
+        trained=text.percent(trained.pass_at_1.value) if trained else "",
+        change=text.points(found["difference"].get("estimate")) if found["difference"] else "",
+        change_interval=_interval(found["difference"]),
+        verdict=_verdict(base, trained, found["difference"]),
+        method=_method(measured),
+        measures=_measures(base, trained, found),
+        checks=tuple(_checks(study, measured, found)),
+        picture=_picture(base, trained),
+        items=_items(base, trained),
+    )
+
+
+def comparison(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """What the stage `compare` found, wherever `metrics.json` has it; empty parts where it did not run."""
+    stages = metrics.get("stages") or {}
+    sources = (stages.get("compare") or {}, metrics.get("evaluate") or {})
+    return {
+        name: next((source[name] for source in sources if source.get(name)), {})
+        for name in ("difference", "greedy", "overlap")
+    }
+
+
+def _interval(difference: Mapping[str, Any]) -> str:
+    low, high = difference.get("low"), difference.get("high")
+    return "" if low is None or high is None else f"{text.points(low)} to {text.points(high)}"
+
+
+def _verdict(base: Evaluation | None, trained: Evaluation | None, difference: Mapping[str, Any]) -> str:
+    """One sentence about the difference and one about the format's share in it."""
+    if base is None or trained is None:
+        return "Only one model was measured, so there is nothing to compare."
+    gain = trained.pass_at_1.value - base.pass_at_1.value
+    free = trained.format_free - base.format_free
+    low, high = difference.get("low"), difference.get("high")
+    if low is None or high is None:
+        first = f"pass@1 changed by {text.points(gain)} points; without an interval this may be chance."
+    elif low > 0:
+        first = f"Training raised pass@1 by {text.points(gain)} points, and by {text.points(low)} at the cautious end."
+    elif high < 0:
+        first = f"Training lowered pass@1 by {text.points(-gain).lstrip('+')} points."
+    else:
+        first = f"The change of {text.points(gain)} points is within what chance can do on this test set."
+    return f"{first} Where a right answer counts in any format, the change is {text.points(free)} points."
+
+
+def _method(measured: Evaluation) -> str:
+    drawn = f"at temperature {measured.temperature:g}"
+    words = (
+        f"{text.plural(measured.num_items, 'test item')}, each answered {measured.samples_per_item} times {drawn} and once "
+        "greedily. pass@1 is the mean share of right replies; its 95 % interval is bootstrapped over items."
+    )
+    if measured.num_errors:
+        words += f" {text.plural(measured.num_errors, 'reply', 'replies')} never came and are left out."
+    return words
+
+
+def _measures(base: Evaluation | None, trained: Evaluation | None, found: Mapping[str, Any]) -> tuple[Measure, ...]:
+    greedy = text.p_value(found["greedy"].get("p_value"))
+    change = _interval(found["difference"])
+    rows = (
+        ("pass@1", "right, sampled", lambda e: e.pass_at_1.value, change and f"95 % interval {change}"),
+        ("Greedy", "right, most likely reply", lambda e: e.greedy, greedy and f"McNemar {greedy}"),
+        ("In any format", "right, wherever the answer stands", lambda e: e.format_free, ""),
+        ("Format kept", "readable where it was asked for", lambda e: e.format_ok, ""),
+        ("Cut off", "at the token limit", lambda e: e.truncated, ""),
+    )
+    return tuple(
+        Measure(
+            name=name,
+            meaning=meaning,
+            base=text.percent(value(base)) if base else "",
+            trained=text.percent(value(trained)) if trained else "",
+            change=text.points(value(trained) - value(base)) if base and trained else "",
+            note=note,
+        )
+        for name, meaning, value, note in rows
+    )
+
+
+def _checks(study: Study, measured: Evaluation, found: Mapping[str, Any]) -> list[Check]:
+    """Test items seen before, and numbers that must not be compared."""
+    overlap = {**measured.overlap, **(study.evaluation_trained or measured).overlap, **found["overlap"]}
+    places = {"training": "the training samples", "pretraining": "the base model's pre-training corpus"}
+    checks = []
+    for name, place in places.items():
+        number = overlap.get(name)
+        if not isinstance(number, int):
+            checks.append(Check(None, f"Not known whether test items occur in {place}."))
+        elif number == 0:
+            checks.append(Check(True, f"None of the {text.count(measured.num_items)} test items occurs in {place}."))
+        else:
+            checks.append(Check(False, f"{text.plural(number, 'test item')} occur in {place}."))
+    base, trained = study.evaluation_base, study.evaluation_trained
+    if base and trained and (base.grader, base.test) != (trained.grader, trained.test):
+        checks.append(Check(False, "The two models were graded or tested differently: don't compare these numbers."))
+    return checks
+
+
+def _picture(base: Evaluation | None, trained: Evaluation | None) -> "Markup":
+    rows = [
+        svg.Interval(name, model.pass_at_1.value, model.pass_at_1.low, model.pass_at_1.high, style)
+        for name, model, style in (("base", base, "before"), ("trained", trained, "after"))
+        if model
+    ]
+    words = "; ".join(
+        f"{row.name} {text.percent(row.value)}, interval {text.percent(row.low)} to {text.percent(row.high)}"
+        for row in rows
+    )
+    return svg.intervals(rows, label=f"pass@1: {words}")
+
+
+def _items(base: Evaluation | None, trained: Evaluation | None) -> Items | None:
+    if not base or not trained or len(base.item_rates) != len(trained.item_rates):
+        return None
+    changes = [after - before for before, after in zip(base.item_rates, trained.item_rates, strict=True)]
+    return Items(
+        better=sum(change > 0 for change in changes),
+        same=sum(change == 0 for change in changes),
+        worse=sum(change < 0 for change in changes),
+    )

@@ -1,0 +1,86 @@
+"""The course of the training, out of the trainer's own `progress.jsonl`."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dsrl.report import svg, text
+from dsrl.report.difficulty import Panel
+from dsrl.study import Study
+
+MAX_POINTS = 400
+CURVES = {
+    "Reward": ("reward",),
+    "Right": ("correct", "accuracy"),
+    "Format kept": ("format_ok", "format"),
+    "Held-out synthetic samples": ("validation", "validation_correct"),
+    "Length of replies, in tokens": ("completion_length", "length", "response_length"),
+    "Groups without a difference": ("zero_variance_share", "zero_variance"),
+    "Entropy": ("entropy",),
+    "KL from the base model": ("kl",),
+    "Loss": ("loss",),
+}
+"""Title -> names under which trainers report it."""
+SHARES = {"Reward", "Right", "Format kept", "Held-out synthetic samples", "Groups without a difference"}
+
+
+def training(study: Study, metrics: Mapping[str, Any]) -> tuple[str, tuple[Panel, ...]] | None:
+    """A sentence and the curves; None where nothing was trained."""
+    figures = (metrics.get("stages") or {}).get("train") or {}
+    steps = read_progress(study.files.get("train/progress.jsonl")) or figures.get("series") or []
+    panels = tuple(filter(None, (_panel(title, names, steps) for title, names in CURVES.items())))
+    if not panels and study.trained is None:
+        return None
+    return _lead(figures, steps), panels
+
+
+def read_progress(path: Path | None) -> list[dict[str, Any]]:
+    """The steps of a training; a last line cut off by a kill is left out."""
+    if path is None or not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    whole = [line for line in lines[:-1] if line.strip()]
+    return [json.loads(line) for line in whole]
+
+
+def series(steps: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[tuple[float, float]]:
+    """(step, value) of the first of these names that was reported."""
+    for name in names:
+        points = [(step["step"], step[name]) for step in steps if _number(step.get(name)) and _number(step.get("step"))]
+        if points:
+            return points
+    return []
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf")
+
+
+def _panel(title: str, names: Sequence[str], steps: Sequence[Mapping[str, Any]]) -> Panel | None:
+    points = series(steps, names)
+    if not points:
+        return None
+    stride = -(-len(points) // MAX_POINTS)
+    first, last = _ends([value for _, value in points])
+    share = title in SHARES and all(0 <= value <= 1 for _, value in points)
+    bounds: dict[str, float] = {"floor": 0, "ceiling": 1} if share else {}
+    note = f"{text.figure(first)} \u2192 {text.figure(last)}"
+    words = f"{title} over {len(points)} steps, from {text.figure(first)} to {text.figure(last)}"
+    return Panel(title, note, svg.curve(points[::stride], label=words, **bounds))
+
+
+def _ends(values: Sequence[float]) -> tuple[float, float]:
+    """Means over the first and the last tenth."""
+    reach = max(1, len(values) // 10)
+    return sum(values[:reach]) / reach, sum(values[-reach:]) / reach
+
+
+def _lead(figures: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> str:
+    number = figures.get("steps") or len(steps)
+    parts = [str(figures["algorithm"]).upper().replace("_", " ")] if figures.get("algorithm") else []
+    parts += [f"by {figures['engine']}"] if figures.get("engine") else []
+    parts += [f"over {text.plural(number, 'step')}"] if number else []
+    chosen = figures.get("checkpoint") or figures.get("chosen_checkpoint")
+    kept = f" Kept: checkpoint {chosen}, chosen without looking at the test set." if chosen is not None else ""
+    return f"{' '.join(parts)}.{kept}" if parts else ""

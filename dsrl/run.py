@@ -1,0 +1,197 @@
+"""The only loop over stages: key, look up, else make and store."""
+
+import dataclasses
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dsrl.context import Context
+from dsrl.digest import digest
+from dsrl.model import Model
+from dsrl.sample import Passage, Rejected, Sample
+from dsrl.stage import FACTS, Stage
+from dsrl.store import Entry, Manifest
+from dsrl.study import Evaluation, Study
+from dsrl.table import read_table, write_table
+
+TABLES: dict[str, type] = {"passages": Passage, "samples": Sample}
+"""Fields of the study that are stored as Parquet; the others go into `values.json`."""
+VALUES: dict[str, Any] = {
+    "keywords": tuple[str, ...],
+    "selected": tuple[str, ...],
+    "control": tuple[str, ...],
+    "trained": Model | None,
+    "evaluation_base": Evaluation | None,
+    "evaluation_trained": Evaluation | None,
+}
+
+
+class Keys:
+    """Which key made what; roots are worked out when first asked for: the base model may have to be made."""
+
+    def __init__(self, roots: Mapping[str, Callable[[], str]]) -> None:
+        self._roots = dict(roots)
+        self._known: dict[str, str] = {}
+
+    def __getitem__(self, name: str) -> str:
+        if name not in self._known:
+            self._known[name] = self._roots[name]()
+        return self._known[name]
+
+    def made(self, names: tuple[str, ...], key: str) -> None:
+        self._known.update(dict.fromkeys(names, key))
+
+
+def run(
+    pipeline: Mapping[str, Stage], study: Study, context: Context, *, rounds: int = 1, stop_after: str | None = None
+) -> Study:
+    """Run every stage in order, as often as there are rounds; the trained model of one is the base of the next."""
+    keys = Keys(_roots(study))
+    for number in range(1, rounds + 1):
+        if rounds > 1:
+            context.progress.say(f"round {number} of {rounds}")
+        begin_round(context, number)
+        for name, stage in pipeline.items():
+            study = context.study = step(name, stage, study, keys, context)
+            if name == stop_after:
+                context.metrics["stopped_after"] = name
+                return study
+        if number < rounds and study.trained is not None:
+            keys.made(("base",), keys["trained"])
+            study = dataclasses.replace(study, base=study.trained, trained=None, rejected=(), files={})
+    return study
+
+
+def step(name: str, stage: Stage, study: Study, keys: Keys, context: Context) -> Study:
+    """One stage: out of the store if it is there, else made now and stored."""
+    context.stage = name
+    started = time.monotonic()
+    if not stage.stored:
+        after = stage(study, context)
+        note(context, name, "", time.monotonic() - started, reused=False, after=after, new=())
+        return after
+    if "base" in stage.reads() and study.base is not None:
+        study = dataclasses.replace(study, base=study.base.located())
+    parents = {need: keys[need] for need in stage.reads()}
+    key = stage.key(parents)
+
+    def make(scratch: Path) -> Manifest:
+        context.scratch, context.work = scratch, context.store.work(stage.name, key)
+        after = stage(study, context)
+        save(scratch, stage, study, after)
+        return Manifest(
+            stage=stage.name,
+            key=key,
+            parts=stage.parts(),
+            parents=parents,
+            figures=after.figures,
+            rows=row_counts(after.figures, after.rejected[len(study.rejected) :]),
+            calls=context.ledger.of(name),
+            seconds=round(time.monotonic() - started, 2),
+            created=time.time(),
+        )
+
+    entry, reused = context.store.remembered(stage.name, key, make)
+    while context.store.corrupt:
+        context.progress.warn(context.store.corrupt.pop())
+    keys.made(stage.writes(), key)
+    after = load(entry, stage, study, name)
+    note(context, name, key, time.monotonic() - started, reused, after, after.rejected[len(study.rejected) :])
+    return after
+
+
+def save(folder: Path, stage: Stage, before: Study, after: Study) -> None:
+    """What the stage adds, as files of its entry."""
+    from pydantic import TypeAdapter
+
+    values = {}
+    for name in stage.writes():
+        if name in TABLES:
+            write_table(folder / f"{name}.parquet", getattr(after, name), TABLES[name])
+        elif name not in FACTS:
+            values[name] = TypeAdapter(VALUES[name]).dump_python(getattr(after, name), mode="json")
+    (folder / "values.json").write_bytes(TypeAdapter(dict[str, Any]).dump_json(values))
+    write_table(folder / "rejected.parquet", after.rejected[len(before.rejected) :], Rejected)
+
+
+def load(entry: Entry, stage: Stage, study: Study, name: str) -> Study:
+    """The study with what the entry holds."""
+    from pydantic import TypeAdapter
+
+    stored = json.loads((entry.folder / "values.json").read_bytes())
+    values: dict[str, Any] = {}
+    for slot in stage.writes():
+        if slot in TABLES:
+            values[slot] = read_table(entry.folder / f"{slot}.parquet", TABLES[slot])
+        elif slot not in FACTS:
+            values[slot] = TypeAdapter(VALUES[slot]).validate_json(json.dumps(stored[slot]))
+    trained = values.get("trained")
+    if trained is not None:
+        values["trained"] = dataclasses.replace(trained, path=str((entry.folder / trained.path).resolve()))
+    files = {f"{name}/{path}": entry.folder / path for path in entry.manifest.files}
+    return study.add(
+        rejected=read_table(entry.folder / "rejected.parquet", Rejected),
+        figures=entry.manifest.figures,
+        files={**study.files, **files},
+        **values,
+    )
+
+
+def row_counts(figures: Mapping[str, Any], rejected: tuple[Rejected, ...]) -> dict[str, Any]:
+    """Rows in, out, and why the rest did not get through."""
+    counts = Counter(candidate.reason for candidate in rejected)
+    return {**figures.get("rows", {}), "rejected": dict(counts.most_common())}
+
+
+def begin_round(context: Context, number: int) -> None:
+    """Open the place in `metrics.json` where this round's figures go; the latest round's also stand at the top."""
+    metrics = context.metrics
+    if number > 1:
+        finished = {key: metrics[key] for key in ("keys", "seconds", "reused", "rows", "stages")}
+        metrics.setdefault("rounds", []).append(finished)
+    for key in ("keys", "seconds", "reused", "rows", "stages"):
+        metrics[key] = {}
+
+
+def note(
+    context: Context, name: str, key: str, seconds: float, reused: bool, after: Study, new: tuple[Rejected, ...]
+) -> None:
+    """Book a finished stage in `metrics.json` and print its line."""
+    metrics = context.metrics
+    metrics["seconds"][name] = round(seconds, 2)
+    metrics["stages"][name] = after.figures
+    rows = row_counts(after.figures, new)
+    if key:
+        metrics["keys"][name] = key
+        metrics["reused"][name] = reused
+        if "rows" in after.figures or new:
+            metrics["rows"][name] = rows
+    metrics["calls"] = context.ledger.totals()
+    context.write_metrics()
+    flow = f"{rows['in']:>6} -> {rows['out']:<6}" if "in" in rows and "out" in rows else " " * 16
+    how = "stored" if reused else f"{seconds:.1f} s"
+    context.progress.say(f"{name:<17}{flow} {how:>8}  {summary(after.figures, new)}".rstrip())
+
+
+def summary(figures: Mapping[str, Any], rejected: tuple[Rejected, ...]) -> str:
+    """A stage's line in words: its scalar figures, then what was rejected."""
+    scalars = [f"{name} {_short(value)}" for name, value in figures.items() if isinstance(value, (int, float, str))]
+    counts = Counter(candidate.reason for candidate in rejected).most_common(3)
+    return "  ".join(scalars[:5] + [f"{count} x {reason}" for reason, count in counts])
+
+
+def _short(value: float | str) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _roots(study: Study) -> dict[str, Callable[[], str]]:
+    task, base = study.task, study.base
+    return {
+        "definition": lambda: digest(task.definition(), 20),
+        "format": lambda: digest(task.format(), 20),
+        "test": lambda: task.test.fingerprint() if task.test else "none",
+        "base": lambda: base.fingerprint() if base else "none",
+    }

@@ -1,0 +1,8 @@
+"""How often a model solves each sample: the rollout engines, the greedy probe and the pass rate."""
+
+from dsrl.score.local import TransformersRollout
+from dsrl.score.probe import Probe
+from dsrl.score.rates import Score
+from dsrl.score.server import ServerRollout
+
+__all__ = ["Probe", "Score", "ServerRollout", "TransformersRollout"]

@@ -1,0 +1,78 @@
+"""From replies to a rate: every rollout graded by the task's one grader, failures counted as failures."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dsrl.grade import Grader
+from dsrl.model import Reply, Rollout, Sampling
+from dsrl.part import record
+from dsrl.sample import Rate, Sample
+from dsrl.table import write_table
+
+if TYPE_CHECKING:
+    from dsrl.context import Context
+    from dsrl.study import Study
+
+TABLE = "rollouts.parquet"
+
+
+@record
+class GradedRollout:
+    """One reply of a model to one sample: a row of `rollouts.parquet`."""
+
+    sample: str
+    """The sample's id."""
+    index: int
+    text: str | None
+    """None where no reply came."""
+    correct: bool
+    format_ok: bool
+    parsed: str | None
+    finish_reason: str | None
+    error: str | None
+
+
+def measure(
+    study: "Study", rollout: Rollout, sampling: Sampling, count: int, context: "Context"
+) -> list[tuple[Sample, Rate]]:
+    """Each sample with the rate at which the base model solves it; the graded rollouts go into a side table."""
+    assert study.base is not None
+    grader, fingerprint = study.task.answer, study.base.fingerprint()
+    prompts = [study.task.prompt(sample.input) for sample in study.samples]
+    replies = rollout.generate(study.base, prompts, sampling, count, context)
+    graded = [_grade(sample, own, grader) for sample, own in zip(study.samples, replies, strict=True)]
+    write_table(context.scratch / TABLE, [row for rows in graded for row in rows], GradedRollout)
+    rates = [_rate(rows, fingerprint, sampling, grader) for rows in graded]
+    return list(zip(study.samples, rates, strict=True))
+
+
+def _grade(sample: Sample, replies: Sequence[Reply], grader: Grader) -> list[GradedRollout]:
+    return [_row(sample, index, reply, grader) for index, reply in enumerate(replies)]
+
+
+def _row(sample: Sample, index: int, reply: Reply, grader: Grader) -> GradedRollout:
+    grade = None if reply.text is None or reply.error else grader.grade(reply.text, sample.answer)
+    return GradedRollout(
+        sample=sample.id,
+        index=index,
+        text=reply.text,
+        correct=grade is not None and grade.correct,
+        format_ok=grade is not None and grade.format_ok,
+        parsed=grade.parsed if grade else None,
+        finish_reason=reply.finish_reason,
+        error=None if grade else reply.error or "no reply",
+    )
+
+
+def _rate(rows: Sequence[GradedRollout], model: str, sampling: Sampling, grader: Grader) -> Rate:
+    num_error = sum(row.error is not None for row in rows)
+    return Rate(
+        model=model,
+        num_rollouts=len(rows),
+        num_valid=len(rows) - num_error,
+        num_correct=sum(row.correct for row in rows),
+        num_error=num_error,
+        num_truncated=sum(row.error is None and row.finish_reason == "length" for row in rows),
+        temperature=sampling.temperature,
+        grader=grader.digest(),
+    )

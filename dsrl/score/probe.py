@@ -1,0 +1,39 @@
+"""The greedy probe: which samples does the base model solve at first go? It steers the rewriting."""
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field, SkipValidation
+
+from dsrl.model import Rollout, Sampling
+from dsrl.part import part
+from dsrl.score.measure import measure
+from dsrl.stage import Stage
+
+if TYPE_CHECKING:
+    from dsrl.context import Context
+    from dsrl.study import Study
+
+
+@part
+class Probe(Stage):
+    """One greedy rollout a sample; fills `Sample.probe`."""
+
+    name: ClassVar[str] = "probe"
+    needs: ClassVar[tuple[str, ...]] = ("samples", "base", "format")
+    adds: ClassVar[tuple[str, ...]] = ("samples",)
+
+    rollout: SkipValidation[Rollout]
+    max_tokens: int = Field(default=1024, gt=0)
+
+    def __call__(self, study: "Study", context: "Context") -> "Study":
+        sampling = Sampling(temperature=0.0, max_tokens=self.max_tokens)
+        measured = measure(study, self.rollout, sampling, 1, context)
+        values = [rate.value for _, rate in measured]
+        figures = {
+            "rows": {"in": len(measured), "out": len(measured)},
+            "solved": values.count(1.0),
+            "unsolved": values.count(0.0),
+            "undecided": values.count(None),
+            "truncated": sum(rate.num_truncated for _, rate in measured),
+        }
+        return study.add(samples=tuple(sample.replace(probe=rate) for sample, rate in measured), figures=figures)

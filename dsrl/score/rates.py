@@ -1,0 +1,49 @@
+"""The pass rate: how often the base model solves each sample."""
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field, SkipValidation
+
+from dsrl.errors import UserError
+from dsrl.model import Rollout, Sampling
+from dsrl.part import part
+from dsrl.score.figures import score_figures
+from dsrl.score.measure import measure
+from dsrl.stage import Stage
+
+if TYPE_CHECKING:
+    from dsrl.context import Context
+    from dsrl.study import Study
+
+
+@part
+class Score(Stage):
+    """`rollouts` replies a sample; fills `Sample.score`."""
+
+    name: ClassVar[str] = "score"
+    needs: ClassVar[tuple[str, ...]] = ("samples", "base", "format")
+    adds: ClassVar[tuple[str, ...]] = ("samples",)
+
+    rollout: SkipValidation[Rollout]
+    rollouts: int = Field(default=64, gt=0)
+    """Replies a sample (the paper's L)."""
+    temperature: float = Field(default=0.7, gt=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_tokens: int = Field(default=1024, gt=0)
+    low: float = Field(default=0.0, ge=0, le=1)
+    """Samples solved this often or less can't be learned from."""
+    high: float = Field(default=1.0, ge=0, le=1)
+    """Samples solved this often or more can't be learned from."""
+
+    def check(self) -> None:
+        """An empty band selects nothing."""
+        if self.low >= self.high:
+            raise UserError(
+                "score.low must be less than score.high", got=f"{self.low} and {self.high}", next_step="widen the band"
+            )
+
+    def __call__(self, study: "Study", context: "Context") -> "Study":
+        sampling = Sampling(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens)
+        measured = measure(study, self.rollout, sampling, self.rollouts, context)
+        samples = tuple(sample.replace(score=rate) for sample, rate in measured)
+        return study.add(samples=samples, figures=score_figures(samples, self.rollouts, self.low, self.high))

@@ -1,0 +1,115 @@
+"""The child process behind `TransformersRollout`: `python -m dsrl.score.worker` answers one JSON line with another.
+
+It ends when its standard input does, and so with its parent, however that ended.
+"""
+
+import json
+import os
+import sys
+import traceback
+from dataclasses import asdict, dataclass
+from queue import SimpleQueue
+from typing import Any, NoReturn, TextIO
+
+import torch
+
+from dsrl import child, hf
+from dsrl.errors import UserError
+from dsrl.model import Model, Reply, Sampling, Usage
+
+
+@dataclass
+class Loaded:
+    """The one model in memory."""
+
+    description: Model
+    weights: Any
+    tokenizer: Any
+    limit: int
+    """Longest prompt plus reply, in tokens."""
+
+
+class Worker:
+    """Holds one model at a time; another one takes its place."""
+
+    def __init__(self) -> None:
+        self.loaded: Loaded | None = None
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """`{"replies"}` for `{"model", "device", "prompts", "streams", "sampling"}`; `{}` for `{"park": true}`."""
+        if request.get("park"):
+            self._park()
+            return {}
+        loaded = self._load(Model(**request["model"]), hf.pick_device(request["device"]))
+        replies = draw_replies(loaded, request["prompts"], request["streams"], Sampling(**request["sampling"]))
+        return {"replies": [asdict(reply) for reply in replies]}
+
+    def _load(self, model: Model, device: str) -> Loaded:
+        if self.loaded is None or self.loaded.description != model:
+            self.loaded = None
+            weights = hf.load_model(model, device)
+            self.loaded = Loaded(model, weights, hf.load_tokenizer(model), hf.context_length(model, weights))
+        self.loaded.weights.to(device)
+        return self.loaded
+
+    def _park(self) -> None:
+        """Give the GPU's memory back to whoever comes next, such as a training."""
+        if self.loaded is not None and torch.cuda.is_available():
+            self.loaded.weights.to("cpu")
+            torch.cuda.empty_cache()
+
+
+def draw_replies(loaded: Loaded, prompts: list[str], streams: list[str], sampling: Sampling) -> list[Reply]:
+    """One reply to each prompt; a prompt that leaves no room for one gets an error."""
+    ids = [hf.encode_prompt(loaded.tokenizer, prompt, loaded.description.prompt_format) for prompt in prompts]
+    room = [min(loaded.limit - len(prompt), sampling.max_tokens) for prompt in ids]
+    asks = {row: hf.Ask(ids[row], streams[row], limit) for row, limit in enumerate(room) if limit > 0}
+    drawn = hf.draw(loaded.weights, loaded.tokenizer, list(asks.values()), sampling) if asks else []
+    by_row = dict(zip(asks, drawn, strict=True))
+    return [
+        _reply(loaded.tokenizer, len(prompt), by_row[row]) if row in by_row else _too_long(len(prompt), loaded.limit)
+        for row, prompt in enumerate(ids)
+    ]
+
+
+def _reply(tokenizer: Any, num_prompt: int, drawn: hf.Drawn) -> Reply:
+    text = tokenizer.decode(drawn.ids, skip_special_tokens=True)
+    usage = Usage(input_tokens=num_prompt, output_tokens=len(drawn.ids))
+    return Reply(text=text, finish_reason=drawn.finish_reason, usage=usage)
+
+
+def _too_long(num_prompt: int, limit: int) -> Reply:
+    return Reply(text=None, error=f"the prompt's {num_prompt} tokens leave no room for a reply in the model's {limit}")
+
+
+def failure(error: Exception) -> dict[str, str]:
+    """What the parent is told; the log has the rest."""
+    traceback.print_exception(error)
+    memory = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    what = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return {"failed": what, "kind": "memory" if memory else "other"}
+
+
+def serve(questions: "SimpleQueue[str]", answers: TextIO) -> NoReturn:
+    """Until the process ends with its parent."""
+    worker = Worker()
+    while True:
+        try:
+            answer = worker.answer(json.loads(questions.get()))
+        except Exception as error:  # noqa: BLE001 - told to the parent, which ends the stage with it
+            answer = failure(error)
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+def main() -> None:
+    """Answers go to the real standard output; whatever libraries print there goes to the log."""
+    questions: SimpleQueue[str] = SimpleQueue()
+    child.end_with_parent(sys.stdin, questions.put)
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
+        os.dup2(2, 1)
+        serve(questions, answers)
+
+
+if __name__ == "__main__":
+    main()

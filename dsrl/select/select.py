@@ -1,0 +1,145 @@
+"""Which samples are trained on: a strategy ranks those with a pass rate, the first m are taken."""
+
+import math
+import re
+from abc import abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from dsrl.digest import digest, text_digest
+from dsrl.errors import StageFailed
+from dsrl.part import part
+from dsrl.sample import Sample
+from dsrl.stage import Stage
+
+if TYPE_CHECKING:
+    from dsrl.context import Context
+    from dsrl.study import Study
+
+Fill = Literal["none", "unsolved", "solved", "error"]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The samples that may be selected, and how many may not."""
+
+    samples: tuple[Sample, ...]
+    leaked: int
+    """Their text is that of a test item."""
+    unscored: int
+    """No rollout of theirs brought a reply."""
+
+
+@part
+class Select(Stage):
+    """Takes the first m samples of a ranking, and a random set of the same size as their counterfactual."""
+
+    name = "select"
+    needs = ("samples", "score", "test")
+    adds = ("selected", "control")
+
+    m: int | None = Field(gt=0)
+    """Samples to train on; null takes all that the strategy ranks."""
+    n: int = Field(gt=0)
+    """Samples that were asked for from the teacher; only used to say how many would have been enough."""
+    fill: Fill = "none"
+    """What to do when the ranking is shorter than m. `none`: go on with fewer, with a warning. `unsolved`, `solved`:
+    fill up from below or above the band of pass rates, nearest to it first. `error`: stop."""
+    seed: int = 0
+
+    @abstractmethod
+    def ranking(self, samples: Iterable[Sample]) -> list[Sample]:
+        """The samples that this strategy would train on, best first."""
+
+    def __call__(self, study: "Study", context: "Context") -> "Study":
+        pool = candidates(study)
+        ranked = self.ranking(pool.samples)
+        wanted = len(ranked) if self.m is None else self.m
+        chosen = ranked[:wanted]
+        if len(chosen) < wanted:
+            chosen += self.beyond(pool.samples)[: wanted - len(chosen)]
+            self._report(pool, len(ranked), len(chosen), context)
+        if not chosen:
+            raise StageFailed(
+                "select: there is nothing to train on",
+                got=describe(pool),
+                next_step="raise n, change the task's difficulty, or give fill=unsolved or fill=solved",
+            )
+        control = self.shuffled("control", pool.samples)[: len(chosen)]
+        figures = self._figures(pool, ranked, chosen, wanted)
+        return study.add(selected=_ids(chosen), control=_ids(control), figures=figures)
+
+    def beyond(self, samples: Iterable[Sample]) -> list[Sample]:  # noqa: ARG002
+        """What `fill` adds to a ranking that is too short, best first."""
+        return []
+
+    def shuffled(self, what: str, samples: Iterable[Sample]) -> list[Sample]:
+        """In seeded random order that depends on the samples alone, not on the order in which they came."""
+        return sorted(samples, key=lambda sample: digest([self.seed, what, sample.id]))
+
+    def suggested_n(self, ranked: int) -> int | None:
+        """Samples to ask of the teacher so that the ranking would reach m at the rate seen here."""
+        return math.ceil(self.n * self.m / ranked) if self.m and 0 < ranked < self.m else None
+
+    def _report(self, pool: Pool, ranked: int, chosen: int, context: "Context") -> None:
+        """Say loudly that samples are lacking. Raises `StageFailed` with `fill=error`."""
+        suggestion = self.suggested_n(ranked)
+        cure = f"n={suggestion} would give about {self.m}" if suggestion else "raise n or change the difficulty"
+        what = f"select: only {ranked} of the {self.m} samples asked for ({describe(pool)})"
+        if self.fill == "error":
+            raise StageFailed(what, next_step=f"{cure}; or give fill=none")
+        filled = f", {chosen - ranked} of them {self.fill}" if chosen > ranked else ""
+        context.progress.warn(f"{what}; going on with {chosen}{filled}. {cure}; what is there isn't paid for again.")
+
+    def _figures(self, pool: Pool, ranked: list[Sample], chosen: list[Sample], wanted: int) -> dict[str, Any]:
+        return {
+            "strategy": strategy(type(self)),
+            "m": wanted,
+            "selected": len(chosen),
+            "shortfall": wanted - len(chosen),
+            "filled": max(len(chosen) - len(ranked), 0),
+            "suggested_n": self.suggested_n(len(ranked)),
+            "mean_rate": sum(map(rate, chosen)) / len(chosen),
+            "leaked": pool.leaked,
+            "unscored": pool.unscored,
+            "rows": {"in": len(pool.samples) + pool.leaked + pool.unscored, "out": len(chosen)},
+        }
+
+
+def candidates(study: "Study") -> Pool:
+    """All samples with a pass rate whose text isn't that of a test item."""
+    source = study.task.test
+    test = {text_digest(source.question(row)) for row in source.rows()} if source else set()
+    clean = [sample for sample in study.samples if text_digest(sample.input) not in test]
+    scored = tuple(sample for sample in clean if sample.score is not None and sample.score.value is not None)
+    return Pool(scored, len(study.samples) - len(clean), len(clean) - len(scored))
+
+
+def rate(sample: Sample) -> float:
+    """Pass rate of a sample that has one."""
+    assert sample.score is not None
+    value = sample.score.value
+    assert value is not None
+    return value
+
+
+def describe(pool: Pool) -> str:
+    """How hard the samples were, in words."""
+    rates = [rate(sample) for sample in pool.samples]
+    zero, one = rates.count(0.0), rates.count(1.0)
+    return (
+        f"{len(rates)} scored: {zero} never solved, {one} always, {len(rates) - zero - one} sometimes; "
+        f"{pool.unscored} without a score, {pool.leaked} equal to a test item"
+    )
+
+
+def strategy(cls: type) -> str:
+    """`PaperRanking` -> `paper_ranking`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()
+
+
+def _ids(samples: Iterable[Sample]) -> tuple[str, ...]:
+    return tuple(sample.id for sample in samples)

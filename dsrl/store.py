@@ -1,0 +1,184 @@
+"""Where results rest: one folder per stage key, shared by runs, sweeps and teammates.
+
+`<root>/stages/<stage>/<key>/` holds a stage's tables and, written last, `manifest.json`; a folder without a manifest is
+not an entry. Folders are made beside their place and renamed into it, so a reader sees a whole entry or none.
+"""
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dsrl.digest import file_digest
+from dsrl.errors import UserError
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an entry holds and what it was made from."""
+
+    stage: str
+    key: str
+    parts: dict[str, Any]
+    """The stage's own identity and prompts, as they went into the key."""
+    parents: dict[str, str]
+    """What it needed -> the key that made it."""
+    figures: dict[str, Any]
+    rows: dict[str, Any]
+    calls: dict[str, Any]
+    seconds: float
+    created: float
+    """Unix time."""
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Relative path -> size and digest."""
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A stored result."""
+
+    folder: Path
+    manifest: Manifest
+
+
+class Store:
+    """The content-addressed store of stage results."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.corrupt: list[str] = []
+        """Entries that were found damaged and set aside, in words."""
+
+    def open(self) -> None:
+        """Make the root folder. Raises `UserError` where nothing can be written."""
+        try:
+            (self.root / "stages").mkdir(parents=True, exist_ok=True)
+            probe = self.root / f".write-{uuid.uuid4().hex}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise UserError(
+                f"store: can't write to {self.root}", got=error.strerror, next_step="give store=FOLDER"
+            ) from error
+
+    def place(self, stage: str, key: str) -> Path:
+        return self.root / "stages" / stage / key
+
+    def find(self, stage: str, key: str) -> Entry | None:
+        """The checked entry, or None. A damaged one is set aside, noted in `corrupt` and made again."""
+        folder = self.place(stage, key)
+        if not (folder / MANIFEST).is_file():
+            return None
+        try:
+            entry = read_entry(folder)
+            fault = damage(entry)
+        except (ValueError, TypeError, KeyError) as error:
+            fault = f"{MANIFEST} can't be read ({error})"
+        if fault is None:
+            return entry
+        aside = folder.with_name(f".damaged-{key}-{uuid.uuid4().hex[:8]}")
+        folder.rename(aside)
+        self.corrupt.append(f"store entry {stage}/{key} is damaged: {fault}; set aside as {aside.name}, made again")
+        return None
+
+    @contextmanager
+    def lock(self, stage: str, key: str) -> Iterator[bool]:
+        """Held by the one process that makes this entry; others wait for it. Yields whether it had to wait."""
+        from filelock import FileLock, Timeout
+
+        folder = self.place(stage, key)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.with_name(f".{key}.lock"))
+        waited = False
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            waited = True
+            lock.acquire()
+        try:
+            yield waited
+        finally:
+            lock.release()
+
+    def scratch(self, stage: str, key: str) -> Path:
+        """An empty folder that `commit` turns into the entry."""
+        folder = self.place(stage, key).with_name(f".making-{key}")
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+    def work(self, stage: str, key: str) -> Path:
+        """A folder that outlives a killed process: checkpoints of a training wait here for the next try."""
+        folder = self.root / "work" / stage / key
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def commit(self, scratch: Path, manifest: Manifest) -> Entry:
+        """List the files, write the manifest last and move the folder into its place."""
+        paths = sorted(path for path in scratch.rglob("*") if path.is_file())
+        manifest.files.update(
+            {
+                str(path.relative_to(scratch)): {"size": path.stat().st_size, "digest": file_digest(path)}
+                for path in paths
+            }
+        )
+        write_json(scratch / MANIFEST, asdict(manifest))
+        target = self.place(manifest.stage, manifest.key)
+        shutil.rmtree(target, ignore_errors=True)  # the remains of an entry without a manifest
+        scratch.rename(target)
+        shutil.rmtree(self.root / "work" / manifest.stage / manifest.key, ignore_errors=True)
+        return Entry(target, manifest)
+
+    def entries(self, stage: str | None = None) -> list[Entry]:
+        """All entries, oldest first, unchecked."""
+        pattern = f"{stage or '*'}/*/{MANIFEST}"
+        folders = (path.parent for path in (self.root / "stages").glob(pattern) if not path.parent.name.startswith("."))
+        return sorted((read_entry(folder) for folder in folders), key=lambda entry: entry.manifest.created)
+
+    def remembered(self, stage: str, key: str, make: Callable[[Path], Manifest]) -> tuple[Entry, bool]:
+        """The entry, and whether it was there already; `make(scratch)` fills it in otherwise, in one process only."""
+        if entry := self.find(stage, key):
+            os.utime(entry.folder / MANIFEST)  # `dsrl gc` keeps what was used lately
+            return entry, True
+        with self.lock(stage, key):
+            if entry := self.find(stage, key):
+                return entry, True
+            scratch = self.scratch(stage, key)
+            return self.commit(scratch, make(scratch)), False
+
+
+def read_entry(folder: Path) -> Entry:
+    """Raises ValueError, TypeError or KeyError for a manifest that is not one."""
+    values = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    if values.get("format") != FORMAT:
+        raise ValueError(f"format {values.get('format')}, this version reads {FORMAT}")
+    return Entry(folder, Manifest(**values))
+
+
+def damage(entry: Entry) -> str | None:
+    """What is wrong with an entry's files, or None."""
+    for name, expected in entry.manifest.files.items():
+        path = entry.folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != expected["size"]:
+            return f"{name} has {path.stat().st_size} bytes instead of {expected['size']}"
+        if file_digest(path) != expected["digest"]:
+            return f"the content of {name} has changed"
+    return None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(path)

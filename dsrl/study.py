@@ -1,0 +1,85 @@
+"""The view of an experiment that every stage gets and returns."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dsrl.model import Model
+from dsrl.part import Many, record
+from dsrl.sample import Passage, Rejected, Sample
+from dsrl.task import Task
+
+
+@record
+class Estimate:
+    """A mean over test items with its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@record
+class Evaluation:
+    """How one model does on the test set. Per-item counts are kept, so that two models can be paired."""
+
+    model: str
+    """Fingerprint."""
+    test: str
+    """Fingerprint of the test set."""
+    grader: str
+    num_items: int
+    samples_per_item: int
+    temperature: float
+    pass_at_1: Estimate
+    """Mean share of right replies among the sampled ones."""
+    greedy: float
+    """Share of items whose greedy reply is right."""
+    format_ok: float
+    """Share of sampled replies with a readable answer where the instruction wants it."""
+    format_free: float
+    """Share of sampled replies with the right answer in any format."""
+    truncated: float
+    """Share of sampled replies cut at the token limit."""
+    num_errors: int
+    """Replies that never came; missing from every share."""
+    item_rates: Many[float]
+    """Share of right sampled replies, item by item."""
+    item_greedy: Many[bool]
+    overlap: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Test items whose text also occurs in `training` samples or in the model's `pretraining` corpus, where known."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is known so far. Stages never change it; they return one with more in it."""
+
+    task: Task
+    base: Model | None = None
+    """The model that is measured and trained; in later rounds, the one trained before."""
+    keywords: tuple[str, ...] = ()
+    passages: tuple[Passage, ...] = ()
+    samples: tuple[Sample, ...] = ()
+    rejected: tuple[Rejected, ...] = ()
+    """Candidates that did not become samples, of all stages."""
+    selected: tuple[str, ...] = ()
+    """Ids of the samples to train on, most promising first."""
+    control: tuple[str, ...] = ()
+    """Ids of a random set of the same size, the counterfactual."""
+    trained: Model | None = None
+    evaluation_base: Evaluation | None = None
+    evaluation_trained: Evaluation | None = None
+    figures: dict[str, Any] = field(default_factory=dict)
+    """The latest stage's own figures, for `metrics.json` and the report; JSON-like."""
+    files: dict[str, Path] = field(default_factory=dict)
+    """Side tables that stages wrote into their store entry: `<stage>/<file name>` -> path."""
+
+    def add(self, *, rejected: tuple[Rejected, ...] = (), **values: Any) -> "Study":
+        """This study with some values filled in and more rejected candidates."""
+        return dataclasses.replace(self, rejected=self.rejected + tuple(rejected), **values)
+
+    def chosen(self, ids: tuple[str, ...]) -> tuple[Sample, ...]:
+        """The samples with these ids, in this order."""
+        by_id = {sample.id: sample for sample in self.samples}
+        return tuple(by_id[identifier] for identifier in ids)

@@ -1,0 +1,73 @@
+"""Records on disk: Parquet files that pandas, `datasets` and DuckDB read as they are."""
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union
+
+if TYPE_CHECKING:
+    import pyarrow
+
+Row = TypeVar("Row")
+
+
+def write_table(path: Path, rows: Sequence[Any], cls: type) -> None:
+    """Write records of one class; the columns are its fields, also when there are no rows."""
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.Table.from_pylist([_plain(row) for row in rows], schema=schema(cls))
+    pyarrow.parquet.write_table(table, path, compression="zstd", store_schema=False)
+
+
+def read_table(path: Path, cls: type[Row]) -> tuple[Row, ...]:
+    """Read records back and check them. Raises `pydantic.ValidationError` where a row doesn't fit the class."""
+    import pyarrow.parquet
+    from pydantic import TypeAdapter
+
+    # In JSON, arrays are allowed for tuples and objects for dataclasses even where scalars are strict.
+    rows = pyarrow.parquet.read_table(path).to_pylist(maps_as_pydicts="strict")
+    adapter: TypeAdapter[tuple[Row, ...]] = TypeAdapter(tuple[cls, ...])  # type: ignore[valid-type]
+    return adapter.validate_json(json.dumps(rows))
+
+
+@cache
+def schema(cls: type) -> "pyarrow.Schema":
+    """The Parquet columns of a record class."""
+    import pyarrow
+
+    struct = _arrow_type(cls)
+    return pyarrow.schema([struct.field(number) for number in range(struct.num_fields)])
+
+
+def _plain(row: Any) -> dict[str, Any]:
+    """A record as nested dicts. Empty maps stay maps, because the schema says so."""
+    return dataclasses.asdict(row)
+
+
+def _arrow_type(annotation: Any) -> Any:
+    import pyarrow
+
+    scalars = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64(), bool: pyarrow.bool_()}
+    if annotation in scalars:
+        return scalars[annotation]
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return _arrow_type(arguments[0])
+    if origin is Literal:
+        return pyarrow.string()
+    if origin in (Union, types.UnionType):
+        return _arrow_type(next(argument for argument in arguments if argument is not type(None)))
+    if origin is tuple:
+        return pyarrow.list_(_arrow_type(arguments[0]))
+    if origin is dict:
+        return pyarrow.map_(_arrow_type(arguments[0]), _arrow_type(arguments[1]))
+    if dataclasses.is_dataclass(annotation):
+        hints = typing.get_type_hints(annotation, include_extras=True)
+        fields = dataclasses.fields(annotation)
+        return pyarrow.struct([pyarrow.field(field.name, _arrow_type(hints[field.name])) for field in fields])
+    raise TypeError(f"no column type for {annotation}")

@@ -1,0 +1,246 @@
+"""`dsrl ls`, `why`, `trace`, `gc` and `task`: looking at what was made, without running anything."""
+
+import json
+import os
+import shutil
+import textwrap
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from dsrl.errors import UserError
+from dsrl.home import home
+from dsrl.sample import Passage, Sample
+from dsrl.store import Entry, Store, damage
+from dsrl.table import read_table
+
+DAY = 86400.0
+
+
+def ls(arguments: list[str]) -> int:
+    """`dsrl ls [STAGE] [store=FOLDER]`: the entries of the store, oldest first."""
+    words, options = _split(arguments, most=1)
+    entries = _store(options).entries(words[0] if words else None)
+    if not entries:
+        print("the store is empty")
+    for entry in entries:
+        manifest = entry.manifest
+        rows = manifest.rows
+        flow = f"{rows['in']} -> {rows['out']}" if "in" in rows and "out" in rows else ""
+        calls = sum(role.get("requests", 0) for role in manifest.calls.values())
+        print(
+            f"{manifest.stage:<9} {manifest.key}  {age(manifest.created):>8} ago  {_size(entry):>9}  "
+            f"{flow:>14}  {manifest.seconds:>7.1f} s" + (f"  {calls} requests" if calls else "")
+        )
+    return 0
+
+
+def why(arguments: list[str]) -> int:
+    """`dsrl why STAGE [store=FOLDER]`: what changed between the latest two results of a stage."""
+    words, options = _split(arguments, most=2)
+    store = _store(options)
+    if not words:
+        raise UserError("why: which stage?", allowed=sorted({entry.manifest.stage for entry in store.entries()}))
+    entries = store.entries(words[0])
+    if len(words) == 2:
+        entries = [entry for entry in entries if entry.manifest.key.startswith(words[1])] + entries[-1:]
+    if len(entries) < 2:
+        print(f"{words[0]}: {len(entries)} result in the store, nothing to compare")
+        return 0
+    before, after = entries[-2], entries[-1]
+    print(f"{words[0]}  {before.manifest.key} ({age(before.manifest.created)} ago) -> {after.manifest.key}")
+    changes = list(reasons(store, before, after))
+    print("\n".join(f"  {line}" for line in changes) if changes else "  nothing: the older result was gone or damaged")
+    return 0
+
+
+def reasons(store: Store, before: Entry, after: Entry, path: str = "") -> Iterator[str]:
+    """The parts of the key that differ; a stage it builds upon is followed to the part that changed there."""
+    yield from differences(before.manifest.parts, after.manifest.parts, path)
+    for need, key in after.manifest.parents.items():
+        old = before.manifest.parents.get(need)
+        if old == key:
+            continue
+        makers = {entry.manifest.key: entry for entry in store.entries()}
+        if old in makers and key in makers:
+            yield from reasons(store, makers[old], makers[key], f"{path}{need} <- {makers[key].manifest.stage}: ")
+        else:
+            yield f"{path}{need}: {old} -> {key}"
+
+
+def differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
+    """Leaves of two JSON-like values that are not the same; long texts by their first differing line."""
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for name in {**before, **after}:
+            yield from differences(before.get(name), after.get(name), f"{path}{name}." if path else f"{name}.")
+    elif before != after:
+        name = path.rstrip(".")
+        if isinstance(before, str) and isinstance(after, str) and "\n" in before + after:
+            pairs = zip([*before.splitlines(), ""], [*after.splitlines(), ""], strict=False)
+            old, new = next(((a, b) for a, b in pairs if a != b), ("", ""))
+            yield f"{name}: text changed\n    - {old}\n    + {new}"
+        else:
+            yield f"{name}: {before!r} -> {after!r}"
+
+
+def trace(arguments: list[str]) -> int:
+    """`dsrl trace SAMPLE [store=FOLDER]`: where a sample came from, with prompts and raw replies."""
+    words, options = _split(arguments, most=1)
+    if not words:
+        raise UserError("trace: which sample?", next_step="dsrl trace ID, with an id out of the report")
+    store = _store(options)
+    samples, entry = _find_sample(store, words[0])
+    sample = samples[words[0]]
+    for line in story(store, sample, samples, entry):
+        print(line)
+    return 0
+
+
+def story(store: Store, sample: Sample, samples: Mapping[str, Sample], entry: Entry) -> Iterator[str]:
+    """A sample's life in lines."""
+    origin = sample.provenance
+    yield f"{sample.id}  {sample.origin}, generation {sample.generation}, known from {entry.manifest.stage}"
+    yield f"input     {sample.input}"
+    yield f"answer    {sample.answer}"
+    if sample.votes:
+        votes = sample.votes
+        bound = " or more" if votes.censored else ""
+        yield f"votes     {votes.counts}, {votes.unparsable} unparsable; share {votes.share:.2f}{bound}"
+    for name, rate in (("probe", sample.probe), ("pass rate", sample.score)):
+        if rate:
+            yield f"{name:<9} {rate.num_correct} of {rate.num_valid} right, {rate.num_error} missing"
+    if origin.passage and (passage := _passage(store, origin.passage)):
+        yield f"passage   {passage.source} at character {passage.offset}, by keyword {passage.keyword!r}"
+        yield textwrap.indent(textwrap.fill(passage.text, 100), "          ")
+    if sample.parent_id:
+        yield f"parent    {sample.parent_id}: {samples[sample.parent_id].input if sample.parent_id in samples else '?'}"
+    for child in samples.values():
+        if child.parent_id == sample.id:
+            yield f"child     {child.id} ({child.origin}): {child.input}"
+    for selection in store.entries("select"):
+        chosen = json.loads((selection.folder / "values.json").read_text(encoding="utf-8"))
+        for kind in ("selected", "control"):
+            if sample.id in chosen[kind]:
+                place = chosen[kind].index(sample.id) + 1
+                yield f"{kind:<9} number {place} of {len(chosen[kind])} in {selection.manifest.key}"
+    yield from _replies(store, origin.calls)
+
+
+def gc(arguments: list[str]) -> int:
+    """`dsrl gc [days=30] [yes=true] [store=FOLDER]`: remove what no run used lately, and half-made folders."""
+    _, options = _split(arguments, most=0)
+    store = _store(options)
+    limit = time.time() - _number(options, "days", 30.0) * DAY
+    doomed = [entry for entry in store.entries() if last_used(entry) < limit or damage(entry)]
+    left = [path for path in store.root.glob("stages/*/.*-*") if path.is_dir()]
+    total = sum(_bytes(folder) for folder in [entry.folder for entry in doomed] + left)
+    sure = options.get("yes", "false").lower() == "true"
+    for entry in doomed:
+        print(f"{entry.manifest.stage:<9} {entry.manifest.key}  used {age(last_used(entry))} ago")
+    if sure:
+        for folder in [entry.folder for entry in doomed] + left:
+            shutil.rmtree(folder)
+    print(
+        f"{'removed' if sure else 'would remove'} {len(doomed)} entries and {len(left)} unfinished folders, "
+        f"{total / 1e6:.1f} MB; paid replies are never removed" + ("" if sure else "; do it with yes=true")
+    )
+    return 0
+
+
+def task(arguments: list[str]) -> int:
+    """`dsrl task ls [--config-dir FOLDER]`: the tasks there are."""
+    import yaml
+
+    if arguments[:1] != ["ls"]:
+        raise UserError("task: what?", got=" ".join(arguments) or None, allowed="dsrl task ls")
+    folders = [home() / "conf" / "task"]
+    if "--config-dir" in arguments[:-1]:
+        folders.append(Path(arguments[arguments.index("--config-dir") + 1]) / "task")
+    for path in sorted((path for folder in folders for path in folder.glob("*.yaml")), key=lambda path: path.stem):
+        definition = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = textwrap.shorten(str(definition.get("instruction")).replace("???", "given on the command line"), 90)
+        print(f"{path.stem:<14} {text}")
+    return 0
+
+
+def last_used(entry: Entry) -> float:
+    """Unix time of the entry's latest use: a run touches the manifest of what it takes out of the store."""
+    return (entry.folder / "manifest.json").stat().st_mtime
+
+
+def age(moment: float) -> str:
+    """How long ago, for a person: `3 min`, `2 days`."""
+    seconds = max(0.0, time.time() - moment)
+    for size, unit in ((DAY, "days"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _replies(store: Store, calls: tuple[str, ...]) -> Iterator[str]:
+    """Prompt and raw replies of every paid call."""
+    from dsrl.llm.calls import CallsStore
+
+    paid = CallsStore(store.root / "calls")
+    shown: set[str] = set()
+    for call in calls:
+        request_digest, _, index = call.partition(":")
+        request = paid.request(request_digest)
+        if request_digest not in shown and request:
+            shown.add(request_digest)
+            for message in request["messages"]:
+                yield f"\n--- {message['role']} ({request_digest})\n{message['content']}"
+        reply = paid.get(request_digest, int(index))
+        yield f"--- reply {index}\n{reply.text if reply else '(not in this store)'}"
+
+
+def _find_sample(store: Store, identifier: str) -> tuple[dict[str, Sample], Entry]:
+    """The latest entry that knows the sample, with all its samples."""
+    for stage in ("score", "rewrite", "probe", "generate"):
+        for entry in reversed(store.entries(stage)):
+            samples = {sample.id: sample for sample in read_table(entry.folder / "samples.parquet", Sample)}
+            if identifier in samples:
+                return samples, entry
+    raise UserError(f"no sample {identifier} in the store", next_step="ids stand in report.html and samples.parquet")
+
+
+def _passage(store: Store, identifier: str) -> Passage | None:
+    for entry in reversed(store.entries("retrieve")):
+        for passage in read_table(entry.folder / "passages.parquet", Passage):
+            if passage.id == identifier:
+                return passage
+    return None
+
+
+def _split(arguments: list[str], most: int) -> tuple[list[str], dict[str, str]]:
+    words = [argument for argument in arguments if "=" not in argument]
+    options = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+    if len(words) > most:
+        raise UserError("too many words", got=" ".join(words), next_step="dsrl --help")
+    unknown = sorted(set(options) - {"store", "days", "yes"})
+    if unknown:
+        raise UserError(f"{unknown[0]}: unknown option", allowed="store=FOLDER, days=NUMBER, yes=true")
+    return words, options
+
+
+def _store(options: Mapping[str, str]) -> Store:
+    root = Path(options.get("store", os.environ.get("DSRL_STORE", "store"))).expanduser().absolute()
+    if not (root / "stages").is_dir():
+        raise UserError(f"no store at {root}", next_step="give store=FOLDER, or run something first")
+    return Store(root)
+
+
+def _number(options: Mapping[str, str], name: str, default: float) -> float:
+    try:
+        return float(options.get(name, default))
+    except ValueError as error:
+        raise UserError(f"{name}: not a number", got=options[name]) from error
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _size(entry: Entry) -> str:
+    return f"{_bytes(entry.folder) / 1e6:.2f} MB"

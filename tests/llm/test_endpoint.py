@@ -1,0 +1,129 @@
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from dsrl.errors import UserError
+from dsrl.llm import Endpoint, Price, Servers
+from dsrl.part import Part, part
+
+ASK = [{"role": "user", "content": "2 + 2?"}]
+URL = "http://localhost:8000/v1"
+
+
+class Running:
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+        self.url = "http://127.0.0.1:1/v1"
+        log.append("started")
+
+    def stop(self) -> None:
+        self.log.append("stopped")
+
+
+LOG: list[str] = []
+
+
+@part
+class Dialled(Part):
+    wrong: float = 0.1
+
+    def start(self) -> Running:
+        return Running(LOG)
+
+
+class Sample(BaseModel):
+    input: str
+
+
+def call_digest(endpoint: Endpoint, schema: type[BaseModel] | None = None, **sampling: Any) -> str:
+    return endpoint.call(endpoint.request(ASK, schema, **sampling)).digest
+
+
+BASE = Endpoint(model="m", base_url=URL)
+SAME = [
+    Endpoint(model="m", base_url="http://elsewhere:1/v1"),
+    Endpoint(model="m", api_key_env="KEY", concurrency=1, timeout=1.0, max_retries=0, backoff=0.0, takes_n=False),
+    Endpoint(model="m", price=Price(input=1.0, output=2.0, date="2026-11-20")),
+]
+OTHER = [
+    Endpoint(model="n"),
+    Endpoint(model="m", temperature=0.0),
+    Endpoint(model="m", top_p=0.9),
+    Endpoint(model="m", max_tokens=5),
+    Endpoint(model="m", extra={"top_k": 5}),
+    Endpoint(model="m", server=Dialled()),
+    Endpoint(model="m", server=Dialled(wrong=0.2)),
+]
+
+
+def test_identity_is_model_request_and_dials_and_not_where_or_how_fast() -> None:
+    assert {call_digest(endpoint) for endpoint in SAME} == {call_digest(BASE)}
+    assert all(endpoint.identity() == BASE.identity() for endpoint in SAME)
+    digests = {call_digest(endpoint) for endpoint in (BASE, *OTHER)}
+    assert len(digests) == len(OTHER) + 1
+    assert call_digest(BASE, temperature=0.0) == call_digest(OTHER[1])
+    assert len({call_digest(BASE, Sample), call_digest(BASE)}) == 2
+
+
+def test_body_holds_the_endpoint_s_sampling_and_extra_fields() -> None:
+    endpoint = Endpoint(model="m", max_tokens=9, extra={"max_tokens": None, "max_completion_tokens": 9})
+    assert endpoint.call(endpoint.request(ASK, temperature=0.0)).body == {
+        "model": "m",
+        "messages": ASK,
+        "temperature": 0.0,
+        "top_p": 1.0,
+        "max_completion_tokens": 9,
+    }
+
+
+def test_seeds_follow_the_index() -> None:
+    call = BASE.call(BASE.request(ASK))
+    assert call.seed(7) == call.seed(0) + 7
+    assert 0 <= call.seed(0) < 2**28
+
+
+WRONG = [
+    (Endpoint(model="m", base_url="localhost:8000/v1"), "not a URL"),
+    (Endpoint(model="m", base_url="ftp://localhost/v1"), "not a URL"),
+    (Endpoint(model="m", base_url="http://"), "not a URL"),
+    (Endpoint(model="m", base_url=URL + "/chat/completions"), f"base_url={URL}"),
+    (Endpoint(model="m", base_url=URL, server=Dialled()), "exclude each other"),
+    (Endpoint(model="m"), "neither base_url nor api_key_env"),
+    (Endpoint(model="m", api_key_env="DSRL_TEST_KEY"), "export DSRL_TEST_KEY="),
+]
+
+
+@pytest.mark.parametrize(("endpoint", "words"), WRONG)
+def test_check_says_what_to_do(endpoint: Endpoint, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DSRL_TEST_KEY", " ")
+    with pytest.raises(UserError, match=words.replace("?", r"\?")):
+        endpoint.check()
+
+
+def test_check_passes_what_may_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DSRL_TEST_KEY", " secret\n")
+    for endpoint in (BASE, Endpoint(model="m", server=Dialled()), Endpoint(model="m", api_key_env="DSRL_TEST_KEY")):
+        endpoint.check()
+    assert endpoint.api_key() == "secret"
+    assert BASE.api_key() == "none"
+    assert "secret" not in repr(endpoint)
+    assert "secret" not in str(endpoint.identity())
+
+
+@pytest.mark.parametrize(
+    "fields", [{"temperature": -1.0}, {"json_mode": "xml"}, {"concurrency": 0}, {"server": 3}, {"max_token": 3}]
+)
+def test_a_wrong_value_names_its_field(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(fields))):
+        Endpoint(model="m", **fields)
+
+
+def test_servers_start_once_and_stop_at_the_end() -> None:
+    LOG.clear()
+    endpoint = Endpoint(model="m", server=Dialled())
+    with Servers() as servers:
+        assert servers.url(BASE) == URL
+        assert servers.url(endpoint) == servers.url(Endpoint(model="other", server=Dialled()))
+        assert LOG == ["started"]
+    assert LOG == ["started", "stopped"]

@@ -1,0 +1,72 @@
+import email.utils
+import time
+
+import pytest
+
+from dsrl.errors import StageFailed
+from dsrl.llm import Endpoint
+from dsrl.llm.failures import CallFailed, Kind, pause, retry_after, status_kind, user_error
+
+STATUSES: list[tuple[int, str, str, Kind]] = [
+    (500, "", "", "server"),
+    (503, "", "loading", "server"),
+    (529, "overloaded_error", "", "server"),
+    (408, "", "", "server"),
+    (409, "", "", "server"),
+    (429, "rate_limit_exceeded", "slow down", "throttled"),
+    (429, "insufficient_quota", "", "final"),
+    (400, "context_length_exceeded", "", "prompt"),
+    (400, "BadRequestError", "This model's maximum context length is 4096 tokens.", "prompt"),
+    (400, "content_filter", "", "prompt"),
+    (413, "", "", "prompt"),
+    (400, "", "unknown field seed", "final"),
+    (401, "invalid_api_key", "", "final"),
+    (402, "", "Insufficient Balance", "final"),
+    (403, "", "", "final"),
+    (404, "model_not_found", "", "final"),
+    (422, "", "", "final"),
+]
+
+
+@pytest.mark.parametrize(("status", "code", "message", "kind"), STATUSES)
+def test_status_kind(status: int, code: str, message: str, kind: Kind) -> None:
+    assert status_kind(status, code, message) == kind
+
+
+WAITS = [
+    ({}, None),
+    ({"retry-after": "7"}, 7.0),
+    ({"retry-after": " 1.5 "}, 1.5),
+    ({"retry-after": "0"}, 0.0),
+    ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
+    ({"retry-after": "soon"}, None),
+    ({"retry-after": "-3"}, None),
+    ({"retry-after": "inf"}, None),
+    ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+]
+
+
+@pytest.mark.parametrize(("headers", "seconds"), WAITS)
+def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after(headers) == seconds
+
+
+def test_retry_after_a_date() -> None:
+    seconds = retry_after({"retry-after": email.utils.formatdate(time.time() + 3600, usegmt=True)})
+    assert seconds is not None
+    assert 3500 < seconds <= 3600
+
+
+def test_pauses_double_up_to_a_minute_and_are_never_shorter_than_asked() -> None:
+    for attempt, longest in [(0, 0.5), (1, 1.0), (4, 8.0), (7, 60.0), (10_000, 60.0)]:
+        assert all(longest / 2 <= pause(attempt, 0.5, None) <= longest for _ in range(50))
+    assert all(7 <= pause(0, 0.5, 7.0) <= 8 for _ in range(50))
+    assert pause(3, 0.5, 0.0) == 0
+
+
+def test_the_next_step_names_the_variable_and_the_model() -> None:
+    endpoint = Endpoint(model="gpt-x", api_key_env="MY_KEY")
+    told = str(user_error(CallFailed("final", "401: no", 401), endpoint, "https://a/v1"))
+    assert "gpt-x at https://a/v1" in told
+    assert "MY_KEY" in told
+    assert isinstance(user_error(CallFailed("unreachable", "refused"), endpoint, "https://a/v1"), StageFailed)

@@ -1,0 +1,135 @@
+import asyncio
+import json
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from dsrl.llm import Request
+from dsrl.llm.schema import response_format, schema_name, strict_schema
+from dsrl.llm.structured import Unusable, parse, read, structured
+from dsrl.model import Reply
+
+
+class Sample(BaseModel):
+    input: str
+    output: str
+
+
+class Step(BaseModel):
+    text: str
+    kind: Literal["add", "take"] = "add"
+
+
+class LongSolution(BaseModel):
+    title: str = "none"
+    steps: list[Step]
+    last: Step | None = None
+
+
+READABLE = [
+    ('{"input": "a", "output": "b"}', "a", "b"),
+    ('Sure!\n```json\n{"input": "a", "output": "b"}\n```\nAnything else?', "a", "b"),
+    ('```\n{"input": "a", "output": "use ```x```"}\n```', "a", "use ```x```"),
+    ('I think {of} a \\frac{1}{2} set {1}: {"input": "a", "output": "{b}"} done', "a", "{b}"),
+    ('{"thought": 1} then {"input": "a", "output": "b"}', "a", "b"),
+    ('<think>{"input": "draft", "output": "draft"}</think>{"input": "a", "output": "b"}', "a", "b"),
+    ('{"input": "a\nb\tc", "output": "b"}', "a\nb\tc", "b"),
+    ('{"input": "a\\nb", "output": "say \\"b\\" \\u00e9 \\/"}', "a\nb", 'say "b" é /'),
+    ('{"input": "a", "output": "b", "extra": {"x": [1, 2]}}', "a", "b"),
+    (r'{"input": "\frac{1}{2} \boxed{4} \beta \forall", "output": "\( x \)"}', r"\frac{1}{2} \boxed{4} \beta \forall", r"\( x \)"),
+    (r'{"input": "$\theta \times \rho \neq \text{cm} \nabla$", "output": "b"}', r"$\theta \times \rho \neq \text{cm} \nabla$", "b"),
+    (r'{"input": "$x \ne 3 \to \nu \tan x$ \underline{u} \alpha \sqrt{2}", "output": "b"}', r"$x \ne 3 \to \nu \tan x$ \underline{u} \alpha \sqrt{2}", "b"),
+    (r'{"input": "\\frac{1}{2} \\times \\neq \\boxed{4}", "output": "b"}', r"\frac{1}{2} \times \neq \boxed{4}", "b"),
+    (r'{"input": "one.\nNext line.\n\ntext\tcolumn", "output": "the end.\nno more\r\nto do"}', "one.\nNext line.\n\ntext\tcolumn", "the end.\nno more\r\nto do"),
+    (r'{"input": "C:\\new\\table", "output": "ends in \\"}', "C:\\new\\table", "ends in \\"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "given_input", "output"), READABLE)
+def test_parse(text: str, given_input: str, output: str) -> None:
+    assert parse(text, Sample) == Sample(input=given_input, output=output)
+
+
+UNREADABLE = [
+    ("", "not JSON"),
+    ("no braces at all", "not JSON"),
+    ('{"input": "a", "output": "b"', "not JSON"),
+    ("{'input': 'a', 'output': 'b'}", "not JSON"),
+    ('["input", "output"]', "not JSON"),
+    ('{"input": "a"}', "wrong fields"),
+    ('{"input": "a", "output": 3}', "wrong fields"),
+    ('{"input": "a", "output": null}', "wrong fields"),
+    ('{"a":' * 5000, "not JSON"),
+    ('{"input":' + "[" * 100_000, "not JSON"),
+]
+
+
+@pytest.mark.parametrize(("text", "kind"), UNREADABLE)
+def test_parse_says_what_is_wrong(text: str, kind: str) -> None:
+    with pytest.raises(Unusable) as caught:
+        parse(text, Sample)
+    assert caught.value.kind == kind
+
+
+@given(st.text(), st.text())
+def test_escaped_json_without_control_characters_comes_back(before: str, text: str) -> None:
+    text = "".join(letter for letter in text if letter not in "\b\f")
+    value = {"input": text, "output": text[::-1]}
+    for spelled in (json.dumps(value), json.dumps(value, ensure_ascii=False)):
+        if "\\t" not in spelled and "\\r" not in spelled and "\\n" not in spelled:
+            assert parse(before.replace("{", "(") + spelled, Sample).model_dump() == value
+
+
+READ = [
+    (Reply(text=None, error="503"), "no answer"),
+    (Reply(text="", finish_reason="content_filter"), "refused"),
+    (Reply(text="I can't help with that", finish_reason="refusal"), "refused"),
+    (Reply(text='{"input": "a', finish_reason="length"), "truncated"),
+    (Reply(text='{"input": "a"}', finish_reason="length"), "truncated"),
+    (Reply(text="hm", finish_reason="stop"), "not JSON"),
+    (Reply(text='{"input": "a", "output": "b"} and then', finish_reason="length"), None),
+]
+
+
+@pytest.mark.parametrize(("reply", "error"), READ)
+def test_failures_are_told_apart(reply: Reply, error: str | None) -> None:
+    answer = read(reply, Sample)
+    assert answer.error == error
+    assert (answer.value is None) == bool(answer.detail) == (error is not None)
+
+
+def test_one_repair_turn_shows_the_reply_and_the_error() -> None:
+    asked: list[Request] = []
+
+    async def complete(request: Request, count: int = 1, first: int = 0) -> list[Reply]:
+        asked.append(request)
+        return [Reply(text="sorry" if len(asked) == 1 else '{"input": "a"}', call=f"{len(asked)}:{first}")]
+
+    request = Request(({"role": "user", "content": "write"},), 0.7, 1.0, 100, Sample)
+    answer = asyncio.run(structured(complete, request, Sample, 5))
+    assert (answer.error, answer.calls) == ("wrong fields", ("1:5", "2:5"))
+    assert len(asked) == 2
+    assert asked[1].messages[:2] == (*request.messages, {"role": "assistant", "content": "sorry"})
+    assert "no JSON object" in asked[1].messages[2]["content"]
+
+
+def test_schema_is_closed_complete_and_without_references() -> None:
+    text = json.dumps(schema := strict_schema(LongSolution))
+    assert "$ref" not in text
+    assert '"default"' not in text
+    assert schema["required"] == ["title", "steps", "last"]
+    assert set(schema["properties"]) == {"title", "steps", "last"}
+    step = schema["properties"]["steps"]["items"]
+    assert (step["additionalProperties"], step["required"]) == (False, ["text", "kind"])
+
+
+def test_response_format_by_mode() -> None:
+    assert schema_name(LongSolution) == "long_solution"
+    assert response_format(Sample, "text") is None
+    assert response_format(Sample, "object") == {"type": "json_object"}
+    strict = response_format(Sample, "schema")
+    assert strict is not None
+    assert (strict["json_schema"]["name"], strict["json_schema"]["strict"]) == ("sample", True)
