@@ -31,10 +31,7 @@ def dispatch(arguments: list[str]) -> int:
 
 
 def compose(overrides: list[str]) -> int:
-    """Run a pipeline under Hydra; its own complaints are printed in the style of ours."""
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
+    """Run a pipeline under Hydra."""
     from dsrl.config import refuse_secrets
     from dsrl.main import launch
 
@@ -42,19 +39,9 @@ def compose(overrides: list[str]) -> int:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to us instead of being printed by Hydra
     try:
         return launch(overrides)
-    except (HydraException, OmegaConfBaseException) as error:
-        print(f"\ndsrl: {_plain(error)}", file=sys.stderr)
-        return 2
     except OSError as error:
         print(f"\ndsrl: {error.strerror}: {error.filename}\n  next:    check hydra.run.dir and store", file=sys.stderr)
         return 2
-
-
-def _plain(error: BaseException) -> str:
-    """Hydra's message without its advice to force a mistyped key in with a `+`."""
-    lines = str(error).replace("\n\n", "\n").splitlines()
-    text = "\n  ".join(line for line in lines if line.strip() and "use +" not in line and "Full traceback" not in line)
-    return f"{text}\n  next:    dsrl --help lists groups and dials; --cfg job prints the whole config"
 
 
 def _is_word(argument: str) -> bool:

@@ -28,11 +28,15 @@ def main() -> None:
 def launch(overrides: list[str]) -> int:
     """Hand the command line to Hydra, which composes the config and calls `job` once or, in a sweep, many times."""
     import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
 
     failures: list[int] = []
+    composed: list[bool] = []
 
     def job(config: "DictConfig") -> float | None:
         """One run. Returns the trained model's pass@1, which a Hydra sweeper may optimise."""
+        composed.append(True)
         try:
             study = experiment(config)
         except (UserError, KeyboardInterrupt) as error:
@@ -43,7 +47,12 @@ def launch(overrides: list[str]) -> int:
         return study.evaluation_trained.pass_at_1.value if study.evaluation_trained else None
 
     sys.argv = [sys.argv[0], *overrides]
-    hydra.main(version_base="1.3", config_path=str(home() / "conf"), config_name="config")(job)()
+    try:
+        hydra.main(version_base="1.3", config_path=str(home() / "conf"), config_name="config")(job)()
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        if composed:  # not about the config, so not the user's
+            raise
+        return explain(UserError(plain(error), next_step="dsrl --help lists groups and dials; --cfg job prints all"))
     return max(failures, default=0)
 
 
@@ -105,6 +114,12 @@ def surroundings(values: dict[str, Any], dials: "Dials", run_dir: Path) -> Itera
             record.end(context, values, status)
         finally:
             context.close()
+
+
+def plain(error: BaseException) -> str:
+    """Hydra's message without its advice to force a mistyped key in with a `+`."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return "\n  ".join(line for line in lines if "use +" not in line and "Full traceback" not in line)
 
 
 def explain(error: BaseException) -> int:

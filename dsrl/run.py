@@ -28,6 +28,13 @@ VALUES: dict[str, Any] = {
     "evaluation_trained": Evaluation | None,
 }
 
+BLOCKS = {
+    "score": ("samples", "rollouts", "mean_pass_rate", "zero", "one", "histogram"),
+    "select": ("m", "selected", "shortfall"),
+    "train": ("algorithm", "engine", "steps", "reward_first", "reward_last"),
+}
+"""Blocks of `metrics.json` -> the figures of that stage that stand in them."""
+
 
 class Keys:
     """Which key made what; roots are worked out when first asked for: the base model may have to be made."""
@@ -69,6 +76,7 @@ def step(name: str, stage: Stage, study: Study, keys: Keys, context: Context) ->
     """One stage: out of the store if it is there, else made now and stored."""
     context.stage = name
     started = time.monotonic()
+    study = dataclasses.replace(study, figures={})
     if not stage.stored:
         after = stage(study, context)
         note(context, name, "", time.monotonic() - started, reused=False, after=after, new=())
@@ -163,6 +171,7 @@ def note(
     metrics = context.metrics
     metrics["seconds"][name] = round(seconds, 2)
     metrics["stages"][name] = after.figures
+    publish(metrics, name, after)
     rows = row_counts(after.figures, new)
     if key:
         metrics["keys"][name] = key
@@ -174,6 +183,30 @@ def note(
     flow = f"{rows['in']:>6} -> {rows['out']:<6}" if "in" in rows and "out" in rows else " " * 16
     how = "stored" if reused else f"{seconds:.1f} s"
     context.progress.say(f"{name:<17}{flow} {how:>8}  {summary(after.figures, new)}".rstrip())
+
+
+def publish(metrics: dict[str, Any], name: str, study: Study) -> None:
+    """The blocks of `metrics.json` that other programs read: the figures promised in docs/metrics.md, and no more."""
+    if name in BLOCKS:
+        metrics[name] = {key: study.figures.get(key) for key in BLOCKS[name]}
+    measured = {"base": study.evaluation_base, "trained": study.evaluation_trained}
+    found = {role: _measured(evaluation) for role, evaluation in measured.items() if evaluation is not None}
+    difference = study.figures.get("difference") if name == "compare" else None
+    if found:
+        metrics["evaluate"] = found | ({"difference": difference} if difference else {})
+
+
+def _measured(evaluation: Evaluation) -> dict[str, Any]:
+    return {
+        "n": evaluation.num_items,
+        "samples_per_item": evaluation.samples_per_item,
+        "pass_at_1": evaluation.pass_at_1.value,
+        "low": evaluation.pass_at_1.low,
+        "high": evaluation.pass_at_1.high,
+        "greedy": evaluation.greedy,
+        "format_ok": evaluation.format_ok,
+        "format_free": evaluation.format_free,
+    }
 
 
 def summary(figures: Mapping[str, Any], rejected: tuple[Rejected, ...]) -> str:

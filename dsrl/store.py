@@ -10,7 +10,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -74,21 +74,9 @@ class Store:
         return self.root / "stages" / stage / key
 
     def find(self, stage: str, key: str) -> Entry | None:
-        """The checked entry, or None. A damaged one is set aside, noted in `corrupt` and made again."""
-        folder = self.place(stage, key)
-        if not (folder / MANIFEST).is_file():
-            return None
-        try:
-            entry = read_entry(folder)
-            fault = damage(entry)
-        except (ValueError, TypeError, KeyError) as error:
-            fault = f"{MANIFEST} can't be read ({error})"
-        if fault is None:
-            return entry
-        aside = folder.with_name(f".damaged-{key}-{uuid.uuid4().hex[:8]}")
-        folder.rename(aside)
-        self.corrupt.append(f"store entry {stage}/{key} is damaged: {fault}; set aside as {aside.name}, made again")
-        return None
+        """The checked entry, or None where there is none or a damaged one."""
+        found = checked(self.place(stage, key))
+        return found if isinstance(found, Entry) else None
 
     @contextmanager
     def lock(self, stage: str, key: str) -> Iterator[bool]:
@@ -139,10 +127,11 @@ class Store:
         return Entry(target, manifest)
 
     def entries(self, stage: str | None = None) -> list[Entry]:
-        """All entries, oldest first, unchecked."""
+        """All entries that can be read, oldest first, their files unchecked."""
         pattern = f"{stage or '*'}/*/{MANIFEST}"
         folders = (path.parent for path in (self.root / "stages").glob(pattern) if not path.parent.name.startswith("."))
-        return sorted((read_entry(folder) for folder in folders), key=lambda entry: entry.manifest.created)
+        readable = (entry for folder in folders if (entry := _readable(folder)))
+        return sorted(readable, key=lambda entry: entry.manifest.created)
 
     def remembered(self, stage: str, key: str, make: Callable[[Path], Manifest]) -> tuple[Entry, bool]:
         """The entry, and whether it was there already; `make(scratch)` fills it in otherwise, in one process only."""
@@ -152,15 +141,45 @@ class Store:
         with self.lock(stage, key):
             if entry := self.find(stage, key):
                 return entry, True
+            self._set_aside(stage, key)
             scratch = self.scratch(stage, key)
             return self.commit(scratch, make(scratch)), False
 
+    def _set_aside(self, stage: str, key: str) -> None:
+        """Move a damaged entry out of the way. Only for the holder of the lock: others may be making it again."""
+        folder = self.place(stage, key)
+        fault = checked(folder)
+        if isinstance(fault, str):
+            aside = folder.with_name(f".damaged-{key}-{uuid.uuid4().hex[:8]}")
+            folder.rename(aside)
+            self.corrupt.append(f"store entry {stage}/{key} is damaged: {fault}; set aside as {aside.name}, made again")
+
+
+def checked(folder: Path) -> Entry | str | None:
+    """The entry; or in words what is wrong with it; None where there is none."""
+    if not (folder / MANIFEST).is_file():
+        return None
+    try:
+        entry = read_entry(folder)
+        return damage(entry) or entry
+    except ValueError as error:
+        return f"{MANIFEST} can't be read ({error})"
+
+
+def _readable(folder: Path) -> Entry | None:
+    try:
+        return read_entry(folder)
+    except (ValueError, OSError):  # damaged, or removed by another process this moment; the next run says so
+        return None
+
 
 def read_entry(folder: Path) -> Entry:
-    """Raises ValueError, TypeError or KeyError for a manifest that is not one."""
+    """Raises ValueError for a manifest that is not one."""
     values = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    if values.get("format") != FORMAT:
-        raise ValueError(f"format {values.get('format')}, this version reads {FORMAT}")
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise ValueError(f"this version reads format {FORMAT}")
+    if set(values) != {place.name for place in fields(Manifest)} or not isinstance(values["files"], dict):
+        raise ValueError("its fields are not those of a manifest")
     return Entry(folder, Manifest(**values))
 
 

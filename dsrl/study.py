@@ -44,9 +44,10 @@ class Evaluation:
     """Share of sampled replies cut at the token limit."""
     num_errors: int
     """Replies that never came; missing from every share."""
-    item_rates: Many[float]
-    """Share of right sampled replies, item by item."""
-    item_greedy: Many[bool]
+    item_rates: Many[float | None]
+    """Share of right sampled replies, item by item; None where no reply came."""
+    item_greedy: Many[bool | None]
+    """Whether the greedy reply is right, item by item; None where it never came."""
     overlap: dict[str, int] = dataclasses.field(default_factory=dict)
     """Test items whose text also occurs in `training` samples or in the model's `pretraining` corpus, where known."""
 

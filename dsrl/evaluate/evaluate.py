@@ -134,7 +134,7 @@ class Evaluate(Stage):
         }
 
 
-def by_item(predictions: Iterable[Prediction]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+def by_item(predictions: Iterable[Prediction]) -> tuple[tuple[float | None, ...], tuple[bool | None, ...]]:
     """Each item's share of right sampled replies and its greedy verdict; None where no reply came."""
     groups = [list(rows) for _, rows in groupby(predictions, key=lambda row: row.item)]
     rates = tuple(share(row.correct for row in rows if row.index != GREEDY) for rows in groups)

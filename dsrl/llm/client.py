@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 from dsrl.llm.calls import CallsStore
 from dsrl.llm.endpoint import Endpoint, SamplingDials
-from dsrl.llm.failures import CallFailed, pause, user_error
+from dsrl.llm.failures import CallError, pause, user_error
 from dsrl.llm.ledger import Ledger, Spending
 from dsrl.llm.limiter import Limiter
 from dsrl.llm.request import Call, Request
@@ -59,6 +59,7 @@ class Client:
 
     async def __aenter__(self) -> Self:
         self.endpoint.check()
+        self._store.refresh()
         return self
 
     async def __aexit__(
@@ -132,7 +133,7 @@ class Client:
         while rest := indices[len(replies) :]:
             try:
                 completions = await self._send(call, rest[0], len(rest))
-            except CallFailed as failure:
+            except CallError as failure:
                 self._book(errors=len(rest))
                 replies |= {i: Reply(text=None, error=str(failure), call=call.id(i)) for i in rest}
             else:
@@ -147,7 +148,7 @@ class Client:
         return replies
 
     async def _send(self, call: Call, first: int, count: int) -> Completions:
-        """Repeats one HTTP request until it brings completions; raises the last `CallFailed`."""
+        """Repeats one HTTP request until it brings completions; raises the last `CallError`."""
         body = dict(call.body)
         if count > 1:
             body["n"] = count
@@ -157,7 +158,7 @@ class Client:
         for attempt in itertools.count():
             try:
                 return await self._try(wire, body, attempt)
-            except CallFailed as failure:
+            except CallError as failure:
                 if failure.kind == "final" or self._unreachable(failure, attempt):
                     raise user_error(failure, self.endpoint, wire.url) from failure
                 if failure.kind == "prompt" or attempt >= self.endpoint.max_retries:
@@ -170,7 +171,7 @@ class Client:
         async with self._limiter.slot() as taken:
             try:
                 completions = await wire.send(body)
-            except CallFailed as failure:
+            except CallError as failure:
                 self._answered |= failure.status is not None
                 if failure.kind == "throttled":
                     self._limiter.throttled(taken, pause(attempt, self.endpoint.backoff, failure.retry_after))
@@ -181,11 +182,11 @@ class Client:
         self._book_paid(completions, body.get("n", 1), retries=min(attempt, 1))
         return completions
 
-    def _unreachable(self, failure: CallFailed, attempt: int) -> bool:
+    def _unreachable(self, failure: CallError, attempt: int) -> bool:
         """Whether to give up on an address that never answered."""
         return failure.kind == "unreachable" and not self._answered and attempt + 1 >= TRIES_TO_CONNECT
 
-    async def _wait(self, failure: CallFailed, attempt: int) -> None:
+    async def _wait(self, failure: CallError, attempt: int) -> None:
         seconds = pause(attempt, self.endpoint.backoff, failure.retry_after)
         if seconds > LONG_PAUSE:
             log.warning("%s asks to wait %.0f s: %s", self.endpoint.model, seconds, failure)

@@ -1,4 +1,4 @@
-"""Where completions come from: an OpenAI-compatible endpoint as a frozen description, checked before any work starts."""
+"""Where completions come from: an OpenAI-compatible endpoint as a frozen description, checked before work starts."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -14,6 +14,8 @@ from dsrl.model import Usage
 from dsrl.part import Part, identify, part
 
 MILLION = 1_000_000
+OWN_FIELDS = {"model", "messages", "n", "seed", "stream", "response_format"}
+"""Fields of the request body that dsrl itself fills in."""
 
 
 class Running(Protocol):
@@ -113,6 +115,11 @@ class Endpoint(Part):
                 f"endpoint {self.model}: neither base_url nor api_key_env is set",
                 next_step="give the URL of a server, or name the variable that holds the key of the public one",
             )
+        if taken := OWN_FIELDS & set(self.extra):
+            raise UserError(
+                f"endpoint {self.model}: extra may not hold {' '.join(sorted(taken))}",
+                next_step="leave them out: dsrl fills them in",
+            )
         self.api_key()
 
     def api_key(self) -> str:
@@ -146,8 +153,8 @@ class Endpoint(Part):
         """What is sent for the request, and the identity of what comes back."""
         body = {
             "messages": list(request.messages),
-            "temperature": request.temperature,
-            "top_p": request.top_p,
+            "temperature": float(request.temperature),
+            "top_p": float(request.top_p),
             "max_tokens": request.max_tokens,
             "response_format": request.schema and response_format(request.schema, self.json_mode),
             **self.extra,
@@ -156,16 +163,23 @@ class Endpoint(Part):
         return Call.of(body, identify(self.server))
 
 
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 def _check_url(url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if not _is_url(url):
         raise UserError(
             "base_url is not a URL",
             got=url,
             allowed="http:// or https://, a host, and mostly /v1",
             next_step="for example http://localhost:8000/v1",
         )
-    if parts.path.rstrip("/").endswith("/completions"):
+    if url.rstrip("/").endswith("/completions"):
         raise UserError(
             "base_url names a single method",
             got=url,

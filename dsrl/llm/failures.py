@@ -28,7 +28,7 @@ NEXT_STEPS = {
 ANY_NEXT_STEP = "adapt the endpoint (json_mode, takes_n, takes_seed, max_tokens, extra) to what the server takes"
 
 
-class CallFailed(Exception):
+class CallError(Exception):
     """One HTTP request that brought no completion."""
 
     def __init__(self, kind: Kind, message: str, status: int | None = None, retry_after: float | None = None) -> None:
@@ -39,9 +39,9 @@ class CallFailed(Exception):
         """Seconds that the endpoint asks to wait."""
 
 
-def refused(status: int, code: str, message: str, headers: Mapping[str, str]) -> CallFailed:
+def refused(status: int, code: str, message: str, headers: Mapping[str, str]) -> CallError:
     """The failure that an HTTP status of 400 or more stands for."""
-    return CallFailed(status_kind(status, code, message), f"{status}: {message}", status, retry_after(headers))
+    return CallError(status_kind(status, code, message), f"{status}: {message}", status, retry_after(headers))
 
 
 def status_kind(status: int, code: str, message: str) -> Kind:
@@ -73,7 +73,7 @@ def pause(attempt: int, backoff: float, asked: float | None) -> float:
     return min(LONGEST_PAUSE, backoff * 2.0 ** min(attempt, 30)) * random.uniform(0.5, 1.0)
 
 
-def user_error(failure: CallFailed, endpoint: Endpoint, url: str) -> UserError:
+def user_error(failure: CallError, endpoint: Endpoint, url: str) -> UserError:
     """What the user is told about a failure that no repeat can cure."""
     if failure.kind == "unreachable":
         return StageFailed(

@@ -10,8 +10,8 @@ CLOCK_SLACK = 0.01
 
 
 class Limiter:
-    """Slots handed out in order of asking. The number of slots is halved on "too many requests" and grows by one per
-    round of successes (AIMD). While an endpoint admits nothing at all, nobody asks until its own waiting time is over."""
+    """Slots handed out in order of asking. Their number is halved on "too many requests" and grows by one per round of
+    successes (AIMD). While an endpoint admits nothing at all, nobody asks until its own waiting time is over."""
 
     def __init__(self, ceiling: int) -> None:
         self.ceiling = ceiling

@@ -45,7 +45,9 @@ class Call:
     def seed(self, index: int) -> int:
         """Seed for a request whose first choice is completion `index`.
 
-        A server that draws choice j from seed + j, as vLLM does, then gives completion i the seed `seed(i)`, however the
-        completions were cut into requests: a resumed run that asks for other blocks gets the same words.
+        A server that draws choice j from seed + j, as vLLM does, then gives completion i the seed `seed(i)`, however
+        the completions were cut into requests: a resumed run that asks for other blocks gets the same words. With any
+        other seeded server that holds for equal blocks, which is what a run killed and started again asks for, because
+        a block is stored whole or not at all.
         """
         return int(self.digest[:7], 16) + index

@@ -23,8 +23,8 @@ Send the whole answer again as one JSON object that fits this schema, and nothin
 # Commands whose first letter JSON takes for a control character. The doubtful ones may also be the start of a new
 # line's own word, and count only after what comes before a command: a space, a bracket, a dollar sign.
 COMMANDS = (
-    "nabla newline nleftarrow neq nleq ngeq not notin natural nearrow nmid times text textbf textit textrm theta tanh tau "
-    "triangle tfrac tilde therefore rho right rightarrow rightleftharpoons rangle rfloor rceil"
+    "nabla newline nleftarrow neq nleq ngeq not notin natural nearrow nmid times text textbf textit textrm theta tanh "
+    "tau triangle tfrac tilde therefore rho right rightarrow rightleftharpoons rangle rfloor rceil"
 )
 DOUBTFUL = "ne nu ni neg to top tan rm root"
 BACKSLASH = re.compile(
@@ -37,7 +37,7 @@ BACKSLASH = re.compile(
 DECODER = json.JSONDecoder(strict=False)
 
 
-class Unusable(Exception):
+class UnusableError(Exception):
     """A reply that is not the object asked for."""
 
     def __init__(self, kind: Failure, detail: str) -> None:
@@ -85,16 +85,16 @@ def read(reply: Reply, schema: type[Fields]) -> Answer[Fields]:
     """The object in a reply, or what is wrong with it."""
     try:
         return Answer(parse(_text(reply), schema), None, "", (reply.call,))
-    except Unusable as error:
+    except UnusableError as error:
         kind: Failure = "truncated" if reply.truncated else error.kind
         return Answer(None, kind, str(error), (reply.call,))
 
 
 def _text(reply: Reply) -> str:
     if reply.text is None:
-        raise Unusable("no answer", reply.error or "the reply has no text")
+        raise UnusableError("no answer", reply.error or "the reply has no text")
     if reply.finish_reason in REFUSALS:
-        raise Unusable("refused", reply.text or "the endpoint filtered the reply")
+        raise UnusableError("refused", reply.text or "the endpoint filtered the reply")
     return reply.text
 
 
@@ -103,13 +103,13 @@ def parse(text: str, schema: type[Fields]) -> Fields:
 
     LaTeX with single backslashes stays what it is (`\\frac` is no form feed), and strings may hold raw line breaks.
     """
-    problem = Unusable("not JSON", "there is no JSON object in it")
+    problem = UnusableError("not JSON", "there is no JSON object in it")
     for value in objects(text.rpartition("</think>")[2]):
         try:
             return schema.model_validate(value)
         except ValidationError as error:
             if problem.kind == "not JSON":
-                problem = Unusable("wrong fields", _errors(error))
+                problem = UnusableError("wrong fields", _errors(error))
     raise problem
 
 

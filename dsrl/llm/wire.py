@@ -1,4 +1,4 @@
-"""The one place that speaks HTTP: a request body goes out, completions or a `CallFailed` come back."""
+"""The one place that speaks HTTP: a request body goes out, completions or a `CallError` come back."""
 
 import asyncio
 import json
@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from dsrl.errors import UserError
 from dsrl.llm.endpoint import Endpoint
-from dsrl.llm.failures import CallFailed, refused
+from dsrl.llm.failures import CallError, refused
 from dsrl.model import Reply, Usage
 
 CONNECT_SECONDS = 30.0
@@ -17,7 +17,7 @@ LONGEST_MESSAGE = 500
 
 
 def whole(text: Any) -> Any:
-    """Text without halves of surrogate pairs, which a reply cut in the middle of a character holds; no file takes them."""
+    """Text without halves of surrogate pairs: a reply cut in the middle of a character has them, and no file does."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if isinstance(text, str) else text
 
 
@@ -127,22 +127,22 @@ class Wire:
     async def close(self) -> None:
         await self._client.close()
 
-    def _refused(self, answer: Any) -> CallFailed:
+    def _refused(self, answer: Any) -> CallError:
         code, message = _error_text(answer.text)
         message = message.replace(self._key, "***") if self._key != "none" else message
         return refused(answer.status_code, code, message[:LONGEST_MESSAGE], answer.headers)
 
-    def _unanswered(self, error: Exception) -> CallFailed:
+    def _unanswered(self, error: Exception) -> CallError:
         import httpx2
 
         cause = error.__cause__
         if isinstance(cause, (httpx2.UnsupportedProtocol, httpx2.InvalidURL, httpx2.LocalProtocolError)):
             raise UserError(f"no request can be sent to {self.url}", got=cause, next_step="check base_url and the key")
         if isinstance(cause, (httpx2.ConnectError, httpx2.ConnectTimeout)):
-            return CallFailed("unreachable", str(cause) or type(cause).__name__)
+            return CallError("unreachable", str(cause) or type(cause).__name__)
         if isinstance(error, TimeoutError) or isinstance(cause, httpx2.TimeoutException):
-            return CallFailed("timeout", f"no answer within {self._seconds:g} s")
-        return CallFailed("connection", str(cause) or type(cause).__name__)
+            return CallError("timeout", f"no answer within {self._seconds:g} s")
+        return CallError("connection", str(cause) or type(cause).__name__)
 
 
 def _completions(content: bytes) -> Completions:
@@ -150,7 +150,7 @@ def _completions(content: bytes) -> Completions:
         return Completions.model_validate(json.loads(content))
     except (ValidationError, ValueError, RecursionError) as error:
         start = content[:LONGEST_MESSAGE].decode("utf-8", "replace")
-        raise CallFailed("reply", f"not a chat completion: {start!r}") from error
+        raise CallError("reply", f"not a chat completion: {start!r}") from error
 
 
 def _error_text(text: str) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from dsrl.grade import Number
-from dsrl.hf import draw, encode_prompt
+from dsrl.hf import Ask, draw, encode_prompt
 from dsrl.model import Sampling
 from dsrl.quickstart.base import Pretrain
 from dsrl.quickstart.documents import prompt, style
@@ -100,9 +100,10 @@ def measure(model: Any, tokenizer: Any, stories: Sequence[Story]) -> Measured:
 
 
 def _batch(model: Any, tokenizer: Any, asked: Sequence[tuple[Story, int]]) -> list[Verdict]:
-    prompts = [encode_prompt(tokenizer, prompt(story), "chat") for story, _ in asked]
-    streams = [f"{story.text} {number}" for story, number in asked]
-    drawn = draw(model, tokenizer, prompts, streams, Sampling(temperature=1.0), [LONGEST] * len(asked))
+    asks = [
+        Ask(encode_prompt(tokenizer, prompt(story), "chat"), f"{story.text} {number}", LONGEST) for story, number in asked
+    ]
+    drawn = draw(model, tokenizer, asks, Sampling(temperature=1.0))
     replies = tokenizer.batch_decode([reply.ids for reply in drawn], skip_special_tokens=True)
     return [_verdict(story, reply) for (story, _), reply in zip(asked, replies, strict=True)]
 

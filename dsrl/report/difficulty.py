@@ -97,16 +97,19 @@ def slots(samples: Sequence[Sample], style: str = "") -> list[svg.Slot]:
         for value in values
         if 0 < value < 1
     )
-    inner = [svg.Slot((svg.Bar(counts[i], f"{_range(i, bins, most)}: {counts[i]}", f"bar {style}"),)) for i in range(bins)]
-    ends = [
-        svg.Slot((svg.Bar(values.count(end), f"{words}: {values.count(end)}", f"bar off {style}"),), tick, gap)
-        for end, words, tick, gap in ((0, "never solved", "0", 0.0), (1, "always solved", "1", 0.5))
+    never, always = values.count(0), values.count(1)
+    return [
+        svg.Slot((svg.Bar(never, f"never solved: {never}", f"bar off {style}"),), "0"),
+        *(
+            svg.Slot(
+                (svg.Bar(counts[number], f"{_range(number, bins, most)}: {counts[number]}", f"bar {style}"),),
+                tick="½" if bins % 2 and number == bins // 2 else "",
+                gap=0.0 if number else 0.5,
+            )
+            for number in range(bins)
+        ),
+        svg.Slot((svg.Bar(always, f"always solved: {always}", f"bar off {style}"),), "1", gap=0.5),
     ]
-    middle = bins // 2
-    first, centre = inner[0], inner[middle]
-    inner[middle] = svg.Slot(centre.bars, "½" if bins % 2 else "", centre.gap)
-    inner[0] = svg.Slot(first.bars, first.tick, 0.5)
-    return [ends[0], *inner, ends[1]]
 
 
 def _range(number: int, bins: int, most: int) -> str:

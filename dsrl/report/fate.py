@@ -34,7 +34,7 @@ class Fates:
         value = rate(sample)
         if value is None:
             return "no pass rate"
-        return {0: "never solved", 1: "always solved"}.get(value, "not selected")
+        return "never solved" if value == 0 else "always solved" if value == 1 else "not selected"
 
     def words(self, sample: Sample) -> str:
         """The whole fate, as a sentence."""

@@ -1,6 +1,6 @@
 """The result: base against trained, how sure it is, and what it does not show."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +74,7 @@ def headline(study: Study, metrics: Mapping[str, Any]) -> Headline | None:
         change=text.points(found["difference"].get("estimate")) if found["difference"] else "",
         change_interval=_interval(found["difference"]),
         verdict=_verdict(base, trained, found["difference"]),
-        method=_method(measured),
+        method=_method([model for model in (base, trained) if model], found["minimum_detectable"]),
         measures=_measures(base, trained, found),
         checks=tuple(_checks(study, measured, found)),
         picture=_picture(base, trained),
@@ -88,7 +88,7 @@ def comparison(metrics: Mapping[str, Any]) -> dict[str, Any]:
     sources = (stages.get("compare") or {}, metrics.get("evaluate") or {})
     return {
         name: next((source[name] for source in sources if source.get(name)), {})
-        for name in ("difference", "greedy", "overlap")
+        for name in ("difference", "greedy", "flipped", "overlap", "minimum_detectable")
     }
 
 
@@ -115,26 +115,33 @@ def _verdict(base: Evaluation | None, trained: Evaluation | None, difference: Ma
     return f"{first} Where a right answer counts in any format, the change is {text.points(free)} points."
 
 
-def _method(measured: Evaluation) -> str:
-    drawn = f"at temperature {measured.temperature:g}"
+def _method(models: Sequence[Evaluation], detectable: object) -> str:
+    measured = models[0]
     words = (
-        f"{text.plural(measured.num_items, 'test item')}, each answered {measured.samples_per_item} times {drawn} and once "
-        "greedily. pass@1 is the mean share of right replies; its 95 % interval is bootstrapped over items."
+        f"{text.plural(measured.num_items, 'test item')}, each answered {measured.samples_per_item} times at temperature "
+        f"{measured.temperature:g} and once greedily. pass@1 is the mean share of right replies; its 95 % interval is "
+        "bootstrapped over items."
     )
-    if measured.num_errors:
-        words += f" {text.plural(measured.num_errors, 'reply', 'replies')} never came and are left out."
+    if isinstance(detectable, float):
+        words += f" A test set of this size can show a difference of about {100 * detectable:.1f} points."
+    missing = sum(model.num_errors for model in models)
+    if missing:
+        words += f" {text.plural(missing, 'reply', 'replies')} never came and are left out."
     return words
 
 
 def _measures(base: Evaluation | None, trained: Evaluation | None, found: Mapping[str, Any]) -> tuple[Measure, ...]:
-    greedy = text.p_value(found["greedy"].get("p_value"))
-    change = _interval(found["difference"])
-    rows = (
-        ("pass@1", "right, sampled", lambda e: e.pass_at_1.value, change and f"95 % interval {change}"),
-        ("Greedy", "right, most likely reply", lambda e: e.greedy, greedy and f"McNemar {greedy}"),
-        ("In any format", "right, wherever the answer stands", lambda e: e.format_free, ""),
-        ("Format kept", "readable where it was asked for", lambda e: e.format_ok, ""),
-        ("Cut off", "at the token limit", lambda e: e.truncated, ""),
+    rows: tuple[tuple[str, str, Callable[[Evaluation], float], str], ...] = (
+        (
+            "pass@1",
+            "right, sampled",
+            lambda model: model.pass_at_1.value,
+            text.p_value(found["difference"].get("p_value")),
+        ),
+        ("Greedy", "right, most likely reply", lambda model: model.greedy, _greedy(found)),
+        ("In any format", "right, wherever the answer stands", lambda model: model.format_free, ""),
+        ("Format kept", "readable where it was asked for", lambda model: model.format_ok, ""),
+        ("Cut off", "at the token limit", lambda model: model.truncated, ""),
     )
     return tuple(
         Measure(
@@ -147,6 +154,14 @@ def _measures(base: Evaluation | None, trained: Evaluation | None, found: Mappin
         )
         for name, meaning, value, note in rows
     )
+
+
+def _greedy(found: Mapping[str, Any]) -> str:
+    """McNemar's test and what it is made of."""
+    p_value, flipped = text.p_value(found["greedy"].get("p_value")), found["flipped"]
+    if not p_value or not flipped:
+        return p_value
+    return f"{flipped['gained']} gained, {flipped['lost']} lost, McNemar {p_value}"
 
 
 def _checks(study: Study, measured: Evaluation, found: Mapping[str, Any]) -> list[Check]:
@@ -184,7 +199,8 @@ def _picture(base: Evaluation | None, trained: Evaluation | None) -> "Markup":
 def _items(base: Evaluation | None, trained: Evaluation | None) -> Items | None:
     if not base or not trained or len(base.item_rates) != len(trained.item_rates):
         return None
-    changes = [after - before for before, after in zip(base.item_rates, trained.item_rates, strict=True)]
+    pairs = zip(base.item_rates, trained.item_rates, strict=True)
+    changes = [after - before for before, after in pairs if before is not None and after is not None]
     return Items(
         better=sum(change > 0 for change in changes),
         same=sum(change == 0 for change in changes),

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from dsrl.retrieve.corpus import Corpus
 from dsrl.store import write_json
 
 if TYPE_CHECKING:
-    from tantivy import DocAddress, Index, Query, Schema, TextAnalyzer
+    from tantivy import DocAddress, Query, Schema, TextAnalyzer
 
 ANALYZER = "english"
 LONGEST_TOKEN = 40
@@ -28,7 +29,7 @@ MEMORY = 128 << 20
 """Bytes that building an index may hold before it writes to disk."""
 SHOWN_EVERY = 1000
 COMPLETE = "complete.json"
-"""Written last, with the number of documents."""
+"""Written last: number of documents, and the size of every file."""
 
 
 @record
@@ -81,7 +82,7 @@ def open_index(root: Path, corpora: Sequence[Corpus], progress: Progress) -> Tan
     """The index of these corpora under `root`, built on first use by one process while others wait."""
     from filelock import FileLock
 
-    folder = root / digest([VERSION, [corpus.identity() for corpus in corpora]])
+    folder = root / digest([VERSION, _library(), [corpus.identity() for corpus in corpora]])
     root.mkdir(parents=True, exist_ok=True)
     if not _is_whole(folder):
         with FileLock(root / f".{folder.name}.lock"):
@@ -97,7 +98,7 @@ def schema() -> "Schema":
     builder = tantivy.SchemaBuilder()
     builder.add_text_field("source", stored=True, tokenizer_name="raw", index_option="basic")
     builder.add_text_field("text", stored=True, tokenizer_name=ANALYZER, index_option="freq")
-    builder.add_unsigned_field("number", fast=True)
+    builder.add_integer_field("number", fast=True)
     return builder.build()
 
 
@@ -116,35 +117,38 @@ def _any_of(fields: "Schema", terms: Iterable[str]) -> "Query":
     return Query.boolean_query([(Occur.Should, Query.term_query(fields, "text", term, "freq")) for term in terms])
 
 
+def _library() -> str:
+    """Release of the search library without its patch level: another one may write other files."""
+    return version("tantivy").rpartition(".")[0]
+
+
 def _is_whole(folder: Path) -> bool:
+    """Whether all files that the build left are there in full length."""
     try:
-        expected = json.loads((folder / COMPLETE).read_text(encoding="utf-8"))["documents"]
+        sizes = json.loads((folder / COMPLETE).read_text(encoding="utf-8"))["files"]
+        return all((folder / name).stat().st_size == size for name, size in sizes.items())
     except (OSError, ValueError, KeyError):
-        return False
-    try:
-        return bool(TantivySearcher(folder).num_documents == expected)
-    except (OSError, ValueError):  # missing or damaged files, or those of another version of the library
         return False
 
 
 def _build(folder: Path, corpora: Sequence[Corpus], progress: Progress) -> None:
     """Fill a folder beside the place and move it in whole."""
-    import tantivy
-
     making = folder.with_name(f".making-{folder.name}")
     for remains in (making, folder):
         shutil.rmtree(remains, ignore_errors=True)
     making.mkdir()
-    index = tantivy.Index(schema(), path=str(making))
-    index.register_tokenizer(ANALYZER, analyzer())
-    write_json(making / COMPLETE, {"documents": _fill(index, corpora, progress)})
+    documents = _fill(making, corpora, progress)
+    files = {path.name: path.stat().st_size for path in making.iterdir()}
+    write_json(making / COMPLETE, {"documents": documents, "files": files})
     making.rename(folder)
 
 
-def _fill(index: "Index", corpora: Sequence[Corpus], progress: Progress) -> int:
+def _fill(folder: Path, corpora: Sequence[Corpus], progress: Progress) -> int:
     """Documents written. One thread, so that memory stays bounded and the other cores free."""
     import tantivy
 
+    index = tantivy.Index(schema(), path=str(folder))
+    index.register_tokenizer(ANALYZER, analyzer())
     writer = index.writer(MEMORY, num_threads=1)
     number = 0
     with progress.task("index", sum(corpus.rows or 0 for corpus in corpora) or None) as task:

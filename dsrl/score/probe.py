@@ -20,7 +20,7 @@ class Probe(Stage):
 
     name: ClassVar[str] = "probe"
     needs: ClassVar[tuple[str, ...]] = ("samples", "base", "format")
-    adds: ClassVar[tuple[str, ...]] = ("samples",)
+    adds: ClassVar[tuple[str, ...]] = ("samples", "probe")
 
     rollout: SkipValidation[Rollout]
     max_tokens: int = Field(default=1024, gt=0)

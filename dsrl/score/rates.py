@@ -22,7 +22,7 @@ class Score(Stage):
 
     name: ClassVar[str] = "score"
     needs: ClassVar[tuple[str, ...]] = ("samples", "base", "format")
-    adds: ClassVar[tuple[str, ...]] = ("samples",)
+    adds: ClassVar[tuple[str, ...]] = ("samples", "score")
 
     rollout: SkipValidation[Rollout]
     rollouts: int = Field(default=64, gt=0)

@@ -16,8 +16,9 @@ import pytest
 from pydantic import BaseModel
 
 from dsrl.errors import StageFailed, UserError
-from dsrl.llm import CallsStore, Client, Endpoint, Ledger, Price, Request, Servers, Spending
+from dsrl.llm import CallsStore, Client, Endpoint, Ledger, Price, Servers, Spending
 from dsrl.model import Reply
+from dsrl.part import Part
 
 from .server import DROP, HANG, ONE_ONLY, Json, Says, Script, completion, echo, error, serve
 
@@ -56,9 +57,9 @@ def completions(
     return act
 
 
-def expected(described: Endpoint, indices: range) -> list[str]:
-    call = described.call(described.request(HELLO))
-    return [f"hello / {call.seed(i)}" for i in indices]
+def expected(described: Endpoint, indices: range, content: str = "hello") -> list[str]:
+    call = described.call(described.request([{"role": "user", "content": content}]))
+    return [f"{content} / {call.seed(i)}" for i in indices]
 
 
 def texts(replies: list[Reply]) -> list[str | None]:
@@ -337,16 +338,16 @@ def test_a_started_server_serves_the_run_and_stops_with_the_client(tmp_path: Pat
             class Running:
                 url = script.url
 
-                def stop(_) -> None:
-                    Local.running -= 1
-                    self.context.__exit__(None, None, None)
+                stop = staticmethod(self.stop)
 
             return Running()
 
+        def stop(self) -> None:
+            Local.running -= 1
+            self.context.__exit__(None, None, None)
+
         def identity(self) -> str:
             return "local"
-
-    from dsrl.part import Part
 
     local = type("LocalPart", (Local, Part), {})()
     described = Endpoint(model="m", server=local)
@@ -369,7 +370,8 @@ def test_nothing_heavy_is_loaded_when_the_store_has_all(tmp_path: Path) -> None:
         async def main():
             endpoint = Endpoint(model="m", base_url="http://127.0.0.1:1/v1")
             async with Client(endpoint, CallsStore(Path(sys.argv[1])), Ledger()) as client:
-                print([r.text for r in await client.complete(endpoint.request([{"role": "user", "content": "hello"}]), 2)])
+                request = endpoint.request([{"role": "user", "content": "hello"}])
+            print([reply.text for reply in await client.complete(request, 2)])
         asyncio.run(main())
         assert not {"openai", "httpx2", "torch", "numpy"} & set(sys.modules)
     """
@@ -403,9 +405,5 @@ def test_a_killed_run_pays_again_for_no_more_than_what_was_in_flight(tmp_path: P
         assert killed.returncode != 0
         before = len(script.bodies)
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        seeds = [
-            Endpoint(model="m").call(Endpoint(model="m").request([{"role": "user", "content": str(i)}])).seed(0)
-            for i in range(200)
-        ]
-        assert done.stdout.strip() == str([f"{i} / {seed}" for i, seed in enumerate(seeds)])
+        assert done.stdout.strip() == str([expected(Endpoint(model="m"), range(1), str(i))[0] for i in range(200)])
         assert when <= before < 200 <= len(script.bodies) <= 200 + 8

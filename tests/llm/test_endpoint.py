@@ -62,7 +62,7 @@ def test_identity_is_model_request_and_dials_and_not_where_or_how_fast() -> None
     assert all(endpoint.identity() == BASE.identity() for endpoint in SAME)
     digests = {call_digest(endpoint) for endpoint in (BASE, *OTHER)}
     assert len(digests) == len(OTHER) + 1
-    assert call_digest(BASE, temperature=0.0) == call_digest(OTHER[1])
+    assert call_digest(BASE, temperature=0.0) == call_digest(OTHER[1]) == call_digest(BASE, temperature=0)
     assert len({call_digest(BASE, Sample), call_digest(BASE)}) == 2
 
 
@@ -87,6 +87,9 @@ WRONG = [
     (Endpoint(model="m", base_url="localhost:8000/v1"), "not a URL"),
     (Endpoint(model="m", base_url="ftp://localhost/v1"), "not a URL"),
     (Endpoint(model="m", base_url="http://"), "not a URL"),
+    (Endpoint(model="m", base_url="http://host:99999/v1"), "not a URL"),
+    (Endpoint(model="m", base_url="http://[::1/v1"), "not a URL"),
+    (Endpoint(model="m", base_url=URL, extra={"stream": True}), "extra may not hold stream"),
     (Endpoint(model="m", base_url=URL + "/chat/completions"), f"base_url={URL}"),
     (Endpoint(model="m", base_url=URL, server=Dialled()), "exclude each other"),
     (Endpoint(model="m"), "neither base_url nor api_key_env"),

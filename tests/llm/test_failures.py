@@ -5,7 +5,7 @@ import pytest
 
 from dsrl.errors import StageFailed
 from dsrl.llm import Endpoint
-from dsrl.llm.failures import CallFailed, Kind, pause, retry_after, status_kind, user_error
+from dsrl.llm.failures import CallError, Kind, pause, retry_after, status_kind, user_error
 
 STATUSES: list[tuple[int, str, str, Kind]] = [
     (500, "", "", "server"),
@@ -66,7 +66,7 @@ def test_pauses_double_up_to_a_minute_and_are_never_shorter_than_asked() -> None
 
 def test_the_next_step_names_the_variable_and_the_model() -> None:
     endpoint = Endpoint(model="gpt-x", api_key_env="MY_KEY")
-    told = str(user_error(CallFailed("final", "401: no", 401), endpoint, "https://a/v1"))
+    told = str(user_error(CallError("final", "401: no", 401), endpoint, "https://a/v1"))
     assert "gpt-x at https://a/v1" in told
     assert "MY_KEY" in told
-    assert isinstance(user_error(CallFailed("unreachable", "refused"), endpoint, "https://a/v1"), StageFailed)
+    assert isinstance(user_error(CallError("unreachable", "refused"), endpoint, "https://a/v1"), StageFailed)

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from dsrl.llm import Request
 from dsrl.llm.schema import response_format, schema_name, strict_schema
-from dsrl.llm.structured import Unusable, parse, read, structured
+from dsrl.llm.structured import UnusableError, parse, read, structured
 from dsrl.model import Reply
 
 
@@ -39,13 +39,14 @@ READABLE = [
     ('{"input": "a\nb\tc", "output": "b"}', "a\nb\tc", "b"),
     ('{"input": "a\\nb", "output": "say \\"b\\" \\u00e9 \\/"}', "a\nb", 'say "b" é /'),
     ('{"input": "a", "output": "b", "extra": {"x": [1, 2]}}', "a", "b"),
-    (r'{"input": "\frac{1}{2} \boxed{4} \beta \forall", "output": "\( x \)"}', r"\frac{1}{2} \boxed{4} \beta \forall", r"\( x \)"),
-    (r'{"input": "$\theta \times \rho \neq \text{cm} \nabla$", "output": "b"}', r"$\theta \times \rho \neq \text{cm} \nabla$", "b"),
-    (r'{"input": "$x \ne 3 \to \nu \tan x$ \underline{u} \alpha \sqrt{2}", "output": "b"}', r"$x \ne 3 \to \nu \tan x$ \underline{u} \alpha \sqrt{2}", "b"),
-    (r'{"input": "\\frac{1}{2} \\times \\neq \\boxed{4}", "output": "b"}', r"\frac{1}{2} \times \neq \boxed{4}", "b"),
-    (r'{"input": "one.\nNext line.\n\ntext\tcolumn", "output": "the end.\nno more\r\nto do"}', "one.\nNext line.\n\ntext\tcolumn", "the end.\nno more\r\nto do"),
+    (r'{"input": "\frac{1}{2} \boxed{4}", "output": "\( \beta \)"}', r"\frac{1}{2} \boxed{4}", r"\( \beta \)"),
+    (r'{"input": "$\theta \times \rho \neq$", "output": "\text{cm}"}', r"$\theta \times \rho \neq$", r"\text{cm}"),
+    (r'{"input": "$x \ne 3 \to \nu \tan x$", "output": "\nabla"}', r"$x \ne 3 \to \nu \tan x$", r"\nabla"),
+    (r'{"input": "\underline{u} \alpha \sqrt{2}", "output": "\forall"}', r"\underline{u} \alpha \sqrt{2}", r"\forall"),
+    (r'{"input": "\\frac{1}{2} \\times \\neq", "output": "\\boxed{4}"}', r"\frac{1}{2} \times \neq", r"\boxed{4}"),
+    (r'{"input": "one.\nNext.\n\ntext\tcolumn", "output": "\nno\r\nto"}', "one.\nNext.\n\ntext\tcolumn", "\nno\r\nto"),
     (r'{"input": "C:\\new\\table", "output": "ends in \\"}', "C:\\new\\table", "ends in \\"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("text", "given_input", "output"), READABLE)
@@ -69,7 +70,7 @@ UNREADABLE = [
 
 @pytest.mark.parametrize(("text", "kind"), UNREADABLE)
 def test_parse_says_what_is_wrong(text: str, kind: str) -> None:
-    with pytest.raises(Unusable) as caught:
+    with pytest.raises(UnusableError) as caught:
         parse(text, Sample)
     assert caught.value.kind == kind
 

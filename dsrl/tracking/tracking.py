@@ -1,0 +1,109 @@
+"""Our side of tracking: a child process talks to MLflow; neither its imports nor a dead server hold up a run."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from dsrl import child
+from dsrl.part import Part, part
+from dsrl.tracking import entry
+
+if TYPE_CHECKING:
+    from dsrl.context import Context
+    from dsrl.study import Study
+
+STATUS = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+RELATIVE_SQLITE = re.compile(r"^sqlite:///(?!/)")
+
+
+@part
+class Tracking(Part):
+    """Where runs are tracked. A server that fails costs a warning, never a run."""
+
+    enabled: bool = True
+    uri: str | None = None
+    """MLflow's tracking URI; None: an SQLite file in the store. Beyond one machine, the URL of a server."""
+    experiment: str = "dsrl"
+    sweep: str | None = None
+    """Runs of the same sweep stand below one parent run; None: Hydra's multirun folder, if there is one."""
+    patience: float = Field(default=60.0, gt=0)
+    """Seconds to wait for MLflow at the end of a run."""
+
+    def start(self, context: "Context", values: dict[str, Any]) -> None:
+        """Show the run as running. Returns at once: MLflow is imported while the stages work."""
+        if self.enabled:
+            self._kept(context, values)
+
+    def track(self, context: "Context", values: dict[str, Any], study: "Study | None", status: str) -> None:
+        """Log what came out and close the run. `status`: finished, stopped, failed or interrupted."""
+        if not self.enabled:
+            return
+        process = self._kept(context, values)
+        closing = entry.closing(context, study, STATUS.get(status, "FAILED"))
+        try:
+            answer, _ = process.communicate(json.dumps(closing) + "\n", timeout=self.patience)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            self._warn(context, f"no answer within {self.patience:g} s")
+            return
+        if process.returncode == 0 and json.loads(answer or "{}").get("logged"):
+            log_file(context).unlink(missing_ok=True)
+        else:
+            lines = child.tail(log_file(context)).splitlines() or [child.end_in_words(process.returncode)]
+            self._warn(context, f"{lines[-1]} (more in {log_file(context).name})")
+
+    def address(self, root: Path) -> str:
+        """The tracking URI, absolute: MLflow's own default would depend on the working folder."""
+        if self.uri is None:
+            return f"sqlite:///{(root / 'mlflow.db').absolute()}"
+        if RELATIVE_SQLITE.match(self.uri):
+            return f"sqlite:///{Path(self.uri.removeprefix('sqlite:///')).absolute()}"
+        return self.uri
+
+    def _kept(self, context: "Context", values: dict[str, Any]) -> child.Child:
+        return context.keep("tracking", lambda: self._begin(context, values), child.stop)
+
+    def _begin(self, context: "Context", values: dict[str, Any]) -> child.Child:
+        process = child.start("dsrl.tracking.worker", [], log_file(context), threads=1, answers=subprocess.PIPE)
+        opening = {
+            "uri": self.address(context.store.root),
+            "experiment": self.experiment,
+            "artifacts": (context.store.root / "mlartifacts").absolute().as_uri(),
+            "lock": str(context.store.root / ".mlflow.lock"),
+            "sweep": self.sweep or multirun_folder(),
+            **entry.opening(context, values),
+        }
+        assert process.stdin is not None
+        try:
+            process.stdin.write(json.dumps(opening) + "\n")
+            process.stdin.flush()
+        except BrokenPipeError:  # it could not even start; `track` says why
+            pass
+        return process
+
+    def _warn(self, context: "Context", reason: str) -> None:
+        where = entry.without_password(self.address(context.store.root))
+        context.progress.warn(f"tracking: not logged to {where}: {reason}. The run itself is not touched by this.")
+
+
+def log_file(context: "Context") -> Path:
+    """Where the child writes what MLflow says; kept only if something went wrong."""
+    return context.run_dir / "tracking.log"
+
+
+def multirun_folder() -> str | None:
+    """The folder of the Hydra sweep that this run belongs to."""
+    if "hydra.core.hydra_config" not in sys.modules:
+        return None
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return None
+    return str(Path(HydraConfig.get().sweep.dir).absolute())

@@ -1,0 +1,158 @@
+"""The child that talks to MLflow: `python -m dsrl.tracking.worker` reads two JSON lines, at the run's start and end.
+
+If its input ends without the second one, the run was killed, and it says so in MLflow.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # else a server that is down blocks for minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+BATCHES = {"metrics": 1000, "params": 100}
+"""Most that MLflow takes at once."""
+
+Item = TypeVar("Item")
+
+
+def main() -> None:
+    """One run from its first line to its last."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the end of our input is what ends us
+    answers, sys.stdout = sys.stdout, sys.stderr
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    sys.modules["pandas"] = None  # type: ignore[assignment]  # MLflow does without, and loads a third faster
+    opening = json.loads(sys.stdin.readline())
+    client, run = begin(opening)
+    line = sys.stdin.readline()
+    finish(client, run, json.loads(line) if line else {"status": "KILLED"})
+    answers.write(json.dumps({"logged": run}) + "\n")
+    answers.flush()
+
+
+def begin(opening: dict[str, Any]) -> tuple["MlflowClient", str]:
+    """Make the run, below its sweep's if it has one."""
+    from mlflow.entities import Param
+
+    with alone(opening["lock"]):
+        client = connected(opening["uri"])
+        experiment = experiment_id(client, opening)
+        tags = {**opening["tags"], **parent_tag(client, experiment, opening["sweep"])}
+    run = client.create_run(experiment, run_name=opening["name"], tags=tags).info.run_id
+    for batch in batches([Param(*pair) for pair in opening["parameters"].items()], BATCHES["params"]):
+        client.log_batch(run, params=batch)
+    return client, run
+
+
+@contextmanager
+def alone(lock: str) -> Iterator[None]:
+    """MLflow's first-time migrations, and looking up before making, are not safe for several processes."""
+    from filelock import FileLock
+
+    Path(lock).parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        yield
+
+
+def connected(uri: str) -> "MlflowClient":
+    """A client of this server or database; makes the database's tables on first use."""
+    from mlflow import MlflowClient
+
+    return MlflowClient(uri)
+
+
+def experiment_id(client: "MlflowClient", opening: dict[str, Any]) -> str:
+    """The experiment, made on first use. A server knows where to keep artifacts; a local database is told."""
+    found = client.get_experiment_by_name(opening["experiment"])
+    if found is not None:
+        return str(found.experiment_id)
+    local = not opening["uri"].startswith(("http:", "https:", "databricks"))
+    return str(client.create_experiment(opening["experiment"], opening["artifacts"] if local else None))
+
+
+def parent_tag(client: "MlflowClient", experiment: str, sweep: str | None) -> dict[str, str]:
+    """Names the sweep's run, made by the first of its jobs."""
+    if sweep is None:
+        return {}
+    quoted = sweep.replace("'", "\\'")
+    runs = client.search_runs([experiment], f"tags.`dsrl.sweep` = '{quoted}'", max_results=1)
+    if runs:
+        return {"mlflow.parentRunId": runs[0].info.run_id}
+    parent = client.create_run(experiment, run_name=Path(sweep).name, tags={"dsrl.sweep": sweep}).info.run_id
+    client.set_terminated(parent, "FINISHED")
+    return {"mlflow.parentRunId": parent}
+
+
+def finish(client: "MlflowClient", run: str, closing: dict[str, Any]) -> None:
+    """Log what came out and close the run."""
+    from mlflow.entities import Metric, RunTag
+
+    now = int(time.time() * 1000)
+    metrics = [Metric(name, value, now, 0) for name, value in closing.get("metrics", {}).items()]
+    for batch in batches(metrics + series(closing.get("progress"), now), BATCHES["metrics"]):
+        client.log_batch(run, metrics=batch)
+    client.log_batch(run, tags=[RunTag(*pair) for pair in closing.get("tags", {}).items()])
+    log_data_sets(client, run, closing.get("data_sets", []))
+    for path in closing.get("artifacts", []):
+        client.log_artifact(run, path)
+    client.set_terminated(run, closing["status"])
+
+
+def series(path: str | None, now: int) -> list["Metric"]:
+    """The numbers of every step of a training; a last line cut off by a kill is left out."""
+    from mlflow.entities import Metric
+
+    from dsrl.tracking.entry import numbers
+
+    if path is None or not Path(path).is_file():
+        return []
+    steps = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").split("\n")[:-1] if line.strip()]
+    return [
+        Metric(name, value, now, int(step.get("step", number)))
+        for number, step in enumerate(steps)
+        for name, value in numbers(step, "train").items()
+        if name != "train/step"
+    ]
+
+
+def log_data_sets(client: "MlflowClient", run: str, data_sets: list[dict[str, Any]]) -> None:
+    """Data sets as inputs of the run, by name, digest and place."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    inputs = [
+        DatasetInput(
+            Dataset(
+                name=given["name"], digest=given["digest"], source_type="local",
+                source=json.dumps({"uri": given["source"]}), profile=json.dumps({"num_rows": given["rows"]}),
+            ),
+            [InputTag("mlflow.data.context", given["context"])],
+        )
+        for given in data_sets
+    ]  # fmt: skip
+    if inputs:
+        client.log_inputs(run, datasets=inputs)
+
+
+def batches(items: Sequence[Item], size: int) -> Iterator[list[Item]]:
+    """The items in lists of at most `size`."""
+    for start in range(0, len(items), size):
+        yield list(items[start : start + size])
+
+
+if __name__ == "__main__":
+    main()

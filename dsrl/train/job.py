@@ -1,0 +1,85 @@
+"""What a training child is told, as a JSON file: enough to repeat the training by hand."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from dsrl.model import Model, Sampling
+from dsrl.part import Many, record
+
+JOB = "job.json"
+TRAIN = "train.jsonl"
+VALIDATION = "validation.jsonl"
+PROGRESS = "progress.jsonl"
+LOG = "train.log"
+FAILURE = "failure.json"
+RESULT = "result.json"
+CHECKPOINTS = "checkpoints"
+MODEL = "model"
+
+
+@record
+class Row:
+    """One question to train on or to validate with."""
+
+    id: str
+    prompt: str
+    """As every model is asked: input and output instruction."""
+    answer: str
+    solution: str | None = None
+
+
+@record
+class Job:
+    """A training in all its detail. `folder` holds the rows, the checkpoints and what the child writes."""
+
+    folder: str
+    model: Model
+    algorithm: str
+    settings: dict[str, Any]
+    """The algorithm's hyper-parameters, or those of supervised training."""
+    grader: dict[str, Any]
+    """Identity of the task's grader, from which the child makes it again."""
+    steps: int
+    """Updates."""
+    order: Many[int]
+    """Row numbers in the order in which they are trained on, batch after batch."""
+    seed: int
+    checkpoint_every: int
+    validation: Sampling
+    """How replies to held-out samples are drawn."""
+    validation_replies: int
+    keep: str
+    device_batch: int | None
+    resume: str | None = Field(default=None)
+    """Checkpoint to go on from."""
+
+    def path(self, name: str) -> Path:
+        """A file in the job's folder."""
+        return Path(self.folder) / name
+
+    def write(self) -> Path:
+        """Save it where the child finds it."""
+        path = self.path(JOB)
+        path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False), encoding="utf-8")
+        return path
+
+
+def read_job(path: Path) -> Job:
+    """The job of this file, checked."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Job).validate_json(path.read_bytes())
+
+
+def write_rows(path: Path, rows: tuple[Row, ...]) -> None:
+    """One JSON object a line."""
+    path.write_text("".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+def read_rows(path: Path) -> tuple[Row, ...]:
+    """What `write_rows` has written."""
+    return tuple(Row(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines())

@@ -1,0 +1,22 @@
+"""No training: for data sets, measurements and served models."""
+
+from typing import TYPE_CHECKING, ClassVar
+
+from dsrl.part import part
+from dsrl.stage import Stage
+
+if TYPE_CHECKING:
+    from dsrl.context import Context
+    from dsrl.study import Study
+
+
+@part
+class NoTraining(Stage):
+    """Leaves the base model as it is."""
+
+    name: ClassVar[str] = "train"
+    needs: ClassVar[tuple[str, ...]] = ()
+    adds: ClassVar[tuple[str, ...]] = ("trained",)
+
+    def __call__(self, study: "Study", context: "Context") -> "Study":  # noqa: ARG002 - a stage's signature
+        return study.add(trained=None, figures={"algorithm": "none", "engine": "none", "steps": 0})

@@ -1,0 +1,67 @@
+"""Which samples are trained on, and which are held out to choose a checkpoint."""
+
+import random
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from dsrl.data import Source
+from dsrl.digest import digest
+from dsrl.errors import StageFailed
+from dsrl.sample import Sample
+from dsrl.task import Task
+from dsrl.train.job import Row
+
+if TYPE_CHECKING:
+    from dsrl.study import Study
+
+TrainOn = Literal["selected", "control", "gold"]
+
+
+def training_rows(study: "Study", train_on: TrainOn, gold: Source | None, seed: int) -> tuple[Row, ...]:
+    """The selected samples, the random control set, or as many gold-labelled ones (all, if there are fewer)."""
+    if train_on == "gold":
+        assert gold is not None, "checked before the run"
+        return gold_rows(study.task, gold, len(study.selected), seed)
+    samples = study.chosen(study.selected if train_on == "selected" else study.control)
+    if not samples:
+        raise StageFailed("there are no samples to train on", got=f"{train_on}: 0", next_step="see the stage `select`")
+    return tuple(sample_row(study.task, sample) for sample in samples)
+
+
+def sample_row(task: Task, sample: Sample) -> Row:
+    """A synthetic sample as it is put to a model."""
+    return Row(id=sample.id, prompt=task.prompt(sample.input), answer=sample.answer, solution=sample.solution)
+
+
+def gold_rows(task: Task, gold: Source, count: int, seed: int) -> tuple[Row, ...]:
+    """A seeded draw of labelled data; a gold column that follows the output format is a solution, too."""
+    rows = list(zip(gold.rows(), gold.load(task.answer), strict=True))
+    random.Random(digest([seed, "gold"])).shuffle(rows)
+    return tuple(
+        Row(
+            id=digest(item.input),
+            prompt=task.prompt(item.input),
+            answer=item.answer,
+            solution=text if task.answer.parse(text := str(row[gold.output])) is not None else None,
+        )
+        for row, item in rows[:count]
+    )
+
+
+def validation_rows(study: "Study", count: int, seed: int) -> tuple[Row, ...]:
+    """Samples that can be learned from but were neither selected nor drawn for control."""
+    taken = {*study.selected, *study.control}
+    free = sorted((sample for sample in study.samples if sample.id not in taken), key=lambda sample: sample.id)
+    learnable = [sample for sample in free if _learnable(sample)]
+    random.Random(digest([seed, "validation"])).shuffle(learnable)
+    return tuple(sample_row(study.task, sample) for sample in learnable[:count])
+
+
+def _learnable(sample: Sample) -> bool:
+    rate = sample.score.value if sample.score else None
+    return rate is not None and 0 < rate < 1
+
+
+def with_solution(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Those that supervised training can use."""
+    return tuple(row for row in rows if row.solution)

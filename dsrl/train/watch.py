@@ -1,0 +1,75 @@
+"""The parent's side of a training: starts the child, shows its progress, and says in words why it failed."""
+
+import json
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dsrl import child
+from dsrl.errors import StageFailed
+from dsrl.train.job import FAILURE, JOB, LOG, PROGRESS, RESULT, Job
+
+if TYPE_CHECKING:
+    from dsrl.context import Context
+    from dsrl.progress import Task
+
+POLL_SECONDS = 0.2
+
+
+def train(module: str, job: Job, threads: int | None, timeout_minutes: float, context: "Context") -> dict[str, Any]:
+    """Run the child to its end and return what it says of its result. Raises `StageFailed`."""
+    for name in (FAILURE, RESULT):
+        job.path(name).unlink(missing_ok=True)
+    process = child.start(module, [str(job.write())], job.path(LOG), threads, None)
+    try:
+        with context.progress.task("training", total=job.steps) as task:
+            _follow(process, job, task, timeout_minutes)
+    finally:
+        child.stop(process)
+    if process.returncode != 0 or not job.path(RESULT).is_file():
+        raise failed(job, child.end_in_words(process.returncode))
+    result: dict[str, Any] = json.loads(job.path(RESULT).read_text(encoding="utf-8"))
+    return result
+
+
+def _follow(process: child.Child, job: Job, task: "Task", timeout_minutes: float) -> None:
+    """Until the child ends. Raises `StageFailed` where it shows no progress for too long."""
+    offset, heard = 0, time.monotonic()
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(POLL_SECONDS)
+        lines, offset = _news(job.path(PROGRESS), offset)
+        for line in lines:
+            _show(task, json.loads(line))
+        heard = time.monotonic() if lines else heard
+        if process.returncode is not None:
+            return
+        if time.monotonic() - heard > timeout_minutes * 60:
+            raise failed(job, f"no step within {timeout_minutes:g} minutes")
+
+
+def _news(path: Path, offset: int) -> tuple[list[bytes], int]:
+    """Whole lines added since, and where to go on reading."""
+    if not path.is_file():
+        return [], offset
+    with path.open("rb") as file:
+        file.seek(offset)
+        added = file.read()
+    end = added.rfind(b"\n") + 1
+    return added[:end].splitlines(), offset + end
+
+
+def _show(task: "Task", row: dict[str, Any]) -> None:
+    names = ("reward", "loss", "validation")
+    task.set(row["step"], **{name: f"{row[name]:.3g}" for name in names if row.get(name) is not None})
+
+
+def failed(job: Job, ending: str) -> StageFailed:
+    """In words, with what the child itself said or the end of its log."""
+    log = job.path(LOG)
+    reason = f"{ending}; the end of the log:\n{child.tail(log)}"
+    if job.path(FAILURE).is_file():
+        reason = json.loads(job.path(FAILURE).read_text(encoding="utf-8"))["reason"]
+    return StageFailed("the training failed", got=reason, next_step=f"see {log}; its settings are in {job.path(JOB)}")

@@ -1,0 +1,206 @@
+"""A pipeline in miniature: real stages of the real run loop that do next to nothing, and note that they did it."""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from dsrl.context import Context
+from dsrl.grade import Number
+from dsrl.llm.calls import CallsStore
+from dsrl.model import Model
+from dsrl.part import part
+from dsrl.progress import Progress
+from dsrl.sample import Passage, Rate, Rejected, new_sample
+from dsrl.stage import Stage
+from dsrl.store import Store
+from dsrl.study import Estimate, Evaluation, Study
+from dsrl.task import Task
+
+made: list[str] = []
+"""What was really computed, in order: `clear()` it between runs."""
+
+
+@part
+class Fetch(Stage):
+    name: ClassVar[str] = "fetch"
+    needs: ClassVar[tuple[str, ...]] = ("definition",)
+    adds: ClassVar[tuple[str, ...]] = ("passages", "keywords")
+
+    seed: int = 0
+
+    def __call__(self, study: Study, context: Context) -> Study:
+        made.append("fetch")
+        passage = Passage(
+            id=f"p{self.seed}", text="sea", source="atlas", offset=3, keyword="water", rank=0, score=0.5
+        )
+        return study.add(passages=(passage,), keywords=("water",), figures={"rows": {"in": 2, "out": 1}})
+
+
+@part
+class Write(Stage):
+    name: ClassVar[str] = "write"
+    needs: ClassVar[tuple[str, ...]] = ("definition", "passages")
+    adds: ClassVar[tuple[str, ...]] = ("samples",)
+    templates: ClassVar[tuple[str, ...]] = ("generate",)
+    speed: ClassVar[frozenset[str]] = frozenset({"hands"})
+
+    count: int = 4
+    hands: int = 1
+    fails: bool = False
+
+    def __call__(self, study: Study, context: Context) -> Study:
+        made.append("write")
+        if self.fails:
+            raise RuntimeError("out of ink")
+        samples = tuple(new_sample(study.task.name, f"{i} + 1?", str(i + 1), "initial") for i in range(self.count))
+        rejected = tuple(Rejected(stage="write", reason="duplicate", input=f"{i}") for i in range(2))
+        figures = {"rows": {"in": self.count + 2, "out": self.count}, "ink": 0.5}
+        return study.add(samples=samples, rejected=rejected, figures=figures)
+
+
+@part
+class Rank(Stage):
+    name: ClassVar[str] = "rank"
+    needs: ClassVar[tuple[str, ...]] = ("samples", "base", "format")
+    adds: ClassVar[tuple[str, ...]] = ("samples", "score")
+
+    def __call__(self, study: Study, context: Context) -> Study:
+        made.append("rank")
+        assert study.base is not None
+        (context.scratch / "rollouts.txt").write_text(study.base.fingerprint())
+        rate = Rate(
+            model="m", num_rollouts=2, num_valid=2, num_correct=1, num_error=0, num_truncated=0, temperature=0.7, grader="g"
+        )
+        return study.add(samples=tuple(sample.replace(score=rate) for sample in study.samples), figures={"mean": 0.5})
+
+
+@part
+class Choose(Stage):
+    name: ClassVar[str] = "choose"
+    needs: ClassVar[tuple[str, ...]] = ("samples", "score")
+    adds: ClassVar[tuple[str, ...]] = ("selected", "control")
+
+    m: int = 2
+
+    def __call__(self, study: Study, context: Context) -> Study:
+        made.append("choose")
+        ids = tuple(sample.id for sample in study.samples)
+        return study.add(selected=ids[: self.m], control=ids[-self.m :])
+
+
+@part
+class Learn(Stage):
+    name: ClassVar[str] = "learn"
+    needs: ClassVar[tuple[str, ...]] = ("samples", "selected", "base")
+    adds: ClassVar[tuple[str, ...]] = ("trained",)
+
+    def __call__(self, study: Study, context: Context) -> Study:
+        made.append("learn")
+        assert study.base is not None
+        assert study.base.path is not None
+        age = json.loads((Path(study.base.path) / "config.json").read_text())["age"]
+        write_model(context.scratch / "model", age + 1)
+        return study.add(trained=replace(study.base, name=f"{study.base.name}+", path="model"), figures={"age": age + 1})
+
+
+@part
+class Measure(Stage):
+    name: ClassVar[str] = "measure"
+    adds: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = ("format", "test")
+
+    of: str = "base"
+
+    def reads(self) -> tuple[str, ...]:
+        return (*self.needs, self.of)
+
+    def writes(self) -> tuple[str, ...]:
+        return (f"evaluation_{self.of}",)
+
+    def __call__(self, study: Study, context: Context) -> Study:
+        made.append(f"measure {self.of}")
+        model: Model = getattr(study, self.of)
+        found = Evaluation(
+            model=model.fingerprint(),
+            test="t",
+            grader=study.task.answer.digest(),
+            num_items=2,
+            samples_per_item=1,
+            temperature=0.7,
+            pass_at_1=Estimate(value=0.5, low=0.0, high=1.0),
+            greedy=0.5,
+            format_ok=1.0,
+            format_free=0.5,
+            truncated=0.0,
+            num_errors=0,
+            item_rates=(0.0, 1.0),
+            item_greedy=(False, True),
+        )
+        return study.add(**{f"evaluation_{self.of}": found}, figures={"items": 2})
+
+
+@part
+class Tell(Stage):
+    name: ClassVar[str] = "tell"
+    needs: ClassVar[tuple[str, ...]] = ()
+    adds: ClassVar[tuple[str, ...]] = ()
+    stored: ClassVar[bool] = False
+
+    def __call__(self, study: Study, context: Context) -> Study:
+        made.append("tell")
+        return study
+
+
+def pipeline(**changed: Stage) -> dict[str, Stage]:
+    """The whole chain, with some stages put in another's place."""
+    usual: dict[str, Stage] = {
+        "fetch": Fetch(),
+        "write": Write(),
+        "rank": Rank(),
+        "choose": Choose(),
+        "learn": Learn(),
+        "measure_base": Measure(),
+        "measure_trained": Measure(of="trained"),
+        "tell": Tell(),
+    }
+    assert set(changed) <= set(usual)
+    return {**usual, **changed}
+
+
+def write_model(folder: Path, age: int) -> Path:
+    """A folder that stands for a model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({"age": age}))
+    return folder
+
+
+def study(folder: Path, **task: Any) -> Study:
+    """What a run starts from; the base model and the test set lie in `folder`."""
+    base = Model(name="b", path=str(write_model(folder / "base", 1)))
+    return Study(task=Task(**{"name": "sums", "instruction": "Add.", "answer": Number(), **task}), base=base)
+
+
+def context(folder: Path) -> Context:
+    """The surroundings of one run on the store in `folder`."""
+    store = Store(folder / "store")
+    store.open()
+    run_dir = folder / "run"
+    run_dir.mkdir(exist_ok=True)
+    return Context(
+        run_dir=run_dir, store=store, calls=CallsStore(store.root / "calls"), progress=Progress(io.StringIO())
+    )
+
+
+def said(context: Context) -> str:
+    """What the run has printed."""
+    assert isinstance(context.progress.stream, io.StringIO)
+    return context.progress.stream.getvalue()
+
+
+def metrics(context: Context) -> Mapping[str, Any]:
+    """`metrics.json` as it is on disk."""
+    values: dict[str, Any] = json.loads((context.run_dir / "metrics.json").read_text())
+    return values
