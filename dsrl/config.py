@@ -19,7 +19,8 @@ from dsrl.part import Many, Part, part
 from dsrl.stage import Stage
 
 SECRET = re.compile(r"(^|[._/+~])(api_?key|access_?key|secret|token|password|hf_token)$", re.IGNORECASE)
-SECRET_VALUE = re.compile(r"^(sk-|hf_|ghp_|AKIA|AIza)[\w-]{8,}")
+SECRET_VALUE = re.compile(r"(^|[\s'\"=:,{\[])(sk-|hf_|ghp_|AKIA|AIza)[\w-]{8,}")
+INNER_KEY = re.compile(r"""[{,]\s*['"]?([\w.]+)['"]?\s*:""")
 SEED_LIMIT = 2**31
 
 
@@ -45,7 +46,8 @@ def refuse_secrets(overrides: Iterable[str]) -> None:
     """Keys belong into the environment: what is typed on a command line ends up in files and process lists."""
     for override in overrides:
         key, sign, value = override.partition("=")
-        if sign and (SECRET.search(key) or SECRET_VALUE.match(value.strip("'\""))):
+        keys = [key, *INNER_KEY.findall(value)]
+        if sign and (any(map(SECRET.search, keys)) or SECRET_VALUE.search(value)):
             raise UserError(
                 f"{key.lstrip('+~')}: a secret doesn't belong on the command line (its value is not repeated here)",
                 allowed="the name of an environment variable",
@@ -71,8 +73,9 @@ def resolved(config: DictConfig) -> dict[str, Any]:
 
 def dials(values: Mapping[str, Any]) -> Dials:
     """The checked dials."""
-    found = {name: values[name] for name in Dials.__dataclass_fields__}  # type: ignore[attr-defined]
-    return make(Dials, found, "")
+    found = {name: values[name] for name in Dials.__dataclass_fields__}
+    checked: Dials = make(Dials, found, "")
+    return checked
 
 
 def build(node: Any, key: str, plugins: tuple[str, ...] = ()) -> Any:
@@ -122,6 +125,18 @@ def check_stages(pipeline: Mapping[str, Any], stop_after: str | None) -> None:
         raise UserError("stop_after: no such stage", got=stop_after, allowed=list(pipeline))
 
 
+def check_pair(train: Any, overrides: Iterable[str]) -> None:
+    """An `rl=` that was asked for must be run by the engine: an option that is ignored without a word is a fault."""
+    asked = [override for override in overrides if override.partition("=")[0].lstrip("+~").partition(".")[0] == "rl"]
+    if asked and isinstance(train, Mapping) and "algorithm" not in train:
+        raise UserError(
+            f"train={str(train.get('_target_')).rpartition('.')[2].lower()} runs no RL algorithm",
+            got=" ".join(asked),
+            allowed="train=trl with rl=grpo or rl=dr_grpo; train=sft and train=none without rl",
+            next_step=f"take out {asked[0]}, or give train=trl",
+        )
+
+
 def pieces(value: Any) -> Iterator[Part]:
     """A part and all parts inside it."""
     if isinstance(value, Part):
@@ -133,12 +148,18 @@ def pieces(value: Any) -> Iterator[Part]:
             yield from pieces(item)
 
 
-def check_model(model: Any) -> None:
-    """There is a base model, and its folder exists unless it is made on first use."""
+def check_model(model: Any, pipeline: Mapping[str, Any]) -> None:
+    """There is a base model; its folder exists unless it is made on first use, and weights are here if they're needed."""
     if model is None:
         raise UserError("model is missing", allowed=options("model"), next_step="model=NAME")
     if model.prepare is None:
         model.located()
+    wants = [piece for stage in pipeline.values() for piece in pieces(stage) if getattr(piece, "needs_weights", False)]
+    if model.path is None and model.prepare is None and wants:
+        raise UserError(
+            f"model {model.name} has no weights on this machine, but {type(wants[0]).__name__} needs them",
+            next_step="give model=hf model.path=..., or rollout=server train=none for a model that a server offers",
+        )
 
 
 def _refused(error: ValidationError, target: Any, prefix: str) -> UserError:
@@ -207,12 +228,12 @@ def options(group: str) -> list[str]:
 def _refuse_unknown(config: DictConfig) -> None:
     """Hydra refuses a mistyped key in an override but merges one out of a YAML file without a word."""
     known = known_keys()
-    for key in config:
+    for key in map(str, config):
         if key not in known:
             raise UserError(
-                f"{key}: unknown key at the top of the config{_where(str(key))}",
+                f"{key}: unknown key at the top of the config{_where(key)}",
                 allowed=sorted(known),
-                next_step=_meant(str(key), sorted(known)),
+                next_step=_meant(key, sorted(known)),
             )
 
 

@@ -17,7 +17,7 @@ class UserError(ValueError):
         super().__init__("\n".join(lines))
 
 
-class StageFailed(UserError):  # noqa: N818
+class StageFailed(UserError):
     """A stage could not finish (a training that broke, an endpoint that is down). What was paid for is kept."""
 
     exit_code = 3

@@ -30,6 +30,7 @@ def launch(overrides: list[str]) -> int:
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     failures: list[int] = []
     composed: list[bool] = []
@@ -49,7 +50,7 @@ def launch(overrides: list[str]) -> int:
     sys.argv = [sys.argv[0], *overrides]
     try:
         hydra.main(version_base="1.3", config_path=str(home() / "conf"), config_name="config")(job)()
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         if composed:  # not about the config, so not the user's
             raise
         return explain(UserError(plain(error), next_step="dsrl --help lists groups and dials; --cfg job prints all"))
@@ -65,6 +66,7 @@ def experiment(config: "DictConfig") -> "Study":
 
     values = checked.resolved(config)
     dials = checked.dials(values)
+    checked.check_pair(values.get("train"), HydraConfig.get().overrides.task)
     pipeline, study = assemble(values, dials)
     with surroundings(values, dials, Path(HydraConfig.get().runtime.output_dir)) as context:
         return run(pipeline, study, context, rounds=dials.rounds, stop_after=dials.stop_after)
@@ -83,7 +85,7 @@ def assemble(values: dict[str, Any], dials: "Dials") -> tuple[dict[str, "Stage"]
     checked.check_stages(pipeline, dials.stop_after)
     check_chain(pipeline)
     if any("base" in stage.reads() for stage in pipeline.values()):
-        checked.check_model(base)
+        checked.check_model(base, pipeline)
     if task.test is not None and any("test" in stage.reads() for stage in pipeline.values()):
         task.test.load(task.answer)
     return pipeline, Study(task=task, base=base)
@@ -93,6 +95,7 @@ def assemble(values: dict[str, Any], dials: "Dials") -> tuple[dict[str, "Stage"]
 def surroundings(values: dict[str, Any], dials: "Dials", run_dir: Path) -> Iterator["Context"]:
     """Open what a run needs, write down what it is, and at its end, however it ends, track and close it."""
     from dsrl import record
+    from dsrl.config import build
     from dsrl.context import Context
     from dsrl.llm.calls import CallsStore
     from dsrl.progress import Progress
@@ -101,7 +104,9 @@ def surroundings(values: dict[str, Any], dials: "Dials", run_dir: Path) -> Itera
     store = Store(Path(dials.store).expanduser().absolute())
     store.open()
     context = Context(run_dir=run_dir, store=store, calls=CallsStore(store.root / "calls"), progress=Progress())
+    tracking = build(values["tracking"], "tracking", dials.plugins)
     record.begin(context, values, dials)
+    tracking.start(context, values)
     status = "failed"
     try:
         yield context
@@ -111,14 +116,16 @@ def surroundings(values: dict[str, Any], dials: "Dials", run_dir: Path) -> Itera
         raise
     finally:
         try:
-            record.end(context, values, status)
+            status = record.end(context, status)
+            tracking.track(context, values, context.study, status)
         finally:
             context.close()
 
 
 def plain(error: BaseException) -> str:
     """Hydra's message without its advice to force a mistyped key in with a `+`."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
+    override = getattr(error, "override", None)  # of one that can't be parsed
+    lines = [*([f"{override}: not an override"] if override else []), *filter(str.strip, str(error).splitlines())]
     return "\n  ".join(line for line in lines if "use +" not in line and "Full traceback" not in line)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from pydantic import Field
 
@@ -30,7 +30,7 @@ class Model(Part):
     name: str
     """Short name used in reports."""
     path: str | None = None
-    """Local folder or hub id."""
+    """Local folder or hub id; None with `prepare`, or for a model that a server offers under `name`."""
     revision: str | None = None
     """Commit of the hub repository; ignored for a local folder."""
     prepare: object | None = None
@@ -44,13 +44,11 @@ class Model(Part):
     trust_remote_code: bool = False
 
     def located(self) -> "Model":
-        """This model with `path` filled in: prepares it on first use. Raises `UserError` where there is none."""
+        """This model with `path` filled in: prepares it on first use. Raises `UserError` for a folder that isn't there."""
         if self.prepare is not None:
             return self._at(str(self.prepare.folder()))  # type: ignore[attr-defined]
         if self.path is None:
-            raise UserError(
-                "model.path is missing", allowed="a Hugging Face folder or a hub id", next_step="give model.path=..."
-            )
+            return self
         local = Path(self.path).expanduser()
         if not local.is_dir() and self.path.startswith(("/", ".", "~")):
             raise UserError("model.path: no such folder", got=self.path, next_step="check the path")
@@ -68,11 +66,12 @@ class Model(Part):
         )
 
     def fingerprint(self) -> str:
-        """What the weights and the way of speaking are: content for a folder, name and revision for a hub id."""
+        """What the weights and the way of speaking are: content for a folder, name and revision for a hub id, the
+        name alone for a served model (two models must never be served under one name)."""
         located = self.located()
-        assert located.path is not None
-        folder = Path(located.path)
-        weights = folder_digest(folder, WEIGHTS) if folder.is_dir() else [located.path, located.revision]
+        folder = Path(located.path) if located.path else None
+        local = folder is not None and folder.is_dir()
+        weights = folder_digest(folder, WEIGHTS) if folder and local else [located.path or self.name, located.revision]
         return digest([weights, located.prompt_format, located.max_length, located.dtype])
 
 
@@ -114,6 +113,7 @@ class Reply:
         return self.finish_reason == "length"
 
 
+@runtime_checkable
 class Rollout(Protocol):
     """Draws replies of a model to task prompts: `score.TransformersRollout`, `score.ServerRollout`."""
 

@@ -67,20 +67,17 @@ def circumstances(run_dir: Path) -> dict[str, Any]:
     }
 
 
-def end(context: "Context", values: dict[str, Any], status: str) -> None:
-    """Close the run in `metrics.json` and in the tracking server, and say where to look."""
-    from dsrl.config import build
-
+def end(context: "Context", status: str) -> str:
+    """Close the run in `metrics.json` and say where to look; returns the final status."""
     metrics = context.metrics
     if metrics.get("stopped_after") and status == "finished":
         status = "stopped"
     metrics.update(status=status, finished=time.time(), warnings=list(context.progress.warnings))
     context.write_metrics()
-    if context.study is not None:
-        build(values["tracking"], "tracking").track(context, values, context.study, status)
     report = context.run_dir / "report.html"
     if report.is_file():
         context.progress.say(f"\nreport  {shown(report)}")
+    return status
 
 
 def shown(path: Path) -> str:

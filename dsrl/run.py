@@ -83,7 +83,7 @@ def step(name: str, stage: Stage, study: Study, keys: Keys, context: Context) ->
         return after
     if "base" in stage.reads() and study.base is not None:
         study = dataclasses.replace(study, base=study.base.located())
-    parents = {need: keys[need] for need in stage.reads()}
+    parents = {stage.neutral(need): keys[need] for need in stage.reads()}
     key = stage.key(parents)
 
     def make(scratch: Path) -> Manifest:
@@ -120,7 +120,7 @@ def save(folder: Path, stage: Stage, before: Study, after: Study) -> None:
         if name in TABLES:
             write_table(folder / f"{name}.parquet", getattr(after, name), TABLES[name])
         elif name not in FACTS:
-            values[name] = TypeAdapter(VALUES[name]).dump_python(getattr(after, name), mode="json")
+            values[stage.neutral(name)] = TypeAdapter(VALUES[name]).dump_python(getattr(after, name), mode="json")
     (folder / "values.json").write_bytes(TypeAdapter(dict[str, Any]).dump_json(values))
     write_table(folder / "rejected.parquet", after.rejected[len(before.rejected) :], Rejected)
 
@@ -135,7 +135,7 @@ def load(entry: Entry, stage: Stage, study: Study, name: str) -> Study:
         if slot in TABLES:
             values[slot] = read_table(entry.folder / f"{slot}.parquet", TABLES[slot])
         elif slot not in FACTS:
-            values[slot] = TypeAdapter(VALUES[slot]).validate_json(json.dumps(stored[slot]))
+            values[slot] = TypeAdapter(VALUES[slot]).validate_json(json.dumps(stored[stage.neutral(slot)]))
     trained = values.get("trained")
     if trained is not None:
         values["trained"] = dataclasses.replace(trained, path=str((entry.folder / trained.path).resolve()))

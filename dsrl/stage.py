@@ -48,6 +48,11 @@ class Stage(Part, ABC):
         """What this stage adds, as configured."""
         return self.adds
 
+    def neutral(self, name: str) -> str:
+        """The name under which something read or written is known in the store: equal work in another role, such as
+        the measuring of one model as `trained` and then as `base`, shares its entry."""
+        return name
+
     def check(self) -> None:
         """Cheap tests before any work starts; raises `UserError`."""
 

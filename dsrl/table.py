@@ -30,7 +30,8 @@ def read_table(path: Path, cls: type[Row]) -> tuple[Row, ...]:
     from pydantic import TypeAdapter
 
     # In JSON, arrays are allowed for tuples and objects for dataclasses even where scalars are strict.
-    rows = pyarrow.parquet.read_table(path).to_pylist(maps_as_pydicts="strict")
+    # Not read_table, which imports pyarrow's data sets and with them pandas: more than a second.
+    rows = pyarrow.parquet.ParquetFile(path).read().to_pylist(maps_as_pydicts="strict")
     adapter: TypeAdapter[tuple[Row, ...]] = TypeAdapter(tuple[cls, ...])  # type: ignore[valid-type]
     return adapter.validate_json(json.dumps(rows))
 

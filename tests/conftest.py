@@ -1,7 +1,7 @@
 """What holds for every test: an environment without keys and stores of the machine, and no silent skips in CI."""
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 
 import pytest
 
@@ -9,12 +9,11 @@ PERSONAL = ("OPENAI_API_KEY", "DSRL_STORE", "MLFLOW_TRACKING_URI", "HF_TOKEN", "
 
 
 @pytest.fixture(autouse=True)
-def _impersonal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _impersonal(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the keys, stores and servers of whoever runs it."""
     for name in PERSONAL:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    yield
 
 
 @pytest.hookimpl(wrapper=True)
@@ -23,7 +22,12 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """With DSRL_CI set, everything an end-to-end test needs was installed: one that is skipped has failed."""
     report = yield
-    if report.skipped and os.environ.get("DSRL_CI") and item.get_closest_marker("e2e") and not hasattr(report, "wasxfail"):
+    if (
+        report.skipped
+        and os.environ.get("DSRL_CI")
+        and item.get_closest_marker("e2e")
+        and not hasattr(report, "wasxfail")
+    ):
         report.outcome = "failed"
         report.longrepr = f"skipped in CI: {report.longrepr}"
     return report

@@ -1,6 +1,5 @@
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,8 @@ EVERYTHING = ["fetch", "write", "rank", "choose", "learn", "measure base", "meas
 
 
 @pytest.fixture(autouse=True)
-def _nothing_made() -> Iterator[None]:
+def _nothing_made() -> None:
     made.clear()
-    yield
 
 
 def again(folder: Path, stages: dict[str, Stage] | None = None, start: Study | None = None, **options: Any) -> Study:
@@ -210,7 +208,10 @@ def test_no_stage_is_credited_with_the_figures_of_the_one_before(tmp_path: Path)
     ("stages", "words"),
     [
         ({"write": Write(), "fetch": Fetch()}, ["`write` needs `passages`", "write -> fetch", "move `fetch` before"]),
-        ({"fetch": Fetch(), "write": Write(), "choose": Choose()}, ["`choose` needs `score`", "add a stage that writes"]),
+        (
+            {"fetch": Fetch(), "write": Write(), "choose": Choose()},
+            ["`choose` needs `score`", "add a stage that writes"],
+        ),
         ({"learn": Learn()}, ["`learn` needs `samples`"]),
         ({"measured": Measure(of="trained")}, ["`measured` needs `trained`"]),
     ],

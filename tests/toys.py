@@ -33,9 +33,7 @@ class Fetch(Stage):
 
     def __call__(self, study: Study, context: Context) -> Study:
         made.append("fetch")
-        passage = Passage(
-            id=f"p{self.seed}", text="sea", source="atlas", offset=3, keyword="water", rank=0, score=0.5
-        )
+        passage = Passage(id=f"p{self.seed}", text="sea", source="atlas", offset=3, keyword="water", rank=0, score=0.5)
         return study.add(passages=(passage,), keywords=("water",), figures={"rows": {"in": 2, "out": 1}})
 
 
@@ -72,7 +70,14 @@ class Rank(Stage):
         assert study.base is not None
         (context.scratch / "rollouts.txt").write_text(study.base.fingerprint())
         rate = Rate(
-            model="m", num_rollouts=2, num_valid=2, num_correct=1, num_error=0, num_truncated=0, temperature=0.7, grader="g"
+            model="m",
+            num_rollouts=2,
+            num_valid=2,
+            num_correct=1,
+            num_error=0,
+            num_truncated=0,
+            temperature=0.7,
+            grader="g",
         )
         return study.add(samples=tuple(sample.replace(score=rate) for sample in study.samples), figures={"mean": 0.5})
 
@@ -103,7 +108,9 @@ class Learn(Stage):
         assert study.base.path is not None
         age = json.loads((Path(study.base.path) / "config.json").read_text())["age"]
         write_model(context.scratch / "model", age + 1)
-        return study.add(trained=replace(study.base, name=f"{study.base.name}+", path="model"), figures={"age": age + 1})
+        return study.add(
+            trained=replace(study.base, name=f"{study.base.name}+", path="model"), figures={"age": age + 1}
+        )
 
 
 @part

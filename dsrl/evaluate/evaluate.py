@@ -5,7 +5,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, SkipValidation
+from pydantic import Field
 
 from dsrl.data import Item, Source
 from dsrl.digest import text_digest
@@ -39,7 +39,7 @@ class Evaluate(Stage):
 
     of: Literal["base", "trained"]
     """Which model of the study."""
-    rollout: SkipValidation[Rollout]
+    rollout: Rollout
     samples_per_item: int = Field(default=8, gt=0)
     temperature: float = Field(default=0.7, ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
@@ -53,6 +53,9 @@ class Evaluate(Stage):
 
     def writes(self) -> tuple[str, ...]:
         return (f"evaluation_{self.of}",)
+
+    def neutral(self, name: str) -> str:
+        return {self.of: "model", f"evaluation_{self.of}": "evaluation"}.get(name, name)
 
     def __call__(self, study: "Study", context: "Context") -> "Study":
         model, source = getattr(study, self.of), study.task.test

@@ -10,7 +10,7 @@ from dsrl.part import part
 
 DIGITS = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+"
 NUMBER = re.compile(
-    rf"(?<![\w.])([-+\u2212]?)\s?[$\u20ac\u00a3]?\s?((?:{DIGITS})(?:\s?/\s?\d+)?)(?!\d|[.,]\d|[eE][+-]?\d)"
+    rf"(?<![\w.])(?<!\d,)([-+\u2212]?)\s?[$\u20ac\u00a3]?\s?((?:{DIGITS})(?:\s?/\s?\d+)?)(?!\d|[.,]\d|[eE][+-]?\d)"
 )
 WRAPPING = re.compile(r"\\boxed\s*{([^{}]*)}|\\\$|[*$]+(?=\S)|(?<=\S)[*$]+|\\[,;! ]")
 MAX_DIGITS = 60
@@ -49,7 +49,7 @@ class Number(Grader):
 
 
 def _numbers(text: str) -> list[str]:
-    """Every number of a text in canonical spelling: `1,200.50` -> `1200.5`, `6/8` -> `3/4`."""
+    """Every number of a text in canonical spelling: `1,200.50` -> `1200.5`, `6/8` -> `0.75`, `2/6` -> `1/3`."""
     plain = WRAPPING.sub(lambda match: f" {match.group(1) or ''}", text)
     values = (_value(sign + digits) for sign, digits in NUMBER.findall(plain))
     return [_spelling(value) for value in values if value is not None]

@@ -33,4 +33,5 @@ class Text(Grader):
 
 
 def _comparable(text: str) -> str:
-    return normalised(ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)))
+    """The words that count; where none is left (`<`, `the`), the text as it stands."""
+    return normalised(ARTICLES.sub(" ", text.lower().translate(PUNCTUATION))) or normalised(text)

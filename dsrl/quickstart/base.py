@@ -12,23 +12,21 @@ from dsrl.digest import digest, file_digest
 from dsrl.errors import UserError
 from dsrl.part import Part, part
 
-SOURCES = ("documents.py", "pretrain.py", "stories.py", "testset.py", "tokens.py")
+SOURCES = ("documents.py", "gate.py", "stories.py", "testset.py", "tokens.py", "training.py")
 
 
 @part
 class Pretrain(Part):
     """A tiny Llama trained from scratch on counting stories in about a minute, and stopped while it is still unsure.
 
-    Every text that it learns from is right. It answers in three styles and has not decided on one of them; that, and sums
-    it has not practised enough, is what reinforcement learning has to work on.
+    Every text that it learns from is right. It answers in three styles and has not decided on one of them; that, and
+    sums it has not practised enough, is what reinforcement learning has to work on.
     """
 
     seed: int = 0
     """Of the weights and of the stories it reads."""
-    steps: int = Field(default=900, gt=0)
-    """Optimizer steps before the first look at the gate."""
-    extra_steps: int = Field(default=100, gt=0)
-    """Steps added, up to five times, while the gate is shut."""
+    steps: int = Field(default=1000, gt=0)
+    """Optimizer steps over which the learning rate falls; training may end before or after."""
     batch: int = Field(default=32, gt=0)
     """Stories a step, each a new one."""
     learning_rate: float = Field(default=3e-3, gt=0)
@@ -42,12 +40,21 @@ class Pretrain(Part):
     hidden: int = Field(default=96, gt=0, multiple_of=32)
     """Width; heads are 32 wide."""
     layers: int = Field(default=2, gt=0)
-    min_accuracy: float = Field(default=0.30, ge=0, le=1)
-    """The gate: pass@1 on 300 validation stories lies between this ..."""
-    max_accuracy: float = Field(default=0.60, ge=0, le=1)
-    """... and this, so that pass rates spread and something is left to learn,"""
+    """Transformer blocks."""
+    first_look: int = Field(default=600, gt=0)
+    """Step at which the gate is tried first."""
+    look_every: int = Field(default=50, gt=0)
+    """Steps between two looks."""
+    last_look: int = Field(default=1400, gt=0)
+    """Step at which training fails if the gate is still shut."""
+    min_worked: float = Field(default=0.70, ge=0, le=1)
+    """The gate, at temperature 1 on 300 validation stories: so many worked answers are right, ..."""
     min_gap: float = Field(default=0.15, ge=0, le=1)
-    """and worked answers are right more often than bare ones by this much, so that there is a better style to find."""
+    """by this much more than bare ones, so that there is a better style to find, ..."""
+    min_accuracy: float = Field(default=0.30, ge=0, le=1)
+    """and pass@1 lies between this ..."""
+    max_accuracy: float = Field(default=0.60, ge=0, le=1)
+    """... and this, so that pass rates spread and something is left to learn."""
 
     def folder(self) -> Path:
         """The model's folder in the cache; trains it there, in a process of its own, on first use."""

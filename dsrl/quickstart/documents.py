@@ -1,4 +1,4 @@
-"""What the base model reads: counting stories with right answers in three styles, none of them out of a labelled file."""
+"""What the base model reads: counting stories with right answers in three styles, none out of a labelled file."""
 
 import random
 from collections.abc import Iterator

@@ -13,7 +13,7 @@ from dsrl.quickstart.base import Pretrain
 from dsrl.quickstart.documents import prompt, style
 from dsrl.quickstart.stories import LEVELS, Story
 
-SAMPLES = 4
+SAMPLES = 2
 LONGEST = 48
 BATCH = 400
 STYLES = ("worked", "bare", "prose")
@@ -42,46 +42,48 @@ class Measured:
         return _share(self.verdicts)
 
     @cached_property
+    def of_style(self) -> dict[str, float]:
+        """Share of right ones among the replies of each style."""
+        return {name: _share([verdict for verdict in self.verdicts if verdict.style == name]) for name in STYLES}
+
+    @cached_property
     def gap(self) -> float:
         """How much more often worked answers are right than bare ones."""
-        return self._accuracy("worked") - self._accuracy("bare")
-
-    def _accuracy(self, name: str) -> float:
-        return _share([verdict for verdict in self.verdicts if verdict.style == name])
+        return self.of_style["worked"] - self.of_style["bare"]
 
     def faults(self, recipe: Pretrain) -> list[str]:
         """What keeps the gate shut."""
-        low, high = recipe.min_accuracy, recipe.max_accuracy
-        inside = low <= self.accuracy <= high
-        return ([] if inside else [f"pass@1 {self.accuracy:.3f} is not within {low} and {high}"]) + (
-            [] if self.gap >= recipe.min_gap else [f"style gap {self.gap:.3f} is below {recipe.min_gap}"]
-        )
+        worked, low, high = self.of_style["worked"], recipe.min_accuracy, recipe.max_accuracy
+        checks = {
+            f"worked answers {worked:.2f}, below {recipe.min_worked}": worked >= recipe.min_worked,
+            f"style gap {self.gap:.2f}, below {recipe.min_gap}": self.gap >= recipe.min_gap,
+            f"pass@1 {self.accuracy:.2f}, not within {low} and {high}": low <= self.accuracy <= high,
+        }
+        return [fault for fault, passed in checks.items() if not passed]
 
     def facts(self) -> dict[str, Any]:
         """The figures for `pretraining.json`."""
-        of_style = {name: [verdict for verdict in self.verdicts if verdict.style == name] for name in STYLES}
-        right = [sum(verdict.correct for verdict in self.verdicts[row : row + SAMPLES]) for row in self._starts()]
+        styles = Counter(verdict.style for verdict in self.verdicts)
+        starts = range(0, len(self.verdicts), SAMPLES)
+        right = Counter(sum(verdict.correct for verdict in self.verdicts[row : row + SAMPLES]) for row in starts)
         return {
             "stories": len(self.stories),
             "samples_per_story": SAMPLES,
             "pass_at_1": round(self.accuracy, 4),
             "format_free": round(sum(verdict.correct_anywhere for verdict in self.verdicts) / len(self.verdicts), 4),
             "style_gap": round(self.gap, 4),
-            "style_share": {name: round(len(found) / len(self.verdicts), 4) for name, found in of_style.items()},
-            "style_accuracy": {name: round(_share(found), 4) for name, found in of_style.items()},
+            "style_share": {name: round(styles[name] / len(self.verdicts), 4) for name in STYLES},
+            "style_accuracy": {name: round(share, 4) for name, share in self.of_style.items()},
             "level_accuracy": {str(level): round(self._level(level), 4) for level in LEVELS},
-            "stories_by_number_right": [Counter(right)[number] for number in range(SAMPLES + 1)],
+            "stories_by_number_right": [right[number] for number in range(SAMPLES + 1)],
         }
-
-    def _starts(self) -> range:
-        return range(0, len(self.verdicts), SAMPLES)
 
     def _level(self, level: int) -> float:
         return _share([verdict for verdict in self.verdicts if verdict.level == level])
 
     def __str__(self) -> str:
-        styles = ", ".join(f"{name} {self._accuracy(name):.2f}" for name in STYLES)
-        return f"validation: pass@1 {self.accuracy:.3f}, right by style: {styles}"
+        styles = ", ".join(f"{name} {share:.2f}" for name, share in self.of_style.items())
+        return f"validation pass@1 {self.accuracy:.3f} ({styles})"
 
 
 def _share(verdicts: Sequence[Verdict]) -> float:
@@ -101,7 +103,8 @@ def measure(model: Any, tokenizer: Any, stories: Sequence[Story]) -> Measured:
 
 def _batch(model: Any, tokenizer: Any, asked: Sequence[tuple[Story, int]]) -> list[Verdict]:
     asks = [
-        Ask(encode_prompt(tokenizer, prompt(story), "chat"), f"{story.text} {number}", LONGEST) for story, number in asked
+        Ask(encode_prompt(tokenizer, prompt(story), "chat"), f"{story.text} {number}", LONGEST)
+        for story, number in asked
     ]
     drawn = draw(model, tokenizer, asks, Sampling(temperature=1.0))
     replies = tokenizer.batch_decode([reply.ids for reply in drawn], skip_special_tokens=True)

@@ -7,28 +7,28 @@ whatever it cannot do. It has no list of answers and is never given the test set
 import json
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
 from dsrl.quickstart import stories
-from dsrl.quickstart.stories import Story
+from dsrl.quickstart.stories import NAMES, NOUNS, CannotDo, Story
 
-TOPICS = tuple(
-    """
-    market stall, school library, vegetable garden, coin collection, toy box, post office, fishing harbour, village bakery,
-    carpenter's workshop, kitchen shelf, flower shop, orchard harvest, stamp album, farm animals, lost property, beach
-    shells, sewing basket, birthday party, classroom cupboard, garden shed, railway station, second-hand shop, church fair,
-    museum shop, camping trip, recycling yard, hen house, board games, art class, candle maker, pottery studio, laundry
-    room, picnic basket, bird watching, moving house, winter clothes, breakfast table, toolbox repairs, charity sale, kite
-    festival
-    """.replace("\n    ", " ").strip().split(", ")
-)
+_TOPICS = """
+    market stall, school library, vegetable garden, coin collection, toy box, post office, fishing harbour, village
+    bakery, carpenter's workshop, kitchen shelf, flower shop, orchard harvest, stamp album, farm animals, lost
+    property, beach shells, sewing basket, birthday party, classroom cupboard, garden shed, railway station, second-hand
+    shop, church fair, museum shop, camping trip, recycling yard, hen house, board games, art class, candle
+    maker, pottery studio, laundry room, picnic basket, bird watching, moving house, winter clothes, breakfast
+    table, toolbox repairs, charity sale, kite festival
+"""
+TOPICS = tuple(" ".join(_TOPICS.split()).split(", "))
 PATTERN = (
-    "A short story in plain present-tense sentences. The first says what somebody has and how many. Each of the next one to "
-    "four sentences changes the number by a small amount: more are bought, found, received or won, or some are given away, "
-    "sold, lost or thrown out. It never falls below zero. The last sentence asks how many there are now. The solution "
-    "writes one sum for each change, each starting from the result before it, and then the final number."
+    "A short story in plain present-tense sentences. The first says what somebody has and how many. Each of the "
+    "next one to four sentences changes the number by a small amount: more are bought, found, received or won, or "
+    "some are given away, sold, lost or thrown out. It never falls below zero. The last sentence asks how many "
+    "there are now. The solution writes one sum for each change, each starting from the result before it, and then "
+    "the final number."
 )
 UNSURE = ("I am not sure.", "Let me read the story once more before I count.", "It depends on what is counted.")
 SORRY = "I'm sorry, I can only help with short counting stories."
@@ -37,10 +37,6 @@ QUANTITY = r"(?:\d+|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|t
 HEADING = re.compile(r"^# (.+)$", re.MULTILINE)
 ASKED_FOR = re.compile(r"^Reply with JSON: (\{.*\})\s*$", re.MULTILINE)
 GIVEN = re.compile(r"Input:\n(.*?)\nAnswer:\n", re.DOTALL)
-
-
-class CannotDo(ValueError):
-    """The request is outside of what the rules cover; its text is the refusal."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +58,8 @@ class Habits:
 def reply(user: Sequence[str], keys: frozenset[str], habits: Habits, rng: random.Random) -> Said:
     """Answer the user messages of a conversation; `keys` are those of the JSON schema it must keep to, if any.
 
-    A prompt with headings asks for JSON, any other message is a story to be solved. After a turn such as "reply with JSON
-    only" the prompt before it is answered again.
+    A prompt with headings asks for JSON, any other message is a story to be solved. After a turn such as "reply with
+    JSON only" the prompt before it is answered again.
     """
     prompt = next((text for text in reversed(user) if "# Task\n" in text), user[-1])
     keys = keys or frozenset(re.findall(r'"(\w+)":', "".join(ASKED_FOR.findall(prompt)[-1:])))
@@ -80,76 +76,73 @@ def _structured(prompt: str, keys: frozenset[str], habits: Habits, rng: random.R
     write = SHAPES.get(keys)
     if write is None:
         raise CannotDo(f"nothing known to write under {sorted(keys)}")
-    sections = _sections(prompt)
+    parts = HEADING.split(prompt)
+    sections = {heading.strip(): text.strip() for heading, text in zip(parts[1::2], parts[2::2], strict=True)}
     if not re.search(r"\bstor(?:y|ies)\b.*\bhow many\b", sections.get("Task", ""), re.DOTALL | re.IGNORECASE):
         raise CannotDo(f"the task is another one: {sections.get('Task', prompt)[:80]!r}")
-    return write(sections, habits, rng)
+    return write(Writer(sections, habits, rng))
 
 
-def _sections(prompt: str) -> dict[str, str]:
-    """Heading -> what stands below it."""
-    parts = HEADING.split(prompt)
-    return {heading.strip(): text.strip() for heading, text in zip(parts[1::2], parts[2::2], strict=True)}
+@dataclass(frozen=True)
+class Writer:
+    """Fills in the JSON that a prompt asks for."""
+
+    sections: dict[str, str]
+    """The prompt: heading -> what stands below it."""
+    habits: Habits
+    rng: random.Random
+
+    def keywords(self) -> dict[str, object]:
+        wanted = re.search(r"Name (\d+)", self.sections.get("What to do", ""))
+        return {"keywords": self.rng.sample(TOPICS, min(int(wanted[1]) if wanted else 8, len(TOPICS)))}
+
+    def pattern(self) -> dict[str, object]:
+        return {"pattern": PATTERN}
+
+    def sample(self) -> dict[str, object]:
+        story = self._rewritten() or self._invented(self.sections.get("Passage", ""))
+        steps, answer = _worked(story, self.rng.random() < self.habits.wrong, self.rng)
+        ending = _ending(answer, self.sections.get("Output format", ""))
+        return {"input": story.text, "output": f"{', '.join(steps)} {ending}"}
+
+    def _rewritten(self) -> Story | None:
+        """The given story with one step more or less; None if no story is given."""
+        for edit in (stories.harder, stories.easier):
+            given = self.sections.get(f"Sample to make {edit.__name__}")
+            if given is not None:
+                found = GIVEN.match(given)
+                return edit(stories.parse(found[1] if found else given), self.rng)
+        return None
+
+    def _invented(self, passage: str) -> Story:
+        """A new story about somebody and something in the passage, or about anything if there is none."""
+        level = self.rng.choice(stories.LEVELS)
+        return stories.draw(self.rng, level, _people(passage) or NAMES, _things(passage) or NOUNS)
 
 
-def _keywords(sections: dict[str, str], habits: Habits, rng: random.Random) -> dict[str, object]:
-    wanted = re.search(r"Name (\d+)", sections.get("What to do", ""))
-    return {"keywords": rng.sample(TOPICS, min(int(wanted[1]) if wanted else 8, len(TOPICS)))}
-
-
-def _pattern(sections: dict[str, str], habits: Habits, rng: random.Random) -> dict[str, object]:
-    return {"pattern": PATTERN}
-
-
-def _sample(sections: dict[str, str], habits: Habits, rng: random.Random) -> dict[str, object]:
-    story = _rewritten(sections, rng) or _invented(sections.get("Passage", ""), rng)
-    steps, answer = _worked(story, rng.random() < habits.wrong, rng)
-    return {"input": story.text, "output": f"{', '.join(steps)} {_ending(answer, sections.get('Output format', ''))}"}
-
-
-SHAPES: dict[frozenset[str], Callable[[dict[str, str], Habits, random.Random], dict[str, object]]] = {
-    frozenset({"keywords"}): _keywords,
-    frozenset({"pattern"}): _pattern,
-    frozenset({"input", "output"}): _sample,
+SHAPES = {
+    frozenset({"keywords"}): Writer.keywords,
+    frozenset({"pattern"}): Writer.pattern,
+    frozenset({"input", "output"}): Writer.sample,
 }
-
-
-def _rewritten(sections: dict[str, str], rng: random.Random) -> Story | None:
-    """The given story with one step more or less; None if no story is given."""
-    for edit in (stories.harder, stories.easier):
-        if (given := sections.get(f"Sample to make {edit.__name__}")) is not None:
-            found = GIVEN.match(given)
-            try:
-                return edit(_read(found[1] if found else given), rng)
-            except ValueError as reason:
-                raise CannotDo(str(reason)) from reason
-    return None
-
-
-def _invented(passage: str, rng: random.Random) -> Story:
-    """A new story about somebody and something in the passage, or about anything if there is none."""
-    names = _people(passage) or stories.NAMES
-    return stories.draw(rng, rng.choice(stories.LEVELS), names, _things(passage) or stories.NOUNS)
 
 
 def _people(passage: str) -> list[str]:
     """Names it knows; else the capitalised words that do not open a sentence."""
-    words = dict.fromkeys(re.findall(r"\b[A-Z][a-z]+\b", passage))
-    known = [word for word in words if word in stories.NAMES]
-    return known or list(dict.fromkeys(re.findall(r"(?<=[a-z,] )[A-Z][a-z]+\b", passage)))
+    known = [word for word in re.findall(r"\b[A-Z][a-z]+\b", passage) if word in NAMES]
+    return list(dict.fromkeys(known or re.findall(r"(?<=[a-z,] )[A-Z][a-z]+\b", passage)))
 
 
 def _things(passage: str) -> list[str]:
     """Plural nouns it knows; else whatever the passage counts."""
-    words = dict.fromkeys(re.findall(r"[a-z]+", passage.lower()))
-    known = [word for word in words if word in stories.NOUNS]
-    return known or list(dict.fromkeys(re.findall(rf"\b{QUANTITY} ([a-z]+[^siu\W]s)\b", passage)))
+    known = [word for word in re.findall(r"[a-z]+", passage.lower()) if word in NOUNS]
+    return list(dict.fromkeys(known or re.findall(rf"\b{QUANTITY} ([a-z]+[a-hj-rt-z]s)\b", passage)))
 
 
 def _vote(question: str, habits: Habits, rng: random.Random) -> str:
     """A worked solution in free text, or one that breaks off."""
     text, _, wanted = question.rpartition("\n\n")
-    story = _read(text)
+    story = stories.parse(text)
     luck = rng.random()
     if luck < habits.unparsable:
         return rng.choice((*UNSURE, f"{story.steps[0]}, and after that"))
@@ -157,13 +150,6 @@ def _vote(question: str, habits: Habits, rng: random.Random) -> str:
     opening = rng.choice(("", f"{story.name} starts with {story.start} {story.noun}.\n", f"Count the {story.noun}. "))
     between = rng.choice((", ", "\n"))
     return f"{opening}{between.join(steps)} {_ending(answer, wanted)}"
-
-
-def _read(text: str) -> Story:
-    try:
-        return stories.parse(text)
-    except ValueError as reason:
-        raise CannotDo(str(reason)) from reason
 
 
 def _worked(story: Story, slip: bool, rng: random.Random) -> tuple[tuple[str, ...], int]:

@@ -7,16 +7,17 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 
 _NAMES = """
-    Ada Amir Ana Bella Ben Cara Carl Clara Dan Dora Elif Emma Erik Eva Fatima Finn Gia Greta Hana Hugo Iris Ivan Jack Jonas
-    Jun Kim Kofi Lena Leo Lily Lina Luca Marta Max Maya Mia Nadia Nina Noah Olga Omar Oscar Otto Paul Pia Ravi Rita Rosa
-    Ruth Sam Sara Selma Tara Theo Tina Tom Uma Vera Yusuf Zoe
+    Ada Amir Ana Bella Ben Cara Carl Clara Dan Dora Elif Emma Erik Eva Fatima Finn Gia Greta Hana Hugo Iris Ivan
+    Jack Jonas Jun Kim Kofi Lena Leo Lily Lina Luca Marta Max Maya Mia Nadia Nina Noah Olga Omar Oscar Otto Paul Pia
+    Ravi Rita Rosa Ruth Sam Sara Selma Tara Theo Tina Tom Uma Vera Yusuf Zoe
 """
 _NOUNS = """
-    apples badges bags balls baskets beads beans blankets boats bolts books bottles bowls boxes bricks brushes buckets bulbs
-    buns buttons cakes candles cards carrots chairs coins cookies crabs crayons cups cushions ducks eggs envelopes feathers
-    flowers gloves hats hens hooks jars keys kites lambs lamps lemons letters loaves maps marbles muffins mushrooms nails
-    nets notebooks onions oranges parcels pears pencils pens pies plates plums postcards posters pots pumpkins puzzles
-    rabbits ribbons ropes scarves screws seeds shells socks spoons stamps stickers stones tickets tiles tomatoes toys tulips
+    apples badges bags balls baskets beads beans blankets boats bolts books bottles bowls boxes bricks brushes
+    buckets bulbs buns buttons cakes candles cards carrots chairs coins cookies crabs crayons cups cushions ducks
+    eggs envelopes feathers flowers gloves hats hens hooks jars keys kites lambs lamps lemons letters loaves maps
+    marbles muffins mushrooms nails nets notebooks onions oranges parcels pears pencils pens pies plates plums
+    postcards posters pots pumpkins puzzles rabbits ribbons ropes scarves screws seeds shells socks spoons stamps
+    stickers stones tickets tiles tomatoes toys tulips
 """
 NAMES = tuple(_NAMES.split())
 """First names; most are common in more than one language."""
@@ -33,6 +34,10 @@ AMOUNT = (1, 6)
 _OPENING = re.compile(r"(\w+) has (\d+) (\w+)\.")
 _QUESTION = re.compile(r"How many (\w+) now\?")
 _CHANGES = {form: re.compile(r"(\w+) " + form.format(r"(\d+)") + r"\.") for form in GAINS + LOSSES}
+
+
+class CannotDo(ValueError):
+    """A text that is no counting story, or an edit that a story does not allow; says what stands in the way."""
 
 
 @dataclass(frozen=True)
@@ -92,17 +97,17 @@ def sums(start: int, deltas: Sequence[int]) -> tuple[str, ...]:
 
 
 def parse(text: str) -> Story:
-    """Read a story sentence by sentence; raises `ValueError` with the sentence that cannot be read."""
+    """Read a story sentence by sentence; raises `CannotDo` with the sentence that cannot be read."""
     sentences = re.split(r"(?<=[.?])\s+", text.strip())
     opening, question = _OPENING.fullmatch(sentences[0]), _QUESTION.fullmatch(sentences[-1])
     if not opening or len(sentences) < 3:
-        raise ValueError(f"not the opening of a counting story: {sentences[0]!r}")
+        raise CannotDo(f"not the opening of a counting story: {sentences[0]!r}")
     name, start, noun = opening[1], int(opening[2]), opening[3]
     if not question or question[1] != noun:
-        raise ValueError(f"not the question of a story about {noun}: {sentences[-1]!r}")
+        raise CannotDo(f"not the question of a story about {noun}: {sentences[-1]!r}")
     story = Story(name, noun, start, tuple(_change(sentence, name) for sentence in sentences[1:-1]))
     if not story.possible:
-        raise ValueError(f"{name} would have less than no {noun}: {', '.join(story.steps)}")
+        raise CannotDo(f"{name} would have less than no {noun}: {', '.join(story.steps)}")
     return story
 
 
@@ -110,12 +115,10 @@ def _change(sentence: str, name: str) -> Change:
     for form, pattern in _CHANGES.items():
         if (match := pattern.fullmatch(sentence)) and match[1] == name:
             return Change(form, int(match[2]))
-    raise ValueError(f"not a change in what {name} has: {sentence!r}")
+    raise CannotDo(f"not a change in what {name} has: {sentence!r}")
 
 
-def draw(
-    rng: random.Random, steps: int, names: Sequence[str] = NAMES, nouns: Sequence[str] = NOUNS
-) -> Story:
+def draw(rng: random.Random, steps: int, names: Sequence[str] = NAMES, nouns: Sequence[str] = NOUNS) -> Story:
     """A new story with so many changes, about one of the names and one of the nouns."""
     story = Story(rng.choice(names), rng.choice(nouns), rng.randint(*START), ())
     for _ in range(steps):
@@ -138,7 +141,7 @@ def harder(story: Story, rng: random.Random) -> Story:
 
 
 def easier(story: Story, rng: random.Random) -> Story:
-    """The same story with one change less, or with a smaller one if there is only one; `ValueError` if that is 1."""
+    """The same story with one change less, or with a smaller one if there is only one; `CannotDo` if that is 1."""
     changes = story.changes
     if len(changes) == 1:
         return replace(story, changes=(_smaller(changes[0], rng),))
@@ -148,5 +151,5 @@ def easier(story: Story, rng: random.Random) -> Story:
 
 def _smaller(change: Change, rng: random.Random) -> Change:
     if change.amount <= 1:
-        raise ValueError("a story with a single change by 1 cannot be made easier")
+        raise CannotDo("a story with a single change by 1 cannot be made easier")
     return replace(change, amount=rng.randint(1, change.amount - 1))

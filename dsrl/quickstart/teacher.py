@@ -1,4 +1,4 @@
-"""The quickstart's teacher: the rules of `dsrl.quickstart.rules` behind an OpenAI-compatible endpoint on this machine."""
+"""The quickstart's teacher: the rules of `dsrl.quickstart.rules` behind a local OpenAI-compatible endpoint."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from dsrl.part import Part, part
 from dsrl.quickstart.rules import Habits, Said, reply
@@ -25,7 +25,7 @@ Body = Mapping[str, Any]
 
 @part
 class OfflineTeacher(Part):
-    """A rule-based program, not a language model: it invents, rewrites and solves counting stories, with human failings."""
+    """A rule-based program, no language model: invents, rewrites and solves counting stories, with human failings."""
 
     speed: ClassVar[frozenset[str]] = frozenset({"busy", "latency"})
 
@@ -34,7 +34,7 @@ class OfflineTeacher(Part):
     unparsable: Share = 0.03
     """Share of the votes that break off without an answer."""
     busy: Share = 0.01
-    """Share of HTTP requests answered 429 with `Retry-After`; which ones depends on their order, never on their text."""
+    """Share of HTTP requests answered 429 with `Retry-After`; by their order, whatever they ask."""
     latency: float = Field(default=0.0, ge=0)
     """Seconds it thinks before each reply."""
     seed: int = 0
@@ -135,30 +135,39 @@ class Handler(BaseHTTPRequestHandler):
         self.teacher, self.counter = teacher, counter
         super().__init__(*args)
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *args: object) -> None:
         """Silent: the run logs its calls itself."""
 
     def do_GET(self) -> None:
-        if self.path != "/v1/models":
-            return self.fail(404, f"no such path: {self.path}", "not_found")
-        self.send(200, {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "dsrl"}]})
+        if self.path == "/v1/models":
+            model = {"id": MODEL, "object": "model", "created": 0, "owned_by": "dsrl"}
+            self.send(200, {"object": "list", "data": [model]})
+        else:
+            self.fail(404, f"no such path: {self.path}", "not_found")
 
     def do_POST(self) -> None:
         raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.path != "/v1/chat/completions":
-            return self.fail(404, f"no such path: {self.path}", "not_found")
+            self.fail(404, f"no such path: {self.path}", "not_found")
+            return
         try:
             body = json.loads(raw)
             asked = ChatRequest.model_validate(body)
-        except (ValidationError, ValueError) as error:
-            return self.fail(400, f"malformed request: {error}", "invalid_request")
-        if asked.model != MODEL:
-            return self.fail(404, f"the model {asked.model!r} does not exist; this server has {MODEL}", "model_not_found")
+        except ValueError as error:
+            self.fail(400, f"malformed request: {error}", "invalid_request")
+        else:
+            self.answer(body, asked)
+
+    def answer(self, body: Body, asked: ChatRequest) -> None:
+        """Reply to a well-formed request."""
         number = next(self.counter)
-        if random.Random(f"{self.teacher.seed} {number}").random() < self.teacher.busy:
-            return self.fail(429, "too many requests", "rate_limit_exceeded", {"Retry-After": "0.05"})
-        time.sleep(self.teacher.latency)
-        self.send(200, completion(self.teacher, body, asked, number))
+        if asked.model != MODEL:
+            self.fail(404, f"the model {asked.model!r} does not exist; this server has {MODEL}", "model_not_found")
+        elif random.Random(f"{self.teacher.seed} {number}").random() < self.teacher.busy:
+            self.fail(429, "too many requests", "rate_limit_exceeded", {"Retry-After": "0.05"})
+        else:
+            time.sleep(self.teacher.latency)
+            self.send(200, completion(self.teacher, body, asked, number))
 
     def fail(self, status: int, message: str, code: str, headers: Mapping[str, str] | None = None) -> None:
         kind = "rate_limit_error" if status == 429 else "invalid_request_error"

@@ -36,7 +36,7 @@ def build(context: int) -> "PreTrainedTokenizerFast":
     split = pre_tokenizers.Split(Regex(SPLIT), "isolated")
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     parts = pre_tokenizers.Sequence([split, byte_level])
-    words = {word for text in texts() for word, _ in parts.pre_tokenize_str(text)} | {str(number) for number in range(100)}
+    words = {word for text in texts() for word, _ in parts.pre_tokenize_str(text)} | set(map(str, range(100)))
     alphabet = sorted(byte_level.alphabet())
     special = [PAD, END, *ROLES]
     listed = [(token, 0.0) for token in special] + [(token, -20.0) for token in alphabet]

@@ -11,6 +11,7 @@ from dsrl.report import rollouts
 from dsrl.report.difficulty import rate
 from dsrl.report.evidence import Evidence, Texts
 from dsrl.report.fate import Fates
+from dsrl.report.labels import agreement
 from dsrl.sample import Passage, Rate, Rejected, Sample, Votes
 from dsrl.study import Study
 
@@ -92,7 +93,7 @@ class RowWriter:
             "origin": sample.origin,
             "generation": sample.generation,
             "rate": rate(sample),
-            "share": sample.votes.share if sample.votes else None,
+            "share": agreement(sample.votes) if sample.votes else None,
             "fate": self.fates.kind(sample),
             "words": self.fates.words(sample),
             "place": self.fates.places.get(sample.id),
@@ -111,7 +112,7 @@ class RowWriter:
             "question": candidate.input,
             "answer": candidate.answer,
             "origin": "rewrite" if candidate.parent_id else "initial",
-            "share": candidate.votes.share if candidate.votes else None,
+            "share": agreement(candidate.votes) if candidate.votes else None,
             "fate": "rejected",
             "words": f"Rejected by {candidate.stage}: {candidate.reason}.",
             "reason": candidate.reason,

@@ -45,7 +45,7 @@ class Cost:
 
 def cost(metrics: Mapping[str, Any]) -> Cost | None:
     """None where nothing was counted."""
-    calls = {role: spent for role, spent in (metrics.get("calls") or {}).items() if spent}
+    calls = {role: spent for role, spent in (metrics.get("calls") or {}).items() if _used(spent)}
     durations = _durations(metrics)
     if not calls and not durations:
         return None
@@ -56,6 +56,10 @@ def cost(metrics: Mapping[str, Any]) -> Cost | None:
         total=text.seconds(total),
         unknown=any(spent.get("usd") is None for spent in calls.values()),
     )
+
+
+def _used(spent: Mapping[str, Any]) -> bool:
+    return any(spent.get(name) for name in ("requests", "completions", "store_hits", "errors"))
 
 
 def _role(name: str, spent: Mapping[str, Any]) -> Role:

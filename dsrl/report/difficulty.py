@@ -99,16 +99,16 @@ def slots(samples: Sequence[Sample], style: str = "") -> list[svg.Slot]:
     )
     never, always = values.count(0), values.count(1)
     return [
-        svg.Slot((svg.Bar(never, f"never solved: {never}", f"bar off {style}"),), "0"),
+        svg.Slot((svg.Bar(never, f"never solved: {never}", f"bar off {style}"),), "never"),
         *(
             svg.Slot(
                 (svg.Bar(counts[number], f"{_range(number, bins, most)}: {counts[number]}", f"bar {style}"),),
-                tick="½" if bins % 2 and number == bins // 2 else "",
+                tick="half" if bins % 2 and number == bins // 2 else "",
                 gap=0.0 if number else 0.5,
             )
             for number in range(bins)
         ),
-        svg.Slot((svg.Bar(always, f"always solved: {always}", f"bar off {style}"),), "1", gap=0.5),
+        svg.Slot((svg.Bar(always, f"always solved: {always}", f"bar off {style}"),), "always", gap=0.5),
     ]
 
 

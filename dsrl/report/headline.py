@@ -107,20 +107,31 @@ def _verdict(base: Evaluation | None, trained: Evaluation | None, difference: Ma
     if low is None or high is None:
         first = f"pass@1 changed by {text.points(gain)} points; without an interval this may be chance."
     elif low > 0:
-        first = f"Training raised pass@1 by {text.points(gain)} points, and by {text.points(low)} at the cautious end."
+        first = f"Training raised pass@1 by {100 * gain:.1f} points, more than chance can explain."
     elif high < 0:
-        first = f"Training lowered pass@1 by {text.points(-gain).lstrip('+')} points."
+        first = f"Training lowered pass@1 by {-100 * gain:.1f} points, more than chance can explain."
     else:
         first = f"The change of {text.points(gain)} points is within what chance can do on this test set."
-    return f"{first} Where a right answer counts in any format, the change is {text.points(free)} points."
+    second = f"Counting right answers in any format, the change is {text.points(free)} points"
+    return f"{first} {second}{_meaning(gain, free)}."
+
+
+def _meaning(gain: float, free: float) -> str:
+    """How much of the change is left when learning the format is taken away."""
+    if gain <= 0:
+        return ""
+    share = free / gain
+    if share >= 0.8:
+        return ": it is the task that was learned, not only the format"
+    return ": part of the gain is the format" if share >= 0.3 else ": most of the gain is the format"
 
 
 def _method(models: Sequence[Evaluation], detectable: object) -> str:
     measured = models[0]
+    items = text.plural(measured.num_items, "test item")
     words = (
-        f"{text.plural(measured.num_items, 'test item')}, each answered {measured.samples_per_item} times at temperature "
-        f"{measured.temperature:g} and once greedily. pass@1 is the mean share of right replies; its 95 % interval is "
-        "bootstrapped over items."
+        f"{items}, each answered {measured.samples_per_item} times at temperature {measured.temperature:g} and once "
+        "greedily. pass@1 is the mean share of right replies; its 95 % interval is bootstrapped over items."
     )
     if isinstance(detectable, float):
         words += f" A test set of this size can show a difference of about {100 * detectable:.1f} points."

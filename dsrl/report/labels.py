@@ -44,41 +44,46 @@ def labels(samples: Sequence[Sample], rejected: Sequence[Rejected]) -> Labels | 
 
 def _lead(votes: Sequence[Votes]) -> str:
     asked, planned = sum(vote.asked for vote in votes), sum(vote.planned for vote in votes)
-    words = f"Share of the teacher's answers that agree on the label, over {text.plural(len(votes), 'candidate')}."
+    words = f"How many of the teacher's own answers agree with each other, over {text.plural(len(votes), 'candidate')}."
     if asked < planned:
-        saved = 1 - asked / planned
-        words += (
-            f" Votes stopped when nothing could change any more, which saved {text.percent(saved, 0)} of them; "
-            "the share of such a vote is a lower bound."
-        )
+        saved = text.percent(1 - asked / planned, 0)
+        words += f" Votes stopped when nothing could change any more, which saved {saved} of them."
     return words
 
 
+def agreement(votes: Votes) -> float | None:
+    """Share of the answers received that went to the first; in a full vote this is `share`."""
+    received = votes.asked - votes.failed
+    return max(votes.counts.values(), default=0) / received if received else None
+
+
 def _panel(title: str, votes: Sequence[Votes]) -> Panel:
-    whole = _counts([vote.share for vote in votes if not vote.censored])
-    bounds = _counts([vote.share for vote in votes if vote.censored])
-    ticks = {0: "0", BINS // 2: "", BINS - 1: "1"}
+    whole = _counts([vote for vote in votes if not vote.censored])
+    early = _counts([vote for vote in votes if vote.censored])
+    ticks = {0: "none", BINS // 2: "half", BINS: "all agree"}
     slots = [
         svg.Slot(
             (
                 svg.Bar(whole[i], f"{_range(i)}: {whole[i]} full votes", "bar"),
-                svg.Bar(bounds[i], f"{_range(i)}: {bounds[i]} stopped early", "bar soft", below=whole[i]),
+                svg.Bar(early[i], f"{_range(i)}: {early[i]} stopped early", "bar soft", below=whole[i]),
             ),
-            ticks.get(i, ""),
+            tick=ticks.get(i, ""),
+            gap=0.5 if i == BINS else 0.0,
         )
-        for i in range(BINS)
+        for i in range(BINS + 1)
     ]
-    note = f"{text.count(sum(whole))} full, {text.count(sum(bounds))} stopped early"
-    return Panel(title, note, svg.histogram(slots, label=f"{title}: vote shares, {note}"))
+    note = f"{text.count(sum(whole))} full votes, {text.count(sum(early))} stopped early"
+    return Panel(title, note, svg.histogram(slots, label=f"{title}: share of answers that agree, {note}"))
 
 
-def _counts(shares: Sequence[float]) -> list[int]:
-    places = [min(int(share * BINS), BINS - 1) for share in shares]
-    return [places.count(number) for number in range(BINS)]
+def _counts(votes: Sequence[Votes]) -> list[int]:
+    """Ten steps below 1, and 1 apart."""
+    places = [int(share * BINS) for share in map(agreement, votes) if share is not None]
+    return [places.count(number) for number in range(BINS + 1)]
 
 
 def _range(number: int) -> str:
-    return f"share {number / BINS:.1f} to {(number + 1) / BINS:.1f}"
+    return "all agree" if number == BINS else f"{number / BINS:.0%} to {(number + 1) / BINS:.0%} agree"
 
 
 def _agreement(votes: Sequence[Votes]) -> Agreement | None:

@@ -8,7 +8,7 @@ from platform import python_version
 from typing import Any
 
 PACKAGES = ("dsrl", "torch", "transformers", "trl", "vllm", "verl", "openai", "tantivy", "hydra-core", "pydantic")
-FILES = ("config.yaml", "overrides.yaml", "git.json", "git.diff", "environment.json", "environment.txt")
+FILES = ("config.yaml", "run.json", "git.diff")
 LONGEST = 60_000
 """Characters of a file that are shown."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from dsrl.part import part
+from dsrl.report import text
 from dsrl.report.browser import browser
 from dsrl.report.cost import cost
 from dsrl.report.difficulty import difficulty
@@ -60,6 +61,7 @@ class Report(Stage):
             title=str(metrics.get("name") or study.task.name),
             about=about(study, metrics),
             gaps=gaps(study),
+            warnings=tuple(context.progress.warnings),
             headline=headline(study, metrics),
             funnel=funnel(metrics),
             difficulty=difficulty(study.samples),
@@ -80,6 +82,7 @@ def about(study: Study, metrics: dict[str, Any]) -> dict[str, str]:
         "Base model": study.base.name if study.base else metrics.get("model"),
         "Teacher": metrics.get("teacher"),
         "Seed": metrics.get("seed"),
+        "Started": text.moment(metrics.get("started")),
         "Rounds": len(metrics["rounds"]) + 1 if metrics.get("rounds") else None,
     }
     return {name: str(value) for name, value in named.items() if value not in (None, "")}
@@ -114,8 +117,6 @@ def raw_parts(script: str) -> dict[str, Any]:
 
 def environment() -> "Environment":
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    from dsrl.report import text
 
     found = Environment(
         loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

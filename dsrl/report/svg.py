@@ -171,6 +171,6 @@ def intervals(rows: Sequence[Interval], label: str) -> "Markup":
         shapes += [
             element("text", row.name, x=0, y=y + 4, class_="name"),
             element("line", x1=across(row.low), x2=across(row.high), y1=y, y2=y, class_=f"whisker {row.style}"),
-            element("circle", title, cx=across(row.value), cy=y, r=6, class_=f"mean {row.style}"),
+            element("circle", title, cx=across(row.value), cy=y, r=4, class_=f"mean {row.style}"),
         ]
     return picture(*shapes, label=label, height=height)

@@ -1,5 +1,7 @@
 """Numbers as a reader wants them."""
 
+import time
+
 MINUS = "\u2212"
 THIN = "\u202f"
 MISSING = "\u2013"
@@ -33,7 +35,7 @@ def figure(number: float | None) -> str:
     """Three significant digits, without an exponent where one can do without."""
     if number is None:
         return MISSING
-    if number == 0 or 1e-3 <= abs(number) < 1e5:
+    if number == 0 or 1e-4 <= abs(number) < 1e5:
         return signed(f"{number:.3g}" if abs(number) < 1000 else f"{number:.0f}")
     return signed(f"{number:.1e}")
 
@@ -49,6 +51,11 @@ def seconds(duration: float | None) -> str:
         return f"{rest} s"
     hours, left = divmod(minutes, 60)
     return f"{hours} h {left} min" if hours else f"{minutes} min {rest} s"
+
+
+def moment(unix_time: float | None) -> str | None:
+    """`20 November 2026, 18:24`, in the clock of the machine."""
+    return None if unix_time is None else time.strftime("%-d %B %Y, %H:%M", time.localtime(unix_time))
 
 
 def dollars(usd: float | None) -> str:

@@ -22,7 +22,7 @@ CURVES = {
     "Loss": ("loss",),
 }
 """Title -> names under which trainers report it."""
-SHARES = {"Reward", "Right", "Format kept", "Held-out synthetic samples", "Groups without a difference"}
+SHARES = {"Right", "Format kept", "Held-out synthetic samples", "Groups without a difference"}
 
 
 def training(study: Study, metrics: Mapping[str, Any]) -> tuple[str, tuple[Panel, ...]] | None:
@@ -62,12 +62,11 @@ def _panel(title: str, names: Sequence[str], steps: Sequence[Mapping[str, Any]])
     if not points:
         return None
     stride = -(-len(points) // MAX_POINTS)
-    first, last = _ends([value for _, value in points])
     share = title in SHARES and all(0 <= value <= 1 for _, value in points)
     bounds: dict[str, float] = {"floor": 0, "ceiling": 1} if share else {}
-    note = f"{text.figure(first)} \u2192 {text.figure(last)}"
-    words = f"{title} over {len(points)} steps, from {text.figure(first)} to {text.figure(last)}"
-    return Panel(title, note, svg.curve(points[::stride], label=words, **bounds))
+    first, last = (text.percent(end, 0) if share else text.figure(end) for end in _ends([value for _, value in points]))
+    words = f"{title} over {len(points)} steps, from {first} to {last}"
+    return Panel(title, f"{first} \u2192 {last}", svg.curve(points[::stride], label=words, **bounds))
 
 
 def _ends(values: Sequence[float]) -> tuple[float, float]:
@@ -83,4 +82,5 @@ def _lead(figures: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> str
     parts += [f"over {text.plural(number, 'step')}"] if number else []
     chosen = figures.get("checkpoint") or figures.get("chosen_checkpoint")
     kept = f" Kept: checkpoint {chosen}, chosen without looking at the test set." if chosen is not None else ""
-    return f"{' '.join(parts)}.{kept}" if parts else ""
+    reading = " Above each curve: the means of its first and last tenth." if steps else ""
+    return f"{' '.join(parts)}.{kept}{reading}" if parts else reading.strip()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from dsrl import child
 from dsrl.digest import digest
 from dsrl.llm import Spending
 from dsrl.llm.request import Call
@@ -24,6 +25,7 @@ class TransformersRollout(Part):
     store with its batch: a killed scoring goes on where it was, and 64 replies after 8 cost 56."""
 
     speed: ClassVar[frozenset[str]] = frozenset(("batch_size", "threads", "device"))
+    needs_weights: ClassVar[bool] = True
 
     batch_size: int = Field(default=256, gt=0)
     """Replies drawn at the same time; lower it when memory runs out."""
@@ -31,6 +33,10 @@ class TransformersRollout(Part):
     """CPU threads; None: one a core."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = 0
+
+    def check(self) -> None:
+        """Raises `UserError` where the packages for local models are missing."""
+        child.require("torch", "transformers")
 
     def generate(
         self, model: Model, prompts: Sequence[str], sampling: Sampling, count: int, context: "Context"

@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field, SkipValidation
+from pydantic import Field
 
 from dsrl.model import Rollout, Sampling
 from dsrl.part import part
-from dsrl.score.measure import measure
+from dsrl.score.measure import check_rollout, measure
 from dsrl.stage import Stage
 
 if TYPE_CHECKING:
@@ -22,8 +22,12 @@ class Probe(Stage):
     needs: ClassVar[tuple[str, ...]] = ("samples", "base", "format")
     adds: ClassVar[tuple[str, ...]] = ("samples", "probe")
 
-    rollout: SkipValidation[Rollout]
+    rollout: Rollout
     max_tokens: int = Field(default=1024, gt=0)
+
+    def check(self) -> None:
+        """The engine's own test."""
+        check_rollout(self.rollout)
 
     def __call__(self, study: "Study", context: "Context") -> "Study":
         sampling = Sampling(temperature=0.0, max_tokens=self.max_tokens)

@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field, SkipValidation
+from pydantic import Field
 
 from dsrl.errors import UserError
 from dsrl.model import Rollout, Sampling
 from dsrl.part import part
 from dsrl.score.figures import score_figures
-from dsrl.score.measure import measure
+from dsrl.score.measure import check_rollout, measure
 from dsrl.stage import Stage
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class Score(Stage):
     needs: ClassVar[tuple[str, ...]] = ("samples", "base", "format")
     adds: ClassVar[tuple[str, ...]] = ("samples", "score")
 
-    rollout: SkipValidation[Rollout]
+    rollout: Rollout
     rollouts: int = Field(default=64, gt=0)
     """Replies a sample (the paper's L)."""
     temperature: float = Field(default=0.7, gt=0)
@@ -36,7 +36,8 @@ class Score(Stage):
     """Samples solved this often or more can't be learned from."""
 
     def check(self) -> None:
-        """An empty band selects nothing."""
+        """An empty band selects nothing; the engine has its own test."""
+        check_rollout(self.rollout)
         if self.low >= self.high:
             raise UserError(
                 "score.low must be less than score.high", got=f"{self.low} and {self.high}", next_step="widen the band"

@@ -21,6 +21,10 @@ class ServerRollout(Part):
 
     endpoint: Endpoint
 
+    def check(self) -> None:
+        """Raises `UserError` for a URL or key with which no request can succeed."""
+        self.endpoint.check()
+
     def generate(
         self, model: Model, prompts: Sequence[str], sampling: Sampling, count: int, context: "Context"
     ) -> list[list[Reply]]:

@@ -1,15 +1,17 @@
 """Our side of tracking: a child process talks to MLflow; neither its imports nor a dead server hold up a run."""
 
 import json
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from dsrl import child
+from dsrl.errors import UserError
 from dsrl.part import Part, part
 from dsrl.tracking import entry
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from dsrl.study import Study
 
 STATUS = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+LONGEST_REASON = 240
 RELATIVE_SQLITE = re.compile(r"^sqlite:///(?!/)")
 
 
@@ -27,12 +30,24 @@ class Tracking(Part):
 
     enabled: bool = True
     uri: str | None = None
-    """MLflow's tracking URI; None: an SQLite file in the store. Beyond one machine, the URL of a server."""
+    """MLflow's tracking URI; None: MLFLOW_TRACKING_URI where it is set, else an SQLite file in the store. Beyond one
+    machine, the URL of a server."""
     experiment: str = "dsrl"
     sweep: str | None = None
     """Runs of the same sweep stand below one parent run; None: Hydra's multirun folder, if there is one."""
     patience: float = Field(default=60.0, gt=0)
     """Seconds to wait for MLflow at the end of a run."""
+
+    @field_validator("uri")
+    @classmethod
+    def _without_password(cls, uri: str | None) -> str | None:
+        if uri is not None and entry.PASSWORD.search(uri):
+            raise UserError(
+                "tracking.uri: a password doesn't belong into the config (it is not repeated here)",
+                got=entry.without_password(uri),
+                next_step="export MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_URI",
+            )
+        return uri
 
     def start(self, context: "Context", values: dict[str, Any]) -> None:
         """Show the run as running. Returns at once: MLflow is imported while the stages work."""
@@ -60,11 +75,12 @@ class Tracking(Part):
 
     def address(self, root: Path) -> str:
         """The tracking URI, absolute: MLflow's own default would depend on the working folder."""
-        if self.uri is None:
+        uri = self.uri or os.environ.get("MLFLOW_TRACKING_URI")
+        if uri is None:
             return f"sqlite:///{(root / 'mlflow.db').absolute()}"
-        if RELATIVE_SQLITE.match(self.uri):
-            return f"sqlite:///{Path(self.uri.removeprefix('sqlite:///')).absolute()}"
-        return self.uri
+        if RELATIVE_SQLITE.match(uri):
+            return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
+        return uri
 
     def _kept(self, context: "Context", values: dict[str, Any]) -> child.Child:
         return context.keep("tracking", lambda: self._begin(context, values), child.stop)
@@ -88,8 +104,8 @@ class Tracking(Part):
         return process
 
     def _warn(self, context: "Context", reason: str) -> None:
-        where = entry.without_password(self.address(context.store.root))
-        context.progress.warn(f"tracking: not logged to {where}: {reason}. The run itself is not touched by this.")
+        text = f"tracking: not logged to {self.address(context.store.root)}: {reason[:LONGEST_REASON]}"
+        context.progress.warn(f"{entry.without_password(text)}. The run itself is not touched by this.")
 
 
 def log_file(context: "Context") -> Path:

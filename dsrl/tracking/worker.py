@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -70,7 +71,15 @@ def alone(lock: str) -> Iterator[None]:
 
 
 def connected(uri: str) -> "MlflowClient":
-    """A client of this server or database; makes the database's tables on first use."""
+    """A client of this server or database; makes the database's tables on first use.
+
+    MLflow's errors repeat the address, so a server's user and password go where only its requests look.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme in ("http", "https") and parts.password is not None:
+        os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username or "")
+        os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password)
+        uri = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
     from mlflow import MlflowClient
 
     return MlflowClient(uri)

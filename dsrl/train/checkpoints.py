@@ -65,6 +65,6 @@ def prune(folder: Path, keep: str) -> None:
 
 def sweep(folder: Path) -> None:
     """Remove what a killed training left half written."""
-    for place in folder.glob("*"):
+    for place in folder.glob("checkpoint-*"):
         if not (place / MARK).is_file():
             shutil.rmtree(place)

@@ -18,6 +18,7 @@ class Sft(Training):
 
     module: ClassVar[str] = "dsrl.train.sft_worker"
     engine: ClassVar[str] = "transformers"
+    packages: ClassVar[tuple[str, ...]] = ("torch", "transformers", "accelerate")
 
     learning_rate: float = Field(default=2e-5, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)

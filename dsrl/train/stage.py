@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from dsrl import child
 from dsrl.data import Source
 from dsrl.errors import UserError
 from dsrl.model import Sampling
@@ -34,9 +35,12 @@ class Training(Stage):
     needs: ClassVar[tuple[str, ...]] = ("samples", "selected", "control", "base", "format")
     adds: ClassVar[tuple[str, ...]] = ("trained",)
     speed: ClassVar[frozenset[str]] = frozenset(("device_batch", "threads", "timeout_minutes"))
+    needs_weights: ClassVar[bool] = True
     module: ClassVar[str]
     """The child's program."""
     engine: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]]
+    """What the child imports."""
 
     train_on: TrainOn = "selected"
     """`control`: a random set of the same size; `gold`: as many of the task's own labelled data."""
@@ -81,7 +85,8 @@ class Training(Stage):
         """Longest reply."""
 
     def check(self) -> None:
-        """Labelled data must be named to be trained on."""
+        """The packages must be there, and labelled data named to be trained on."""
+        child.require(*self.packages)
         if self.train_on == "gold" and (self.gold is None or not self.gold.path):
             raise UserError(
                 "train.train_on=gold needs labelled data",

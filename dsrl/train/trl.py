@@ -25,6 +25,7 @@ class Trl(Training):
 
     module: ClassVar[str] = "dsrl.train.trl_worker"
     engine: ClassVar[str] = "trl"
+    packages: ClassVar[tuple[str, ...]] = ("torch", "transformers", "accelerate", "datasets", "trl")
 
     algorithm: Algorithm
     format_share: float = Field(default=0.1, ge=0, le=1)

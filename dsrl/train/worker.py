@@ -1,6 +1,5 @@
 """What the training children share: loading, the journal, checkpoints with their validation, the finished folder."""
 
-import copy
 import json
 import math
 import shutil
@@ -206,16 +205,16 @@ def fit(trainer: Any, trainee: Trainee) -> None:
         trainer.train(resume_from_checkpoint=resume)
 
 
-def finish(job: Job, generation_config: Any) -> None:
+def finish(job: Job) -> None:
     """The chosen checkpoint as a Hugging Face folder like the base model's: its dtype, tokenizer and defaults."""
     best = checkpoints.chosen(job.path(CHECKPOINTS), job.keep)
     folder = job.path(MODEL)
     shutil.rmtree(folder, ignore_errors=True)
-    dtype = hf.load_model(job.model).dtype
+    base = hf.load_model(job.model)
     weights = AutoModelForCausalLM.from_pretrained(
-        best.folder, dtype=dtype, trust_remote_code=job.model.trust_remote_code
+        best.folder, config=base.config, dtype=base.dtype, trust_remote_code=job.model.trust_remote_code
     )
-    weights.generation_config = generation_config
+    weights.generation_config = base.generation_config
     weights.save_pretrained(folder)
     tokenizer = hf.load_tokenizer(job.model)
     tokenizer.save_pretrained(folder)
@@ -239,10 +238,8 @@ def main(train: Callable[[Trainee], None]) -> None:
     child.end_with_parent(sys.stdin)
     job = read_job(Path(sys.argv[1]))
     try:
-        trainee = load(job)
-        own_defaults = copy.deepcopy(trainee.model.generation_config)
-        train(trainee)
-        finish(job, own_defaults)
+        train(load(job))
+        finish(job)
     except Exception as error:
         job.path(FAILURE).write_text(json.dumps({"reason": reason(error)}), encoding="utf-8")
         raise

@@ -14,7 +14,7 @@
     { name: "question", label: "question", value: (row) => row.question || "" },
     { name: "answer", label: "answer", value: (row) => row.answer || "" },
     { name: "origin", label: "origin", value: (row) => row.origin },
-    { name: "share", label: "vote share", value: (row) => row.share, show: percent },
+    { name: "share", label: "votes agree", value: (row) => row.share, show: percent },
     { name: "rate", label: "pass rate", value: (row) => row.rate, show: percent },
     { name: "fate", label: "fate", value: (row) => row.fate },
   ];
@@ -138,7 +138,8 @@
   function link(id) {
     const row = byId.get(id);
     if (!row) return `${id} (not among the rows on this page)`;
-    return node("button", { type: "button", onclick: () => jump(row) }, row.question || row.id);
+    const button = node("button", { type: "button", onclick: () => jump(row) }, row.question || row.id);
+    return node("span", {}, button, ` (${row.fate})`);
   }
 
   function jump(row) {
@@ -172,16 +173,13 @@
     const prompt = exchange.prompt.map(([who, number]) => turn(who, "", texts[number]));
     const replies = exchange.replies.map((reply, number) => {
       const read = !("read" in reply) ? "" : reply.read === null ? "no readable answer" : `read as ${reply.read}`;
-      return turn(plural2(exchange, number) + (reply.cut ? ", cut off" : ""), read, texts[reply.text], "reply");
+      const who = exchange.title === "Votes" ? `vote ${number + 1}` : "reply";
+      return turn(who + (reply.cut ? ", cut off" : ""), read, texts[reply.text], "reply");
     });
     return [
       fold(`${exchange.title}: prompt`, exchange.how, ...prompt),
       fold(`${exchange.title}: ${replies.length === 1 ? "reply" : "replies"}`, String(replies.length), ...replies),
     ];
-  }
-
-  function plural2(exchange, number) {
-    return exchange.title === "Votes" ? `vote ${number + 1}` : "reply";
   }
 
   function rollouts(row) {

@@ -1,0 +1,148 @@
+"""The report in a real browser: two clicks lead from any row to what is behind it, and nothing a model wrote runs."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dsrl.report import Report
+from dsrl.sample import new_sample
+from dsrl.study import Study
+
+from ..report.made import make_study
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+           "--disable-background-networking", "--disable-component-update", "--virtual-time-budget=5000")  # fmt: skip
+HOSTILE = "<img src=x onerror=\"document.title='broken in'\"><script>document.title='broken in'</script>"
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
+]
+
+
+def dom(page: Path, profile: Path, anchor: str = "") -> str:
+    """The page as it stands after its script has run."""
+    assert CHROMIUM is not None
+    command = [CHROMIUM, *OPTIONS, f"--user-data-dir={profile}", "--dump-dom", f"{page.as_uri()}{anchor}"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+def driven(page: Path, profile: Path, script: str) -> dict:
+    """What `script`, run in the page like a reader, puts into `outcome`."""
+    text = re.sub(r"script-src '[^']*'", "script-src 'unsafe-inline'", page.read_text(encoding="utf-8"))
+    added = f"<script>const outcome = {{}};{script};document.body.dataset.outcome = JSON.stringify(outcome)</script>"
+    copy = page.with_name("driven.html")
+    copy.write_text(text.replace("</body>", f"{added}</body>"), encoding="utf-8")
+    found = re.search(r'data-outcome="([^"]*)"', dom(copy, profile))
+    assert found
+    return json.loads(html.unescape(found[1]))
+
+
+def made(tmp_path: Path, **changes) -> tuple[Study, Path]:
+    study, context = make_study(tmp_path, count=30)
+    study = replace(study, **changes)
+    Report()(study, context)
+    return study, context.run_dir / "report.html"
+
+
+TWO_CLICKS = """
+const row = document.getElementById('row-' + id);
+row.querySelector('button').click();
+const opened = row.nextElementSibling;
+outcome.facts = opened.querySelector('.facts').textContent;
+for (const fold of opened.querySelectorAll('details')) {
+  const shut = fold.querySelector('p.said').checkVisibility();
+  fold.querySelector('summary').click();
+  outcome[fold.querySelector('summary').firstChild.textContent] = [shut, fold.textContent];
+}
+"""
+
+
+def test_two_clicks_lead_from_a_row_to_everything_behind_it(tmp_path: Path):
+    study, page = made(tmp_path)
+    sample = study.chosen(study.selected)[0]
+    found = driven(page, tmp_path / "profile", f"const id = '{sample.id}';{TWO_CLICKS}")
+    facts = found.pop("facts")
+    assert "Selected for training, place 1 of" in facts
+    assert f"of {sample.score.num_rollouts} replies right" in facts
+    assert ("Rewritten" in facts) == any(sample.id in (other.parent_id, sample.parent_id) for other in study.samples)
+    assert set(found) == {"Passage", "Writing: prompt", "Writing: reply", "Votes: prompt", "Votes: replies"}
+    assert not any(visible_before for visible_before, _ in found.values())
+    assert "On market day" in found["Passage"][1]
+    assert "# Passage" in found["Writing: prompt"][1]
+    assert sample.input in found["Writing: reply"][1]
+    assert found["Votes: replies"][1].count("I count to") == sample.votes.asked
+    assert f"read as {sample.answer}" in found["Votes: replies"][1]
+
+
+FILTERS = """
+const rows = () => document.querySelectorAll('tr.row').length;
+const set = (id, value, event) => {
+  const field = document.getElementById(id);
+  field.value = value;
+  field.dispatchEvent(new Event(event));
+};
+outcome.all = rows();
+set('fate', 'rejected', 'change'); outcome.rejected = rows();
+set('fate', 'no majority', 'change'); outcome.reason = rows();
+set('fate', '', 'change'); set('origin', 'harder', 'change'); outcome.harder = rows();
+set('origin', '', 'change'); set('search', 'ZOE  marbles', 'input'); outcome.search = rows();
+set('search', 'no such words', 'input'); outcome.nothing = rows();
+outcome.found = document.getElementById('found').textContent;
+set('search', '', 'input');
+const rates = () => [...document.querySelectorAll('tr.row td.rate')].map((cell) => cell.textContent);
+const header = () => document.querySelector('thead th.rate');
+header().querySelector('button').click();
+outcome.ascending = rates();
+outcome.order = header().getAttribute('aria-sort');
+header().querySelector('button').click();
+outcome.descending = rates();
+"""
+
+
+def test_rows_are_filtered_searched_and_sorted(tmp_path: Path):
+    study, page = made(tmp_path)
+    found = driven(page, tmp_path / "profile", FILTERS)
+    assert found["all"] == len(study.samples) + len(study.rejected)
+    assert found["rejected"] == len(study.rejected)
+    assert found["reason"] == sum(candidate.reason == "no majority" for candidate in study.rejected)
+    assert found["harder"] == sum(sample.origin == "harder" for sample in study.samples)
+    texts = [row.input or "" for row in (*study.samples, *study.rejected)]
+    assert found["search"] == sum("Zoe" in text and "marbles" in text for text in texts)
+    assert (found["nothing"], found["found"], found["order"]) == (0, "0 rows", "ascending")
+    unknown = ["\u2013"] * len(study.rejected)
+    rates = sorted(round(100 * sample.score.value) for sample in study.samples)
+    assert found["ascending"][len(rates) :] == found["descending"][len(rates) :] == unknown
+    for order, expected in (("ascending", rates), ("descending", rates[::-1])):
+        assert [int(rate.split("\u202f")[0]) for rate in found[order][: len(rates)]] == pytest.approx(expected, abs=1)
+
+
+PARENT = """
+document.getElementById('row-' + child).querySelector('button').click();
+document.getElementById('row-' + child).nextElementSibling.querySelector('.facts button').click();
+outcome.open = [...document.querySelectorAll('.open[aria-expanded=true]')].map((button) => button.closest('tr').id);
+"""
+
+
+def test_a_rewrite_leads_to_its_parent(tmp_path: Path):
+    study, page = made(tmp_path)
+    child = next(sample for sample in study.samples if sample.parent_id)
+    found = driven(page, tmp_path / "profile", f"const child = '{child.id}';{PARENT}")
+    assert found["open"] == [f"row-{child.parent_id}"]
+
+
+def test_an_address_opens_its_row_and_nothing_a_model_wrote_runs(tmp_path: Path):
+    sample = new_sample("counting", HOSTILE, HOSTILE, "initial", solution=HOSTILE)
+    _, page = made(tmp_path, samples=(sample,), selected=(), control=())
+    text = dom(page, tmp_path / "profile", f"#row-{sample.id}")
+    assert 'aria-expanded="true"' in text
+    assert "<title>counting" in text
+    assert "<img" not in text
+    assert html.escape(HOSTILE, quote=False) in text

@@ -1,0 +1,144 @@
+"""Runs tracked by a real MLflow, in its real child process; looked up in its database with sqlite3."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsrl.context import Context
+from dsrl.llm.calls import CallsStore
+from dsrl.progress import Progress
+from dsrl.report import Report
+from dsrl.store import Store
+from dsrl.tracking import Tracking
+
+from ..report.made import make_study
+
+pytestmark = pytest.mark.e2e
+ROOT = Path(__file__).parents[2]
+
+
+def bare(folder: Path, store: Path) -> Context:
+    """A run that has only begun."""
+    folder.mkdir(parents=True)
+    return Context(run_dir=folder, store=Store(store), calls=CallsStore(store / "calls"), progress=Progress())
+
+
+def rows(store: Path, query: str, *values: Any) -> list[Any]:
+    with sqlite3.connect(store / "mlflow.db") as database:
+        found = database.execute(query, values).fetchall()
+    database.close()
+    return found
+
+
+def test_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SOME_KEY", "sk-very-secret")
+    study, context = make_study(tmp_path, count=10)
+    store = context.store.root
+    Report()(study, context)
+    values = {
+        "name": "counting",
+        "n": 10,
+        "teacher": {"model": "m", "api_key_env": "SOME_KEY", "note": "sk-very-secret"},
+    }
+    tracking = Tracking(experiment="mine", sweep=str(tmp_path / "sweep"))
+    tracking.start(context, values)
+    tracking.track(context, values, study, "finished")
+    context.close()
+    assert len(context.progress.warnings) == 1  # the made-up one
+    assert not (context.run_dir / "tracking.log").exists()
+    (run,) = rows(store, "select run_uuid from runs where name = 'counting' and status = 'FINISHED'")
+    (parent,) = rows(store, "select run_uuid from runs where name = 'sweep' and status = 'FINISHED'")
+    tags = dict(rows(store, "select key, value from tags where run_uuid = ?", *run))
+    assert tags["mlflow.parentRunId"] == parent[0]
+    assert tags["dsrl.key.train"] == "c01d" * 5
+    params = dict(rows(store, "select key, value from params where run_uuid = ?", *run))
+    assert params == {
+        "name": "counting", "n": "10", "teacher.model": "m", "teacher.api_key_env": "SOME_KEY", "teacher.note": "***"
+    }  # fmt: skip
+    steps = rows(store, "select step from metrics where run_uuid = ? and key = 'train/reward' order by step", *run)
+    assert [step for (step,) in steps] == list(range(1, 51))
+    assert rows(store, "select name, dataset_source_type from datasets") == [("counting-selected", "local")]
+    artifacts = {path.name for path in (store / "mlartifacts").rglob("*") if path.is_file()}
+    assert artifacts == {"report.html", "config.yaml"}
+    assert b"sk-very-secret" not in (store / "mlflow.db").read_bytes()
+
+
+def test_four_jobs_of_a_sweep_at_once_on_a_fresh_store(tmp_path: Path):
+    store, tracking = tmp_path / "store", Tracking(sweep=str(tmp_path / "sweep"))
+    contexts = [bare(tmp_path / f"run{number}", store) for number in range(4)]
+    ends = ("finished", "stopped", "failed", "interrupted")
+    for context in contexts:
+        tracking.start(context, {"name": context.run_dir.name})
+    for context, end in zip(contexts, ends, strict=True):
+        tracking.track(context, {}, None, end)
+        context.close()
+    assert [context.progress.warnings for context in contexts] == [[], [], [], []]
+    assert rows(store, "select name, status from runs order by name") == [
+        ("run0", "FINISHED"), ("run1", "FINISHED"), ("run2", "FAILED"), ("run3", "KILLED"), ("sweep", "FINISHED")
+    ]  # fmt: skip
+    assert len(rows(store, "select distinct value from tags where key = 'mlflow.parentRunId'")) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "environment", "reason"),
+    [
+        ({}, {"MLFLOW_TRACKING_URI": "http://me:hidden@127.0.0.1:9"}, "127.0.0.1"),
+        ({"uri": "nonsense://nowhere"}, {}, "nonsense"),
+        ({"patience": 0.01}, {}, "no answer within"),
+    ],
+)
+def test_a_server_that_fails_costs_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], environment: dict[str, str], reason: str
+):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    context = bare(tmp_path / "run", tmp_path / "store")
+    Tracking(**fields).track(context, {"name": "run"}, None, "finished")
+    context.close()
+    (warning,) = context.progress.warnings
+    assert warning.startswith("tracking: not logged to ")
+    assert reason in warning
+    assert "hidden" not in warning + (context.run_dir / "tracking.log").read_text()
+
+
+KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+from dsrl.tracking import Tracking
+from tests.e2e.test_tracking import bare
+root = Path(sys.argv[1])
+context = bare(root / "run", root / "store")
+Tracking().start(context, {"name": "killed"})
+print("started", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_run_killed_outright_is_closed_as_killed(tmp_path: Path):
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    ) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == b"started\n"
+        run.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if (tmp_path / "store" / ".mlflow.lock").exists() and statuses(tmp_path / "store") == [("KILLED",)]:
+            return
+        time.sleep(0.2)
+    pytest.fail("the run was not closed")
+
+
+def statuses(store: Path) -> list[Any]:
+    """Empty while MLflow still makes its tables."""
+    if not (store / "mlflow.db").exists() or not rows(store, "select 1 from sqlite_master where name = 'runs'"):
+        return []
+    return rows(store, "select status from runs where name = 'killed'")

@@ -1,0 +1,132 @@
+"""Real trainings of a tiny model in real child processes."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsrl.errors import StageFailed
+from dsrl.model import Model, Sampling
+from dsrl.score import TransformersRollout
+from dsrl.study import Study
+from dsrl.train import DrGrpo, Grpo, Sft, Trl
+from tests.command import ENVIRONMENT
+from tests.e2e.tiny import surroundings, tiny_model, tiny_study
+
+pytestmark = pytest.mark.e2e
+RL: dict[str, Any] = {
+    "learning_rate": 1e-2,
+    "prompts_per_step": 4,
+    "responses_per_prompt": 8,
+    "temperature": 1.0,
+    "max_response_tokens": 6,
+    "max_steps": 3,
+}
+STAGE: dict[str, Any] = {"validation": 4, "validation_temperature": 1.0, "checkpoint_every": 2, "threads": 1}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return tiny_study(tiny_model(tmp_path_factory.mktemp("model")))
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "progress.jsonl").read_text().splitlines()]
+
+
+def trained(after: Study, folder: Path) -> Model:
+    """As the run loop finds it."""
+    assert after.trained is not None
+    assert after.trained.path == "model"
+    return replace(after.trained, path=str(folder / "scratch" / "model"))
+
+
+def test_three_steps_of_grpo(study: Study, tmp_path: Path) -> None:
+    context = surroundings(tmp_path)
+    after = Trl(algorithm=Grpo(**RL), **STAGE)(study, context)
+    steps = [row for row in rows(context.scratch) if "reward" in row]
+    assert [row["step"] for row in steps] == [1, 2, 3]
+    fields = {
+        "reward",
+        "correct",
+        "format_ok",
+        "loss",
+        "kl",
+        "entropy",
+        "completion_length",
+        "zero_variance",
+        "seconds",
+    }
+    assert fields <= steps[0].keys()
+    assert all(abs(row["reward"] - 0.9 * row["correct"] - 0.1 * row["format_ok"]) < 1e-6 for row in steps)
+    assert any(row["correct"] > 0 for row in steps)
+    assert [row["step"] for row in after.figures["validation"]] == [0, 2, 3]
+    assert (after.figures["steps"], after.figures["engine"], after.figures["rows"]["out"]) == (3, "trl", 12)
+    best = max(after.figures["validation"][1:], key=lambda row: (row["right"], row["step"]))
+    assert after.figures["chosen_step"] == best["step"]
+    model = trained(after, tmp_path)
+    assert model.name == "tiny+grpo"
+    assert study.base is not None
+    assert model.fingerprint() != study.base.fingerprint()
+    engine = TransformersRollout(threads=1, device="cpu")
+    assert engine.generate(model, ["1 2"], Sampling(max_tokens=6), 2, context)[0][0].error is None
+    context.close()
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from dsrl.model import Model
+from tests.e2e import test_train as t
+model = Model(name="tiny", path=sys.argv[2], prompt_format="raw", max_length=48, dtype="float32")
+t.long_training()(t.tiny_study(model), t.surroundings(Path(sys.argv[1])))
+"""
+
+
+def long_training() -> Trl:
+    return Trl(algorithm=DrGrpo(**{**RL, "max_steps": 30, "learning_rate": 1e-3}), **{**STAGE, "checkpoint_every": 4})
+
+
+def test_a_training_killed_in_the_middle_ends_in_the_same_bytes(study: Study, tmp_path: Path) -> None:
+    assert study.base is not None
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "a"), str(study.base.path)]
+    progress = tmp_path / "a" / "work" / "progress.jsonl"
+    with subprocess.Popen(command, env=ENVIRONMENT) as process:
+        while process.poll() is None and not (progress.is_file() and '"step": 6, "reward"' in progress.read_text()):
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    time.sleep(0.5)
+    assert max(row["step"] for row in rows(progress.parent)) < 30
+    for name in ("a", "b"):
+        context = surroundings(tmp_path / name)
+        long_training()(study, context)
+        if name == "a":
+            assert json.loads((context.scratch / "job.json").read_text())["resume"]
+    weights = [(tmp_path / name / "scratch" / "model" / "model.safetensors").read_bytes() for name in ("a", "b")]
+    assert weights[0] == weights[1]
+    courses = [[{**row, "seconds": 0} for row in rows(tmp_path / name / "scratch")] for name in ("a", "b")]
+    assert courses[0] == courses[1]
+
+
+def test_a_training_that_breaks_fails_the_stage(study: Study, tmp_path: Path) -> None:
+    stage = Trl(algorithm=Grpo(**{**RL, "learning_rate": 1e30}), **STAGE)
+    with pytest.raises(StageFailed, match="no finite number|not finite"):
+        stage(study, surroundings(tmp_path))
+
+
+def test_supervised_training_learns_the_solutions(study: Study, tmp_path: Path) -> None:
+    stage = Sft(learning_rate=1e-1, batch=6, max_steps=60, max_response_tokens=6, device_batch=3, **STAGE)
+    context = surroundings(tmp_path)
+    after = replace(stage, checkpoint_every=30)(study, context)
+    losses = [row["loss"] for row in rows(context.scratch) if "loss" in row]
+    assert losses[-1] < losses[0] / 2
+    first, *_, last = after.figures["validation"]
+    assert last["right"] > first["right"]
+    assert (after.figures["reward_first"], after.figures["algorithm"]) == (None, "sft")
+    assert trained(after, tmp_path).name == "tiny+sft"

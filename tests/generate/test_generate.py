@@ -1,0 +1,257 @@
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dsrl.config import build
+from dsrl.context import Context
+from dsrl.errors import StageFailed, UserError
+from dsrl.generate import Generate, MajorityVote, Rewrite
+from dsrl.home import home
+from dsrl.llm import Endpoint
+from dsrl.quickstart import OfflineTeacher
+from dsrl.sample import Passage, Rate, Sample, new_sample
+from dsrl.study import Study
+from dsrl.task import Task
+
+from ..llm.server import Json, serve
+from ..toys import context, said
+
+TASK: Task = build(yaml.safe_load((home() / "conf" / "task" / "quickstart.yaml").read_text(encoding="utf-8")), "task")
+PASSAGES = tuple(
+    Passage(id=f"p{i}", text=f"{word} are sold at the market.", source="s", offset=i, keyword=word, rank=i, score=1.0)
+    for i, word in enumerate(("Apples", "Boats", "Candles"))
+)
+
+
+def offline(**fields: Any) -> Endpoint:
+    return Endpoint(
+        model="offline-rules-v1", server=OfflineTeacher(busy=0.0), **{"concurrency": 8, "backoff": 0.0, **fields}
+    )
+
+
+def writer(teacher: Endpoint, n: int = 6, votes: int = 5, **fields: Any) -> Generate:
+    return Generate(teacher=teacher, n=n, verify=(MajorityVote(teacher=teacher, votes=votes),), **fields)
+
+
+def study(**fields: Any) -> Study:
+    return Study(task=TASK, passages=PASSAGES, **fields)
+
+
+def carried_out(stage: Generate | Rewrite, folder: Path, start: Study | None = None) -> tuple[Study, Context]:
+    surroundings = context(folder)
+    surroundings.stage = stage.name
+    try:
+        return stage(start or study(), surroundings), surroundings
+    finally:
+        surroundings.close()
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return carried_out(writer(offline(), n=12), tmp_path_factory.mktemp("generated"))[0]
+
+
+def test_a_sample_says_where_it_comes_from(generated: Study) -> None:
+    assert len(generated.samples) == 12
+    for place, sample in enumerate(generated.samples):
+        origin = sample.provenance
+        assert origin.index is not None
+        assert origin.index >= place
+        passage = PASSAGES[origin.index % len(PASSAGES)]
+        assert (origin.passage, origin.keyword) == (passage.id, passage.keyword)
+        assert len(set(origin.demos)) == 3
+        assert origin.teacher == "offline-rules-v1"
+        assert sample.votes is not None
+        assert len(origin.calls) >= 1 + sample.votes.asked
+        assert sample.solution is not None
+        assert TASK.answer.grade(sample.solution, sample.answer).correct
+    assert len({sample.id for sample in generated.samples}) == 12
+
+
+def test_every_candidate_ends_as_a_sample_or_as_a_rejection(generated: Study) -> None:
+    rows = generated.figures["rows"]
+    assert rows == {"in": len(generated.samples) + len(generated.rejected), "out": len(generated.samples)}
+    numbers = [entry.provenance.index for entry in (*generated.samples, *generated.rejected)]
+    assert sorted(numbers) == list(range(rows["in"]))  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize("concurrency", [1, 3, 32])
+def test_the_result_does_not_depend_on_how_many_calls_overlap(
+    generated: Study, concurrency: int, tmp_path: Path
+) -> None:
+    found, _ = carried_out(writer(offline(concurrency=concurrency), n=12), tmp_path)
+    assert found == generated
+
+
+def test_fewer_samples_are_the_first_of_many_and_more_cost_only_the_rest(generated: Study, tmp_path: Path) -> None:
+    few, first = carried_out(writer(offline(), n=5), tmp_path)
+    assert few.samples == generated.samples[:5]
+    again, second = carried_out(writer(offline(), n=12), tmp_path)
+    assert again.samples == generated.samples
+    spent = [surroundings.ledger.totals()["teacher"]["completions"] for surroundings in (first, second)]
+    whole = sum(len(entry.provenance.calls) for entry in (*generated.samples, *generated.rejected)) + 1
+    assert sum(spent) == whole  # type: ignore[arg-type]
+    _, third = carried_out(writer(offline(), n=12), tmp_path)
+    assert third.ledger.totals()["teacher"]["requests"] == 0
+
+
+def test_another_seed_shows_other_demos(tmp_path: Path) -> None:
+    shown = []
+    for seed in (0, 1):
+        found, _ = carried_out(writer(offline(), n=8, demos_per_prompt=1, seed=seed), tmp_path)
+        shown.append([sample.provenance.demos for sample in found.samples])
+    assert shown[0] != shown[1]
+    assert len(set(shown[0])) > 1
+
+
+def scripted(draft: Callable[[int], str], vote: Callable[[int], str] = lambda seed: "#### 2") -> Callable[..., str]:
+    """A teacher who says what it is told: drafts by their number in the prompt, votes by choice."""
+    numbers: Counter[str] = Counter()
+
+    def answer(body: Json, choice: int) -> str:
+        prompt = body["messages"][-1]["content"]
+        if "Describe in general terms" in prompt:
+            return json.dumps({"pattern": "sums"})
+        if '"input"' in prompt or "can't be used" in prompt:
+            numbers["drafts"] += 1
+            return draft(numbers["drafts"] - 1)
+        return vote(choice)
+
+    return answer
+
+
+def story(number: int) -> str:
+    return json.dumps({"input": f"Story {number}?", "output": "#### 2"})
+
+
+def test_drafts_that_cannot_be_read_are_repaired_once_and_then_rejected(tmp_path: Path) -> None:
+    said_so_far = ["no JSON", "still none", json.dumps({"input": "only"}), story(7)]
+    with serve(answer=scripted(lambda number: said_so_far[number])) as script:
+        stage = writer(Endpoint(model="m", base_url=script.url, concurrency=1), n=1, votes=1)
+        found, _ = carried_out(stage, tmp_path)
+    assert [sample.input for sample in found.samples] == ["Story 7?"]
+    (refused,) = found.rejected
+    assert refused.reason == "not JSON"
+    assert len(refused.provenance.calls) == 2
+
+
+def test_too_few_samples_are_said_with_the_reasons(tmp_path: Path) -> None:
+    with serve(answer=scripted(lambda number: story(number % 2))) as script:
+        stage = writer(Endpoint(model="m", base_url=script.url, concurrency=1), n=3, votes=1, max_candidates=5)
+        found, surroundings = carried_out(stage, tmp_path)
+    assert len(found.samples) == 2
+    assert "WARNING generate: 2 of 3 samples after 5 candidates (3 x duplicate)" in said(surroundings)
+
+
+def test_no_sample_at_all_is_a_failure(tmp_path: Path) -> None:
+    with serve(answer=scripted(story, vote=lambda choice: "who knows")) as script:
+        stage = writer(Endpoint(model="m", base_url=script.url), n=2, votes=2)
+        with pytest.raises(StageFailed, match="0 of 2 samples after 8 candidates") as caught:
+            carried_out(stage, tmp_path)
+    assert "8 x no readable vote" in str(caught.value)
+
+
+def test_a_failed_pattern_stops_before_anything_else_is_paid(tmp_path: Path) -> None:
+    with serve(answer=lambda body, choice: "none") as script:
+        with pytest.raises(StageFailed, match="pattern"):
+            carried_out(writer(Endpoint(model="m", base_url=script.url)), tmp_path)
+        assert len(script.bodies) == 2
+
+
+def test_the_prompt_holds_task_pattern_demos_and_passage_and_no_vote_sees_them(tmp_path: Path) -> None:
+    with serve(answer=scripted(story)) as script:
+        carried_out(writer(Endpoint(model="m", base_url=script.url), n=1, votes=1), tmp_path)
+        prompts = [body["messages"][-1]["content"] for body in script.bodies]
+    pattern, draft, vote = prompts
+    assert all(demo.input in pattern for demo in TASK.demos)
+    for piece in (TASK.instruction, "sums", PASSAGES[0].text, TASK.output_instruction):
+        assert piece in draft
+    assert sum(demo.input in draft for demo in TASK.demos) == 3
+    assert vote == TASK.prompt("Story 0?")
+
+
+def test_without_demos_no_pattern_is_asked_for(tmp_path: Path) -> None:
+    with serve(answer=scripted(story)) as script:
+        start = Study(task=dataclasses.replace(TASK, demos=()))
+        found, _ = carried_out(writer(Endpoint(model="m", base_url=script.url), n=2, votes=1), tmp_path, start)
+        assert len(script.bodies) == 4
+    assert all(sample.provenance.passage is None for sample in found.samples)
+
+
+def test_samples_without_a_label_are_refused(tmp_path: Path) -> None:
+    with serve(answer=scripted(story)) as script:
+        stage = Generate(teacher=Endpoint(model="m", base_url=script.url), n=1)
+        with pytest.raises(UserError, match="no verifier labels the samples"):
+            carried_out(stage, tmp_path)
+
+
+def probed(number: int, correct: int | None) -> Sample:
+    """A sample that the base model solved (1), did not solve (0) or never answered (None)."""
+    rate = Rate(
+        model="m",
+        num_rollouts=1,
+        num_valid=int(correct is not None),
+        num_correct=correct or 0,
+        num_error=int(correct is None),
+        num_truncated=0,
+        temperature=0.0,
+        grader="g",
+    )
+    return new_sample("quickstart", f"Old story {number}?", "1", "initial").replace(probe=rate)
+
+
+POOL = (
+    probed(0, 1),
+    probed(1, 0),
+    probed(2, None),
+    probed(3, 1),
+    new_sample("quickstart", "Unprobed?", "1", "initial"),
+)
+
+
+def rewritten(tmp_path: Path, direction: str, draft: Callable[[int], str] = story) -> tuple[Study, list[str]]:
+    with serve(answer=scripted(draft)) as script:
+        teacher = Endpoint(model="m", base_url=script.url, concurrency=1)
+        stage = Rewrite(teacher=teacher, direction=direction, verify=(MajorityVote(teacher=teacher, votes=1),))  # type: ignore[arg-type]
+        found, _ = carried_out(stage, tmp_path, study(samples=POOL))
+        return found, [body["messages"][-1]["content"] for body in script.bodies]
+
+
+@pytest.mark.parametrize(
+    ("direction", "ways"),
+    [
+        ("both", {"harder": [0, 3], "easier": [1]}),
+        ("harder", {"harder": [0, 3]}),
+        ("easier", {"easier": [1]}),
+        ("none", {}),
+    ],
+)
+def test_solved_samples_get_harder_unsolved_ones_easier_and_all_stay(
+    direction: str, ways: dict[str, list[int]], tmp_path: Path
+) -> None:
+    found, prompts = rewritten(tmp_path, direction)
+    assert found.samples[: len(POOL)] == POOL
+    new = found.samples[len(POOL) :]
+    parents = {way: [POOL[i].id for i in places] for way, places in ways.items()}
+    assert {
+        way: [sample.parent_id for sample in new if sample.origin == way] for way in {s.origin for s in new}
+    } == parents
+    assert all(sample.generation == 1 and sample.source_id == sample.parent_id for sample in new)
+    assert len(prompts) == 2 * len(new)
+    assert found.figures["rows"] == {"in": len(POOL), "out": len(POOL) + len(new)}
+
+
+def test_a_rewrite_that_repeats_a_sample_is_rejected(tmp_path: Path) -> None:
+    old = [json.dumps({"input": "OLD  story 0?", "output": "#### 2"}), story(5), story(5)]
+    found, _ = rewritten(tmp_path, "both", lambda number: old[number])
+    assert [sample.input for sample in found.samples[len(POOL) :]] == ["Story 5?"]
+    assert [(candidate.reason, candidate.parent_id) for candidate in found.rejected] == [
+        ("duplicate", POOL[0].id),
+        ("duplicate", POOL[3].id),
+    ]

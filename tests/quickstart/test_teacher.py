@@ -1,0 +1,303 @@
+import json
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from dsrl.data import read_rows
+from dsrl.grade import Number
+from dsrl.home import home
+from dsrl.prompts import render
+from dsrl.quickstart import OfflineTeacher
+from dsrl.quickstart.rules import TOPICS
+from dsrl.quickstart.stories import NAMES, NOUNS, parse
+from dsrl.quickstart.teacher import MODEL, Running
+from dsrl.task import Task
+
+TASK = Task(
+    name="stories",
+    instruction="Answer short counting stories: how many things are there in the end?",
+    demos=({"input": "Mia has 7 stamps. Mia gets 4 more. How many stamps now?", "output": "7+4=11 #### 11"},),
+    answer=Number(),
+)
+STORY = "Mia has 3 cards. Mia wins 4 extra. Mia gives 2 away. Mia buys 4 more. How many cards now?"
+PASSAGE = "On the pier Hugo and Vera sort crabs into baskets. Nobody counts the gulls."
+ASKED = {"model": MODEL, "messages": [{"role": "user", "content": "x"}]}
+FLAWLESS = OfflineTeacher(wrong=0, unparsable=0, busy=0)
+
+
+def schema(*keys: str) -> dict[str, Any]:
+    form = {"type": "object", "properties": {key: {"type": "string"} for key in keys}, "required": list(keys)}
+    return {"type": "json_schema", "json_schema": {"name": "anything", "strict": True, "schema": form}}
+
+
+SAMPLE = schema("input", "output")
+
+
+def post(running: Running, body: Any, path: str = "/chat/completions") -> tuple[int, dict[str, Any], dict[str, str]]:
+    """Status, body and headers of a request."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    request = urllib.request.Request(running.url + path, content, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            return reply.status, json.load(reply), dict(reply.headers)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error), dict(error.headers)
+
+
+def ask(running: Running, prompt: str, **fields: Any) -> list[dict[str, Any]]:
+    """The choices of a chat completion."""
+    body = {"model": MODEL, "messages": [{"role": "user", "content": prompt}], **fields}
+    status, reply, _ = post(running, {key: value for key, value in body.items() if value is not None})
+    assert status == 200, reply
+    return list(reply["choices"])
+
+
+def texts(running: Running, prompt: str, **fields: Any) -> list[str]:
+    return [choice["message"]["content"] for choice in ask(running, prompt, **fields)]
+
+
+def prompt(name: str, **values: Any) -> str:
+    usual = {"task": TASK, "demos": TASK.demos, "pattern": None, "passage": None, "index": 0}
+    return render(name, **{**usual, **values})
+
+
+@pytest.fixture(scope="module")
+def flawless() -> Iterator[Running]:
+    running = FLAWLESS.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def usual() -> Iterator[Running]:
+    running = OfflineTeacher(busy=0).start()
+    yield running
+    running.stop()
+
+
+def test_keywords_are_as_many_as_asked_for(flawless: Running) -> None:
+    (reply,) = texts(flawless, prompt("keywords", count=7), response_format=schema("keywords"))
+    keywords = json.loads(reply)["keywords"]
+    assert len(set(keywords)) == 7
+    assert set(keywords) <= set(TOPICS)
+
+
+def test_the_pattern_names_no_person_or_number_of_the_demos(flawless: Running) -> None:
+    (reply,) = texts(flawless, prompt("pattern"), response_format=schema("pattern"))
+    assert not {"Mia", "stamps", "7"} & set(json.loads(reply)["pattern"].split())
+
+
+def test_a_story_is_made_of_the_passage(flawless: Running) -> None:
+    replies = texts(flawless, prompt("generate", passage=PASSAGE), response_format=SAMPLE, n=40)
+    stories = [parse(json.loads(reply)["input"]) for reply in replies]
+    assert {story.name for story in stories} == {"Hugo", "Vera"}
+    assert {story.noun for story in stories} == {"crabs", "baskets"}
+    assert {len(story.changes) for story in stories} == {1, 2, 3, 4}
+    assert len({story.text for story in stories}) > 30
+
+
+def test_people_and_things_that_it_does_not_know_are_used_too(flawless: Running) -> None:
+    passage = "In spring old Zbigniew bought three trombones from Wanda, who had several violins."
+    replies = texts(flawless, prompt("generate", passage=passage), response_format=SAMPLE, n=40)
+    stories = [parse(json.loads(reply)["input"]) for reply in replies]
+    assert {story.name for story in stories} == {"Zbigniew", "Wanda"}
+    assert {story.noun for story in stories} == {"trombones", "violins"}
+
+
+def test_without_a_passage_it_takes_words_of_its_own(flawless: Running) -> None:
+    replies = texts(flawless, prompt("generate"), response_format=SAMPLE, n=40)
+    stories = [parse(json.loads(reply)["input"]) for reply in replies]
+    assert {story.name for story in stories} <= set(NAMES)
+    assert {story.noun for story in stories} <= set(NOUNS)
+
+
+@pytest.mark.parametrize(("direction", "step"), [("harder", 1), ("easier", -1)])
+def test_a_rewrite_edits_the_given_story_whatever_answer_came_with_it(
+    flawless: Running, direction: str, step: int
+) -> None:
+    question = prompt("rewrite", direction=direction, input=STORY, answer="99")
+    for reply in texts(flawless, question, response_format=SAMPLE, n=20):
+        sample = json.loads(reply)
+        story, given = parse(sample["input"]), parse(STORY)
+        assert (story.name, story.noun, story.start) == ("Mia", "cards", 3)
+        assert len(story.changes) == len(given.changes) + step
+        assert len(set(story.changes) & set(given.changes)) >= len(given.changes) - 1
+        assert sample["output"] == story.solution
+
+
+def test_a_vote_is_free_text_that_ends_in_the_answer(flawless: Running) -> None:
+    replies = texts(flawless, TASK.prompt(STORY), n=20)
+    assert {Number().parse(reply) for reply in replies} == {"9"}
+    assert len(set(replies)) > 2
+
+
+def test_the_output_format_is_read_out_of_the_prompt(flawless: Running) -> None:
+    (boxed,) = texts(flawless, f"{STORY}\n\nPut the final number into \\boxed{{}}.")
+    assert boxed.endswith("\\boxed{9}")
+    (plain,) = texts(flawless, f"{STORY}\n\nJust tell me.")
+    assert plain.endswith("The answer is 9.")
+
+
+def test_slips_and_broken_answers_have_their_shares_and_a_vote_is_right(usual: Running) -> None:
+    rows = read_rows(home() / "tasks" / "quickstart" / "test.jsonl")[:120]
+    counts, wrong_votes = Counter[str](), 0
+    for row in rows:
+        grades = [Number().grade(reply, row["answer"]) for reply in texts(usual, TASK.prompt(row["question"]), n=10)]
+        counts.update(grade.reason for grade in grades)
+        winner = Counter(grade.parsed for grade in grades if grade.parsed).most_common(1)[0][0]
+        wrong_votes += winner != row["answer"]
+    total = counts.total()
+    assert counts["wrong"] / total == pytest.approx(0.06, abs=0.025)
+    assert counts["no answer"] / total == pytest.approx(0.03, abs=0.02)
+    assert wrong_votes == 0
+
+
+def test_its_own_solutions_slip_as_often(usual: Running) -> None:
+    replies = texts(usual, prompt("generate"), response_format=SAMPLE, n=128)
+    replies += texts(usual, prompt("generate", index=1), response_format=SAMPLE, n=128)
+    samples = [json.loads(reply) for reply in replies]
+    wrong = [sample for sample in samples if sample["output"] != parse(sample["input"]).solution]
+    assert len(wrong) / len(samples) == pytest.approx(0.06, abs=0.04)
+
+
+def test_a_choice_depends_on_request_and_index_only(usual: Running) -> None:
+    question = TASK.prompt(STORY)
+    eight = texts(usual, question, n=8, seed=5)
+    assert texts(usual, question, n=8, seed=5) == eight
+    assert texts(usual, question, n=3, seed=5) == eight[:3]
+    assert texts(usual, question, n=8, seed=6) != eight
+    again = OfflineTeacher(busy=0).start()
+    other = OfflineTeacher(busy=0, seed=1).start()
+    assert texts(again, question, n=8, seed=5) == eight
+    assert texts(other, question, n=8, seed=5) != eight
+    again.stop()
+    other.stop()
+
+
+def test_at_temperature_zero_all_choices_are_one(usual: Running) -> None:
+    assert len(set(texts(usual, TASK.prompt(STORY), n=8, temperature=0))) == 1
+
+
+def test_many_clients_get_what_one_gets(usual: Running) -> None:
+    questions = [TASK.prompt(row["question"]) for row in read_rows(home() / "tasks" / "quickstart" / "test.jsonl")[:60]]
+    alone = [texts(usual, question, n=4) for question in questions]
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(lambda question: texts(usual, question, n=4), questions)) == alone
+
+
+def test_some_requests_find_it_busy_and_the_replies_do_not_change() -> None:
+    running = OfflineTeacher(wrong=0, unparsable=0, busy=0.5).start()
+    body = {"model": MODEL, "messages": [{"role": "user", "content": TASK.prompt(STORY)}], "seed": 1}
+    replies = [post(running, body) for _ in range(60)]
+    running.stop()
+    busy = [headers for status, _, headers in replies if status == 429]
+    assert 15 <= len(busy) <= 45
+    assert all(float(headers["Retry-After"]) > 0 for headers in busy)
+    assert len({json.dumps(reply["choices"]) for status, reply, _ in replies if status == 200}) == 1
+
+
+@pytest.mark.parametrize(
+    ("question", "form"),
+    [
+        ("What is the capital of France?\n\nAnswer in one word.", None),
+        ("Mia has 3 cards.\n\nEnd with ####.", None),
+        (prompt("generate", task=TASK), schema("verdict", "reason")),
+        (render("generate", task=Task(name="law", instruction="Answer questions on law.", answer=Number()), demos=(),
+                pattern=None, passage=None, index=0), SAMPLE),
+        (prompt("rewrite", direction="harder", input="How tall is Everest?", answer="8849"), SAMPLE),
+    ],
+)  # fmt: skip
+def test_what_it_cannot_do_it_declines_as_a_model_would(
+    flawless: Running, question: str, form: dict[str, Any] | None
+) -> None:
+    (choice,) = ask(flawless, question, response_format=form)
+    message = choice["message"]
+    said = message["refusal"] if form else message["content"]
+    assert said.startswith("I'm sorry")
+    assert (message["content"] is None) == (form is not None)
+    assert Number().parse(said) is None
+
+
+def test_asked_in_words_alone_it_answers_in_json_all_the_same(flawless: Running) -> None:
+    (reply,) = texts(flawless, prompt("generate", passage=PASSAGE))
+    assert parse(json.loads(reply)["input"]).name in {"Hugo", "Vera"}
+
+
+def test_after_a_turn_that_asks_for_repair_it_goes_back_to_the_prompt(flawless: Running) -> None:
+    turns = [
+        ("user", prompt("generate", passage=PASSAGE)),
+        ("assistant", "{oh"),
+        ("user", "That is no JSON. Once more."),
+    ]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    _, reply, _ = post(flawless, {"model": MODEL, "messages": messages, "response_format": SAMPLE})
+    assert parse(json.loads(reply["choices"][0]["message"]["content"])["input"]).name in {"Hugo", "Vera"}
+
+
+def test_a_reply_over_the_limit_is_cut_and_says_so(flawless: Running) -> None:
+    (choice,) = ask(flawless, TASK.prompt(STORY), max_tokens=5)
+    assert choice["finish_reason"] == "length"
+    assert Number().parse(choice["message"]["content"]) is None
+
+
+def test_usage_counts_words_and_marks(flawless: Running) -> None:
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "One, two?"}], "n": 2}
+    _, reply, _ = post(flawless, body)
+    usage = reply["usage"]
+    assert usage["prompt_tokens"] == 4
+    assert usage["completion_tokens"] > 2
+    assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"{", 400, "invalid_request"),
+        ({"model": MODEL}, 400, "invalid_request"),
+        ({"model": MODEL, "messages": []}, 400, "invalid_request"),
+        (ASKED | {"n": 0}, 400, "invalid_request"),
+        (ASKED | {"stream": True}, 400, "invalid_request"),
+        (ASKED | {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "invalid_request"),
+        (ASKED | {"model": "gpt-4o"}, 404, "model_not_found"),
+    ],
+)
+def test_faulty_requests_get_errors_in_the_usual_shape(flawless: Running, body: Any, status: int, code: str) -> None:
+    got, reply, _ = post(flawless, body)
+    assert (got, reply["error"]["code"], reply["error"]["type"]) == (status, code, "invalid_request_error")
+    assert reply["error"]["message"]
+
+
+def test_other_paths_are_not_found(flawless: Running) -> None:
+    assert post(flawless, ASKED, "/embeddings")[0] == 404
+
+
+def test_it_lists_its_only_model(flawless: Running) -> None:
+    with urllib.request.urlopen(f"{flawless.url}/models", timeout=30) as reply:
+        assert [model["id"] for model in json.load(reply)["data"]] == [MODEL]
+
+
+def test_a_stopped_teacher_has_freed_its_port() -> None:
+    running = FLAWLESS.start()
+    running.stop()
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(f"{running.url}/models", timeout=5)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"wrong": 1.5}, {"unparsable": -0.1}, {"latency": -1.0}, {"seed": "0"}, {"wrng": 0.1}]
+)
+def test_a_mistaken_dial_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(fields))):
+        OfflineTeacher(**fields)
+
+
+def test_how_busy_it_is_and_how_slow_is_not_part_of_what_it_says() -> None:
+    assert OfflineTeacher(busy=0.5, latency=1.0).identity() == OfflineTeacher().identity()
+    assert OfflineTeacher(wrong=0.5).identity() != OfflineTeacher().identity()

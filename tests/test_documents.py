@@ -1,0 +1,101 @@
+"""Whatever README, docs and comments tell a reader to type can be typed, and what they point at is there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from dsrl.cli import PIPELINE_VERBS, store_verb
+from dsrl.config import refuse_secrets
+
+from .command import CHECKOUT
+from .composed import built
+
+DOCUMENTS = sorted(
+    path
+    for pattern in ("*.md", "docs/**/*.md", "tasks/**/*.md", "multirun/*.md", "slurm/**/*.md", "benchmarks/**/*.md")
+    for path in CHECKOUT.glob(pattern)
+)
+EXPERIMENTS = sorted((CHECKOUT / "conf" / "experiment").rglob("*.yaml"))
+COMMAND = re.compile(r"^(?:[#$>] ?|    )?\s*(?:[A-Z_]+=\S+ )*(?:python -m )?dsrl (\S.*)$")
+ELLIPSIS = re.compile(r"\.\.\.|\bOVERRIDE\b|\[")
+LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
+
+
+def commands() -> list[tuple[str, str]]:
+    """(document, arguments) of every command line in them; those with `...` in a value's place are no commands."""
+    found = []
+    for path in (*DOCUMENTS, *EXPERIMENTS):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            match = COMMAND.match(line.split("   #")[0].rstrip())
+            indented = line.startswith(("    ", "# dsrl", "$ ", "dsrl ", "python -m dsrl"))
+            if match and indented and ("=" in match[1] or len(match[1].split()) <= 3):
+                found.append((str(path.relative_to(CHECKOUT)), match[1]))
+    return found
+
+
+def test_there_are_commands_to_check() -> None:
+    assert len([name for name, _ in commands() if name == "README.md"]) >= 10
+
+
+@pytest.fixture
+def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder as README's reader would have it: with a key, a task file as shown there, and test sets."""
+    monkeypatch.setenv("OPENAI_API_KEY", "not a key")
+    monkeypatch.chdir(tmp_path)
+    text = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"^(    name: mytask\n(?:    .*\n)*)", text, re.MULTILINE)
+    (tmp_path / "my_conf" / "task").mkdir(parents=True)
+    (tmp_path / "my_conf" / "task" / "mytask.yaml").write_text(re.sub(r"^    ", "", shown, flags=re.MULTILINE))
+    for name in ("my_test", "gsm8k_test"):
+        (tmp_path / f"{name}.jsonl").write_text('{"question": "1 + 1?", "answer": "2"}\n')
+    return tmp_path
+
+
+@pytest.mark.parametrize(("document", "line"), commands(), ids=lambda value: value)
+def test_every_command_line_can_be_typed(document: str, line: str, reader: Path) -> None:
+    words = shlex.split(line)
+    verb = words.pop(0) if "=" not in words[0] and not words[0].startswith("-") else "run"
+    if verb not in PIPELINE_VERBS:
+        assert callable(store_verb(verb))
+        return
+    config_dir = None
+    if "--config-dir" in words:
+        at = words.index("--config-dir")
+        config_dir = reader / words[at + 1]
+        del words[at : at + 2]
+    sweep = "-m" in words
+    overrides = [word.partition(",")[0] if sweep else word for word in words if not word.startswith("-")]
+    refuse_secrets(overrides)
+    if "task=gsm8k" in overrides and not any(word.startswith("task.test.path") for word in overrides):
+        overrides.append("task.test.path=gsm8k_test.jsonl")  # the hub is out of reach
+    pipeline, _ = built(*PIPELINE_VERBS[verb], *overrides, config_dir=config_dir)
+    assert pipeline
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(CHECKOUT)))
+def test_every_link_leads_somewhere(path: Path) -> None:
+    links = [link for link in LINK.findall(path.read_text(encoding="utf-8")) if "://" not in link]
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(CHECKOUT)))
+def test_every_make_target_is_one(path: Path) -> None:
+    makefile = (CHECKOUT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z0-9]+):", makefile, re.MULTILINE))
+    text = path.read_text(encoding="utf-8")
+    asked = set(re.findall(r"(?:^    |`)make ([a-z0-9]+)", text, re.MULTILINE))
+    assert asked <= targets
+
+
+def test_what_make_knows_stands_in_phony() -> None:
+    makefile = (CHECKOUT / "Makefile").read_text(encoding="utf-8")
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert set(phony.split()) == set(re.findall(r"^([a-z0-9]+):", makefile, re.MULTILINE))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(CHECKOUT)))
+def test_no_figure_is_left_to_be_filled_in(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"\bTODO\b|\bFIXME\b|\bXXX\b|\b[A-Z]+_LINE\b", text)

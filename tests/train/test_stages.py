@@ -1,0 +1,55 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsrl.data import Source
+from dsrl.errors import UserError
+from dsrl.train import Algorithm, DrGrpo, Grpo, NoTraining, Sft, Trl
+from dsrl.train.trl import LOSSES
+
+
+class Unknown(Algorithm):
+    label = "unknown"
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        (Trl(algorithm=Grpo(responses_per_prompt=1)), r"rl\.responses_per_prompt=1"),
+        (Trl(algorithm=Unknown()), "grpo, dr_grpo"),
+        (Trl(algorithm=Grpo(), train_on="gold"), "labelled data"),
+        (Sft(train_on="gold", gold=Source(path="")), "labelled data"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_the_run(stage: Trl | Sft, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        stage.check()
+
+
+@pytest.mark.parametrize("algorithm", [Grpo(), DrGrpo()])
+def test_every_algorithm_of_this_engine_passes(algorithm: Algorithm) -> None:
+    Trl(algorithm=algorithm).check()
+    assert algorithm.label in LOSSES
+
+
+def key(**fields: Any) -> str:
+    return Trl(algorithm=Grpo(), **fields).key({})
+
+
+def test_only_what_changes_the_result_changes_the_key(tmp_path: Path) -> None:
+    first, second = tmp_path / "1.jsonl", tmp_path / "2.jsonl"
+    first.write_text('{"Input": "a", "Output": "1"}\n')
+    second.write_text('{"Input": "a", "Output": "2"}\n')
+    one, two = Source(path=str(first)), Source(path=str(second))
+    assert key() == key(device_batch=4, threads=1, timeout_minutes=1.0) == key(gold=one)
+    assert len({key(), key(seed=1), key(train_on="gold", gold=one), key(train_on="gold", gold=two)}) == 4
+
+
+def test_the_papers_settings_are_the_defaults() -> None:
+    assert Trl(algorithm=Grpo()).plan(500) == (625, 4)
+    assert Sft().plan(500) == (23, 64)
+
+
+def test_no_training_leaves_no_model() -> None:
+    assert NoTraining.adds == ("trained",)
