@@ -32,8 +32,8 @@ def dispatch(arguments: list[str]) -> int:
 
 def compose(overrides: list[str]) -> int:
     """Run a pipeline under Hydra."""
-    from dsrl.config import refuse_secrets
     from dsrl.main import launch
+    from dsrl.overrides import refuse_secrets
 
     refuse_secrets(overrides)
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to us instead of being printed by Hydra

@@ -18,9 +18,6 @@ from dsrl.home import home
 from dsrl.part import Many, Part, part
 from dsrl.stage import Stage
 
-SECRET = re.compile(r"(^|[._/+~])(api_?key|access_?key|secret|token|password|hf_token)$", re.IGNORECASE)
-SECRET_VALUE = re.compile(r"(^|[\s'\"=:,{\[])(sk-|hf_|ghp_|AKIA|AIza)[\w-]{8,}")
-INNER_KEY = re.compile(r"""[{,]\s*['"]?([\w.]+)['"]?\s*:""")
 SEED_LIMIT = 2**31
 
 
@@ -40,19 +37,6 @@ class Dials(Part):
     store: str = Field(min_length=1)
     export_dir: str | None
     plugins: Many[str] = ()
-
-
-def refuse_secrets(overrides: Iterable[str]) -> None:
-    """Keys belong into the environment: what is typed on a command line ends up in files and process lists."""
-    for override in overrides:
-        key, sign, value = override.partition("=")
-        keys = [key, *INNER_KEY.findall(value)]
-        if sign and (any(map(SECRET.search, keys)) or SECRET_VALUE.search(value)):
-            raise UserError(
-                f"{key.lstrip('+~')}: a secret doesn't belong on the command line (its value is not repeated here)",
-                allowed="the name of an environment variable",
-                next_step="export OPENAI_API_KEY=... and give teacher.api_key_env=OPENAI_API_KEY",
-            )
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -148,8 +132,20 @@ def pieces(value: Any) -> Iterator[Part]:
             yield from pieces(item)
 
 
+def check_budget(budget_usd: float | None, pipeline: Mapping[str, Any]) -> None:
+    """A budget can only be kept where prices are known."""
+    parts = (piece for stage in pipeline.values() for piece in pieces(stage))
+    unpriced = [piece for piece in parts if getattr(piece, "price", piece) is None]
+    if budget_usd is not None and unpriced:
+        raise UserError(
+            f"budget_usd is set, but the price of {getattr(unpriced[0], 'model', '?')} is unknown",
+            got="price: null",
+            next_step="give the endpoint a price: {_target_: dsrl.llm.Price, input: ..., output: ..., date: ...}",
+        )
+
+
 def check_model(model: Any, pipeline: Mapping[str, Any]) -> None:
-    """There is a base model; its folder exists unless it is made on first use, and weights are here if they're needed."""
+    """There is a base model; its folder exists unless it is made on first use; weights are here if needed."""
     if model is None:
         raise UserError("model is missing", allowed=options("model"), next_step="model=NAME")
     if model.prepare is None:
@@ -227,7 +223,7 @@ def options(group: str) -> list[str]:
 
 def _refuse_unknown(config: DictConfig) -> None:
     """Hydra refuses a mistyped key in an override but merges one out of a YAML file without a word."""
-    known = known_keys()
+    known = known_keys() | set(map(str, config.pipeline))
     for key in map(str, config):
         if key not in known:
             raise UserError(

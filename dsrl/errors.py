@@ -17,6 +17,12 @@ class UserError(ValueError):
         super().__init__("\n".join(lines))
 
 
+class BudgetReached(UserError):
+    """The next request could have passed `budget_usd`. What was paid for is kept."""
+
+    exit_code = 4
+
+
 class StageFailed(UserError):
     """A stage could not finish (a training that broke, an endpoint that is down). What was paid for is kept."""
 

@@ -62,6 +62,7 @@ def experiment(config: "DictConfig") -> "Study":
     from hydra.core.hydra_config import HydraConfig
 
     from dsrl import config as checked
+    from dsrl.export import export
     from dsrl.run import run
 
     values = checked.resolved(config)
@@ -69,7 +70,10 @@ def experiment(config: "DictConfig") -> "Study":
     checked.check_pair(values.get("train"), HydraConfig.get().overrides.task)
     pipeline, study = assemble(values, dials)
     with surroundings(values, dials, Path(HydraConfig.get().runtime.output_dir)) as context:
-        return run(pipeline, study, context, rounds=dials.rounds, stop_after=dials.stop_after)
+        study = run(pipeline, study, context, rounds=dials.rounds, stop_after=dials.stop_after)
+        if dials.export_dir is not None:
+            export(study, Path(dials.export_dir).expanduser())
+        return study
 
 
 def assemble(values: dict[str, Any], dials: "Dials") -> tuple[dict[str, "Stage"], "Study"]:
@@ -84,6 +88,7 @@ def assemble(values: dict[str, Any], dials: "Dials") -> tuple[dict[str, "Stage"]
     pipeline = {name: checked.build(node, name, dials.plugins) for name, node in values["pipeline"].items()}
     checked.check_stages(pipeline, dials.stop_after)
     check_chain(pipeline)
+    checked.check_budget(dials.budget_usd, pipeline)
     if any("base" in stage.reads() for stage in pipeline.values()):
         checked.check_model(base, pipeline)
     if task.test is not None and any("test" in stage.reads() for stage in pipeline.values()):
@@ -98,12 +103,19 @@ def surroundings(values: dict[str, Any], dials: "Dials", run_dir: Path) -> Itera
     from dsrl.config import build
     from dsrl.context import Context
     from dsrl.llm.calls import CallsStore
+    from dsrl.llm.ledger import Ledger
     from dsrl.progress import Progress
     from dsrl.store import Store
 
     store = Store(Path(dials.store).expanduser().absolute())
     store.open()
-    context = Context(run_dir=run_dir, store=store, calls=CallsStore(store.root / "calls"), progress=Progress())
+    context = Context(
+        run_dir=run_dir,
+        store=store,
+        calls=CallsStore(store.root / "calls"),
+        progress=Progress(),
+        ledger=Ledger(dials.budget_usd),
+    )
     tracking = build(values["tracking"], "tracking", dials.plugins)
     record.begin(context, values, dials)
     tracking.start(context, values)

@@ -10,11 +10,12 @@ import yaml
 from pydantic import Field
 
 from dsrl import config
-from dsrl.config import build, refuse_secrets
+from dsrl.config import build
 from dsrl.data import Source
 from dsrl.errors import UserError
 from dsrl.grade import Number
 from dsrl.home import home
+from dsrl.overrides import refuse_secrets
 from dsrl.part import Part, part
 
 from .composed import built, values

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dsrl.cli import PIPELINE_VERBS, store_verb
-from dsrl.config import refuse_secrets
+from dsrl.overrides import refuse_secrets
 
 from .command import CHECKOUT
 from .composed import built
@@ -19,7 +19,6 @@ DOCUMENTS = sorted(
 )
 EXPERIMENTS = sorted((CHECKOUT / "conf" / "experiment").rglob("*.yaml"))
 COMMAND = re.compile(r"^(?:[#$>] ?|    )?\s*(?:[A-Z_]+=\S+ )*(?:python -m )?dsrl (\S.*)$")
-ELLIPSIS = re.compile(r"\.\.\.|\bOVERRIDE\b|\[")
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 
@@ -30,7 +29,7 @@ def commands() -> list[tuple[str, str]]:
         for line in path.read_text(encoding="utf-8").splitlines():
             match = COMMAND.match(line.split("   #")[0].rstrip())
             indented = line.startswith(("    ", "# dsrl", "$ ", "dsrl ", "python -m dsrl"))
-            if match and indented and ("=" in match[1] or len(match[1].split()) <= 3):
+            if match and indented and "..." not in match[1].split() and ("=" in match[1] or len(match[1].split()) <= 3):
                 found.append((str(path.relative_to(CHECKOUT)), match[1]))
     return found
 

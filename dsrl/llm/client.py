@@ -169,6 +169,7 @@ class Client:
     async def _try(self, wire: Wire, body: dict[str, Any], attempt: int) -> Completions:
         """One HTTP request in a slot of its own, booked whatever comes of it."""
         async with self._limiter.slot() as taken:
+            self._ledger.check_budget(self._key, self._limiter.in_flight)
             try:
                 completions = await wire.send(body)
             except CallError as failure:

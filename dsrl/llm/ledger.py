@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from threading import Lock
 
+from dsrl.errors import BudgetReached
+
 
 @dataclass(frozen=True)
 class Spending:
@@ -41,7 +43,9 @@ Watcher = Callable[[Key, Spending], None]
 class Ledger:
     """Safe in threads. Watchers are told the new sum of a key after each change, for live progress."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget_usd: float | None = None) -> None:
+        """`budget_usd`: most dollars that this run may spend; None: no bound."""
+        self.budget_usd = budget_usd
         self._rows: dict[Key, Spending] = {}
         self._watchers: list[Watcher] = []
         self._lock = Lock()
@@ -54,6 +58,20 @@ class Ledger:
             row = self._rows[key] = self._rows.get(key, Spending()) + spending
         for watcher in self._watchers:
             watcher(key, row)
+
+    def check_budget(self, key: Key, in_flight: int) -> None:
+        """Raises `BudgetReached` if the requests in flight, at this key's mean price so far, could pass the budget."""
+        if self.budget_usd is None:
+            return
+        rows = self.rows()
+        spent, own = sum(row.usd or 0.0 for row in rows.values()), rows.get(key, Spending())
+        each = (own.usd or 0.0) / max(1, own.requests - own.retries)
+        if spent + each * in_flight > self.budget_usd or self.budget_usd == 0:
+            raise BudgetReached(
+                f"budget_usd={self.budget_usd:g} would be passed",
+                got=f"{spent:.4f} spent, {in_flight} requests in flight at about {each:.4f} each",
+                next_step="run the same command with a higher budget_usd; all that was paid for is kept",
+            )
 
     def rows(self) -> dict[Key, Spending]:
         with self._lock:

@@ -1,10 +1,27 @@
-"""What the run cost: paid calls, and seconds by stage."""
+"""What the run cost, and what the results that it found in the store had cost when they were made."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dsrl.report import text
+from dsrl.store import MANIFEST
+
+ROLES = {"teacher": "Teacher", "model": "Measured models"}
+COUNTERS = (
+    "requests",
+    "completions",
+    "store_hits",
+    "input_tokens",
+    "output_tokens",
+    "retries",
+    "repairs",
+    "errors",
+)
+
+Spent = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -18,7 +35,7 @@ class Role:
     input_tokens: str
     output_tokens: str
     usd: str
-    troubles: str
+    note: str
 
 
 @dataclass(frozen=True)
@@ -30,6 +47,7 @@ class Duration:
     share: float
     """Of the longest stage."""
     reused: bool
+    """The time is that of an earlier run, which made the result."""
 
 
 @dataclass(frozen=True)
@@ -43,47 +61,75 @@ class Cost:
     """Some price is not known."""
 
 
-def cost(metrics: Mapping[str, Any]) -> Cost | None:
+def cost(metrics: Mapping[str, Any], store: Path) -> Cost | None:
     """None where nothing was counted."""
-    calls = {role: spent for role, spent in (metrics.get("calls") or {}).items() if _used(spent)}
-    durations = _durations(metrics)
-    if not calls and not durations:
+    earlier = {stage: made for stage in reused(metrics) if (made := manifest(store, metrics["keys"].get(stage)))}
+    now = {role: spent for role, spent in (metrics.get("calls") or {}).items() if _used(spent)}
+    before = added([made.get("calls") or {} for made in earlier.values()])
+    durations = _durations(metrics.get("seconds") or {}, {stage: made["seconds"] for stage, made in earlier.items()})
+    if not now and not before and not durations:
         return None
-    total = sum((metrics.get("seconds") or {}).values())
     return Cost(
-        roles=tuple(_role(name, spent) for name, spent in calls.items()),
+        roles=(
+            *(_role(name, spent, "") for name, spent in now.items()),
+            *(_role(name, spent, "earlier, for what is reused here") for name, spent in before.items()),
+        ),
         durations=durations,
-        total=text.seconds(total),
-        unknown=any(spent.get("usd") is None for spent in calls.values()),
+        total=text.seconds(sum((metrics.get("seconds") or {}).values())),
+        unknown=any(spent.get("usd") is None for spent in (*now.values(), *before.values())),
     )
 
 
-def _used(spent: Mapping[str, Any]) -> bool:
+def reused(metrics: Mapping[str, Any]) -> list[str]:
+    """Stages whose result was in the store."""
+    return [stage for stage, found in (metrics.get("reused") or {}).items() if found]
+
+
+def manifest(store: Path, key: str | None) -> dict[str, Any] | None:
+    """What the store noted when it got the result with this key."""
+    paths = list((store / "stages").glob(f"*/{key}/{MANIFEST}")) if key else []
+    return json.loads(paths[0].read_text(encoding="utf-8")) if paths else None
+
+
+def added(stages: Sequence[Mapping[str, Spent]]) -> dict[str, dict[str, Any]]:
+    """Calls of several stages by role; dollars are unknown as soon as one part of them is."""
+    roles = dict.fromkeys(role for calls in stages for role, spent in calls.items() if _used(spent))
+    return {role: _sum([calls[role] for calls in stages if _used(calls.get(role) or {})]) for role in roles}
+
+
+def _sum(parts: Sequence[Spent]) -> dict[str, Any]:
+    dollars = [part.get("usd") for part in parts]
+    known = [usd for usd in dollars if usd is not None]
+    total = {name: sum(part.get(name) or 0 for part in parts) for name in COUNTERS}
+    return {**total, "usd": sum(known) if len(known) == len(dollars) else None}
+
+
+def _used(spent: Spent) -> bool:
     return any(spent.get(name) for name in ("requests", "completions", "store_hits", "errors"))
 
 
-def _role(name: str, spent: Mapping[str, Any]) -> Role:
+def _role(name: str, spent: Spent, when: str) -> Role:
     troubles = {
         "repeats": spent.get("retries"),
         "repairs": spent.get("repairs"),
         "without a reply": spent.get("errors"),
     }
+    notes = [when] if when else []
     return Role(
-        name={"teacher": "Teacher", "model": "Served model"}.get(name, name),
+        name=ROLES.get(name, name),
         requests=text.count(spent.get("requests")),
         completions=text.count(spent.get("completions")),
         hits=text.count(spent.get("store_hits")),
         input_tokens=text.count(spent.get("input_tokens")),
         output_tokens=text.count(spent.get("output_tokens")),
         usd=text.dollars(spent.get("usd")),
-        troubles=", ".join(f"{text.count(number)} {words}" for words, number in troubles.items() if number),
+        note=", ".join(notes + [f"{text.count(number)} {words}" for words, number in troubles.items() if number]),
     )
 
 
-def _durations(metrics: Mapping[str, Any]) -> tuple[Duration, ...]:
-    spent, reused = metrics.get("seconds") or {}, metrics.get("reused") or {}
+def _durations(now: Mapping[str, float], earlier: Mapping[str, float]) -> tuple[Duration, ...]:
+    spent = {**now, **earlier}
     longest = max(spent.values(), default=0) or 1
     return tuple(
-        Duration(stage, text.seconds(seconds), seconds / longest, bool(reused.get(stage)))
-        for stage, seconds in spent.items()
+        Duration(stage, text.seconds(seconds), seconds / longest, stage in earlier) for stage, seconds in spent.items()
     )

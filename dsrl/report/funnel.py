@@ -22,9 +22,13 @@ class Step:
     rejected_width: float
 
 
+NOT_SAMPLES = ("train", "evaluate")
+"""Stages whose rows are no longer candidates or samples, by the start of their names."""
+
+
 def funnel(metrics: Mapping[str, Any]) -> tuple[Step, ...]:
     """The stages that report rows, in the order in which they ran."""
-    stages = {name: rows for name, rows in (metrics.get("rows") or {}).items() if "in" in rows and "out" in rows}
+    stages = {name: rows for name, rows in (metrics.get("rows") or {}).items() if _counts(name, rows)}
     losses = {name: _reasons(rows.get("rejected") or {}) for name, rows in stages.items()}
     lost = {name: sum(count for _, count in reasons) for name, reasons in losses.items()}
     widest = max((rows["out"] + lost[name] for name, rows in stages.items()), default=0) or 1
@@ -40,6 +44,10 @@ def funnel(metrics: Mapping[str, Any]) -> tuple[Step, ...]:
         )
         for name, rows in stages.items()
     )
+
+
+def _counts(name: str, rows: Mapping[str, Any]) -> bool:
+    return "in" in rows and "out" in rows and not name.startswith(NOT_SAMPLES)
 
 
 def _reasons(rejected: Mapping[str, int]) -> tuple[tuple[str, int], ...]:

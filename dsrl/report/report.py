@@ -68,7 +68,7 @@ class Report(Stage):
             labels=labels(study.samples, study.rejected),
             selection=selection(study, metrics),
             training=training(study, metrics),
-            cost=cost(metrics),
+            cost=cost(metrics, context.store.root),
             browser=rows,
             provenance=provenance(context.run_dir, metrics),
             task=study.task,

@@ -9,24 +9,29 @@ COLUMNS = ("sample", "text", "correct", "parsed", "finish_reason")
 
 
 def examples(path: Path | None, ids: Collection[str]) -> dict[str, list[dict[str, Any]]]:
-    """Sample id -> up to four rollouts, right and wrong ones in turn as far as there are both."""
+    """Sample id -> up to four rollouts, half of them right as far as there are as many; read in pieces."""
     if path is None or not path.is_file():
         return {}
-    import pyarrow.compute
     import pyarrow.parquet
 
-    table = pyarrow.parquet.read_table(path, filters=pyarrow.compute.field("sample").isin(list(ids)))
-    found: dict[str, list[dict[str, Any]]] = {}
-    for row in table.to_pylist():
-        if row.get("text") is not None:
-            found.setdefault(row["sample"], []).append(row)
-    return {identifier: _mixed(rows) for identifier, rows in found.items()}
+    found: dict[str, list[dict[str, Any]]] = {identifier: [] for identifier in ids}
+    for batch in pyarrow.parquet.ParquetFile(path).iter_batches(columns=list(COLUMNS)):
+        names = batch.column("sample").to_pylist()
+        for place, name in enumerate(names):
+            if name in found:
+                row = {column: batch.column(column)[place].as_py() for column in COLUMNS}
+                _keep(found[name], row)
+    return {identifier: _mixed(rows) for identifier, rows in found.items() if rows}
+
+
+def _keep(rows: list[dict[str, Any]], row: dict[str, Any]) -> None:
+    """Four right and four wrong ones are all that can be shown."""
+    if row["text"] is not None and sum(other["correct"] == row["correct"] for other in rows) < MOST:
+        rows.append(row)
 
 
 def _mixed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     right = [row for row in rows if row["correct"]]
     wrong = [row for row in rows if not row["correct"]]
-    half = MOST // 2
-    from_right = max(half, MOST - len(wrong))
-    kept = right[:from_right]
+    kept = right[: max(MOST // 2, MOST - len(wrong))]
     return kept + wrong[: MOST - len(kept)]

@@ -103,13 +103,16 @@ def _grid(low: float, high: float) -> list["Markup"]:
 Points = Sequence[tuple[float, float]]
 
 
-def curve(points: Points, label: str, floor: float | None = None, ceiling: float | None = None) -> "Markup":
-    """A series over steps: as measured (faint), and its running mean where there are enough points."""
+def curve(points: Points, label: str, ceiling: float | None = None) -> "Markup":
+    """A series over steps: as measured (faint), and its running mean where there are enough points.
+
+    The scale starts at 0 unless there are negative values, and reaches to `ceiling` at least.
+    """
     steps, values = [x for x, _ in points], [y for _, y in points]
-    low = min(values) if floor is None else floor
-    high = max(values) if ceiling is None else ceiling
+    low, high = min(0, min(values)), max(values)
+    high = max(high, ceiling or high)
     if high <= low:
-        low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
+        low, high = low - 0.5, high + 0.5
     first, last = min(steps), max(steps)
 
     def place(x: float, y: float) -> str:

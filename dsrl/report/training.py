@@ -11,25 +11,25 @@ from dsrl.study import Study
 
 MAX_POINTS = 400
 CURVES = {
-    "Reward": ("reward",),
-    "Right": ("correct", "accuracy"),
-    "Format kept": ("format_ok", "format"),
-    "Held-out synthetic samples": ("validation", "validation_correct"),
-    "Length of replies, in tokens": ("completion_length", "length", "response_length"),
-    "Groups without a difference": ("zero_variance_share", "zero_variance"),
-    "Entropy": ("entropy",),
-    "KL from the base model": ("kl",),
-    "Loss": ("loss",),
+    "Reward": "reward",
+    "Right": "correct",
+    "Format kept": "format_ok",
+    "Right, held-out samples": "validation",
+    "Length of replies, in tokens": "completion_length",
+    "Questions without a signal": "zero_variance",
+    "Entropy": "entropy",
+    "KL from the base model": "kl",
+    "Loss": "loss",
 }
-"""Title -> names under which trainers report it."""
-SHARES = {"Right", "Format kept", "Held-out synthetic samples", "Groups without a difference"}
+"""Title -> name in `progress.jsonl`."""
+SHARES = {"correct", "format_ok", "validation", "zero_variance"}
 
 
 def training(study: Study, metrics: Mapping[str, Any]) -> tuple[str, tuple[Panel, ...]] | None:
     """A sentence and the curves; None where nothing was trained."""
     figures = (metrics.get("stages") or {}).get("train") or {}
     steps = read_progress(study.files.get("train/progress.jsonl")) or figures.get("series") or []
-    panels = tuple(filter(None, (_panel(title, names, steps) for title, names in CURVES.items())))
+    panels = tuple(filter(None, (_panel(title, name, steps) for title, name in CURVES.items())))
     if not panels and study.trained is None:
         return None
     return _lead(figures, steps), panels
@@ -44,26 +44,22 @@ def read_progress(path: Path | None) -> list[dict[str, Any]]:
     return [json.loads(line) for line in whole]
 
 
-def series(steps: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[tuple[float, float]]:
-    """(step, value) of the first of these names that was reported."""
-    for name in names:
-        points = [(step["step"], step[name]) for step in steps if _number(step.get(name)) and _number(step.get("step"))]
-        if points:
-            return points
-    return []
+def series(steps: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float, float]]:
+    """(step, value) wherever it was reported."""
+    return [(step["step"], step[name]) for step in steps if _number(step.get(name)) and _number(step.get("step"))]
 
 
 def _number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf")
 
 
-def _panel(title: str, names: Sequence[str], steps: Sequence[Mapping[str, Any]]) -> Panel | None:
-    points = series(steps, names)
+def _panel(title: str, name: str, steps: Sequence[Mapping[str, Any]]) -> Panel | None:
+    points = series(steps, name)
     if not points:
         return None
     stride = -(-len(points) // MAX_POINTS)
-    share = title in SHARES and all(0 <= value <= 1 for _, value in points)
-    bounds: dict[str, float] = {"floor": 0, "ceiling": 1} if share else {}
+    share = name in SHARES and all(0 <= value <= 1 for _, value in points)
+    bounds: dict[str, float] = {"ceiling": 1} if share or name == "reward" else {}
     first, last = (text.percent(end, 0) if share else text.figure(end) for end in _ends([value for _, value in points]))
     words = f"{title} over {len(points)} steps, from {first} to {last}"
     return Panel(title, f"{first} \u2192 {last}", svg.curve(points[::stride], label=words, **bounds))
@@ -80,7 +76,7 @@ def _lead(figures: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> str
     parts = [str(figures["algorithm"]).upper().replace("_", " ")] if figures.get("algorithm") else []
     parts += [f"by {figures['engine']}"] if figures.get("engine") else []
     parts += [f"over {text.plural(number, 'step')}"] if number else []
-    chosen = figures.get("checkpoint") or figures.get("chosen_checkpoint")
-    kept = f" Kept: checkpoint {chosen}, chosen without looking at the test set." if chosen is not None else ""
+    chosen = figures.get("chosen_step")
+    kept = f" Kept: step {chosen}, chosen without looking at the test set." if chosen is not None else ""
     reading = " Above each curve: the means of its first and last tenth." if steps else ""
     return f"{' '.join(parts)}.{kept}{reading}" if parts else reading.strip()

@@ -38,6 +38,7 @@ def tiny_model(folder: Path, seed: int = 0) -> Model:
         eos_token_id=1,
         bos_token_id=None,
         tie_word_embeddings=True,
+        initializer_range=0.5,  # far from uniform
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

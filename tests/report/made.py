@@ -206,7 +206,7 @@ def make_metrics(study: Study) -> dict[str, Any]:
         },
         "stages": {
             "select": {"m": len(study.selected) + 12, "shortfall": 12, "suggested_n": 260},
-            "train": {"algorithm": "grpo", "engine": "trl", "steps": 50, "chosen_checkpoint": 40},
+            "train": {"algorithm": "grpo", "engine": "trl", "steps": 50, "chosen_step": 40},
             "compare": {
                 "difference": {"estimate": gain, "low": gain - 0.03, "high": gain + 0.03, "p_value": 0.0001},
                 "greedy": {"p_value": 0.0002},

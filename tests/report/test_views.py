@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -184,9 +185,32 @@ def test_the_stage_s_own_series_serves_where_the_file_is_gone(tmp_path: Path):
     assert [panel.title for panel in panels] == ["Reward"]
 
 
-def test_an_unknown_price_is_not_zero():
+def test_an_unknown_price_is_not_zero(tmp_path: Path):
     spent = {"requests": 3, "completions": 3, "store_hits": 0, "retries": 2, "usd": None}
-    found = cost({"calls": {"teacher": spent, "model": {"requests": 0}}, "seconds": {"train": 3.0}})
+    found = cost({"calls": {"teacher": spent, "model": {"requests": 0}}, "seconds": {"train": 3.0}}, tmp_path)
     assert found is not None
     assert found.unknown
-    assert [(role.name, role.usd, role.troubles) for role in found.roles] == [("Teacher", "unknown", "2 repeats")]
+    assert [(role.name, role.usd, role.note) for role in found.roles] == [("Teacher", "unknown", "2 repeats")]
+
+
+def test_what_is_reused_is_told_with_what_it_had_cost(tmp_path: Path):
+    for key, usd, seconds in (("k1", 0.5, 12.0), ("k2", 0.25, 30.0)):
+        folder = tmp_path / "stages" / "generate" / key
+        folder.mkdir(parents=True)
+        calls = {"teacher": {"requests": 10, "completions": 20, "store_hits": 0, "usd": usd}}
+        (folder / "manifest.json").write_text(json.dumps({"calls": calls, "seconds": seconds}))
+    metrics = {
+        "keys": {"generate": "k1", "rewrite": "k2", "score": "gone"},
+        "reused": {"generate": True, "rewrite": True, "score": True},
+        "seconds": {"generate": 0.1, "rewrite": 0.1, "score": 0.2, "compare": 0.3},
+        "calls": {},
+    }
+    found = cost(metrics, tmp_path)
+    assert found is not None
+    (role,) = found.roles
+    assert (role.requests, role.completions, role.usd) == ("20", "40", "$0.7500")
+    assert role.note == "earlier, for what is reused here"
+    assert [(row.stage, row.words, row.reused) for row in found.durations] == [
+        ("generate", "12 s", True), ("rewrite", "30 s", True), ("score", "0.2 s", False), ("compare", "0.3 s", False)
+    ]  # fmt: skip
+    assert found.total == "0.7 s"

@@ -88,7 +88,12 @@
     const open = button.getAttribute("aria-expanded") === "true";
     button.setAttribute("aria-expanded", String(!open));
     if (open) made.nextElementSibling.remove();
-    else made.after(node("tr", { class: "detail" }, node("td", { colspan: columns.length }, ...detail(row))));
+    else made.after(node("tr", { class: "detail" }, node("td", { colspan: visible() }, ...detail(row))));
+  }
+
+  // Narrow screens hide some columns.
+  function visible() {
+    return [...place.browser.querySelectorAll("thead th")].filter((cell) => cell.offsetParent !== null).length;
   }
 
   // One row opened.
@@ -97,7 +102,7 @@
     if (row.question) parts.push(node("p", { class: "question-text" }, row.question));
     parts.push(facts(row));
     if (row.passage && passages[row.passage]) parts.push(passage(passages[row.passage]));
-    for (const exchange of row.exchanges || []) parts.push(...folds(exchange));
+    for (const exchange of row.exchanges || []) parts.push(...folds(exchange, row.answer));
     if (row.rollouts) parts.push(rollouts(row));
     if (row.bare) parts.push(node("p", { class: "method" }, `Prompts and replies are not on this page: dsrl trace ${row.id}`));
     return parts;
@@ -159,22 +164,23 @@
     return node("details", {}, node("summary", {}, title, node("small", {}, note)), ...children);
   }
 
-  function turn(who, mark, text, style = "") {
-    const head = node("div", { class: "who" }, node("span", {}, who), mark ? node("b", {}, mark) : null);
+  function turn(who, text, style = "", mark = "", good = false) {
+    const read = mark ? node(good ? "b" : "span", {}, mark) : null;
+    const head = node("div", { class: "who" }, node("span", {}, who), read);
     return node("div", { class: `turn ${style}` }, head, node("p", { class: "said" }, text));
   }
 
   function passage(given) {
     const where = `${given.source}, from character ${given.offset}; hit ${given.rank} for “${given.keyword}”`;
-    return fold("Passage", where, turn(given.source, "", given.text));
+    return fold("Passage", where, turn(given.source, given.text));
   }
 
-  function folds(exchange) {
-    const prompt = exchange.prompt.map(([who, number]) => turn(who, "", texts[number]));
+  function folds(exchange, answer) {
+    const votes = exchange.title === "Votes";
+    const prompt = exchange.prompt.map(([who, number]) => turn(who, texts[number]));
     const replies = exchange.replies.map((reply, number) => {
-      const read = !("read" in reply) ? "" : reply.read === null ? "no readable answer" : `read as ${reply.read}`;
-      const who = exchange.title === "Votes" ? `vote ${number + 1}` : "reply";
-      return turn(who + (reply.cut ? ", cut off" : ""), read, texts[reply.text], "reply");
+      const who = (votes ? `vote ${number + 1}` : "reply") + (reply.cut ? ", cut off" : "");
+      return turn(who, texts[reply.text], "reply", votes ? read(reply) : "", reply.read === answer);
     });
     return [
       fold(`${exchange.title}: prompt`, exchange.how, ...prompt),
@@ -182,9 +188,15 @@
     ];
   }
 
+  function read(reply) {
+    return reply.read === undefined || reply.read === null ? "no readable answer" : `read as ${reply.read}`;
+  }
+
   function rollouts(row) {
-    const turns = row.rollouts.map((reply) =>
-      turn(`${reply.right ? "right" : "wrong"}${reply.cut ? ", cut off" : ""}`, reply.read === undefined ? "no readable answer" : `read as ${reply.read}`, texts[reply.text], "reply"));
+    const turns = row.rollouts.map((reply) => {
+      const who = (reply.right ? "right" : "wrong") + (reply.cut ? ", cut off" : "");
+      return turn(who, texts[reply.text], "reply", read(reply), reply.right);
+    });
     return fold("Replies of the base model", `${turns.length} of ${row.score ? row.score.asked : turns.length}`, ...turns);
   }
 
