@@ -36,6 +36,8 @@ def compose(overrides: list[str]) -> int:
     from dsrl.overrides import refuse_secrets
 
     refuse_secrets(overrides)
+    # Hydra takes no override after a flag that has none before it, so flags without a value go first.
+    overrides = sorted(overrides, key=lambda argument: argument not in ("-m", "--multirun"))
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to us instead of being printed by Hydra
     try:
         return launch(overrides)

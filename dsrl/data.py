@@ -1,12 +1,13 @@
 """Labelled data sets that the user names: a local file, a folder saved by `datasets`, or a hub id."""
 
 import csv
+import io
 import json
-from collections.abc import Iterable
 from pathlib import Path
+from string import Formatter
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from dsrl.digest import digest, file_digest, folder_digest
 from dsrl.errors import UserError
@@ -48,6 +49,12 @@ class Source(Part):
     limit: int | None = Field(default=None, gt=0)
     """Only the first so many rows."""
 
+    @field_validator("template")
+    @classmethod
+    def _check_template(cls, value: str | None) -> str | None:
+        columns(value or "")
+        return value
+
     @property
     def local(self) -> Path | None:
         """The file or folder, if `path` names one."""
@@ -70,8 +77,9 @@ class Source(Part):
         rows = self._hub() if local is None else _saved(local, self) if local.is_dir() else read_rows(local)
         if not rows:
             raise UserError(f"data set {self.path} is empty", got=f"0 rows in split {self.split}")
-        self._check_columns(rows[0].keys())
-        return rows[: self.limit]
+        rows = rows[: self.limit]
+        self._check_columns(rows)
+        return rows
 
     def load(self, grader: "Grader") -> list[Item]:
         """Questions with canonical gold answers. Raises `UserError` naming the rows whose gold can't be read."""
@@ -92,15 +100,15 @@ class Source(Part):
         """The question of a row."""
         return self.template.format(**row) if self.template else str(row[self.input])
 
-    def _check_columns(self, present: Iterable[str]) -> None:
-        wanted = {self.output} if self.template else {self.input, self.output}
-        missing = sorted(wanted - set(present))
-        if missing:
-            raise UserError(
-                f"{self.path} has no column {', '.join(missing)}",
-                got=f"columns {', '.join(sorted(present))}",
-                next_step="name the right ones: task.test.input=... task.test.output=...",
-            )
+    def _check_columns(self, rows: list[dict[str, Any]]) -> None:
+        wanted = {self.output, *(columns(self.template) if self.template else (self.input,))}
+        for number, row in enumerate(rows, 1):
+            if missing := sorted(wanted - row.keys()):
+                raise UserError(
+                    f"{self.path} has no column {', '.join(missing)}" + (f" in row {number}" if number > 1 else ""),
+                    got=f"columns {', '.join(sorted(map(str, row)))}",
+                    next_step="name the right ones: task.test.input=... task.test.output=...",
+                )
 
     def _hub(self) -> list[dict[str, Any]]:
         from datasets import load_dataset
@@ -116,25 +124,47 @@ class Source(Part):
         return [dict(row) for row in data]
 
 
+def columns(template: str) -> set[str]:
+    """The columns that a template names. Raises ValueError for one with unbalanced braces."""
+    return {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+
+
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a local file. Raises `UserError` naming file and line."""
     if not path.is_file():
         raise UserError(f"no such data file: {path}", next_step="check the path")
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"can't read {path}", got=path.suffix or "no suffix", allowed=SUFFIXES)
     if path.suffix == ".parquet":
-        import pyarrow.parquet
-
-        return list(pyarrow.parquet.read_table(path).to_pylist())
+        return _parquet_rows(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8", got=f"byte {error.start}", next_step="save it as UTF-8") from error
     if path.suffix == ".jsonl":
-        return [_json_row(path, number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+        return [_json_row(path, number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if path.suffix == ".json":
-        return list(json.loads(text))
-    if path.suffix in (".csv", ".tsv"):
-        return list(csv.DictReader(text.splitlines(keepends=True), delimiter="\t" if path.suffix == ".tsv" else ","))
-    raise UserError(f"can't read {path}", got=path.suffix or "no suffix", allowed=SUFFIXES)
+        return _json_rows(path, text)
+    return list(csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if path.suffix == ".tsv" else ","))
+
+
+def _parquet_rows(path: Path) -> list[dict[str, Any]]:
+    import pyarrow.parquet
+
+    try:
+        return list(pyarrow.parquet.ParquetFile(path).read().to_pylist())
+    except pyarrow.ArrowInvalid as error:
+        raise UserError(f"{path} is not a Parquet file", got=str(error).partition(":")[0]) from error
+
+
+def _json_rows(path: Path, text: str) -> list[dict[str, Any]]:
+    try:
+        rows = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON", got=str(error)) from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"{path} is not a JSON array of objects", allowed='[{"...": "..."}, ...]')
+    return rows
 
 
 def _json_row(path: Path, number: int, line: str) -> dict[str, Any]:

@@ -65,10 +65,17 @@ def run(
             study = context.study = step(name, stage, study, keys, context)
             if name == stop_after:
                 context.metrics["stopped_after"] = name
-                return study
+                return look(pipeline, study, keys, context)
         if number < rounds and study.trained is not None:
             keys.made(("base",), keys["trained"])
             study = dataclasses.replace(study, base=study.trained, trained=None, rejected=(), files={})
+    return study
+
+
+def look(pipeline: Mapping[str, Stage], study: Study, keys: Keys, context: Context) -> Study:
+    """The report of a run that stops early: it copes with what isn't there."""
+    if "report" in pipeline and context.metrics["stopped_after"] != "report":
+        step("report", pipeline["report"], study, keys, context)
     return study
 
 
@@ -191,9 +198,10 @@ def publish(metrics: dict[str, Any], name: str, study: Study) -> None:
         metrics[name] = {key: study.figures.get(key) for key in BLOCKS[name]}
     measured = {"base": study.evaluation_base, "trained": study.evaluation_trained}
     found = {role: _measured(evaluation) for role, evaluation in measured.items() if evaluation is not None}
-    difference = study.figures.get("difference") if name == "compare" else None
+    if name == "compare":
+        found["difference"] = study.figures.get("difference")
     if found:
-        metrics["evaluate"] = found | ({"difference": difference} if difference else {})
+        metrics["evaluate"] = {**metrics.get("evaluate", {}), **found}
 
 
 def _measured(evaluation: Evaluation) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def gc(arguments: list[str]) -> int:
     doomed = [entry for entry in store.entries() if last_used(entry) < limit or damage(entry)]
     left = [path for path in store.root.glob("stages/*/.*-*") if path.is_dir()]
     total = sum(_bytes(folder) for folder in [entry.folder for entry in doomed] + left)
-    sure = options.get("yes", "false").lower() == "true"
+    sure = _flag(options, "yes")
     for entry in doomed:
         print(f"{entry.manifest.stage:<9} {entry.manifest.key}  used {age(last_used(entry))} ago")
     if sure:
@@ -236,6 +236,13 @@ def _number(options: Mapping[str, str], name: str, default: float) -> float:
         return float(options.get(name, default))
     except ValueError as error:
         raise UserError(f"{name}: not a number", got=options[name]) from error
+
+
+def _flag(options: Mapping[str, str], name: str) -> bool:
+    given = options.get(name, "false").lower()
+    if given not in ("true", "false"):
+        raise UserError(f"{name}: neither yes nor no", got=options[name], allowed=("true", "false"))
+    return given == "true"
 
 
 def _bytes(folder: Path) -> int:

@@ -2,16 +2,18 @@
 
 import dataclasses
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 from pydantic import Field
 
+from dsrl import child
 from dsrl.digest import digest, file_digest
 from dsrl.errors import UserError
 from dsrl.part import Part, part
 
+THREADS = 2
+"""More don't help a model of this size."""
 SOURCES = ("documents.py", "gate.py", "stories.py", "testset.py", "tokens.py", "training.py")
 
 
@@ -49,7 +51,7 @@ class Pretrain(Part):
     """Step at which training fails if the gate is still shut."""
     min_worked: float = Field(default=0.70, ge=0, le=1)
     """The gate, at temperature 1 on 300 validation stories: so many worked answers are right, ..."""
-    min_gap: float = Field(default=0.15, ge=0, le=1)
+    min_gap: float = Field(default=0.15, ge=-1, le=1)
     """by this much more than bare ones, so that there is a better style to find, ..."""
     min_accuracy: float = Field(default=0.30, ge=0, le=1)
     """and pass@1 lies between this ..."""
@@ -58,14 +60,9 @@ class Pretrain(Part):
 
     def folder(self) -> Path:
         """The model's folder in the cache; trains it there, in a process of its own, on first use."""
-        from filelock import FileLock
-
         folder = cache() / "models" / f"quickstart-{self.key()}"
         if not folder.is_dir():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{folder}.lock"):
-                if not folder.is_dir():
-                    self._train(folder)
+            self._train(folder)
         return folder
 
     def key(self) -> str:
@@ -78,17 +75,22 @@ class Pretrain(Part):
         return [f"--{field.name.replace('_', '-')}={getattr(self, field.name)}" for field in dataclasses.fields(self)]
 
     def _train(self, folder: Path) -> None:
-        command = [sys.executable, "-m", "dsrl.quickstart.pretrain", f"--out={folder}", *self.arguments()]
-        log = Path(f"{folder}.log")
+        """Raises `UserError` with the end of the log where that fails."""
+        child.require("torch", "transformers")
+        log = folder.with_name(f"{folder.name}.log")
         print(f"training the quickstart's base model, about a minute; log: {log}", file=sys.stderr, flush=True)
-        with log.open("wb") as output:
-            code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False).returncode
+        arguments = [f"--out={folder}", *self.arguments()]
+        process = child.start("dsrl.quickstart.pretrain", arguments, log, threads=THREADS, answers=None)
+        try:
+            code = process.wait()
+        finally:
+            process.kill()
+            child.stop(process)
         if code or not folder.is_dir():
-            tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:])
             raise UserError(
                 "the quickstart's base model could not be trained",
-                got=f"exit code {code}; the log ends with\n{tail}",
-                next_step=f"see {log}; repeat it with: {' '.join(command)}",
+                got=f"{child.end_in_words(code)}; the log ends with\n{child.tail(log)}",
+                next_step=f"see {log}; by hand: python -m dsrl.quickstart.pretrain {' '.join(arguments)}",
             )
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import random
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -19,14 +20,13 @@ from dsrl.errors import UserError
 from dsrl.hf import load_model, load_tokenizer, write_tokenizer_check
 from dsrl.home import resource
 from dsrl.model import Model
-from dsrl.quickstart.base import Pretrain
+from dsrl.quickstart.base import THREADS, Pretrain
 from dsrl.quickstart.documents import Document, documents, prompt, validation
 from dsrl.quickstart.gate import Measured, measure
 from dsrl.quickstart.testset import FOLDER, labelled
 from dsrl.quickstart.tokens import END, build, turn
 
 CONTEXT = 256
-THREADS = 2
 WARMUP = 50
 
 
@@ -132,7 +132,8 @@ def pretrain(recipe: Pretrain, out: Path) -> None:
 
 def save(trainer: Trainer, measured: Measured, out: Path, seconds: float) -> None:
     """Write the folder beside its place, check that it loads as it was saved, and move it there."""
-    draft = out.with_name(f".{out.name}.{os.getpid()}")
+    draft = out.with_name(f".{out.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
     tokenizer = trainer.tokenizer
     trainer.model.generation_config.update(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
     trainer.model.save_pretrained(draft)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dsrl.report import svg, text
+from dsrl.report.checks import Check, checks
 from dsrl.study import Evaluation, Study
 
 if TYPE_CHECKING:
@@ -21,15 +22,6 @@ class Measure:
     trained: str = ""
     change: str = ""
     note: str = ""
-
-
-@dataclass(frozen=True)
-class Check:
-    """Something that could make the result worthless, and whether it does."""
-
-    fine: bool | None
-    """None: not known."""
-    words: str
 
 
 @dataclass(frozen=True)
@@ -76,7 +68,7 @@ def headline(study: Study, metrics: Mapping[str, Any]) -> Headline | None:
         verdict=_verdict(base, trained, found["difference"]),
         method=_method([model for model in (base, trained) if model], found["minimum_detectable"]),
         measures=_measures(base, trained, found),
-        checks=tuple(_checks(study, measured, found)),
+        checks=checks(study, measured, found["overlap"]),
         picture=_picture(base, trained),
         items=_items(base, trained),
     )
@@ -173,25 +165,6 @@ def _greedy(found: Mapping[str, Any]) -> str:
     if not p_value or not flipped:
         return p_value
     return f"{flipped['gained']} gained, {flipped['lost']} lost, McNemar {p_value}"
-
-
-def _checks(study: Study, measured: Evaluation, found: Mapping[str, Any]) -> list[Check]:
-    """Test items seen before, and numbers that must not be compared."""
-    overlap = {**measured.overlap, **(study.evaluation_trained or measured).overlap, **found["overlap"]}
-    places = {"training": "the training samples", "pretraining": "the base model's pre-training corpus"}
-    checks = []
-    for name, place in places.items():
-        number = overlap.get(name)
-        if not isinstance(number, int):
-            checks.append(Check(None, f"Not known whether test items occur in {place}."))
-        elif number == 0:
-            checks.append(Check(True, f"None of the {text.count(measured.num_items)} test items occurs in {place}."))
-        else:
-            checks.append(Check(False, f"{text.plural(number, 'test item')} occur in {place}."))
-    base, trained = study.evaluation_base, study.evaluation_trained
-    if base and trained and (base.grader, base.test) != (trained.grader, trained.test):
-        checks.append(Check(False, "The two models were graded or tested differently: don't compare these numbers."))
-    return checks
 
 
 def _picture(base: Evaluation | None, trained: Evaluation | None) -> "Markup":

@@ -46,13 +46,6 @@ def measure(
     return list(zip(study.samples, rates, strict=True))
 
 
-def check_rollout(rollout: Rollout) -> None:
-    """What an engine can say before any work starts."""
-    check = getattr(rollout, "check", None)
-    if check is not None:
-        check()
-
-
 def _grade(sample: Sample, replies: Sequence[Reply], grader: Grader) -> list[GradedRollout]:
     return [_row(sample, index, reply, grader) for index, reply in enumerate(replies)]
 

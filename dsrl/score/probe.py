@@ -6,7 +6,7 @@ from pydantic import Field
 
 from dsrl.model import Rollout, Sampling
 from dsrl.part import part
-from dsrl.score.measure import check_rollout, measure
+from dsrl.score.measure import measure
 from dsrl.stage import Stage
 
 if TYPE_CHECKING:
@@ -24,10 +24,6 @@ class Probe(Stage):
 
     rollout: Rollout
     max_tokens: int = Field(default=1024, gt=0)
-
-    def check(self) -> None:
-        """The engine's own test."""
-        check_rollout(self.rollout)
 
     def __call__(self, study: "Study", context: "Context") -> "Study":
         sampling = Sampling(temperature=0.0, max_tokens=self.max_tokens)

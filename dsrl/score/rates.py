@@ -8,7 +8,7 @@ from dsrl.errors import UserError
 from dsrl.model import Rollout, Sampling
 from dsrl.part import part
 from dsrl.score.figures import score_figures
-from dsrl.score.measure import check_rollout, measure
+from dsrl.score.measure import measure
 from dsrl.stage import Stage
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ class Score(Stage):
     """Samples solved this often or more can't be learned from."""
 
     def check(self) -> None:
-        """An empty band selects nothing; the engine has its own test."""
-        check_rollout(self.rollout)
+        """An empty band selects nothing."""
         if self.low >= self.high:
             raise UserError(
                 "score.low must be less than score.high", got=f"{self.low} and {self.high}", next_step="widen the band"

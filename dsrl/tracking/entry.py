@@ -23,10 +23,11 @@ FIGURES = ("stages", "evaluate", "rows", "calls", "seconds")
 """Parts of `metrics.json` whose numbers become metrics."""
 
 
-def opening(context: "Context", values: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known when the run starts."""
+def opening(context: "Context", values: Mapping[str, Any], in_sweep: bool) -> dict[str, Any]:
+    """What is known when the run starts. The runs of a sweep share their name and are told apart by their folder's."""
+    name = str(values.get("name") or context.run_dir.name)
     return {
-        "name": str(values.get("name") or context.run_dir.name),
+        "name": f"{name} {context.run_dir.name}" if in_sweep else name,
         "parameters": parameters(values),
         "tags": tags(context),
     }

@@ -87,13 +87,14 @@ class Tracking(Part):
 
     def _begin(self, context: "Context", values: dict[str, Any]) -> child.Child:
         process = child.start("dsrl.tracking.worker", [], log_file(context), threads=1, answers=subprocess.PIPE)
+        sweep = self.sweep or multirun_folder()
         opening = {
             "uri": self.address(context.store.root),
             "experiment": self.experiment,
             "artifacts": (context.store.root / "mlartifacts").absolute().as_uri(),
             "lock": str(context.store.root / ".mlflow.lock"),
-            "sweep": self.sweep or multirun_folder(),
-            **entry.opening(context, values),
+            "sweep": sweep,
+            **entry.opening(context, values, in_sweep=sweep is not None),
         }
         assert process.stdin is not None
         try:

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from dsrl.model import Model, Sampling
-from dsrl.part import Many, record
+from dsrl.part import record
 
 JOB = "job.json"
 TRAIN = "train.jsonl"
@@ -45,8 +45,7 @@ class Job:
     """Identity of the task's grader, from which the child makes it again."""
     steps: int
     """Updates."""
-    order: Many[int]
-    """Row numbers in the order in which they are trained on, batch after batch."""
+    rows_per_step: int
     seed: int
     checkpoint_every: int
     validation: Sampling
@@ -82,4 +81,5 @@ def write_rows(path: Path, rows: tuple[Row, ...]) -> None:
 
 def read_rows(path: Path) -> tuple[Row, ...]:
     """What `write_rows` has written."""
-    return tuple(Row(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines())
+    lines = path.read_text(encoding="utf-8").split("\n")  # splitlines() would also cut at U+2028 inside a text
+    return tuple(Row(**json.loads(line)) for line in lines if line)

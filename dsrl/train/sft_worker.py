@@ -24,7 +24,7 @@ def train(trainee: Trainee) -> None:
     trainer = Trainer(
         model=trainee.model,
         args=TrainingArguments(**settings, lr_scheduler_type="linear", train_sampling_strategy="sequential"),
-        train_dataset=[examples[number] for number in job.order],
+        train_dataset=[examples[number] for number in trainee.order],
         data_collator=lambda batch: collate(batch, pad),
     )
     fit(trainer, trainee)

@@ -19,7 +19,6 @@ from dsrl.stage import Stage
 from dsrl.train import checkpoints, progress
 from dsrl.train.job import CHECKPOINTS, JOB, LOG, MODEL, PROGRESS, TRAIN, VALIDATION, Job, Row, write_rows
 from dsrl.train.rows import TrainOn, training_rows, validation_rows
-from dsrl.train.schedule import order
 from dsrl.train.watch import train
 
 if TYPE_CHECKING:
@@ -131,7 +130,7 @@ class Training(Stage):
             settings=self.settings(),
             grader=study.task.answer.identity(),
             steps=steps,
-            order=order(len(rows), steps * per_step, self.seed),
+            rows_per_step=per_step,
             seed=self.seed,
             checkpoint_every=self.checkpoint_every,
             validation=Sampling(temperature=self.validation_temperature, max_tokens=self.max_tokens()),

@@ -17,7 +17,7 @@ def train(trainee: Trainee) -> None:
     from trl import GRPOConfig, GRPOTrainer
 
     job = trainee.job
-    rows = [trainee.rows[number] for number in job.order]
+    rows = [trainee.rows[number] for number in trainee.order]
     data = Dataset.from_list([{"prompt": row.prompt, "answer": row.answer} for row in rows])
     trainer = GRPOTrainer(
         model=trainee.model,

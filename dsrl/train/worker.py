@@ -33,6 +33,7 @@ from dsrl.train.job import (
     read_rows,
 )
 from dsrl.train.rebuild import rebuild
+from dsrl.train.schedule import order
 
 DEVICE_BATCH = 256
 """Replies drawn at a time for a validation, where nothing else is said."""
@@ -65,6 +66,11 @@ class Trainee:
     held_out: tuple[Row, ...]
     limit: int
     """Longest prompt plus reply, in tokens."""
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """Row numbers as they are trained on, batch after batch."""
+        return order(len(self.rows), self.job.steps * self.job.rows_per_step, self.job.seed)
 
     def encode(self, prompt: str) -> list[int]:
         """The prompt's tokens, as in every other stage. Raises `UserError` where they leave no room for a reply."""

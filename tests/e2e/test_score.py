@@ -110,7 +110,7 @@ model = Model(name="tiny", path=sys.argv[2], prompt_format="raw", max_length=48,
 engine = TransformersRollout(batch_size=4, threads=1, device="cpu")
 engine.generate(model, ["2"], Sampling(temperature=1.0, max_tokens=6), 1, context)
 print(next(iter(context._kept.values()))._child.pid, flush=True)
-engine.generate(model, sys.argv[3:], Sampling(temperature=1.0, max_tokens=6), 400, context)
+engine.generate(model, sys.argv[3:], Sampling(temperature=1.0, max_tokens=6), 120, context)
 """
 
 
@@ -129,8 +129,8 @@ def test_a_killed_scoring_goes_on_and_ends_in_the_same_replies(model: Model, tmp
         os.kill(worker, 0)
     resumed, fresh = surroundings(tmp_path / "a"), surroundings(tmp_path / "b")
     kept = len(resumed.calls)
-    assert 0 < kept < 400 * len(PROMPTS)
-    replies = [rollout().generate(model, PROMPTS, SAMPLING, 400, context) for context in (resumed, fresh)]
+    assert 0 < kept < 120 * len(PROMPTS)
+    replies = [rollout().generate(model, PROMPTS, SAMPLING, 120, context) for context in (resumed, fresh)]
     assert replies[0] == replies[1]
     assert resumed.ledger.of("stage")["model"]["store_hits"] == kept
     resumed.close()

@@ -53,7 +53,7 @@ def test_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     context.close()
     assert len(context.progress.warnings) == 1  # the made-up one
     assert not (context.run_dir / "tracking.log").exists()
-    (run,) = rows(store, "select run_uuid from runs where name = 'counting' and status = 'FINISHED'")
+    (run,) = rows(store, "select run_uuid from runs where name = 'counting run' and status = 'FINISHED'")
     (parent,) = rows(store, "select run_uuid from runs where name = 'sweep' and status = 'FINISHED'")
     tags = dict(rows(store, "select key, value from tags where run_uuid = ?", *run))
     assert tags["mlflow.parentRunId"] == parent[0]
@@ -75,13 +75,14 @@ def test_four_jobs_of_a_sweep_at_once_on_a_fresh_store(tmp_path: Path):
     contexts = [bare(tmp_path / f"run{number}", store) for number in range(4)]
     ends = ("finished", "stopped", "failed", "interrupted")
     for context in contexts:
-        tracking.start(context, {"name": context.run_dir.name})
+        tracking.start(context, {"name": "job"})
     for context, end in zip(contexts, ends, strict=True):
         tracking.track(context, {}, None, end)
         context.close()
     assert [context.progress.warnings for context in contexts] == [[], [], [], []]
     assert rows(store, "select name, status from runs order by name") == [
-        ("run0", "FINISHED"), ("run1", "FINISHED"), ("run2", "FAILED"), ("run3", "KILLED"), ("sweep", "FINISHED")
+        ("job run0", "FINISHED"), ("job run1", "FINISHED"), ("job run2", "FAILED"), ("job run3", "KILLED"),
+        ("sweep", "FINISHED"),
     ]  # fmt: skip
     assert len(rows(store, "select distinct value from tags where key = 'mlflow.parentRunId'")) == 1
 

@@ -38,7 +38,7 @@ def job(folder: Path) -> Job:
         settings={"learning_rate": 0.1},
         grader=Number().identity(),
         steps=3,
-        order=(0, 1, 2),
+        rows_per_step=1,
         seed=0,
         checkpoint_every=1,
         validation=Sampling(),

@@ -1,0 +1,23 @@
+"""One small quickstart on the real command line, shared by the tests that build on it."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from .runs import SMALL, Place
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the quickstart's base model is kept once it is trained; `DSRL_CACHE` may name a folder that has it."""
+    return Path(os.environ.get("DSRL_CACHE") or tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Place:
+    """A folder in which the small quickstart has run to its end, without any interruption."""
+    place = Place(tmp_path_factory.mktemp("finished"), cache)
+    outcome = place.dsrl(*SMALL, "tracking.enabled=true")
+    assert outcome.code == 0, outcome.err
+    return place

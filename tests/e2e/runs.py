@@ -1,0 +1,111 @@
+"""Runs on the real command line, some of which are killed."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..command import ENVIRONMENT, Outcome, command, dsrl
+
+SMALL = (
+    "experiment=quickstart",
+    "n=24",
+    "m=8",
+    "rollouts=4",
+    "votes=4",
+    "rollout.batch_size=16",
+    "rl.prompts_per_step=4",
+    "rl.responses_per_prompt=4",
+    "rl.max_steps=4",
+    "train.checkpoint_every=2",
+    "train.validation=4",
+    "train.validation_replies=2",
+    "evaluate_base.samples_per_item=2",
+    "task.test.limit=24",
+    "select.fill=unsolved",
+    "tracking.enabled=false",
+)
+"""The quickstart with everything in it, in a fraction of its time."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder with a store of its own; the cache of the base model is shared."""
+
+    folder: Path
+    cache: Path
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "store"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"DSRL_CACHE": str(self.cache), "OMP_NUM_THREADS": "1"}
+
+    def dsrl(self, *arguments: str, **environment: str) -> Outcome:
+        """Run to the end."""
+        return dsrl(*arguments, cwd=self.folder, env={**self.environment, **environment})
+
+    def run(self, *arguments: str, **environment: str) -> dict[str, Any]:
+        """A run that has to succeed; returns its `metrics.json`."""
+        run_dir = f"runs/{len(list(self.folder.glob('runs/*')))}"
+        outcome = self.dsrl(*arguments, f"hydra.run.dir={run_dir}", **environment)
+        assert outcome.code == 0, outcome.err
+        return metrics(self.folder / run_dir)
+
+    def interrupted(self, *arguments: str, when: Callable[[], bool], sign: signal.Signals) -> Outcome:
+        """Start a run and send the signal, to its own process only, as soon as `when()` holds."""
+        process = subprocess.Popen(
+            command(*arguments),
+            cwd=self.folder,
+            env={**ENVIRONMENT, **self.environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        while not when():
+            assert process.poll() is None, f"it ended before it could be interrupted:\n{process.communicate()[1]}"
+            time.sleep(0.02)
+        process.send_signal(sign)
+        out, err = process.communicate()
+        return Outcome(process.returncode, out, err)
+
+    def entry(self, stage: str, found: dict[str, Any]) -> Path:
+        """The store entry of a stage of a run."""
+        return self.store / "stages" / stage.partition("_")[0] / found["keys"][stage]
+
+    def paid(self) -> int:
+        """Lines in the calls store: replies and requests."""
+        return sum(path.read_bytes().count(b"\n") for path in (self.store / "calls").glob("*.jsonl"))
+
+    def making(self, stage: str) -> bool:
+        """Whether the stage is at work."""
+        return any((self.store / "stages" / stage).glob(".making-*"))
+
+
+def metrics(run_dir: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))
+    return values
+
+
+def requests(found: dict[str, Any]) -> int:
+    """HTTP requests to the teacher."""
+    return int(found["calls"].get("teacher", {}).get("requests", 0))
+
+
+def alive(marker: str) -> list[int]:
+    """Processes whose environment names this folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if marker.encode() in path.read_bytes() and int(path.parent.name) != os.getpid():
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found

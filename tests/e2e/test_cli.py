@@ -1,0 +1,137 @@
+"""Runs that are killed, stopped or swept: nothing is paid twice, and the end is the same."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .runs import SMALL, Place, alive, metrics, requests
+
+pytestmark = pytest.mark.e2e
+SLOW = "teacher.server.latency=0.05"
+"""Changes no result, so that there is time to interrupt."""
+
+
+def whole(place: Place) -> dict[str, bytes]:
+    """What a run must end in to the byte, by stage and file."""
+    found = {}
+    for folder in sorted(place.store.glob("stages/*/[0-9a-f]*")):
+        for path in sorted(folder.glob("*.parquet")):
+            found[f"{folder.parent.name}/{folder.name}/{path.name}"] = path.read_bytes()
+    return found
+
+
+def killed(place: Place, *arguments: str, when: Any) -> None:
+    outcome = place.interrupted(*SMALL, *arguments, when=when, sign=signal.SIGKILL)
+    assert outcome.code == -signal.SIGKILL
+
+
+def test_a_run_killed_in_three_stages_ends_in_the_same_bytes(
+    finished: Place, cache: Path, tmp_path: Path
+) -> None:
+    place = Place(tmp_path, cache)
+    killed(place, SLOW, when=lambda: place.making("generate") and place.paid() > 60)
+    assert not list(place.store.glob("stages/generate/*/manifest.json"))
+    before = place.paid()
+
+    at_score: list[int] = []
+
+    def scoring() -> bool:
+        if place.making("score"):
+            at_score.append(place.paid())
+        return bool(at_score) and at_score[-1] >= at_score[0] + 32
+
+    killed(place, when=scoring)
+    assert place.paid() > before
+    assert not list(place.store.glob("stages/score/*/manifest.json"))
+
+    killed(place, when=lambda: any(place.store.glob("work/train/*/*/*/whole.json")))
+    assert not list(place.store.glob("stages/train/*/manifest.json"))
+
+    end = place.run(*SMALL)
+    assert requests(end) == 0
+    assert end["reused"]["score"] is True
+    assert end["reused"]["train"] is False
+    expected = {name: value for name, value in whole(finished).items() if name in whole(place)}
+    assert whole(place) == expected
+    assert any(name.startswith("score/") for name in expected)
+    log = (place.entry("train", end) / "progress.jsonl").read_text().splitlines()
+    assert [step for row in map(json.loads, log) if "reward" in row for step in [row["step"]]] == [1, 2, 3, 4]
+    weights = "model/model.safetensors"
+    assert (place.entry("train", end) / weights).read_bytes() == (finished.entry("train", end) / weights).read_bytes()
+
+
+def test_no_process_is_left_behind_by_a_killed_run(finished: Place, cache: Path, tmp_path: Path) -> None:
+    place = Place(tmp_path, cache)
+    store = f"store={finished.store}"
+    killed(place, store, "rollouts=5", when=lambda: bool(list(finished.store.glob("stages/score/.making-*"))))
+    while alive(str(place.folder)):
+        pass
+
+
+def test_ctrl_c_says_how_to_go_on(cache: Path, tmp_path: Path) -> None:
+    place = Place(tmp_path, cache)
+    when = lambda: place.making("generate") and place.paid() > 30  # noqa: E731
+    outcome = place.interrupted(*SMALL, SLOW, "hydra.run.dir=run", when=when, sign=signal.SIGINT)
+    assert outcome.code == 130
+    assert "Traceback" not in outcome.err
+    assert outcome.err.count("interrupted: everything received so far is kept") == 1
+    assert "run the same command to go on" in outcome.err
+    assert metrics(place.folder / "run")["status"] == "interrupted"
+    spent = place.paid()
+    assert spent > 30
+    end = place.run(*SMALL, "stop_after=generate")
+    assert end["calls"]["teacher"]["store_hits"] > 0
+
+
+def test_a_sweep_pays_the_teacher_once_and_a_killed_one_goes_on(finished: Place, cache: Path, tmp_path: Path) -> None:
+    place = Place(tmp_path, cache)
+    sweep = ("-m", *SMALL, f"store={finished.store}", "rl.max_steps=2", "m=4,5", "stop_after=train")
+    before = len(list(finished.store.glob("stages/train/*/manifest.json")))
+
+    def second_training() -> bool:
+        trained = len(list(finished.store.glob("stages/train/*/manifest.json")))
+        return trained == before + 1 and bool(list(finished.store.glob("stages/train/.making-*")))
+
+    outcome = place.interrupted(*sweep, "hydra.sweep.dir=killed", when=second_training, sign=signal.SIGKILL)
+    assert outcome.code == -signal.SIGKILL
+    outcome = place.dsrl(*sweep, "hydra.sweep.dir=again")
+    assert outcome.code == 0, outcome.err
+    one, two = (metrics(place.folder / "again" / str(number)) for number in range(2))
+    assert one["reused"]["train"] is True
+    assert two["reused"]["train"] is False
+    assert requests(one) == requests(two) == 0
+    assert [each["select"]["selected"] for each in (one, two)] == [4, 5]
+
+
+def test_fewer_samples_than_wanted_are_said_loudly(finished: Place) -> None:
+    found = finished.run(*SMALL, "m=500", "select.fill=none", "stop_after=select")
+    (warning,) = found["warnings"]
+    assert "of the 500 samples asked for" in warning
+    assert f"n={found['stages']['select']['suggested_n']} would give about 500" in warning
+    assert found["select"]["shortfall"] > 0
+    refused = finished.dsrl(*SMALL, "m=500", "select.fill=error", "stop_after=select")
+    assert refused.code == 3
+    assert "Traceback" not in refused.err
+    assert "500" in refused.err
+
+
+def test_what_a_run_made_can_be_copied_out(finished: Place, tmp_path: Path) -> None:
+    finished.run(*SMALL, f"export_dir={tmp_path / 'mine'}")
+    names = {str(path.relative_to(tmp_path / "mine")) for path in (tmp_path / "mine").rglob("*") if path.is_file()}
+    assert {"data/all.parquet", "data/selected.parquet", "selected.json", "model/config.json"} <= names
+
+
+def test_a_budget_stops_a_run_before_it_is_overspent(cache: Path, tmp_path: Path) -> None:
+    place = Place(tmp_path, cache)
+    price = ("teacher.price.input=1000.0", "teacher.price.output=1000.0")
+    outcome = place.dsrl(*SMALL, *price, "budget_usd=20", "stop_after=generate")
+    assert outcome.code not in (0, 1)
+    assert "Traceback" not in outcome.err
+    assert "budget" in outcome.err
+    paid = place.paid()
+    assert paid > 0
+    more = place.run(*SMALL, *price, "stop_after=generate")
+    assert more["calls"]["teacher"]["store_hits"] > 0

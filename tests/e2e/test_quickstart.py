@@ -1,0 +1,187 @@
+"""The quickstart from end to end, and what happens when something is changed afterwards."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsrl.sample import Sample
+from dsrl.table import read_table
+
+from ..command import CHECKOUT
+from .runs import SMALL, Place, metrics, requests
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="session")
+def first(finished: Place) -> dict[str, Any]:
+    """`metrics.json` of the uninterrupted run."""
+    (path,) = finished.folder.glob("runs/*/*/metrics.json")
+    return metrics(path.parent)
+
+
+def test_the_whole_method_runs_and_leaves_everything_behind(finished: Place, first: dict[str, Any]) -> None:
+    assert first["status"] == "finished"
+    assert first["rows"]["generate"]["out"] == 24
+    assert first["rows"]["rewrite"]["out"] > 24
+    assert first["select"]["selected"] == 8
+    assert first["train"]["steps"] == 4
+    assert {"base", "trained", "difference"} <= set(first["evaluate"])
+    assert first["evaluate"]["base"]["n"] == 24
+    assert set(first["reused"].values()) == {False}
+    (run_dir,) = finished.folder.glob("runs/*/*")
+    for name in ("report.html", "config.yaml", "run.json"):
+        assert (run_dir / name).stat().st_size > 0
+    assert (finished.store / "mlflow.db").is_file()
+    model = finished.entry("train", first) / "model"
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in model.iterdir()}
+
+
+def test_every_sample_can_be_followed_to_its_origin(finished: Place, first: dict[str, Any]) -> None:
+    samples = read_table(finished.entry("score", first) / "samples.parquet", Sample)
+    by_id = {sample.id: sample for sample in samples}
+    for sample in samples:
+        assert sample.votes is not None
+        assert sample.score is not None
+        assert sample.score.num_rollouts == 4
+        assert sample.provenance.calls
+        assert sample.source_id in by_id
+        if sample.origin == "initial":
+            assert sample.probe is not None
+            assert sample.provenance.passage is not None
+        else:
+            assert sample.parent_id in by_id
+
+
+def documented() -> list[str]:
+    """Keys in the first column of docs/metrics.md, as paths with `{}` in the place of names."""
+    rows = re.findall(r"^\| (`.*?) \| ", (CHECKOUT / "docs" / "metrics.md").read_text(encoding="utf-8"), re.MULTILINE)
+    return [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+
+
+def test_every_documented_key_of_the_metrics_is_there(first: dict[str, Any]) -> None:
+    names = documented()
+    assert len(names) > 15
+    for name in names:
+        key, _, rest = name.partition("{")
+        if key.startswith("rounds"):
+            continue
+        assert key in first, name
+        if key == "evaluate":
+            for inner in rest.rstrip("}").split(", "):
+                assert inner in first["evaluate"], name
+        elif rest and key not in ("score", "select", "train", "calls"):
+            assert isinstance(first[key], dict), name
+
+
+@pytest.mark.parametrize("block", ["score", "select", "train", "calls", "evaluate{base", "evaluate{difference"])
+def test_every_documented_figure_of_a_block_is_there(block: str, first: dict[str, Any]) -> None:
+    text = (CHECKOUT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    (meaning,) = [line.partition("` | ")[2] for line in text.splitlines() if line.startswith(f"| `{block}")]
+    key, _, inner = block.partition("{")
+    found = first[key]["teacher" if key == "calls" else inner] if key == "calls" or inner else first[key]
+    named = set(re.findall(r"`(\w+)`", meaning)) - {"teacher", "model"}
+    assert named
+    assert named <= set(found)
+    assert set(found) <= named, "a figure that nobody is told of"
+
+
+def test_every_key_of_the_metrics_is_documented(first: dict[str, Any]) -> None:
+    known = {name.partition("{")[0].partition("[")[0] for name in documented()}
+    assert set(first) <= known | {"stopped_after"}
+
+
+def test_the_same_command_again_asks_nobody_and_computes_nothing(finished: Place, first: dict[str, Any]) -> None:
+    again = finished.run(*SMALL)
+    assert requests(again) == 0
+    assert set(again["reused"].values()) == {True}
+    assert again["keys"] == first["keys"]
+    assert again["evaluate"] == first["evaluate"]
+    assert again["rows"] == first["rows"]
+
+
+def test_another_m_pays_for_nothing_and_measures_the_base_model_no_second_time(finished: Place) -> None:
+    changed = finished.run(*SMALL, "m=6", "stop_after=evaluate_base")
+    assert requests(changed) == 0
+    assert changed["select"]["selected"] == 6
+    reused = {name for name, value in changed["reused"].items() if value}
+    assert reused == set(changed["reused"]) - {"select", "train"}
+    assert "evaluate_base" in reused
+
+
+def test_more_samples_cost_only_the_rest(finished: Place, first: dict[str, Any]) -> None:
+    more = finished.run(*SMALL, "n=26", "stop_after=generate")
+    old = read_table(finished.entry("generate", first) / "samples.parquet", Sample)
+    new = read_table(finished.entry("generate", more) / "samples.parquet", Sample)
+    assert [sample.input for sample in new[:24]] == [sample.input for sample in old]
+    assert 0 < requests(more) < first["calls"]["teacher"]["requests"] / 2
+
+
+def test_an_edited_prompt_makes_the_samples_anew_and_why_names_it(finished: Place, tmp_path: Path) -> None:
+    for name in ("dsrl", "conf", "tasks", "corpora"):
+        shutil.copytree(CHECKOUT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    prompt = tmp_path / "dsrl" / "prompts" / "generate.jinja"
+    prompt.write_text(prompt.read_text(encoding="utf-8").replace("one new sample", "one more new sample"))
+    edited = finished.run(*SMALL, "stop_after=generate", PYTHONPATH=str(tmp_path))
+    assert edited["reused"] == {"retrieve": True, "generate": False}
+    assert requests(edited) > 0
+    finished.run(*SMALL, "n=25", "stop_after=generate")
+    told = finished.dsrl("why", "generate", edited["keys"]["generate"])
+    assert "prompts.generate: text changed" in told.out
+    assert "one more new sample" in told.out
+
+
+def test_a_damaged_entry_is_said_and_made_again(finished: Place, first: dict[str, Any]) -> None:
+    path = finished.entry("probe", first) / "samples.parquet"
+    before = path.read_bytes()
+    path.write_bytes(before[:100] + bytes([before[100] ^ 1]) + before[101:])
+    again = finished.run(*SMALL)
+    assert path.read_bytes() == before
+    assert {name for name, value in again["reused"].items() if not value} == {"probe"}
+    assert "probe" in again["warnings"][0]
+    assert "is damaged" in again["warnings"][0]
+    assert requests(again) == 0
+
+
+def test_the_trained_model_can_be_measured_by_itself(finished: Place, first: dict[str, Any]) -> None:
+    measured = finished.run(
+        "evaluate",
+        *[word for word in SMALL if word.startswith(("rollout.", "evaluate_base.", "task.test.", "tracking."))],
+        "task=quickstart",
+        "model=hf",
+        f"model.path={finished.entry('train', first) / 'model'}",
+        "model.max_length=256",
+        "model.dtype=float32",
+        "rollout.threads=1",
+        "score.max_tokens=48",
+        "score.temperature=1.0",
+    )
+    assert measured["evaluate"]["base"] == first["evaluate"]["trained"]
+
+
+def test_a_second_round_starts_from_the_first_ones_model(finished: Place, first: dict[str, Any]) -> None:
+    rounds = finished.run(*SMALL, "rounds=2", "rl.max_steps=2")
+    (one,) = rounds["rounds"]
+    assert one["keys"]["generate"] == rounds["keys"]["generate"] == first["keys"]["generate"]
+    for name in ("probe", "score", "select", "train", "evaluate_trained"):
+        assert one["keys"][name] != rounds["keys"][name], name
+    assert rounds["keys"]["evaluate_base"] == one["keys"]["evaluate_trained"], "measured once, as the trained model"
+    assert one["reused"]["score"] is True
+    assert rounds["reused"]["train"] is False
+
+
+def test_what_was_made_can_be_looked_at(finished: Place, first: dict[str, Any]) -> None:
+    listed = finished.dsrl("ls")
+    assert listed.code == 0
+    for stage, key in first["keys"].items():
+        assert f"{stage.partition('_')[0]} " in listed.out
+        assert key in listed.out
+    selected = json.loads((finished.entry("select", first) / "values.json").read_text())["selected"]
+    traced = finished.dsrl("trace", selected[0])
+    assert traced.code == 0
+    assert f"number 1 of 8 in {first['keys']['select']}" in traced.out
+    assert "pass rate" in traced.out

@@ -1,0 +1,49 @@
+from typing import Any
+
+import pytest
+from jinja2 import UndefinedError
+
+from dsrl import prompts
+from dsrl.grade import Number
+from dsrl.task import Demo, Task
+
+TASK = Task(name="sums", instruction="Add <b>&</b> {{ x }}.", answer=Number(), demos=(Demo(input="1?", output="#### 1"),))
+VALUES: dict[str, dict[str, Any]] = {
+    "task": {"demos": TASK.demos, "pattern": None},
+    "pattern": {"demos": TASK.demos, "pattern": None},
+    "keywords": {"demos": TASK.demos, "pattern": "p", "count": 3},
+    "generate": {"demos": TASK.demos, "pattern": "p", "passage": "sea", "index": 0},
+    "rewrite": {"demos": (), "pattern": None, "direction": "harder", "input": "1?", "answer": "1"},
+}
+
+
+def test_every_template_is_tested_here() -> None:
+    assert {path.stem for path in prompts.FOLDER.glob("*.jinja")} == VALUES.keys()
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_a_template_tells_task_and_output_format_without_escaping(name: str) -> None:
+    text = prompts.render(name, task=TASK, **VALUES[name])
+    assert TASK.instruction in text
+    assert TASK.output_instruction in text
+    assert text == text.strip()
+    assert "\n\n\n" not in text
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_a_missing_value_is_an_error(name: str) -> None:
+    for missing in VALUES[name]:
+        with pytest.raises(UndefinedError):
+            prompts.render(name, task=TASK, **{key: value for key, value in VALUES[name].items() if key != missing})
+            pytest.fail(f"{name} was rendered without {missing}")
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_the_source_of_a_template_holds_what_it_includes(name: str) -> None:
+    assert "task.instruction" in prompts.source(name)
+
+
+def test_what_is_said_of_passages_and_demos_is_left_out_with_them() -> None:
+    text = prompts.render("generate", task=TASK, **{**VALUES["generate"], "passage": None, "demos": ()})
+    assert "passage" not in text.lower()
+    assert "example" not in text.lower()

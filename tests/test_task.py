@@ -1,0 +1,63 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsrl.data import Source
+from dsrl.digest import digest
+from dsrl.grade import Choice, Number
+from dsrl.task import Demo, Task
+
+
+def task(**fields: Any) -> Task:
+    return Task(**{"name": "sums", "instruction": "Add.", "answer": Number(), **fields})
+
+
+def test_models_are_told_the_answer_kinds_own_words_last() -> None:
+    assert task().prompt("1 + 1?") == f"1 + 1?\n\n{Number().instruction}"
+    told = task(output_format="Be brief.").prompt("1 + 1?")
+    assert told == f"1 + 1?\n\nBe brief. {Number().instruction}"
+
+
+@pytest.mark.parametrize(
+    "demos", [[{"input": "a", "output": "b"}], ({"input": "a", "output": "b"},), [Demo(input="a", output="b")]]
+)
+def test_demos_stand_in_the_config_or_in_a_file(demos: Any, tmp_path: Path) -> None:
+    path = tmp_path / "demos.jsonl"
+    path.write_text(json.dumps({"input": "a", "output": "b", "note": "more fields do no harm"}) + "\n")
+    assert task(demos=demos).demos == task(demos=str(path)).demos == (Demo(input="a", output="b"),)
+
+
+@pytest.mark.parametrize("demos", [["a"], [{"input": "a"}], [{"input": "a", "output": 3}], [None]])
+def test_an_incomplete_demo_is_refused_by_its_number(demos: list[Any]) -> None:
+    with pytest.raises(ValueError, match="demo 2 has no text"):
+        task(demos=[{"input": "a", "output": "b"}, *demos])
+
+
+def test_a_data_set_without_a_path_is_none() -> None:
+    assert task(test=Source(), gold=Source()).test is None
+    assert task(test=Source(path="x")).test == Source(path="x")
+
+
+def test_what_the_teacher_is_told_does_not_depend_on_the_data_sets() -> None:
+    plain = digest(task().definition())
+    assert digest(task(test=Source(path="x"), gold=Source(path="y")).definition()) == plain
+    changes: list[dict[str, Any]] = [
+        {"instruction": "Subtract."},
+        {"demos": [{"input": "a", "output": "b"}]},
+        {"input_format": "A sum."},
+        {"output_format": "Be brief."},
+        {"domain": "arithmetic"},
+        {"answer": Number(marker="=")},
+        {"name": "other"},
+    ]
+    assert len({plain, *(digest(task(**change).definition()) for change in changes)}) == 1 + len(changes)
+
+
+def test_how_a_model_is_measured_depends_on_answer_and_format_alone() -> None:
+    plain = digest(task().format())
+    for change in ({"instruction": "Subtract."}, {"demos": [{"input": "a", "output": "b"}]}, {"domain": "x"}):
+        assert digest(task(**change).format()) == plain
+    for change in ({"output_format": "Be brief."}, {"answer": Choice()}, {"answer": Number(tolerance=1)}):
+        assert digest(task(**change).format()) != plain

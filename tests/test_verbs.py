@@ -1,0 +1,130 @@
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dsrl.cli import dispatch
+from dsrl.sample import Sample
+from dsrl.store import Store
+from dsrl.table import read_table
+
+Say = Callable[..., str]
+GENERATE = ("experiment=quickstart", "n=6", "votes=3", "tracking.enabled=false", "stop_after=generate")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs up to `generate`, of which the second asks for more and opens the passages anew."""
+    folder = tmp_path_factory.mktemp("verbs")
+    before = os.getcwd(), sys.argv
+    os.chdir(folder)
+    try:
+        for number, changed in enumerate(([], ["n=8", "generate.temperature=0.9"])):
+            words = [*GENERATE, *changed, f"store={folder / 'store'}", f"hydra.run.dir=run{number}"]
+            sys.argv = ["dsrl", *words]
+            assert dispatch(words) == 0
+    finally:
+        os.chdir(before[0])
+        sys.argv = before[1]
+    return folder / "store"
+
+
+@pytest.fixture
+def say(store: Path, capsys: pytest.CaptureFixture[str]) -> Say:
+    """What `dsrl VERB ... store=...` prints."""
+
+    def said(*words: str) -> str:
+        assert dispatch([*words, f"store={store}"]) == 0
+        return capsys.readouterr().out
+
+    return said
+
+
+def generated(store: Path) -> tuple[Sample, ...]:
+    entry = Store(store).entries("generate")[0]
+    return read_table(entry.folder / "samples.parquet", Sample)
+
+
+def test_ls_shows_every_entry_with_rows_and_requests(say: Say, store: Path) -> None:
+    lines = say("ls").splitlines()
+    assert len(lines) == len(Store(store).entries()) == 4
+    assert re.search(r"^generate +[0-9a-f]{20} .* -> 6 .* requests$", say("ls", "generate"), re.MULTILINE)
+    assert say("ls", "train") == "the store is empty\n"
+
+
+def test_why_names_the_parts_of_the_key_that_changed(say: Say) -> None:
+    text = say("why", "generate")
+    assert "stage.n: 6 -> 8" in text
+    assert "stage.temperature: 0.7 -> 0.9" in text
+    assert "passages <- retrieve: stage.num_passages: 6 -> 8" in text
+    assert "votes" not in text
+
+
+def test_why_has_nothing_to_say_of_a_single_result(say: Say) -> None:
+    assert "nothing to compare" in say("why", "report")
+
+
+def test_trace_leads_from_a_sample_to_its_passage_prompt_and_votes(say: Say, store: Path) -> None:
+    sample = generated(store)[2]
+    text = say("trace", sample.id)
+    for piece in (
+        sample.input,
+        f"answer    {sample.answer}",
+        "initial, generation 0",
+        "passage   ",
+        "# What to do",
+        '{"input"',
+        "--- reply 0",
+        f"#### {sample.answer}",
+    ):
+        assert piece in text, piece
+    assert "(not in this store)" not in text
+
+
+def test_trace_of_an_unknown_sample_says_where_ids_stand(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert dispatch(["trace", "ffff", f"store={store}"]) == 2
+    assert "no sample ffff" in capsys.readouterr().err
+
+
+def test_gc_spares_what_was_used_lately_and_asks_before_it_removes(say: Say, store: Path) -> None:
+    entries = Store(store).entries()
+    assert "would remove 0 entries" in say("gc")
+    old = entries[0].folder / "manifest.json"
+    os.utime(old, (1.0, 1.0))
+    (entries[1].folder.parent / ".making-0123").mkdir()
+    text = say("gc", "days=1")
+    assert "would remove 1 entries and 1 unfinished folders" in text
+    assert entries[0].manifest.key in text
+    assert old.exists()
+    assert "removed 1 entries and 1 unfinished folders" in say("gc", "days=1", "yes=true")
+    assert not old.exists()
+    assert len(Store(store).entries()) == len(entries) - 1
+    assert list((store / "calls").glob("*.jsonl")), "paid replies stay"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["gc", "days=soon"], "days: not a number"),
+        (["ls", "a", "b"], "too many words"),
+        (["trace"], "which sample?"),
+        (["why"], "which stage?"),
+        (["gc", "yes=maybe"], "yes"),
+    ],
+)
+def test_a_mistake_is_named(words: list[str], said: str, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert dispatch([*words, f"store={store}"]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_damaged_manifest_stops_no_verb(say: Say, store: Path) -> None:
+    broken = store / "stages" / "generate" / "0000" / "manifest.json"
+    broken.parent.mkdir()
+    broken.write_text("{")
+    assert "generate" in say("ls")
+    assert "stage.n" in say("why", "generate") or "nothing to compare" in say("why", "generate")
+    assert json.loads(next((store / "stages" / "generate").glob("[0-9a-f]*/values.json")).read_text()) == {}
