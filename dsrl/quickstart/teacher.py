@@ -48,10 +48,11 @@ class OfflineTeacher(Part):
         return Running(server, thread)
 
     def choice(self, body: Body, index: int) -> Said:
-        """Choice `index` of a request: a function of the request without `n`, so that asking again changes nothing."""
+        """Choice `index` of a request, drawn from its seed plus index as vLLM does: however the completions of a
+        request are cut into calls, each comes out the same."""
         asked = ChatRequest.model_validate(body)
-        same = {key: value for key, value in body.items() if key != "n"}
-        drawn = 0 if asked.temperature == 0 else index
+        same = {key: value for key, value in body.items() if key not in ("n", "seed")}
+        drawn = 0 if asked.temperature == 0 else (asked.seed or 0) + index
         name = json.dumps([self.seed, same, drawn], sort_keys=True)
         rng = random.Random(hashlib.sha256(name.encode()).digest())
         return reply(asked.user, asked.keys, Habits(self.wrong, self.unparsable), rng)
@@ -101,6 +102,7 @@ class ChatRequest(BaseModel):
     temperature: float = Field(default=1.0, ge=0, le=2)
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
+    seed: int | None = None
     response_format: dict[str, Any] | None = None
     stream: Literal[False] | None = None
 

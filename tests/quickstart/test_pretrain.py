@@ -92,7 +92,7 @@ def test_what_it_has_read_is_written_down_and_holds_nothing_labelled(trained: Pa
 @pytest.mark.e2e
 def test_a_gate_that_stays_shut_fails_with_the_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DSRL_CACHE", str(tmp_path))
-    with pytest.raises(UserError, match=r"exit code 1.*not fit for use after 2 steps.*below 0\.7") as failure:
+    with pytest.raises(UserError, match=r"(?s)exit code 1.*not fit for use after 2 steps.*below 0\.7") as failure:
         HOPELESS.folder()
     assert "python -m dsrl.quickstart.pretrain" in str(failure.value)
     assert not [path for path in (tmp_path / "models").iterdir() if path.is_dir()]
