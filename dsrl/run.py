@@ -197,7 +197,9 @@ def publish(metrics: dict[str, Any], name: str, study: Study) -> None:
     if name in BLOCKS:
         metrics[name] = {key: study.figures.get(key) for key in BLOCKS[name]}
     measured = {"base": study.evaluation_base, "trained": study.evaluation_trained}
-    found = {role: _measured(evaluation) for role, evaluation in measured.items() if evaluation is not None}
+    found: dict[str, Any] = {
+        role: _measured(evaluation) for role, evaluation in measured.items() if evaluation is not None
+    }
     if name == "compare":
         found["difference"] = study.figures.get("difference")
     if found:

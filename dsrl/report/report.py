@@ -35,7 +35,7 @@ class Report(Stage):
     """Writes `report.html` into the run folder. It needs no network and no other file."""
 
     name: ClassVar[str] = "report"
-    needs: ClassVar[tuple[str, ...]] = ("samples",)
+    needs: ClassVar[tuple[str, ...]] = ()
     adds: ClassVar[tuple[str, ...]] = ()
     stored: ClassVar[bool] = False
 

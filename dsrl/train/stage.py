@@ -1,5 +1,6 @@
 """What all trainings share: rows, a job on disk, a child process, a checked model folder."""
 
+import math
 import shutil
 import time
 from abc import abstractmethod
@@ -24,6 +25,9 @@ from dsrl.train.watch import train
 if TYPE_CHECKING:
     from dsrl.context import Context
     from dsrl.study import Study
+
+CHECKPOINTS_BY_DEFAULT = 10
+"""In a training whose settings don't say how often."""
 
 
 @part
@@ -50,8 +54,8 @@ class Training(Stage):
     validation_replies: int = Field(default=4, gt=0)
     """Replies to each of them at every checkpoint."""
     validation_temperature: float = Field(default=0.7, ge=0)
-    checkpoint_every: int = Field(default=50, gt=0)
-    """Updates between checkpoints."""
+    checkpoint_every: int | None = Field(default=None, gt=0)
+    """Updates between checkpoints; None: a tenth of the training."""
     keep: Literal["best", "last"] = "best"
     """Which checkpoint becomes the trained model: the best on the held-out samples (ties to the later), or the last."""
     seed: int = 0
@@ -132,7 +136,7 @@ class Training(Stage):
             steps=steps,
             rows_per_step=per_step,
             seed=self.seed,
-            checkpoint_every=self.checkpoint_every,
+            checkpoint_every=self.checkpoint_every or math.ceil(steps / CHECKPOINTS_BY_DEFAULT),
             validation=Sampling(temperature=self.validation_temperature, max_tokens=self.max_tokens()),
             validation_replies=self.validation_replies,
             keep=self.keep,
