@@ -5,6 +5,7 @@ Imports torch and transformers: for child processes only.
 
 import json
 import math
+import os
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 from dsrl.errors import UserError
 from dsrl.model import Model, Sampling
 
+DEFAULT_THREADS = torch.get_num_threads()
+SMALL_MODEL = 5_000_000
+"""Parameters below which matrix products are too small to share among threads."""
 TOKENIZER_CHECK = "tokenizer_check.json"
 CHECK_TEXTS = (
     "Hello, world!\n\nShe wrote 1234567890 words in 98 days.",
@@ -65,7 +69,16 @@ def load_model(model: Model, device: str = "cpu", dtype: str | None = None) -> A
     weights = AutoModelForCausalLM.from_pretrained(
         model.path, revision=model.revision, trust_remote_code=model.trust_remote_code, dtype=dtype or model.dtype
     )
+    settle_threads(weights)
     return weights.to(device).eval()
+
+
+def settle_threads(weights: Any) -> None:
+    """One CPU thread for a model of a few million parameters, where a second costs more than it brings; else one a
+    core. Keeps a number that was given in the environment."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        small = weights.num_parameters() < SMALL_MODEL
+        torch.set_num_threads(1 if small else DEFAULT_THREADS)
 
 
 def pick_device(wanted: str = "auto") -> str:

@@ -40,10 +40,8 @@ def launch(overrides: list[str]) -> int:
         composed.append(True)
         try:
             study = experiment(config)
-        except (UserError, KeyboardInterrupt) as error:
+        except UserError as error:
             failures.append(explain(error))
-            if isinstance(error, KeyboardInterrupt):
-                raise
             return None
         return study.evaluation_trained.pass_at_1.value if study.evaluation_trained else None
 

@@ -44,7 +44,7 @@ class Model(Part):
     trust_remote_code: bool = False
 
     def located(self) -> "Model":
-        """This model with `path` filled in: prepares it on first use. Raises `UserError` for a folder that isn't there."""
+        """This model with `path` filled in: made on first use. Raises `UserError` for a folder that isn't there."""
         if self.prepare is not None:
             return self._at(str(self.prepare.folder()))  # type: ignore[attr-defined]
         if self.path is None:

@@ -57,9 +57,7 @@ def test_a_child_answers_logs_and_ends_when_it_is_told(module: str, tmp_path: Pa
     assert child.tail(tmp_path / "logs" / "echo.log") == "to the log"
 
 
-def test_a_child_that_does_not_listen_is_ended_by_force(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_child_that_does_not_listen_is_ended_by_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "deaf_for_test.py").write_text("import time\nprint('up', flush=True)\ntime.sleep(600)\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(child, "STOP_SECONDS", 0.05)

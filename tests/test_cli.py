@@ -17,7 +17,9 @@ def test_help_lists_every_group_with_its_choices(group: str) -> None:
     (line,) = [line for line in help_text().splitlines() if line.split()[:1] == [group]]
     listed = line.replace(",", " ").split()[1:]
     assert listed == sorted(listed)
-    assert set(listed) == {str(path.relative_to(GROUPS[group]).with_suffix("")) for path in GROUPS[group].rglob("*.yaml")}
+    assert set(listed) == {
+        str(path.relative_to(GROUPS[group]).with_suffix("")) for path in GROUPS[group].rglob("*.yaml")
+    }
 
 
 def test_help_lists_every_dial_with_its_default() -> None:

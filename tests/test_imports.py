@@ -18,7 +18,19 @@ ROOMS = ("retrieve", "generate", "score", "select", "train", "evaluate", "report
 SHARED = ("llm", "grade", "prompts")
 ABOVE = ("main", "cli", "run", "config", "record", "verbs")
 """What runs the rooms; no room may know of it."""
-HEAVY = ("torch", "transformers", "trl", "openai", "mlflow", "datasets", "pyarrow", "tantivy", "jinja2", "rich", "pandas")
+HEAVY = (
+    "torch",
+    "transformers",
+    "trl",
+    "openai",
+    "mlflow",
+    "datasets",
+    "pyarrow",
+    "tantivy",
+    "jinja2",
+    "rich",
+    "pandas",
+)
 
 
 def files(folder: Path) -> list[Path]:

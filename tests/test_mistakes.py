@@ -76,7 +76,6 @@ def folder(tmp_path: Path, **files: str) -> str:
         ((*USUAL, "task.test.path=nowhere.jsonl"), ["nowhere.jsonl", "no such data file"]),
         ((*USUAL, "task.test.output=Answer"), ["no column Answer", "answer", "question", "task.test.output="]),
         ((*USUAL, "--config-name=other"), ["other"]),
-        (("evaluate", "task=adhoc", "task.instruction=Add.", "model=hf", "model.path=."), ["test"]),
         (("why",), ["no store"]),
         (("ls", "days=3x"), ["store"]),
         (("gc", "colour=red"), ["colour", "days=NUMBER"]),
@@ -116,9 +115,7 @@ def test_a_mistake_leaves_no_store_behind(call: Call, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "word"), [("rolouts: 3", "rolouts"), ("scoring: {low: 0.1}", "scoring"), ("selekt: {m: 3}", "selekt")]
 )
-def test_a_mistyped_key_in_a_yaml_file_is_named_with_its_file(
-    call: Call, text: str, word: str, tmp_path: Path
-) -> None:
+def test_a_mistyped_key_in_a_yaml_file_is_named_with_its_file(call: Call, text: str, word: str, tmp_path: Path) -> None:
     mine = folder(tmp_path, experiment__mine=f"# @package _global_\n{text}\n")
     outcome = call("--config-dir", mine, *USUAL, "experiment=mine")
     refused(outcome, word, "mine.yaml", "unknown key")
@@ -168,9 +165,7 @@ def test_broken_demos_are_named_by_file_or_number(call: Call, demos: str, words:
         ("{\n", ["test.jsonl, line 1 is not JSON"]),
     ],
 )
-def test_a_broken_test_set_is_refused_before_any_work(
-    call: Call, rows: str, words: list[str], tmp_path: Path
-) -> None:
+def test_a_broken_test_set_is_refused_before_any_work(call: Call, rows: str, words: list[str], tmp_path: Path) -> None:
     (tmp_path / "test.jsonl").write_text(rows)
     refused(call(*USUAL, "task.test.path=test.jsonl"), *words)
     assert not (tmp_path / "store").exists()

@@ -105,7 +105,9 @@ def test_a_task_in_a_file_of_its_own(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("form", "answer"), [("DatasetDict", "9"), ("Dataset", "The answer is 9.")])
-def test_a_test_set_saved_by_datasets_with_the_authors_columns(run: Run, form: str, answer: str, tmp_path: Path) -> None:
+def test_a_test_set_saved_by_datasets_with_the_authors_columns(
+    run: Run, form: str, answer: str, tmp_path: Path
+) -> None:
     import datasets
 
     data = datasets.Dataset.from_dict({"Input": ["Say 9."], "Output": [answer]})
@@ -122,7 +124,17 @@ def test_a_test_set_saved_by_datasets_with_the_authors_columns(run: Run, form: s
 
 DROPPED = [
     f"~pipeline.{name}"
-    for name in ("probe", "rewrite", "score", "select", "train", "evaluate_base", "evaluate_trained", "compare", "report")
+    for name in (
+        "probe",
+        "rewrite",
+        "score",
+        "select",
+        "train",
+        "evaluate_base",
+        "evaluate_trained",
+        "compare",
+        "report",
+    )
 ]
 MODULE = """
 from typing import ClassVar

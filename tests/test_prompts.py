@@ -7,7 +7,9 @@ from dsrl import prompts
 from dsrl.grade import Number
 from dsrl.task import Demo, Task
 
-TASK = Task(name="sums", instruction="Add <b>&</b> {{ x }}.", answer=Number(), demos=(Demo(input="1?", output="#### 1"),))
+TASK = Task(
+    name="sums", instruction="Add <b>&</b> {{ x }}.", answer=Number(), demos=(Demo(input="1?", output="#### 1"),)
+)
 VALUES: dict[str, dict[str, Any]] = {
     "task": {"demos": TASK.demos, "pattern": None},
     "pattern": {"demos": TASK.demos, "pattern": None},
@@ -30,12 +32,11 @@ def test_a_template_tells_task_and_output_format_without_escaping(name: str) -> 
     assert "\n\n\n" not in text
 
 
-@pytest.mark.parametrize("name", VALUES)
-def test_a_missing_value_is_an_error(name: str) -> None:
-    for missing in VALUES[name]:
-        with pytest.raises(UndefinedError):
-            prompts.render(name, task=TASK, **{key: value for key, value in VALUES[name].items() if key != missing})
-            pytest.fail(f"{name} was rendered without {missing}")
+@pytest.mark.parametrize(("name", "missing"), [(name, missing) for name in VALUES for missing in VALUES[name]])
+def test_a_missing_value_is_an_error(name: str, missing: str) -> None:
+    given = {key: value for key, value in VALUES[name].items() if key != missing}
+    with pytest.raises(UndefinedError, match=missing):
+        prompts.render(name, task=TASK, **given)
 
 
 @pytest.mark.parametrize("name", VALUES)

@@ -12,7 +12,7 @@ from dsrl.digest import digest, file_digest
 from dsrl.errors import UserError
 from dsrl.part import Part, part
 
-THREADS = 2
+THREADS = 1
 """More don't help a model of this size."""
 SOURCES = ("documents.py", "gate.py", "stories.py", "testset.py", "tokens.py", "training.py")
 
@@ -43,12 +43,12 @@ class Pretrain(Part):
     """Width; heads are 32 wide."""
     layers: int = Field(default=2, gt=0)
     """Transformer blocks."""
-    first_look: int = Field(default=600, gt=0)
+    first_look: int = Field(default=700, gt=0)
     """Step at which the gate is tried first."""
     look_every: int = Field(default=50, gt=0)
     """Steps between two looks."""
-    last_look: int = Field(default=1400, gt=0)
-    """Step at which training fails if the gate is still shut."""
+    last_look: int = Field(default=1000, gt=0)
+    """Step at which training ends all the same, or fails if the pass rate is out of its bounds."""
     min_worked: float = Field(default=0.70, ge=0, le=1)
     """The gate, at temperature 1 on 300 validation stories: so many worked answers are right, ..."""
     min_gap: float = Field(default=0.15, ge=-1, le=1)

@@ -52,14 +52,18 @@ class Measured:
         return self.of_style["worked"] - self.of_style["bare"]
 
     def faults(self, recipe: Pretrain) -> list[str]:
-        """What keeps the gate shut."""
-        worked, low, high = self.of_style["worked"], recipe.min_accuracy, recipe.max_accuracy
+        """What keeps the gate shut before the last look."""
+        worked = self.of_style["worked"]
         checks = {
             f"worked answers {worked:.2f}, below {recipe.min_worked}": worked >= recipe.min_worked,
             f"style gap {self.gap:.2f}, below {recipe.min_gap}": self.gap >= recipe.min_gap,
-            f"pass@1 {self.accuracy:.2f}, not within {low} and {high}": low <= self.accuracy <= high,
         }
-        return [fault for fault, passed in checks.items() if not passed]
+        return self.unfit(recipe) + [fault for fault, passed in checks.items() if not passed]
+
+    def unfit(self, recipe: Pretrain) -> list[str]:
+        """What no model may be used with: a pass rate that leaves nothing to start from or nothing to learn."""
+        low, high = recipe.min_accuracy, recipe.max_accuracy
+        return [] if low <= self.accuracy <= high else [f"pass@1 {self.accuracy:.2f}, not within {low} and {high}"]
 
     def facts(self) -> dict[str, Any]:
         """The figures for `pretraining.json`."""

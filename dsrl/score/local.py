@@ -30,7 +30,7 @@ class TransformersRollout(Part):
     batch_size: int = Field(default=256, gt=0)
     """Replies drawn at the same time; lower it when memory runs out."""
     threads: int | None = Field(default=None, gt=0)
-    """CPU threads; None: one a core."""
+    """CPU threads; None: one a core, a single one for tiny models."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = 0
 

@@ -62,7 +62,7 @@ class Training(Stage):
     device_batch: int | None = Field(default=None, gt=0)
     """Replies held on the device at a time; None: a whole update. Lower it when memory runs out."""
     threads: int | None = Field(default=None, gt=0)
-    """CPU threads; None: one a core."""
+    """CPU threads; None: one a core, a single one for tiny models."""
     timeout_minutes: float = Field(default=60.0, gt=0)
     """Without any step for so long, the training is taken for dead."""
 

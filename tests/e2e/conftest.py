@@ -18,6 +18,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Place:
     """A folder in which the small quickstart has run to its end, without any interruption."""
     place = Place(tmp_path_factory.mktemp("finished"), cache)
-    outcome = place.dsrl(*SMALL, "tracking.enabled=true")
+    outcome = place.dsrl(*SMALL, "tracking.enabled=true", "hydra.run.dir=first")
     assert outcome.code == 0, outcome.err
     return place

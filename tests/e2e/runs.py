@@ -1,7 +1,7 @@
 """Runs on the real command line, some of which are killed."""
 
+import contextlib
 import json
-import os
 import signal
 import subprocess
 import time
@@ -14,6 +14,17 @@ from ..command import ENVIRONMENT, Outcome, command, dsrl
 
 SMALL = (
     "experiment=quickstart",
+    *(
+        f"model.prepare.{key}"
+        for key in (
+            "steps=250",
+            "first_look=250",
+            "min_worked=0.0",
+            "min_gap=-1.0",
+            "min_accuracy=0.0",
+            "max_accuracy=1.0",
+        )
+    ),
     "n=24",
     "m=8",
     "rollouts=4",
@@ -30,7 +41,7 @@ SMALL = (
     "select.fill=unsolved",
     "tracking.enabled=false",
 )
-"""The quickstart with everything in it, in a fraction of its time."""
+"""The quickstart with everything in it in a fraction of its time, on a base model that nothing is asked of."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,7 @@ class Place:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"DSRL_CACHE": str(self.cache), "OMP_NUM_THREADS": "1"}
+        return {"DSRL_CACHE": str(self.cache), "OMP_NUM_THREADS": "1", "PLACE": str(self.folder)}
 
     def dsrl(self, *arguments: str, **environment: str) -> Outcome:
         """Run to the end."""
@@ -84,6 +95,15 @@ class Place:
         """Lines in the calls store: replies and requests."""
         return sum(path.read_bytes().count(b"\n") for path in (self.store / "calls").glob("*.jsonl"))
 
+    def processes(self) -> list[int]:
+        """Those that were started in this folder and live, with all their children."""
+        marker = f"PLACE={self.folder}\0".encode()
+        found = []
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):  # it has just ended
+                found += [int(path.parent.name)] if marker in path.read_bytes() else []
+        return found
+
     def making(self, stage: str) -> bool:
         """Whether the stage is at work."""
         return any((self.store / "stages" / stage).glob(".making-*"))
@@ -97,15 +117,3 @@ def metrics(run_dir: Path) -> dict[str, Any]:
 def requests(found: dict[str, Any]) -> int:
     """HTTP requests to the teacher."""
     return int(found["calls"].get("teacher", {}).get("requests", 0))
-
-
-def alive(marker: str) -> list[int]:
-    """Processes whose environment names this folder."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            if marker.encode() in path.read_bytes() and int(path.parent.name) != os.getpid():
-                found.append(int(path.parent.name))
-        except OSError:
-            continue
-    return found

@@ -2,12 +2,13 @@
 
 import json
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .runs import SMALL, Place, alive, metrics, requests
+from .runs import SMALL, Place, metrics, requests
 
 pytestmark = pytest.mark.e2e
 SLOW = "teacher.server.latency=0.05"
@@ -28,9 +29,7 @@ def killed(place: Place, *arguments: str, when: Any) -> None:
     assert outcome.code == -signal.SIGKILL
 
 
-def test_a_run_killed_in_three_stages_ends_in_the_same_bytes(
-    finished: Place, cache: Path, tmp_path: Path
-) -> None:
+def test_a_run_killed_in_three_stages_ends_in_the_same_bytes(finished: Place, cache: Path, tmp_path: Path) -> None:
     place = Place(tmp_path, cache)
     killed(place, SLOW, when=lambda: place.making("generate") and place.paid() > 60)
     assert not list(place.store.glob("stages/generate/*/manifest.json"))
@@ -63,12 +62,18 @@ def test_a_run_killed_in_three_stages_ends_in_the_same_bytes(
     assert (place.entry("train", end) / weights).read_bytes() == (finished.entry("train", end) / weights).read_bytes()
 
 
-def test_no_process_is_left_behind_by_a_killed_run(finished: Place, cache: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_no_process_is_left_behind(finished: Place, cache: Path, tmp_path: Path, sign: signal.Signals) -> None:
     place = Place(tmp_path, cache)
-    store = f"store={finished.store}"
-    killed(place, store, "rollouts=5", when=lambda: bool(list(finished.store.glob("stages/score/.making-*"))))
-    while alive(str(place.folder)):
-        pass
+    words = (*SMALL, f"store={finished.store}", "rl.max_steps=400", f"rl.learning_rate=0.000{sign.value}")
+
+    def training() -> bool:
+        return any(finished.store.glob("stages/train/.making-*")) and len(place.processes()) >= 2
+
+    outcome = place.interrupted(*words, when=training, sign=sign)
+    assert outcome.code == (130 if sign == signal.SIGINT else -sign)
+    while place.processes():
+        time.sleep(0.05)
 
 
 def test_ctrl_c_says_how_to_go_on(cache: Path, tmp_path: Path) -> None:
