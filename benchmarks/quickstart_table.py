@@ -17,7 +17,7 @@ CELLS = {
     "RL on the selected samples": [],
     "RL on as many random samples": ["train.train_on=control"],
     "RL on as many gold-labelled ones": ["train.train_on=gold"],
-    "SFT on the selected samples": ["train=sft", "train.learning_rate=3e-4", "train.batch=32", "train.max_steps=45"],
+    "SFT on the selected samples": ["train=sft", "train.learning_rate=3e-4", "train.batch=32", "train.max_steps=60"],
 }
 
 

@@ -21,7 +21,8 @@ DAY = 86400.0
 def ls(arguments: list[str]) -> int:
     """`dsrl ls [STAGE] [store=FOLDER]`: the entries of the store, oldest first."""
     words, options = _split(arguments, most=1)
-    entries = _store(options).entries(words[0] if words else None)
+    store = _store(options)
+    entries = store.entries(_stage(store, words) if words else None)
     if not entries:
         print("the store is empty")
     for entry in entries:
@@ -40,9 +41,7 @@ def why(arguments: list[str]) -> int:
     """`dsrl why STAGE [store=FOLDER]`: what changed between the latest two results of a stage."""
     words, options = _split(arguments, most=2)
     store = _store(options)
-    if not words:
-        raise UserError("why: which stage?", allowed=sorted({entry.manifest.stage for entry in store.entries()}))
-    entries = store.entries(words[0])
+    entries = store.entries(_stage(store, words))
     if len(words) == 2:
         entries = [entry for entry in entries if entry.manifest.key.startswith(words[1])] + entries[-1:]
     if len(entries) < 2:
@@ -193,6 +192,16 @@ def _replies(store: Store, calls: tuple[str, ...]) -> Iterator[str]:
                 yield f"\n--- {message['role']} ({request_digest})\n{message['content']}"
         reply = paid.get(request_digest, int(index))
         yield f"--- reply {index}\n{reply.text if reply else '(not in this store)'}"
+
+
+def _stage(store: Store, words: list[str]) -> str:
+    """The stage that is asked for; `evaluate_base` is the pipeline's name for an `evaluate`."""
+    known = sorted({entry.manifest.stage for entry in store.entries()})
+    given = words[0] if words else None
+    for name in (given, given and given.partition("_")[0]):
+        if name in known:
+            return str(name)
+    raise UserError("which stage?" if given is None else "no results of such a stage", got=given, allowed=known)
 
 
 def _find_sample(store: Store, identifier: str) -> tuple[dict[str, Sample], Entry]:

@@ -63,6 +63,20 @@ def test_every_choice_of_every_group_is_composed_and_built(group: str, choice: s
         assert study.task.name == choice
 
 
+def sweeps() -> list[tuple[str, str]]:
+    """Every value of every dial that a sweep experiment turns."""
+    found = []
+    for path in sorted((CONF / "experiment").rglob("sweep_*.yaml")):
+        dials = yaml.safe_load(path.read_text(encoding="utf-8"))["hydra"]["sweeper"]["params"]
+        found += [(path.stem, f"{dial}={value}") for dial, values in dials.items() for value in str(values).split(",")]
+    return found
+
+
+@pytest.mark.parametrize(("name", "override"), sweeps())
+def test_every_value_of_a_sweep_is_composed_and_built(name: str, override: str, small_test_set: str) -> None:
+    assert built("task=gsm8k", "teacher=gpt4o", f"experiment={name}", override.strip(), small_test_set)
+
+
 @pytest.mark.parametrize("name", [choice for group, choice in CHOICES if group == "task"])
 def test_every_task_grades_its_own_demos_right(name: str, small_test_set: str) -> None:
     _, study = built(f"task={name}", "teacher=offline", *NEEDED.get(("task", name), [small_test_set]))

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +39,7 @@ def say(store: Path, capsys: pytest.CaptureFixture[str]) -> Say:
     """What `dsrl VERB ... store=...` prints."""
 
     def said(*words: str) -> str:
-        assert dispatch([*words, f"store={store}"]) == 0
+        assert dispatch([words[0], f"store={store}", *words[1:]]) == 0
         return capsys.readouterr().out
 
     return said
@@ -53,7 +54,6 @@ def test_ls_shows_every_entry_with_rows_and_requests(say: Say, store: Path) -> N
     lines = say("ls").splitlines()
     assert len(lines) == len(Store(store).entries()) == 4
     assert re.search(r"^generate +[0-9a-f]{20} .* -> 6 .* requests$", say("ls", "generate"), re.MULTILINE)
-    assert say("ls", "train") == "the store is empty\n"
 
 
 def test_why_names_the_parts_of_the_key_that_changed(say: Say) -> None:
@@ -64,8 +64,15 @@ def test_why_names_the_parts_of_the_key_that_changed(say: Say) -> None:
     assert "votes" not in text
 
 
-def test_why_has_nothing_to_say_of_a_single_result(say: Say) -> None:
-    assert "nothing to compare" in say("why", "report")
+def test_why_has_nothing_to_say_of_a_single_result(say: Say, store: Path) -> None:
+    first = Store(store).entries("generate")[0]
+    single = store.parent / "single"
+    shutil.copytree(first.folder, single / "stages" / "generate" / first.manifest.key)
+    assert "nothing to compare" in say("why", "generate", f"store={single}")
+
+
+def test_a_stage_of_the_pipeline_is_found_under_the_name_it_has_in_the_store(say: Say) -> None:
+    assert say("why", "generate_more").splitlines()[1:] == say("why", "generate").splitlines()[1:]
 
 
 def test_trace_leads_from_a_sample_to_its_passage_prompt_and_votes(say: Say, store: Path) -> None:
@@ -113,6 +120,8 @@ def test_gc_spares_what_was_used_lately_and_asks_before_it_removes(say: Say, sto
         (["ls", "a", "b"], "too many words"),
         (["trace"], "which sample?"),
         (["why"], "which stage?"),
+        (["why", "nope"], "generate, retrieve"),
+        (["ls", "train"], "no results of such a stage"),
         (["gc", "yes=maybe"], "yes"),
     ],
 )

@@ -37,7 +37,7 @@ class Pretrain(Part):
     """Weight of a prompt's tokens in the loss; the answer's count 1."""
     worked: float = Field(default=0.40, ge=0, le=1)
     """Share of answers as sums and `#### 11`."""
-    bare: float = Field(default=0.35, ge=0, le=1)
+    bare: float = Field(default=0.25, ge=0, le=1)
     """Share of answers as `#### 11` alone; the rest reads "The answer is 11."."""
     hidden: int = Field(default=96, gt=0, multiple_of=32)
     """Width; heads are 32 wide."""

@@ -3,6 +3,7 @@
 import json
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,18 @@ def test_a_sweep_pays_the_teacher_once_and_a_killed_one_goes_on(finished: Place,
     assert two["reused"]["train"] is False
     assert requests(one) == requests(two) == 0
     assert [each["select"]["selected"] for each in (one, two)] == [4, 5]
+
+
+def test_of_two_runs_at_once_each_stage_is_made_by_one(cache: Path, tmp_path: Path) -> None:
+    place = Place(tmp_path, cache)
+    words = (*SMALL, SLOW, "stop_after=generate")
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(place.dsrl, *words, f"hydra.run.dir=run{number}") for number in range(2)]
+    assert [run.result().code for run in runs] == [0, 0]
+    one, two = (metrics(tmp_path / f"run{number}") for number in range(2))
+    assert one["keys"] == two["keys"]
+    for stage in one["keys"]:
+        assert sorted([one["reused"][stage], two["reused"][stage]]) == [False, True]
 
 
 def test_fewer_samples_than_wanted_are_said_loudly(finished: Place) -> None:

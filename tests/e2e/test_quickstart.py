@@ -39,6 +39,18 @@ def test_the_whole_method_runs_and_leaves_everything_behind(finished: Place, fir
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in model.iterdir()}
 
 
+def test_the_quickstart_as_it_is_teaches_the_model_something(cache: Path, tmp_path: Path) -> None:
+    """`make quickstart`, with nothing made smaller: the figure in the README has to come out of it."""
+    place = Place(tmp_path, cache)
+    found = place.run("experiment=quickstart", "tracking.enabled=false")
+    assert found["status"] == "finished"
+    assert found["warnings"] == []
+    assert found["select"]["shortfall"] == 0
+    assert found["evaluate"]["base"]["n"] == 400
+    assert 0.3 < found["evaluate"]["base"]["pass_at_1"] < 0.6
+    assert found["evaluate"]["difference"]["low"] > 0.05
+
+
 def test_every_sample_can_be_followed_to_its_origin(finished: Place, first: dict[str, Any]) -> None:
     samples = read_table(finished.entry("score", first) / "samples.parquet", Sample)
     by_id = {sample.id: sample for sample in samples}
