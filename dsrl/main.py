@@ -51,7 +51,7 @@ def launch(overrides: list[str]) -> int:
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         if composed:  # not about the config, so not the user's
             raise
-        return explain(UserError(plain(error), next_step="dsrl --help lists groups and dials; --cfg job prints all"))
+        return explain(UserError(plain(error), next_step=advice(str(error))))
     return max(failures, default=0)
 
 
@@ -137,6 +137,17 @@ def plain(error: BaseException) -> str:
     override = getattr(error, "override", None)  # of one that can't be parsed
     lines = [*([f"{override}: not an override"] if override else []), *filter(str.strip, str(error).splitlines())]
     return "\n  ".join(line for line in lines if "use +" not in line and "Full traceback" not in line)
+
+
+def advice(message: str) -> str:
+    """What to do about one of Hydra's complaints: the key that was probably meant, if there is one."""
+    from difflib import get_close_matches
+
+    from dsrl.config import known_keys
+
+    name = message.partition("Could not override '")[2].partition("'")[0]
+    close = get_close_matches(name, known_keys(), 1) if name and "." not in name else []
+    return f"did you mean `{close[0]}`?" if close else "dsrl --help lists groups and dials; --cfg job prints all keys"
 
 
 def explain(error: BaseException) -> int:
