@@ -1,9 +1,16 @@
 """What holds for every test: an environment without keys and stores of the machine, and no silent skips in CI."""
 
+import io
 import os
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
+
+from dsrl.context import Context
+from dsrl.llm.calls import CallsStore
+from dsrl.progress import Progress
+from dsrl.store import Store
 
 PERSONAL = ("OPENAI_API_KEY", "DSRL_STORE", "MLFLOW_TRACKING_URI", "HF_TOKEN", "HYDRA_FULL_ERROR")
 
@@ -14,6 +21,20 @@ def _impersonal(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in PERSONAL:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Context:
+    """A run's surroundings; what it says is in `context.progress.stream`."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    return Context(
+        run_dir=tmp_path / "run",
+        store=Store(tmp_path / "store"),
+        calls=CallsStore(tmp_path / "calls"),
+        progress=Progress(io.StringIO()),
+        scratch=scratch,
+    )
 
 
 @pytest.hookimpl(wrapper=True)
