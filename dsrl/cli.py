@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dsrl import __version__
 from dsrl.errors import UserError
 
-PIPELINE_VERBS = {"run": [], "evaluate": ["pipeline=evaluate"]}
-"""Verbs that run a pipeline -> the overrides they stand for."""
+PIPELINE_VERBS = {"run": [], "evaluate": ["pipeline=evaluate"], "plan": []}
+"""Verbs that run a pipeline, or look ahead at one -> the overrides they stand for."""
 
 
 def dispatch(arguments: list[str]) -> int:
@@ -24,13 +24,21 @@ def dispatch(arguments: list[str]) -> int:
             return 0
         verb, rest = (arguments[0], arguments[1:]) if arguments and _is_word(arguments[0]) else ("run", arguments)
         if verb in PIPELINE_VERBS:
-            return compose(PIPELINE_VERBS[verb] + rest)
+            return plan(rest) if verb == "plan" else compose(PIPELINE_VERBS[verb] + rest)
         return store_verb(verb)(rest)
     except (UserError, KeyboardInterrupt) as error:
         return explain(error)
 
 
-def compose(overrides: list[str]) -> int:
+def plan(overrides: list[str]) -> int:
+    """Look ahead; Hydra's folder for a run is none of the user's."""
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory() as folder:
+        return compose([*overrides, f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}"], plan=True)
+
+
+def compose(overrides: list[str], *, plan: bool = False) -> int:
     """Run a pipeline under Hydra."""
     from dsrl.main import launch
     from dsrl.overrides import refuse_secrets
@@ -40,7 +48,7 @@ def compose(overrides: list[str]) -> int:
     overrides = sorted(overrides, key=lambda argument: argument not in ("-m", "--multirun"))
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to us instead of being printed by Hydra
     try:
-        return launch(overrides)
+        return launch(overrides, plan=plan)
     except OSError as error:
         print(f"\ndsrl: {error.strerror}: {error.filename}\n  next:    check hydra.run.dir and store", file=sys.stderr)
         return 2
@@ -60,10 +68,24 @@ def store_verb(name: str) -> Callable[[list[str]], int]:
         "trace": verbs.trace,
         "gc": verbs.gc,
         "task": verbs.task,
+        "audit": _audit,
+        "doctor": _doctor,
     }
     if name not in table:
         raise UserError("no such command", got=name, allowed=[*PIPELINE_VERBS, *table], next_step="dsrl --help")
     return table[name]
+
+
+def _doctor(arguments: list[str]) -> int:
+    from dsrl.doctor import doctor
+
+    return doctor(arguments)
+
+
+def _audit(arguments: list[str]) -> int:
+    from dsrl.audit import audit
+
+    return audit(arguments)
 
 
 def help_text() -> str:
@@ -72,7 +94,7 @@ def help_text() -> str:
 
     conf = home() / "conf"
     groups = {
-        folder.name: sorted(path.stem for path in folder.glob("*.yaml")) + _nested(folder)
+        folder.name: sorted(path.stem for path in folder.glob("[!_]*.yaml")) + _nested(folder)
         for folder in sorted(conf.iterdir())
         if folder.is_dir() and folder.name != "hydra"
     }
@@ -93,9 +115,12 @@ dsrl {version}: from one task definition to a trained and measured language mode
 
   dsrl [run] task=NAME teacher=NAME [OVERRIDE ...]   run the pipeline; what is in the store is used again
   dsrl evaluate task=NAME model=hf model.path=...    measure a model on the task's test set
+  dsrl plan [pilot=10] task=NAME teacher=NAME        requests, tokens, dollars, GPU-hours, before anything is spent
   dsrl -m ... m=100,300,500                          a sweep; the teacher is paid once
   dsrl ls | why STAGE | trace SAMPLE | gc            what was made; why a stage ran again; where a sample came from
+  dsrl audit write | read FILE.csv                   labels checked by hand: a sheet to fill in, and what it tells
   dsrl task ls                                       the tasks there are
+  dsrl doctor [teacher=NAME] [live=true]             what is there, what is missing; a tiny request to a teacher
   dsrl --cfg job ...                                 print the config and stop
 
   dsrl experiment=quickstart                         try it: no GPU, no key, no network

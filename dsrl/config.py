@@ -33,7 +33,10 @@ class Dials(Part):
     rounds: int = Field(ge=1)
     seed: int = Field(ge=0, lt=SEED_LIMIT)
     budget_usd: float | None = Field(ge=0)
+    budget_tokens: int | None = Field(ge=0)
+    prices: str | None
     stop_after: str | None
+    pilot: int = Field(ge=0)
     store: str = Field(min_length=1)
     export_dir: str | None
     plugins: Many[str] = ()
@@ -97,12 +100,12 @@ def load_plugins(plugins: Iterable[str]) -> None:
             ) from error
 
 
-def check_stages(pipeline: Mapping[str, Any], stop_after: str | None) -> None:
-    """Every stage is one, and every part of it passes its own check."""
+def check_stages(pipeline: Mapping[str, Any], stop_after: str | None, *, dry: bool = False) -> None:
+    """Every stage is one, and every part of it passes its own check; `dry`: it need not be fit for work yet."""
     for name, stage in pipeline.items():
         if not isinstance(stage, Stage):
             raise UserError(f"pipeline: `{name}` is no stage", got=stage, next_step=f"give {name}._target_=...")
-        for piece in pieces(stage):
+        for piece in pieces(stage) if not dry else ():
             if hasattr(piece, "check"):
                 piece.check()
     if stop_after is not None and stop_after not in pipeline:
@@ -140,8 +143,19 @@ def check_budget(budget_usd: float | None, pipeline: Mapping[str, Any]) -> None:
         raise UserError(
             f"budget_usd is set, but the price of {getattr(unpriced[0], 'model', '?')} is unknown",
             got="price: null",
-            next_step="give the endpoint a price: {_target_: dsrl.llm.Price, input: ..., output: ..., date: ...}",
+            next_step="give the endpoint a price: {_target_: dsrl.llm.Price, input: ..., output: ..., date: ...}; "
+            "or set budget_tokens instead, which needs no price",
         )
+
+
+def check_context(task: Any, pipeline: Mapping[str, Any]) -> None:
+    """What stands in every prompt of a task fits into the context of whoever is asked."""
+    longest = max((f"{demo.input}{demo.output}" for demo in task.demos), key=len, default="")
+    parts = {"task.instruction": task.instruction, "the longest of task.demos": longest}
+    for stage in pipeline.values():
+        for piece in pieces(stage):
+            if hasattr(piece, "check_prompt"):
+                piece.check_prompt(parts=parts)
 
 
 def check_model(model: Any, pipeline: Mapping[str, Any]) -> None:
@@ -174,7 +188,7 @@ def _refused(error: ValidationError, target: Any, prefix: str) -> UserError:
 
 def _with_kind(node: dict[str, Any], key: str) -> dict[str, Any]:
     """`kind: number` is short for the `_target_` of that answer kind."""
-    if "kind" not in node or not key.endswith("answer"):
+    if not isinstance(node.get("kind"), str) or "answer" not in key.split("."):
         return node
     rest = {name: value for name, value in node.items() if name != "kind"}
     if "_target_" in node:
@@ -217,8 +231,8 @@ def options(group: str) -> list[str]:
 
     hydra = GlobalHydra.instance().hydra
     if hydra is not None:
-        return list(hydra.config_loader.get_group_options(group))
-    return sorted(path.stem for path in (home() / "conf" / group).glob("*.yaml"))
+        return [name for name in hydra.config_loader.get_group_options(group) if not name.startswith("_")]
+    return sorted(path.stem for path in (home() / "conf" / group).glob("[!_]*.yaml"))
 
 
 def _refuse_unknown(config: DictConfig) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dsrl.llm.calls import CallsStore
+from dsrl.llm.formats import Formats
 from dsrl.llm.ledger import Ledger
 from dsrl.llm.servers import Servers
 from dsrl.progress import Progress
@@ -41,6 +42,13 @@ class Context:
     _stack: ExitStack = field(default_factory=ExitStack)
     _kept: dict[str, Any] = field(default_factory=dict)
     _servers: Servers | None = None
+    _formats: Formats = field(default_factory=Formats)
+
+    def begin(self, stage: str) -> None:
+        """A stage begins: what is spent and shown from now on is its own."""
+        self.stage = stage
+        self.ledger.begin(stage)
+        self.progress.begin()
 
     def connect(self, endpoint: "Endpoint", role: str) -> "Client":
         """A client for one stage: `async with context.connect(teacher, "teacher") as client`."""
@@ -49,7 +57,11 @@ class Context:
         if self._servers is None:
             self._servers = Servers()
             self._stack.callback(self._servers.close)
-        return Client(endpoint, self.calls, self.ledger, self._servers, role=role, stage=self.stage)
+        client = Client(
+            endpoint, self.calls, self.ledger, self._servers, role=role, stage=self.stage, formats=self._formats
+        )
+        self.progress.follow(client.status, self.ledger.at_work)
+        return client
 
     def keep(self, name: str, make: Callable[[], Thing], close: Callable[[Thing], None]) -> Thing:
         """One thing for the whole run, such as a loaded model: made on first use, closed at the end."""
@@ -64,6 +76,7 @@ class Context:
         write_json(self.run_dir / "metrics.json", self.metrics)
 
     def close(self) -> None:
-        """Stop servers and child processes."""
+        """Stop servers and child processes, let go of the calls store."""
         self._stack.close()
         self._kept.clear()
+        self.calls.close()

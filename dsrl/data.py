@@ -71,6 +71,11 @@ class Source(Part):
             content = f"{self.path}@{self.revision}"
         return digest([content, self.config, self.split, self.input, self.output, self.template, self.limit])
 
+    def count(self) -> int | None:
+        """Rows, where that can be said without the network."""
+        local = self.local
+        return None if local is None or not local.exists() else len(self.rows())
+
     def rows(self) -> list[dict[str, Any]]:
         """All rows as they are. Raises `UserError` where the data can't be had or lack a column."""
         local = self.local
@@ -84,7 +89,7 @@ class Source(Part):
     def load(self, grader: "Grader") -> list[Item]:
         """Questions with canonical gold answers. Raises `UserError` naming the rows whose gold can't be read."""
         rows = self.rows()
-        answers = [grader.gold(str(row[self.output])) for row in rows]
+        answers = [grader.given(self.question(row)).gold(str(row[self.output])) for row in rows]
         unread = [number for number, answer in enumerate(answers, 1) if answer is None]
         if unread:
             raise UserError(

@@ -18,7 +18,7 @@ class UserError(ValueError):
 
 
 class BudgetReached(UserError):
-    """The next request could have passed `budget_usd`. What was paid for is kept."""
+    """The next request could have passed `budget_usd` or `budget_tokens`. What was paid for is kept."""
 
     exit_code = 4
 

@@ -1,12 +1,13 @@
 """The program on one page: compose the config, build the objects, run the stages, say what came out."""
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dsrl.errors import UserError
+from dsrl.errors import BudgetReached, UserError
 from dsrl.home import home
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def main() -> None:
     sys.exit(dispatch(sys.argv[1:]))
 
 
-def launch(overrides: list[str]) -> int:
+def launch(overrides: list[str], *, plan: bool = False) -> int:
     """Hand the command line to Hydra, which composes the config and calls `job` once or, in a sweep, many times."""
     import hydra
     from hydra.errors import HydraException
@@ -39,6 +40,9 @@ def launch(overrides: list[str]) -> int:
         """One run. Returns the trained model's pass@1, which a Hydra sweeper may optimise."""
         composed.append(True)
         try:
+            if plan:
+                look_ahead(config)
+                return None
             study = experiment(config)
         except UserError as error:
             failures.append(explain(error))
@@ -55,41 +59,58 @@ def launch(overrides: list[str]) -> int:
     return max(failures, default=0)
 
 
+def look_ahead(config: "DictConfig") -> None:
+    """`dsrl plan`."""
+    from dsrl.plan.command import plan
+
+    plan(config)
+
+
 def experiment(config: "DictConfig") -> "Study":
     """One run, from the composed config to the finished study."""
     from hydra.core.hydra_config import HydraConfig
 
     from dsrl import config as checked
     from dsrl.export import export
-    from dsrl.run import run
+    from dsrl.plan.foresee import foretell
+    from dsrl.run import Keys, roots, run
 
     values = checked.resolved(config)
     dials = checked.dials(values)
     checked.check_pair(values.get("train"), HydraConfig.get().overrides.task)
+    if dials.pilot:
+        raise UserError("pilot belongs to `dsrl plan`", got=f"pilot={dials.pilot}", next_step="dsrl plan pilot=10 ...")
     pipeline, study = assemble(values, dials)
+    keys = Keys(roots(study))
     with surroundings(values, dials, Path(HydraConfig.get().runtime.output_dir)) as context:
-        study = run(pipeline, study, context, rounds=dials.rounds, stop_after=dials.stop_after)
+        foretell(pipeline, study, context, keys, rounds=dials.rounds, stop_after=dials.stop_after)
+        study = run(pipeline, study, context, keys=keys, rounds=dials.rounds, stop_after=dials.stop_after)
         if dials.export_dir is not None:
             export(study, Path(dials.export_dir).expanduser())
         return study
 
 
-def assemble(values: dict[str, Any], dials: "Dials") -> tuple[dict[str, "Stage"], "Study"]:
-    """Build the stages and the study they start from, and check all that can be checked before any work."""
+def assemble(values: dict[str, Any], dials: "Dials", *, dry: bool = False) -> tuple[dict[str, "Stage"], "Study"]:
+    """Build the stages and the study they start from, and check all that can be checked before any work. `dry`: not
+    what only matters once there is work: keys, installed packages, the test set."""
     from dsrl import config as checked
+    from dsrl.llm.price import priced, read_prices
     from dsrl.stage import check_chain
     from dsrl.study import Study
 
     checked.load_plugins(dials.plugins)
+    if dials.prices is not None:
+        values = priced(values, read_prices(Path(dials.prices).expanduser()))
     task = checked.build(values["task"], "task", dials.plugins)
     base = checked.build(values["model"], "model", dials.plugins) or None
     pipeline = {name: checked.build(node, name, dials.plugins) for name, node in values["pipeline"].items()}
-    checked.check_stages(pipeline, dials.stop_after)
+    checked.check_stages(pipeline, dials.stop_after, dry=dry)
     check_chain(pipeline)
+    checked.check_context(task, pipeline)
     checked.check_budget(dials.budget_usd, pipeline)
     if any("base" in stage.reads() for stage in pipeline.values()):
         checked.check_model(base, pipeline)
-    if task.test is not None and any("test" in stage.reads() for stage in pipeline.values()):
+    if not dry and task.test is not None and any("test" in stage.reads() for stage in pipeline.values()):
         task.test.load(task.answer)
     return pipeline, Study(task=task, base=base)
 
@@ -102,6 +123,7 @@ def surroundings(values: dict[str, Any], dials: "Dials", run_dir: Path) -> Itera
     from dsrl.context import Context
     from dsrl.llm.calls import CallsStore
     from dsrl.llm.ledger import Ledger
+    from dsrl.notices import heard
     from dsrl.progress import Progress
     from dsrl.store import Store
 
@@ -112,17 +134,21 @@ def surroundings(values: dict[str, Any], dials: "Dials", run_dir: Path) -> Itera
         store=store,
         calls=CallsStore(store.root / "calls"),
         progress=Progress(),
-        ledger=Ledger(dials.budget_usd),
+        ledger=Ledger(dials.budget_usd, dials.budget_tokens),
     )
     tracking = build(values["tracking"], "tracking", dials.plugins)
     record.begin(context, values, dials)
     tracking.start(context, values)
     status = "failed"
     try:
-        yield context
+        with heard(context.progress):
+            yield context
         status = "finished"
     except KeyboardInterrupt:
         status = "interrupted"
+        raise
+    except BudgetReached:
+        status = "budget"
         raise
     finally:
         try:
@@ -132,11 +158,15 @@ def surroundings(values: dict[str, Any], dials: "Dials", run_dir: Path) -> Itera
             context.close()
 
 
+UNSAID = ("use +", "Full traceback", "\t_base")
+"""Advice to force a mistyped key in, a hint for developers, and a file that is no choice."""
+
+
 def plain(error: BaseException) -> str:
-    """Hydra's message without its advice to force a mistyped key in with a `+`."""
+    """Hydra's message without what doesn't help here."""
     override = getattr(error, "override", None)  # of one that can't be parsed
     lines = [*([f"{override}: not an override"] if override else []), *filter(str.strip, str(error).splitlines())]
-    return "\n  ".join(line for line in lines if "use +" not in line and "Full traceback" not in line)
+    return "\n  ".join(line for line in lines if not any(word in line for word in UNSAID))
 
 
 def advice(message: str) -> str:
@@ -153,7 +183,8 @@ def advice(message: str) -> str:
 def explain(error: BaseException) -> int:
     """Print an error for a user; returns the exit code."""
     if isinstance(error, KeyboardInterrupt):
-        print("\ninterrupted: everything received so far is kept; run the same command to go on", file=sys.stderr)
+        again = shlex.join(["dsrl", *sys.argv[1:]])
+        print(f"\ninterrupted: everything received so far is kept; to go on:\n  {again}", file=sys.stderr)
         return 130
     print(f"\ndsrl: {error}", file=sys.stderr)
     return error.exit_code if isinstance(error, UserError) else 1

@@ -22,6 +22,9 @@ class Preparation(Protocol):
     def folder(self) -> Path:
         """The Hugging Face folder, made now if it isn't there yet."""
 
+    def is_made(self) -> bool:
+        """Whether it is there."""
+
 
 @part
 class Model(Part):
@@ -42,6 +45,8 @@ class Model(Part):
     """Longest prompt plus reply, in tokens."""
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
     trust_remote_code: bool = False
+    parameters: float | None = Field(default=None, gt=0)
+    """Billions, for the forecast of GPU time; None: read from the folder, if there is one. Changes no result."""
 
     def located(self) -> "Model":
         """This model with `path` filled in: made on first use. Raises `UserError` for a folder that isn't there."""
@@ -63,7 +68,12 @@ class Model(Part):
             max_length=self.max_length,
             dtype=self.dtype,
             trust_remote_code=self.trust_remote_code,
+            parameters=self.parameters,
         )
+
+    def is_made(self) -> bool:
+        """Whether `located` would find it without making it first."""
+        return self.prepare is None or bool(self.prepare.is_made())  # type: ignore[attr-defined]
 
     def fingerprint(self) -> str:
         """What the weights and the way of speaking are: content for a folder, name and revision for a hub id, the

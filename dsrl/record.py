@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from dsrl import __version__
+from dsrl import __version__, cost
 from dsrl.errors import UserError
 from dsrl.store import write_json
 
@@ -72,8 +72,14 @@ def end(context: "Context", status: str) -> str:
     metrics = context.metrics
     if metrics.get("stopped_after") and status == "finished":
         status = "stopped"
+    if context.stage and context.stage not in metrics.get("cost", {}) and (calls := context.ledger.of(context.stage)):
+        cost.book(metrics, context.stage, calls, calls)
+    metrics["calls"] = context.ledger.totals()
     metrics.update(status=status, finished=time.time(), warnings=list(context.progress.warnings))
     context.write_metrics()
+    if status in ("failed", "interrupted", "budget") and (spent := context.ledger.sums()).requests:
+        kept = shown(context.calls.folder)
+        context.progress.say(f"\nspent in this run: {spent.words()}; every reply that came is kept in {kept}")
     report = context.run_dir / "report.html"
     if report.is_file():
         context.progress.say(f"\nreport  {shown(report)}")

@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dsrl import cost
 from dsrl.context import Context
 from dsrl.digest import digest
+from dsrl.forecast import outcome
 from dsrl.model import Model
 from dsrl.sample import Passage, Rejected, Sample
 from dsrl.stage import FACTS, Stage
@@ -53,10 +55,16 @@ class Keys:
 
 
 def run(
-    pipeline: Mapping[str, Stage], study: Study, context: Context, *, rounds: int = 1, stop_after: str | None = None
+    pipeline: Mapping[str, Stage],
+    study: Study,
+    context: Context,
+    *,
+    keys: Keys | None = None,
+    rounds: int = 1,
+    stop_after: str | None = None,
 ) -> Study:
     """Run every stage in order, as often as there are rounds; the trained model of one is the base of the next."""
-    keys = Keys(_roots(study))
+    keys = keys or Keys(roots(study))
     for number in range(1, rounds + 1):
         if rounds > 1:
             context.progress.say(f"round {number} of {rounds}")
@@ -81,7 +89,7 @@ def look(pipeline: Mapping[str, Stage], study: Study, keys: Keys, context: Conte
 
 def step(name: str, stage: Stage, study: Study, keys: Keys, context: Context) -> Study:
     """One stage: out of the store if it is there, else made now and stored."""
-    context.stage = name
+    context.begin(name)
     started = time.monotonic()
     study = dataclasses.replace(study, figures={})
     if not stage.stored:
@@ -114,6 +122,8 @@ def step(name: str, stage: Stage, study: Study, keys: Keys, context: Context) ->
         context.progress.warn(context.store.corrupt.pop())
     keys.made(stage.writes(), key)
     after = load(entry, stage, study, name)
+    cost.book(context.metrics, name, context.ledger.of(name), entry.manifest.calls)
+    context.metrics["per_sample"] = cost.per_sample(context.metrics, len(after.samples))
     note(context, name, key, time.monotonic() - started, reused, after, after.rejected[len(study.rejected) :])
     return after
 
@@ -165,9 +175,9 @@ def begin_round(context: Context, number: int) -> None:
     """Open the place in `metrics.json` where this round's figures go; the latest round's also stand at the top."""
     metrics = context.metrics
     if number > 1:
-        finished = {key: metrics[key] for key in ("keys", "seconds", "reused", "rows", "stages")}
+        finished = {key: metrics[key] for key in ("keys", "seconds", "reused", "rows", "stages", "calls_by_stage", "cost")}
         metrics.setdefault("rounds", []).append(finished)
-    for key in ("keys", "seconds", "reused", "rows", "stages"):
+    for key in ("keys", "seconds", "reused", "rows", "stages", "calls_by_stage", "cost"):
         metrics[key] = {}
 
 
@@ -186,6 +196,8 @@ def note(
         if "rows" in after.figures or new:
             metrics["rows"][name] = rows
     metrics["calls"] = context.ledger.totals()
+    if key and not reused and name in metrics.get("forecast", {}):
+        metrics["forecast"][name].update(outcome(metrics["forecast"][name], context.ledger.of(name)))
     context.write_metrics()
     flow = f"{rows['in']:>6} -> {rows['out']:<6}" if "in" in rows and "out" in rows else " " * 16
     how = "stored" if reused else f"{seconds:.1f} s"
@@ -230,7 +242,7 @@ def _short(value: float | str) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _roots(study: Study) -> dict[str, Callable[[], str]]:
+def roots(study: Study) -> dict[str, Callable[[], str]]:
     task, base = study.task, study.base
     return {
         "definition": lambda: digest(task.definition(), 20),

@@ -46,9 +46,9 @@ class Votes:
     share: float
     """Votes for the winner over those planned (failed ones apart); a lower bound where `censored`."""
     margin: float
-    """Winner's lead over the runner-up, as a share of the planned votes; a lower bound where `censored`."""
+    """Winner's lead over the runner-up by the votes counted, as a share of those planned (failed ones apart)."""
     censored: bool
-    """True where the vote stopped early because nothing could change."""
+    """True where the vote stopped early, because nothing could change or the winner was far ahead."""
     generator_agrees: bool | None = None
     """Whether the answer that the writer of the sample gave is the winner; recorded, not counted."""
 

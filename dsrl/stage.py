@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dsrl.context import Context
+    from dsrl.forecast import Expectation, Outlook
     from dsrl.study import Study
 
 ROOTS = ("definition", "format", "test", "base")
@@ -52,6 +53,20 @@ class Stage(Part, ABC):
         """The name under which something read or written is known in the store: equal work in another role, such as
         the measuring of one model as `trained` and then as `base`, shares its entry."""
         return name
+
+    def expect(self, outlook: "Outlook") -> "Expectation":
+        """What it will ask for and leave behind, foretold from what is known before it runs, without asking anybody.
+        A stage that doesn't say is shown without figures by `dsrl plan`."""
+        return outlook.expects()
+
+    @property
+    def asks(self) -> bool:
+        """Whether it sends requests to a teacher."""
+        return hasattr(self, "teacher")
+
+    def pilot(self, count: int) -> "Stage":  # noqa: ARG002
+        """This stage on so many samples only, with the same requests as the whole stage makes for these."""
+        return self
 
     def check(self) -> None:
         """Cheap tests before any work starts; raises `UserError`."""

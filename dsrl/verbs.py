@@ -127,7 +127,8 @@ def story(store: Store, sample: Sample, samples: Mapping[str, Sample], entry: En
 
 
 def gc(arguments: list[str]) -> int:
-    """`dsrl gc [days=30] [yes=true] [store=FOLDER]`: remove what no run used lately, and half-made folders."""
+    """`dsrl gc [days=30] [yes=true] [store=FOLDER]`: remove what no run used lately, and half-made folders; shrink the
+    calls store."""
     _, options = _split(arguments, most=0)
     store = _store(options)
     limit = time.time() - _number(options, "days", 30.0) * DAY
@@ -144,7 +145,23 @@ def gc(arguments: list[str]) -> int:
         f"{'removed' if sure else 'would remove'} {len(doomed)} entries and {len(left)} unfinished folders, "
         f"{total / 1e6:.1f} MB; paid replies are never removed" + ("" if sure else "; do it with yes=true")
     )
+    for line in _shrunk(store.root / "calls", sure):
+        print(line)
     return 0
+
+
+def _shrunk(calls: Path, sure: bool) -> Iterator[str]:
+    """What is done to the calls store, or would be."""
+    from dsrl.llm.batch_jobs import tidy
+    from dsrl.llm.calls import CallsStore
+    from dsrl.llm.compact import compact
+
+    paid = CallsStore(calls)
+    freed = tidy(calls / "batches", paid, sure)
+    paid.close()
+    yield str(compact(calls, sure))
+    if freed:
+        yield f"batches   {freed / 1e6:.1f} MB of jobs whose replies are all stored"
 
 
 def task(arguments: list[str]) -> int:

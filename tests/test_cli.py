@@ -18,13 +18,25 @@ def test_help_lists_every_group_with_its_choices(group: str) -> None:
     listed = line.replace(",", " ").split()[1:]
     assert listed == sorted(listed)
     assert set(listed) == {
-        str(path.relative_to(GROUPS[group]).with_suffix("")) for path in GROUPS[group].rglob("*.yaml")
+        str(path.relative_to(GROUPS[group]).with_suffix("")) for path in GROUPS[group].rglob("[!_]*.yaml")
     }
 
 
 def test_help_lists_every_dial_with_its_default() -> None:
     values = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))
-    for dial in ("name", "n", "m", "rollouts", "votes", "rounds", "seed", "budget_usd", "stop_after", "store"):
+    for dial in (
+        "name",
+        "n",
+        "m",
+        "rollouts",
+        "votes",
+        "rounds",
+        "seed",
+        "budget_usd",
+        "budget_tokens",
+        "stop_after",
+        "store",
+    ):
         default = "null" if values[dial] is None else str(values[dial])
         assert re.search(rf"^  {dial}: {re.escape(default)}\s+#", help_text(), re.MULTILINE), dial
 
@@ -49,7 +61,7 @@ def test_an_unknown_verb_lists_those_there_are(capsys: pytest.CaptureFixture[str
 
 
 def test_every_verb_in_the_help_exists(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for verb, words in {"ls": [], "why": ["generate"], "trace": ["0"], "gc": []}.items():
+    for verb, words in {"ls": [], "why": ["generate"], "trace": ["0"], "gc": [], "audit": ["write"]}.items():
         assert f" {verb} " in help_text()
         assert dispatch([verb, *words, f"store={tmp_path / 'none'}"]) == 2
         assert "no store at" in capsys.readouterr().err

@@ -25,11 +25,12 @@ GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and 
 CHOICES = [
     (group, str(path.relative_to(CONF / group).with_suffix("")))
     for group in GROUPS
-    for path in sorted((CONF / group).rglob("*.yaml"))
+    for path in sorted((CONF / group).rglob("[!_]*.yaml"))
 ]
 NEEDED = {
     ("task", "adhoc"): ["task.instruction=Add."],
     ("teacher", "server"): ["teacher.model=m", "teacher.base_url=http://localhost:1/v1"],
+    **{("teacher", name): ["teacher.model=m"] for name in ("azure", "ollama", "openrouter", "vllm")},
     ("model", "hf"): ["model.path=."],
     ("model", "server"): ["model.name=m", "rollout=server", "train=none"],
 }
@@ -38,7 +39,9 @@ NEEDED = {
 
 @pytest.fixture(autouse=True)
 def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "not a key")
+    for provider in ("OPENAI", "AZURE_OPENAI", "ANTHROPIC", "GEMINI", "DEEPSEEK", "OPENROUTER"):
+        monkeypatch.setenv(f"{provider}_API_KEY", "not a key")
+    monkeypatch.setenv("AZURE_OPENAI_RESOURCE", "ours")
 
 
 @pytest.fixture

@@ -19,8 +19,26 @@ VALUES: dict[str, dict[str, Any]] = {
 }
 
 
+FORMS: dict[str, dict[str, Any]] = {
+    "repair": {"detail": "no <b>", "schema": '{"type": "object"}'},
+    "object": {"schema": '{"type": "object"}'},
+    "tags": {"fields": ["input", "output"]},
+}
+"""What is said about the form of a reply, whatever the task."""
+
+
 def test_every_template_is_tested_here() -> None:
-    assert {path.stem for path in prompts.FOLDER.glob("*.jinja")} == VALUES.keys()
+    assert {path.stem for path in prompts.FOLDER.glob("*.jinja")} == {*VALUES, *FORMS}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_form_says_what_it_is_given(name: str) -> None:
+    text = prompts.render(name, **FORMS[name])
+    for value in FORMS[name].values():
+        assert all(part in text for part in ([value] if isinstance(value, str) else value))
+    assert text == text.strip()
+    with pytest.raises(UndefinedError):
+        prompts.render(name)
 
 
 @pytest.mark.parametrize("name", VALUES)

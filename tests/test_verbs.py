@@ -111,6 +111,7 @@ def test_gc_spares_what_was_used_lately_and_asks_before_it_removes(say: Say, sto
     assert not old.exists()
     assert len(Store(store).entries()) == len(entries) - 1
     assert list((store / "calls").glob("*.jsonl")), "paid replies stay"
+    assert re.search(r"^calls +1 files, .* -> 1 files, .* 0 duplicates and 0 damaged lines$", say("gc"), re.MULTILINE)
 
 
 @pytest.mark.parametrize(

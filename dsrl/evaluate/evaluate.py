@@ -10,8 +10,10 @@ from pydantic import Field
 from dsrl.data import Item, Source
 from dsrl.digest import text_digest
 from dsrl.errors import StageFailed
+from dsrl.estimate import Range
 from dsrl.evaluate.predictions import GREEDY, Prediction, predict, share
 from dsrl.evaluate.statistics import bootstrap
+from dsrl.forecast import Load
 from dsrl.model import Model, Rollout, Sampling
 from dsrl.part import part
 from dsrl.stage import Stage
@@ -20,6 +22,7 @@ from dsrl.table import write_table
 
 if TYPE_CHECKING:
     from dsrl.context import Context
+    from dsrl.forecast import Expectation, Outlook
     from dsrl.study import Study
 
 PREDICTIONS = "predictions.parquet"
@@ -57,6 +60,25 @@ class Evaluate(Stage):
     def neutral(self, name: str) -> str:
         return {self.of: "model", f"evaluation_{self.of}": "evaluation"}.get(name, name)
 
+    def expect(self, outlook: "Outlook") -> "Expectation":
+        source = outlook.study.task.test
+        if source is None or (self.of == "trained" and not outlook.trains):
+            return outlook.expects(Load())
+        items = source.count()
+        if items is None:
+            return outlook.expects()
+        drawn = outlook.rollouts(self.rollout, Range.of(items), self.drawn, self.samples_per_item)
+        return outlook.expects(drawn + outlook.rollouts(self.rollout, Range.of(items), self.best, 1))
+
+    @property
+    def drawn(self) -> Sampling:
+        return Sampling(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens)
+
+    @property
+    def best(self) -> Sampling:
+        """Greedy."""
+        return Sampling(temperature=0.0, top_p=1.0, max_tokens=self.max_tokens)
+
     def __call__(self, study: "Study", context: "Context") -> "Study":
         model, source = getattr(study, self.of), study.task.test
         if source is None or model is None:
@@ -78,10 +100,8 @@ class Evaluate(Stage):
 
     def _answers(self, model: Model, items: list[Item], study: "Study", context: "Context") -> list[Prediction]:
         prompts = [study.task.prompt(item.input) for item in items]
-        drawn = Sampling(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens)
-        best = Sampling(temperature=0.0, top_p=1.0, max_tokens=self.max_tokens)
-        sampled = self.rollout.generate(model, prompts, drawn, self.samples_per_item, context)
-        greedy = self.rollout.generate(model, prompts, best, 1, context)
+        sampled = self.rollout.generate(model, prompts, self.drawn, self.samples_per_item, context)
+        greedy = self.rollout.generate(model, prompts, self.best, 1, context)
         return predict(items, sampled, greedy, study.task.answer)
 
     def _summary(

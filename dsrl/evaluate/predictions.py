@@ -58,6 +58,7 @@ def prediction(number: int, index: int, item: Item, reply: Reply, grader: Grader
     )
     if reply.text is None:
         return ungraded
+    grader = grader.given(item.input)
     grade = grader.grade(reply.text, item.answer)
     return replace(
         ungraded,

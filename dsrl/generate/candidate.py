@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Protocol, runtime_checkable
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StringConstraints
 
 from dsrl.errors import UserError
 from dsrl.sample import Origin, Provenance, Rejected, Sample, Verdict, Votes, new_sample
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class SampleDraft(BaseModel):
     """What the teacher is asked to write."""
 
-    input: str = Field(min_length=1)
+    input: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
     output: str = Field(min_length=1)
 
 
@@ -92,6 +92,14 @@ class Verifier(Protocol):
 
     async def verify(self, candidate: Candidate, task: Task, client: "Client") -> Candidate | Refusal:
         """Depends only on the candidate and on the replies of the client's endpoint."""
+
+
+def check_verifiers(stage: str, verifiers: Sequence[Verifier]) -> None:
+    """Raises `UserError` where nothing could label the samples, before anything is paid."""
+    if not verifiers:
+        raise UserError(
+            f"{stage}.verify: empty, so that no sample gets a label", next_step="put dsrl.generate.MajorityVote into it"
+        )
 
 
 async def verified(

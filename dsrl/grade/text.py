@@ -2,10 +2,12 @@
 
 import re
 import string
+from collections import Counter
+
+from pydantic import Field
 
 from dsrl.digest import normalised
-from dsrl.grade.base import Grader
-from dsrl.grade.choice import TAG
+from dsrl.grade.tag import Tagged, last_stated
 from dsrl.part import part
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -13,25 +15,35 @@ PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 @part
-class Text(Grader):
-    """Normalised exact match, as in SQuAD's evaluation."""
+class Text(Tagged):
+    """Normalised exact match, as in SQuAD's evaluation, or a share of common words."""
+
+    version = 2
+    f1: float = Field(default=1.0, gt=0, le=1)
+    """Least F1 of the common words that counts as right; 1: all words, in the same order."""
 
     @property
-    def instruction(self) -> str:
-        return "Think step by step, then give the answer alone as <answer>answer</answer>."
+    def wanted(self) -> str:
+        return "the answer alone"
 
-    def parse(self, reply: str) -> str | None:
-        tags = TAG.findall(reply)
-        return tags[-1].strip() or None if tags else None
+    def read(self, text: str) -> str | None:
+        return text.strip() or None
 
     def parse_anywhere(self, reply: str) -> str | None:
-        lines = reply.strip().splitlines()
-        return self.parse(reply) or (lines[-1].strip() if lines else None)
+        parsed = self.parse(reply)
+        return parsed if parsed is not None else last_stated(reply) or None
 
     def same(self, first: str, second: str) -> bool:
-        return _comparable(first) == _comparable(second)
+        left, right = comparable(first), comparable(second)
+        return left == right or (self.f1 < 1 and overlap(left.split(), right.split()) >= self.f1)
 
 
-def _comparable(text: str) -> str:
+def comparable(text: str) -> str:
     """The words that count; where none is left (`<`, `the`), the text as it stands."""
     return normalised(ARTICLES.sub(" ", text.lower().translate(PUNCTUATION))) or normalised(text)
+
+
+def overlap(first: list[str], second: list[str]) -> float:
+    """F1 of two bags of words: the harmonic mean of the shares that they have in common."""
+    common = (Counter(first) & Counter(second)).total()
+    return 2 * common / (len(first) + len(second)) if common else 0.0

@@ -3,9 +3,22 @@
 from dsrl.llm.calls import CallsStore
 from dsrl.llm.client import Client
 from dsrl.llm.endpoint import Endpoint, Price
-from dsrl.llm.ledger import Ledger, Spending
+from dsrl.llm.ledger import Ledger, Size, Spending
 from dsrl.llm.request import Request
 from dsrl.llm.servers import Servers
 from dsrl.llm.structured import Answer
+from dsrl.llm.vllm_server import VllmServer
 
-__all__ = ["Answer", "CallsStore", "Client", "Endpoint", "Ledger", "Price", "Request", "Servers", "Spending"]
+__all__ = [
+    "Answer",
+    "CallsStore",
+    "Client",
+    "Endpoint",
+    "Ledger",
+    "Price",
+    "Request",
+    "Servers",
+    "Size",
+    "Spending",
+    "VllmServer",
+]

@@ -2,25 +2,32 @@
 
 A folder of append-only segment files, one writer each, merged when opened. A line is with the operating system before
 its reply is used, so that a killed process loses nothing; only a power cut can take the last seconds, and not even that
-with `fsync`. Nothing but the ids and places of the lines is kept in memory.
+with `fsync`. Nothing but the ids and places of the lines is kept in memory. `dsrl gc` merges the files; it may do so
+while others read and write.
 """
 
+import errno
 import json
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from threading import RLock
 from typing import Any
 
 from dsrl.errors import UserError
-from dsrl.llm.segments import Segment, Writer, encode
+from dsrl.llm.claims import Claims
+from dsrl.llm.places import Place, Places, index_path, read_segment, record_key
+from dsrl.llm.segments import Removed, Segment, Writer, encode, is_sealed, record_id
 from dsrl.model import Reply, Usage
 
 MAX_OPEN_FILES = 64
-OFFSET_BITS = 44
-LENGTH_BITS = 32
+TRIES = 3
+"""Times a record is looked for while its file is being taken away or turns out to be damaged."""
+LOOK_SECONDS = 1.0
+"""Longest time between two looks for segments that others have begun, where a folder's date says nothing."""
 
 
 class CallsStore:
@@ -30,12 +37,12 @@ class CallsStore:
         self.folder = folder
         self._fsync = fsync
         self._segments: list[Segment] = []
-        self._known: set[str] = set()
-        self._places: dict[bytes, int] = {}
+        self._places = Places()
         self._writer: Writer | None = None
         self._own = -1
         self._readers: dict[int, int] = {}
-        self._opened = False
+        self._claims = Claims(folder / ".claims")
+        self._listed: tuple[float, int] | None = None
         self._lock = RLock()
 
     def get(self, digest: str, index: int) -> Reply | None:
@@ -64,68 +71,151 @@ class CallsStore:
         records: dict[str, dict[str, Any]] = {f"{digest}:{i}": _record(r, model, created) for i, r in replies.items()}
         with self._lock:
             self._open()
-            if digest.encode() not in self._places:
+            if self._places.find(record_key(digest.encode())) is None:
                 records = {digest: {"request": request, "created": created}, **records}
             lines = [encode(name, record) for name, record in records.items()]
-            number, offsets = self._append(lines)
+            offsets = self._append(lines)
             for name, offset, line in zip(records, offsets, lines, strict=True):
-                self._places.setdefault(name.encode(), _place(number, offset, len(line)))
+                self._places.add(record_key(name.encode()), Place(self._own, offset, len(line)))
+
+    def claim(self, digest: str) -> bool:
+        """Whether to ask an endpoint for completions of the request now, until `free`.
+
+        False: another process is asking for some of them; they will be here soon. If true, `get` also knows what
+        others have stored up to this moment.
+        """
+        if self._listed is None:
+            self.refresh()
+        if not self._claims.take(digest):
+            return False
+        with self._lock:
+            self._look()
+        return True
+
+    def free(self, digest: str) -> None:
+        """Ends a claim, after what came has been put."""
+        self._claims.free(digest)
 
     def refresh(self) -> None:
-        """Finds what other processes have added since the store was last read."""
+        """Finds what other processes have added. Raises `UserError` where no reply could be stored."""
         with self._lock:
-            self._opened = True
             _make_writable(self.folder)
-            for path in sorted(self.folder.glob("*.jsonl")):
-                if path.name not in self._known:
-                    self._add(Segment(path))
-            for number, segment in enumerate(self._segments):
-                if segment.path.stat().st_size > segment.position:
-                    for name, offset, length in segment.scan():
-                        self._places.setdefault(name, _place(number, offset, length))
+            self._scan()
 
     def close(self) -> None:
-        """Closes the files; a later use opens them again."""
+        """Closes the files and frees all claims; a later use opens them again."""
         with self._lock:
             if self._writer is not None:
                 self._writer.close()
-            while self._readers:
-                os.close(self._readers.popitem()[1])
+            self._close_readers()
+            self._claims.close()
             self._writer = None
 
     def __len__(self) -> int:
         """Completions in the store."""
         with self._lock:
             self._open()
-            return sum(b":" in name for name in self._places)
+            return self._places.num_completions()
 
     def _open(self) -> None:
-        if not self._opened:
-            self.refresh()
+        if self._listed is None:
+            self._scan()
 
-    def _add(self, segment: Segment) -> int:
+    def _scan(self) -> None:
+        """Reads what is new; from the start if files were taken away, as `dsrl gc` does after it has merged them."""
+        for _ in range(TRIES):
+            self._listed = time.monotonic(), _changed(self.folder)
+            paths = _list(self.folder)
+            if not {segment.path for segment in self._segments} <= set(paths):
+                self._forget()
+            known = {segment.path for segment in self._segments}
+            for path in paths:
+                if path not in known:
+                    self._add(Segment(path))
+            with suppress(FileNotFoundError):  # taken away after it was listed
+                self._read_on()
+                return
+
+    def _read_on(self) -> None:
+        for number, segment in enumerate(self._segments):
+            if not segment.sealed:
+                sealed = is_sealed(segment.path)
+                self._read_more(number, segment)
+                segment.sealed = sealed
+
+    def _read_more(self, number: int, segment: Segment) -> None:
+        if segment.path.stat().st_size > segment.position:
+            read_segment(segment, number, self._places)
+
+    def _look(self) -> None:
+        """As `refresh`, in microseconds where nothing is new."""
+        now = time.monotonic()
+        if self._listed is None or now > self._listed[0] + LOOK_SECONDS or _changed(self.folder) != self._listed[1]:
+            return self._scan()
+        try:
+            for number, segment in enumerate(self._segments):
+                if not segment.sealed and number != self._own:
+                    self._read_more(number, segment)
+        except FileNotFoundError:
+            self._scan()
+
+    def _forget(self) -> None:
+        self._segments, self._places, self._own = [], Places(), -1
+        self._close_readers()
+
+    def _add(self, segment: Segment) -> None:
+        if self._writer is not None and self._writer.path == segment.path:
+            self._own = len(self._segments)
         self._segments.append(segment)
-        self._known.add(segment.path.name)
-        return len(self._segments) - 1
 
-    def _append(self, lines: list[bytes]) -> tuple[int, list[int]]:
-        """Segment number and offsets of the lines. After a failed write, or a fork, the next one takes a new file."""
+    def _append(self, lines: list[bytes]) -> list[int]:
+        """Offsets of the lines. After a failed write, or a fork, the next one takes a new file."""
         writer = self._writer
         if writer is None or writer.broken or writer.pid != os.getpid():
+            _make_writable(self.folder)
+            if writer is not None:
+                writer.close()
             writer = self._writer = Writer(self.folder, self._fsync)
-            self._own = self._add(writer.segment)
-        return self._own, writer.append(lines)
+            self._add(Segment(writer.path))
+        try:
+            offsets = writer.append(lines)
+        except Removed:
+            return self._append(lines)
+        own = self._segments[self._own]
+        own.position, own.num_lines = writer.position, writer.num_lines
+        return offsets
 
     def _read(self, name: str) -> dict[str, Any] | None:
+        wanted = name.encode()
         with self._lock:
             self._open()
-            place = self._places.get(name.encode())
-            if place is None:
-                return None
-            number, offset, length = _parts(place)
-            line = os.pread(self._reader(number), length, offset)
-        record: dict[str, Any] = json.loads(line)
-        return record
+            for _ in range(TRIES):
+                place = self._places.find(record_key(wanted))
+                if place is None:
+                    return None
+                line = self._line(place)
+                if record_id(line) == wanted:
+                    record: dict[str, Any] = json.loads(line)
+                    return record
+                self._read_again(self._segments[place.segment])
+        return None
+
+    def _line(self, place: Place) -> bytes:
+        """Empty where the file is gone."""
+        try:
+            return os.pread(self._reader(place.segment), place.length, place.offset)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ESTALE):
+                return b""
+            raise
+
+    def _read_again(self, segment: Segment) -> None:
+        """After a line was not what the index says: the file was merged into another, or is damaged."""
+        if segment.path.exists():
+            with suppress(OSError):  # where nothing may be removed, the line stays missing
+                index_path(segment.path).unlink(missing_ok=True)
+        self._forget()
+        self._scan()
 
     def _reader(self, number: int) -> int:
         if number not in self._readers:
@@ -133,6 +223,10 @@ class CallsStore:
                 os.close(self._readers.pop(next(iter(self._readers))))
             self._readers[number] = os.open(self._segments[number].path, os.O_RDONLY)
         return self._readers[number]
+
+    def _close_readers(self) -> None:
+        while self._readers:
+            os.close(self._readers.popitem()[1])
 
 
 def _record(reply: Reply, model: str, created: float) -> dict[str, Any]:
@@ -146,26 +240,33 @@ def _record(reply: Reply, model: str, created: float) -> dict[str, Any]:
     }
 
 
-def _place(number: int, offset: int, length: int) -> int:
-    """Segment, offset and length in one integer: a million of them have to fit into memory."""
-    return (number << OFFSET_BITS | offset) << LENGTH_BITS | length
+def _list(folder: Path) -> list[Path]:
+    if folder.exists() and not folder.is_dir():
+        raise _unusable(folder, "a file")
+    return sorted(folder.glob("*.jsonl"))
 
 
-def _parts(place: int) -> tuple[int, int, int]:
-    start = place >> LENGTH_BITS
-    return start >> OFFSET_BITS, start & ((1 << OFFSET_BITS) - 1), place & ((1 << LENGTH_BITS) - 1)
+def _changed(folder: Path) -> int:
+    """When a file was last made or removed there, by the file system's clock; 0 where there is no folder."""
+    try:
+        return folder.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _make_writable(folder: Path) -> None:
-    problem: object = "no right to write there"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        writable = os.access(folder, os.W_OK)
+        writable = os.access(folder, os.W_OK | os.X_OK)
     except OSError as error:
-        writable, problem = False, error
+        raise _unusable(folder, error) from error
     if not writable:
-        raise UserError(
-            f"the calls store {folder} is not a writable folder",
-            got=problem,
-            next_step="give a folder of your own with store=...",
-        )
+        raise _unusable(folder, "no right to write there, or mounted read-only")
+
+
+def _unusable(folder: Path, got: object) -> UserError:
+    return UserError(
+        f"the calls store {folder} is not a writable folder",
+        got=got,
+        next_step="give a folder of your own with store=...",
+    )

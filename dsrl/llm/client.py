@@ -3,26 +3,32 @@
 import asyncio
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
+from weakref import WeakKeyDictionary
 
 from dsrl.llm.calls import CallsStore
+from dsrl.llm.completions import Completions
 from dsrl.llm.endpoint import Endpoint, SamplingDials
-from dsrl.llm.failures import CallError, pause, user_error
+from dsrl.llm.failures import CallError
+from dsrl.llm.flight import Flight
+from dsrl.llm.formats import Formats
 from dsrl.llm.ledger import Ledger, Spending
-from dsrl.llm.limiter import Limiter
 from dsrl.llm.request import Call, Request
+from dsrl.llm.sender import Sender
 from dsrl.llm.servers import Servers
+from dsrl.llm.status import Status
 from dsrl.llm.structured import Answer, Fields, structured
-from dsrl.llm.wire import Completions, Wire
+from dsrl.llm.wire import Transport, Wire
 from dsrl.model import Reply
 
 MOST_CHOICES = 128
 """Completions that one HTTP request may ask for, by OpenAI's own bound."""
-TRIES_TO_CONNECT = 3
-LONG_PAUSE = 60.0
+OTHERS_SECONDS = 0.2
+"""Between two looks for what another process is asking for."""
 
 Outcome = TypeVar("Outcome")
 
@@ -30,8 +36,11 @@ log = logging.getLogger(__name__)
 
 
 class Client:
-    """Used inside one event loop: `async with Client(...) as client`. Neither the network nor the SDK is touched, and
-    no server started, before the first completion that the store lacks."""
+    """Used inside one event loop: `async with Client(...) as client`. Neither the network nor aiohttp is touched, and
+    no server started, before the first completion that the store lacks.
+
+    Those who began first go first: a task's calls have the age of its first one, so that what is begun gets finished.
+    """
 
     def __init__(
         self,
@@ -42,20 +51,22 @@ class Client:
         *,
         role: str = "teacher",
         stage: str = "",
+        formats: Formats | None = None,
     ) -> None:
         """Calls are booked to the stage and the role. `servers` keeps what the endpoint starts beyond this client;
-        without it, a started server ends with the client."""
+        without it, a started server ends with the client. `formats` keeps what the endpoint was found to refuse."""
         self.endpoint = endpoint
         self._store = store
         self._ledger = ledger
         self._key = (stage, role, endpoint.model)
         self._servers = Servers() if servers is None else servers
         self._owns_servers = servers is None
-        self._limiter = Limiter(endpoint.concurrency)
-        self._coming: dict[str, asyncio.Future[Reply]] = {}
-        self._wire: Wire | None = None
+        self._sender = Sender(endpoint, ledger, self._key, self._connected, self._receive, formats or Formats())
+        self._coming: dict[str, Flight] = {}
+        self._ages: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
+        self._num_ages = itertools.count()
+        self._wire: Transport | None = None
         self._connecting = asyncio.Lock()
-        self._answered = False
 
     async def __aenter__(self) -> Self:
         self.endpoint.check()
@@ -65,30 +76,27 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._wire is not None:
-            await self._wire.close()
-        self._wire = None
-        if self._owns_servers:
-            self._servers.close()
+        try:
+            await self._land()
+        finally:
+            if self._wire is not None:
+                await self._wire.close()
+            self._wire = None
+            if self._owns_servers:
+                self._servers.close()
 
     async def complete(self, request: Request, count: int = 1, first: int = 0) -> list[Reply]:
         """Completions first .. first + count - 1 of the request, in order.
 
         What the endpoint can't bring after all repeats comes back with `error` set and is asked for again in the next
-        run. Raises `UserError` for what no repeat cures: key, permission, model, quota, malformed request, wrong URL.
-        Those who ask for the same completion at the same time share it.
+        run. Raises `UserError` for what no repeat cures: key, permission, model, quota, malformed request, wrong URL,
+        an endpoint that stays down. Those who ask for the same completion at the same time share it.
         """
         call = self.endpoint.call(request)
         indices = range(first, first + count)
-        replies = {i: reply for i in indices if (reply := self._store.get(call.digest, i)) is not None}
-        if replies:
-            self._book(store_hits=len(replies))
-        while missing := [i for i in indices if i not in replies]:
-            others = {i: self._coming[call.id(i)] for i in missing if call.id(i) in self._coming}
-            replies |= await self._fetch(call, [i for i in missing if i not in others])
-            if others:
-                await asyncio.wait(others.values())
-            replies |= {i: coming.result() for i, coming in others.items() if not coming.cancelled()}
+        replies = self._stored(call, indices)
+        if missing := [i for i in indices if i not in replies]:
+            replies |= await self._fetch(call, missing)
         return [replies[i] for i in indices]
 
     async def ask(
@@ -101,24 +109,53 @@ class Client:
         """Completion `index` as an object of `schema`, with one repair turn where it isn't one."""
         request = self.endpoint.request(messages, schema, **sampling)
         answer = await structured(self.complete, request, schema, index)
-        if len(answer.calls) > 1:
-            self._book(repairs=1)
+        if answer.failures:
+            self._book(repairs=int(len(answer.calls) > 1), parse_failures=Counter(answer.failures))
         return answer
 
-    async def _fetch(self, call: Call, indices: list[int]) -> dict[int, Reply]:
-        """Asks the endpoint, and lets others who want the same indices wait for the outcome."""
-        coming = {i: asyncio.get_running_loop().create_future() for i in indices}
-        self._coming |= {call.id(i): future for i, future in coming.items()}
-        try:
-            blocks = self._blocks(indices)
-            replies = dict(itertools.chain(*await together(self._block(call, block) for block in blocks)))
-            for i, future in coming.items():
-                future.set_result(replies[i])
-        finally:
-            for i, future in coming.items():
-                future.cancel()
-                del self._coming[call.id(i)]
+    def status(self) -> Status:
+        """How it is doing now; to be called from any thread."""
+        return self._sender.pace.status()
+
+    def _stored(self, call: Call, indices: Iterable[int]) -> dict[int, Reply]:
+        replies = {i: reply for i in indices if (reply := self._store.get(call.digest, i)) is not None}
+        if replies:
+            self._ledger.reuse(self._key, replies.values(), self.endpoint.price)
         return replies
+
+    async def _fetch(self, call: Call, indices: list[int]) -> dict[int, Reply]:
+        """Joins the flights that bring some already, starts those that lack, and waits for all."""
+        known = {i: flight for i in indices if (flight := self._coming.get(call.id(i))) is not None}
+        new = [self._start(call, block) for block in self._blocks([i for i in indices if i not in known])]
+        known |= {i: flight for flight in new for i in flight.indices}
+        flights = set(known.values())
+        for flight in flights:
+            flight.askers += 1
+        try:
+            await all_done([flight.task for flight in flights])
+        finally:
+            for flight in flights:
+                flight.leave()
+        return {i: flight.replies[i] for i, flight in known.items()}
+
+    def _start(self, call: Call, block: list[int]) -> Flight:
+        flight = Flight(call, block, self._age(), self._fly)
+        self._coming |= {call.id(i): flight for i in block}
+        flight.task.add_done_callback(lambda task: self._landed(flight, task))
+        return flight
+
+    def _landed(self, flight: Flight, task: "asyncio.Task[None]") -> None:
+        for i in flight.indices:
+            del self._coming[flight.call.id(i)]
+        if not task.cancelled():
+            task.exception()  # whoever waits gets it; if nobody does, nothing is wrong
+
+    def _age(self) -> int:
+        task = asyncio.current_task()
+        assert task is not None
+        if task not in self._ages:
+            self._ages[task] = next(self._num_ages)
+        return self._ages[task]
 
     def _blocks(self, indices: list[int]) -> list[list[int]]:
         """Runs of neighbouring indices, each for one HTTP request."""
@@ -127,94 +164,76 @@ class Client:
         whole_runs = [[index for _, index in run] for _, run in runs]
         return [run[start : start + most] for run in whole_runs for start in range(0, len(run), most)]
 
-    async def _block(self, call: Call, indices: list[int]) -> list[tuple[int, Reply]]:
+    async def _fly(self, flight: Flight) -> None:
         """One HTTP request for all; again for the rest as long as the endpoint brings fewer than it was asked for."""
-        replies: dict[int, Reply] = {}
-        while rest := indices[len(replies) :]:
-            try:
-                completions = await self._send(call, rest[0], len(rest))
-            except CallError as failure:
-                self._book(errors=len(rest))
-                replies |= {i: Reply(text=None, error=str(failure), call=call.id(i)) for i in rest}
-            else:
-                replies |= self._keep(call, rest, completions)
-        return list(replies.items())
+        call = flight.call
+        while not self._store.claim(call.digest):  # noqa: ASYNC110 (other processes send no event)
+            await asyncio.sleep(OTHERS_SECONDS)
+        try:
+            flight.replies |= self._stored(call, flight.indices)
+            while flight.missing:
+                if not flight.wanted:
+                    raise asyncio.CancelledError
+                await self._sender.send(flight)
+        except CallError as failure:
+            self._book(errors=len(flight.missing))
+            flight.replies |= {i: Reply(text=None, error=str(failure), call=call.id(i)) for i in flight.missing}
+        finally:
+            self._store.free(call.digest)
 
-    def _keep(self, call: Call, indices: list[int], completions: Completions) -> dict[int, Reply]:
+    def _receive(self, flight: Flight, completions: Completions) -> None:
         """Stores what came, before anybody sees it."""
-        received = zip(indices, completions.replies(), strict=False)
+        call, received = flight.call, zip(flight.block, completions.replies(), strict=False)
         replies = {i: replace(reply, call=call.id(i)) for i, reply in received}
         self._store.put(call.digest, call.identity, replies, completions.model or self.endpoint.model)
-        return replies
+        flight.replies |= replies
 
-    async def _send(self, call: Call, first: int, count: int) -> Completions:
-        """Repeats one HTTP request until it brings completions; raises the last `CallError`."""
-        body = dict(call.body)
-        if count > 1:
-            body["n"] = count
-        if self.endpoint.takes_seed:
-            body["seed"] = call.seed(first)
-        wire = await self._connected()
-        for attempt in itertools.count():
-            try:
-                return await self._try(wire, body, attempt)
-            except CallError as failure:
-                if failure.kind == "final" or self._unreachable(failure, attempt):
-                    raise user_error(failure, self.endpoint, wire.url) from failure
-                if failure.kind == "prompt" or attempt >= self.endpoint.max_retries:
-                    raise
-                await self._wait(failure, attempt)
-        raise AssertionError("unreachable")
-
-    async def _try(self, wire: Wire, body: dict[str, Any], attempt: int) -> Completions:
-        """One HTTP request in a slot of its own, booked whatever comes of it."""
-        async with self._limiter.slot() as taken:
-            self._ledger.check_budget(self._key, self._limiter.in_flight)
-            try:
-                completions = await wire.send(body)
-            except CallError as failure:
-                self._answered |= failure.status is not None
-                if failure.kind == "throttled":
-                    self._limiter.throttled(taken, pause(attempt, self.endpoint.backoff, failure.retry_after))
-                self._book(requests=1, retries=min(attempt, 1))
-                raise
-        self._answered = True
-        self._limiter.succeeded()
-        self._book_paid(completions, body.get("n", 1), retries=min(attempt, 1))
-        return completions
-
-    def _unreachable(self, failure: CallError, attempt: int) -> bool:
-        """Whether to give up on an address that never answered."""
-        return failure.kind == "unreachable" and not self._answered and attempt + 1 >= TRIES_TO_CONNECT
-
-    async def _wait(self, failure: CallError, attempt: int) -> None:
-        seconds = pause(attempt, self.endpoint.backoff, failure.retry_after)
-        if seconds > LONG_PAUSE:
-            log.warning("%s asks to wait %.0f s: %s", self.endpoint.model, seconds, failure)
-        await asyncio.sleep(seconds)
-
-    async def _connected(self) -> Wire:
+    async def _connected(self) -> Transport:
         async with self._connecting:
             if self._wire is None:
-                self._wire = Wire(self.endpoint, await asyncio.to_thread(self._servers.url, self.endpoint))
+                url = await asyncio.to_thread(self._servers.url, self.endpoint)
+                self._wire = self._open(url)
             return self._wire
 
-    def _book_paid(self, completions: Completions, asked: int, retries: int) -> None:
-        price, tokens = self.endpoint.price, completions.usage
-        usage = tokens.usage() if tokens else None
-        self._book(
-            requests=1,
-            retries=retries,
-            completions=min(len(completions.choices), asked),
-            input_tokens=usage.input_tokens if usage else 0,
-            cached_tokens=usage.cached_tokens if usage else 0,
-            output_tokens=usage.output_tokens if usage else 0,
-            usd=price.cost(usage) if price and usage else None,
-        )
+    def _open(self, url: str | None) -> Transport:
+        if not self.endpoint.batch:
+            return Wire(self.endpoint, url)
+        from dsrl.llm.batch import BatchWire
 
-    def _book(self, usd: float | None = 0.0, **counts: int) -> None:
+        return BatchWire(self.endpoint, url, self._store.folder / "batches")
+
+    async def _land(self) -> None:
+        """Lets what is in the air come home for `drain` seconds: it is paid for. What wasn't sent isn't."""
+        flights = set(self._coming.values())
+        for flight in flights:
+            flight.landing = True
+            flight.stop()
+        tasks = [flight.task for flight in flights]
+        try:
+            airborne = [flight for flight in flights if flight.airborne]
+            if airborne and self._wire is not None and not self._wire.batch:
+                await self._wait_for(airborne)
+        finally:
+            for task in tasks:
+                task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _wait_for(self, flights: list[Flight]) -> None:
+        log.warning("stopping: up to %g s for %d replies that are under way", self.endpoint.drain, len(flights))
+        await asyncio.wait([flight.task for flight in flights], timeout=self.endpoint.drain)
+        kept = sum(not flight.missing for flight in flights)
+        log.warning("%d of %d came and are kept; the same command goes on from here", kept, len(flights))
+
+    def _book(self, **counts: Any) -> None:
         """Adds to the ledger; dollars stay unknown where the price is."""
-        self._ledger.add(self._key, Spending(**counts, usd=None if self.endpoint.price is None else usd))
+        self._ledger.add(self._key, Spending(**counts, usd=None if self.endpoint.price is None else 0.0))
+
+
+async def all_done(tasks: list["asyncio.Task[None]"]) -> None:
+    """Waits for all, and raises the first error as it is; being cancelled cancels none of them."""
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    for task in done:
+        task.result()
 
 
 async def together(coroutines: Iterable[Coroutine[Any, Any, Outcome]]) -> list[Outcome]:

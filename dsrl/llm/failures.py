@@ -9,15 +9,23 @@ from typing import Literal
 from dsrl.errors import StageFailed, UserError
 from dsrl.llm.endpoint import Endpoint
 
-Kind = Literal["throttled", "server", "timeout", "connection", "unreachable", "reply", "prompt", "final"]
-"""`unreachable`: no connection was made. `reply`: an answer that isn't a chat completion. `prompt`: this one prompt is
-too long or filtered; others may do. `final`: no repeat can cure it."""
+Kind = Literal["throttled", "server", "timeout", "connection", "unreachable", "reply", "foreign", "prompt", "final"]
+"""`unreachable`: no connection was made. `reply`: a damaged chat completion. `foreign`: an answer of another kind, as a
+web page is. `prompt`: this one prompt is too long or filtered; others may do. `final`: no repeat can cure it."""
 
 PASSING_STATUS = (408, 409, 425)
 PROMPT_CODES = ("context_length_exceeded", "content_filter", "content_policy_violation", "string_above_max_length")
-PROMPT_WORDS = ("maximum context length", "context window", "content management policy", "max_model_len")
+PROMPT_WORDS = (
+    *("maximum context length", "context window", "max_model_len", "prompt is too long"),
+    *("exceeds the maximum number of tokens", "content management policy", "input was flagged", "content exists risk"),
+)
 QUOTA_CODES = ("insufficient_quota", "billing_hard_limit_reached")
-LONGEST_PAUSE = 60.0
+LONGEST_PAUSE = 8.0
+"""Longest pause of one request after a failure of its own; an endpoint that is down is the breaker's matter."""
+LONGEST_TURN = 5.0
+"""Longest pause of a request that was turned away as too many, where the endpoint asks for none."""
+CLOCK_SLACK = 0.01
+"""Seconds by which an event loop's timers may come early."""
 NEXT_STEPS = {
     401: "check the key in {key}",
     402: "pay the account up, or take another endpoint",
@@ -25,7 +33,19 @@ NEXT_STEPS = {
     404: "check the model's name and that base_url ends as the server wants it, mostly in /v1",
     429: "raise the quota of the account, or take another endpoint",
 }
-ANY_NEXT_STEP = "adapt the endpoint (json_mode, takes_n, takes_seed, max_tokens, extra) to what the server takes"
+FIELDS = {
+    "max_completion_tokens": "set token_limit=max_completion_tokens, if the model wants that instead of max_tokens",
+    "temperature": "set takes_temperature=false, or a temperature that the model takes",
+    "top_p": "set takes_temperature=false, or a top_p that the model takes",
+    "seed": "set takes_seed=false",
+    "max_tokens": "lower max_tokens to what the model takes",
+    "'n'": "set takes_n=false",
+}
+"""What a request is refused for -> what to do about it."""
+ANY_NEXT_STEP = (
+    "adapt the endpoint to what the server takes: json_mode, takes_n, takes_seed, takes_temperature, token_limit, "
+    "max_tokens, extra"
+)
 
 
 class CallError(Exception):
@@ -56,21 +76,29 @@ def status_kind(status: int, code: str, message: str) -> Kind:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, given as milliseconds, seconds or a date; None where nothing legible is said."""
+    """Seconds to wait, given as milliseconds, seconds or a date; None where nothing legible is said. A date is
+    counted from the endpoint's own, where it says it, because clocks differ and jump."""
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         value = headers.get(name, "").strip()
         if value.replace(".", "", 1).isdecimal():
             return float(value) * unit
-    date = email.utils.parsedate_tz(headers.get("retry-after", ""))
-    return None if date is None else max(0.0, email.utils.mktime_tz(date) - time.time())
+    date = _seconds(headers.get("retry-after", ""))
+    return None if date is None else max(0.0, date - (_seconds(headers.get("date", "")) or time.time()))
 
 
-def pause(attempt: int, backoff: float, asked: float | None) -> float:
-    """Seconds before the repeat that follows attempt 0, 1, ...: what the endpoint asks, or else doubling; with jitter,
-    never shorter than asked."""
-    if asked is not None:
-        return asked + random.uniform(0, min(1.0, asked))
-    return min(LONGEST_PAUSE, backoff * 2.0 ** min(attempt, 30)) * random.uniform(0.5, 1.0)
+def _seconds(date: str) -> float | None:
+    """Since 1970."""
+    parsed = email.utils.parsedate_tz(date)
+    return None if parsed is None else email.utils.mktime_tz(parsed)
+
+
+def pause(attempt: int, endpoint: Endpoint, failure: CallError) -> float:
+    """Seconds before the repeat that follows attempt 0, 1, ...: what the endpoint asks, but no longer than its
+    `outage`, or else doubling, with jitter."""
+    if failure.retry_after is not None:
+        return min(failure.retry_after, endpoint.outage) + CLOCK_SLACK
+    longest = LONGEST_TURN if failure.kind == "throttled" else LONGEST_PAUSE
+    return min(longest, endpoint.backoff * 2.0 ** min(attempt, 30)) * random.uniform(0.5, 1.0)
 
 
 def user_error(failure: CallError, endpoint: Endpoint, url: str) -> UserError:
@@ -81,9 +109,39 @@ def user_error(failure: CallError, endpoint: Endpoint, url: str) -> UserError:
             got=failure,
             next_step="check the URL and that the server is up; everything paid for is kept",
         )
-    step = NEXT_STEPS.get(failure.status or 0, ANY_NEXT_STEP)
+    if failure.kind == "foreign":
+        return UserError(
+            f"{url} does not answer as an OpenAI-compatible server does",
+            got=failure,
+            next_step="check base_url, which mostly ends in /v1, and that no proxy or login page stands before it",
+        )
     return UserError(
         f"{endpoint.model} at {url} refuses the request",
         got=failure,
-        next_step=step.format(key=endpoint.api_key_env or "api_key_env (none is set)", model=endpoint.model),
+        next_step=_next_step(failure).format(
+            key=endpoint.api_key_env or "api_key_env (none is set)", model=endpoint.model
+        ),
+    )
+
+
+def _next_step(failure: CallError) -> str:
+    """By the status, or by the field that a malformed request is said to have."""
+    words = str(failure).lower()
+    if failure.status == 400 and "api key" in words:  # so says Google
+        return NEXT_STEPS[401]
+    if failure.status in (400, 422):
+        return next((step for field, step in FIELDS.items() if field in words), ANY_NEXT_STEP)
+    return NEXT_STEPS.get(failure.status or 0, ANY_NEXT_STEP)
+
+
+def outage_error(failure: CallError, endpoint: Endpoint, down: float) -> StageFailed:
+    """What the user is told when an endpoint has brought nothing for too long."""
+    turned_away = failure.kind == "throttled"
+    state = "turns every request away" if turned_away else "is down"
+    asks = f", and asks to wait {failure.retry_after:.0f} s" if turned_away and failure.retry_after else ""
+    return StageFailed(
+        f"{endpoint.model} {state}: no reply for {down:.0f} s",
+        got=f"{failure}{asks}",
+        allowed=f"{endpoint.outage:g} s without a reply (the endpoint's `outage`)",
+        next_step="run the same command when it answers again: it goes on here, all that was paid for is kept",
     )

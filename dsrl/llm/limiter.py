@@ -1,75 +1,157 @@
-"""How many requests may be in flight: fewer when the endpoint says it is too much, slowly more while it copes."""
+"""Who may send now: so many in flight, so many a minute, and the oldest work first."""
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import heapq
+from dataclasses import dataclass
 
-CLOCK_SLACK = 0.01
-"""Seconds by which an event loop's timers may come early."""
+from dsrl.llm.failures import CLOCK_SLACK
+from dsrl.llm.level import FIRST, Level
+from dsrl.llm.rate import Rate
+
+FIRST_AGAIN = 4
+"""Requests in flight after a time in which the endpoint admitted nothing."""
+FORGIVEN = 16
+"""One refusal, and one more for so many in flight, may be bad luck or somebody else's doing, and is no bound found."""
+SHUT_AFTER = 8
+"""Refusals in a row, none sent before the first was known, after which nobody asks for a while."""
+
+
+@dataclass(eq=False)
+class Slot:
+    """The right to have one request in flight."""
+
+    turn: asyncio.Future[None]
+    tokens: float = 0.0
+    """Prompt and reply, as estimated."""
+    taken: float = 0.0
+    """Loop time at which it was given."""
+    knocks: bool = False
+    """Whether it is the one request that goes to an endpoint which is down."""
 
 
 class Limiter:
-    """Slots handed out in order of asking. Their number is halved on "too many requests" and grows by one per round of
-    successes (AIMD). While an endpoint admits nothing at all, nobody asks until its own waiting time is over."""
+    """Slots, given to those who began first. Times are the event loop's: a clock that jumps moves nothing.
 
-    def __init__(self, ceiling: int) -> None:
-        self.ceiling = ceiling
-        self.limit = float(ceiling)
+    While an endpoint admits nothing at all, nobody asks until the waiting time is over that it gave. While it is down
+    (`knock`), one request at a time does.
+    """
+
+    def __init__(self, ceiling: int, first: int = FIRST, rpm: int | None = None, tpm: int | None = None) -> None:
+        self.level = Level(ceiling, first)
         self.in_flight = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._last_cut = -1.0
-        self._admits = True
+        self._rates = (Rate.of(rpm), Rate.of(tpm))
+        self._waiting: list[tuple[int, int, Slot]] = []
+        self._num_asked = 0
         self._closed_until = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._knocking = False
+        self._knocker: Slot | None = None
+        self._refused = self._in_vain = 0
+        self._refused_since = 0.0
 
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[float]:
-        """Waits for a slot and holds it; gives the loop time at which it was taken."""
-        await self._acquire()
-        try:
-            yield asyncio.get_running_loop().time()
-        finally:
-            self._release()
+    @property
+    def ceiling(self) -> int:
+        return self.level.ceiling
 
-    def succeeded(self) -> None:
-        self._admits = True
-        self.limit = min(float(self.ceiling), self.limit + 1 / self.limit)
+    @property
+    def limit(self) -> int:
+        """Requests in flight that are allowed now."""
+        return 1 if self._knocking else self.level.limit
 
-    def throttled(self, taken: float, pause: float) -> None:
-        """A request whose slot was taken at loop time `taken` was turned away for `pause` seconds.
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
 
-        Those sent before the last cut say nothing new: they don't cut again.
-        """
-        loop = asyncio.get_running_loop()
-        if taken < self._last_cut:
-            return
-        self.limit = max(1.0, min(self.limit, self.in_flight + 1.0) / 2)
-        self._last_cut = loop.time()
-        if not self._admits:
-            self._closed_until = max(self._closed_until, loop.time() + pause)
-            loop.call_at(self._closed_until, self._wake)
-        self._admits = False
-
-    async def _acquire(self) -> None:
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+    async def acquire(self, age: int = 0, tokens: float = 0.0) -> Slot:
+        """Waits for a slot. Smaller ages go first, and equal ones in order of asking; give it back with `release`."""
+        slot = Slot(asyncio.get_running_loop().create_future(), tokens)
+        self._num_asked += 1
+        heapq.heappush(self._waiting, (age, self._num_asked, slot))
         self._wake()
         try:
-            await turn
+            await slot.turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._release()
+            if slot.turn.done() and not slot.turn.cancelled():
+                self.release(slot)
             raise
+        return slot
 
-    def _release(self) -> None:
+    def release(self, slot: Slot, tokens: float | None = None) -> None:
+        """`tokens`: how many it took in the end, as far as known."""
         self.in_flight -= 1
+        if slot is self._knocker:
+            self._knocker = None
+        if (rate := self._rates[1]) is not None and tokens is not None:
+            rate.take(tokens - slot.tokens)
         self._wake()
+
+    def succeeded(self, slot: Slot) -> None:
+        """Only what was sent after the first refusal was known says that the endpoint admits requests again."""
+        if self._knocking:
+            self._knocking, self._closed_until = False, 0.0
+        if slot.taken >= self._refused_since:
+            self._refused = self._in_vain = 0
+            self.level.succeeded(_now(), len(self._waiting))
+
+    def refused(self, slot: Slot, pause: float) -> None:
+        """The endpoint turned the request away for so many seconds. Called while it still holds its slot."""
+        others = self.in_flight - 1
+        if not self._refused:
+            self._refused_since = _now()
+        self._refused += 1
+        self._in_vain += slot.taken >= self._refused_since
+        if self._refused > max(1, self.limit // FORGIVEN):
+            self.level.refused(_now(), others)
+        if not others or self._in_vain >= max(SHUT_AFTER, 2 * others):
+            self.level.restart(FIRST_AGAIN)
+            self._refused = self._in_vain = 0
+            self._close(pause)
+
+    def knock(self, pause: float) -> None:
+        """The endpoint is down: from now on one request at a time, and none for so many seconds."""
+        self._knocking = True
+        self._close(pause)
+
+    def _close(self, seconds: float) -> None:
+        self._closed_until = max(self._closed_until, _now() + seconds)
+        self._wake_at(self._closed_until)
+
+    def _wake_at(self, when: float) -> None:
+        """One timer is enough: when it rings, the next is set."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(when, self._wake)
 
     def _wake(self) -> None:
-        if asyncio.get_running_loop().time() + CLOCK_SLACK < self._closed_until:
+        if self._closed_until > _now() + CLOCK_SLACK:
             return
-        while self._waiting and self.in_flight < int(self.limit):
-            turn = self._waiting.popleft()
-            if not turn.cancelled():
-                self.in_flight += 1
-                turn.set_result(None)
+        while self._waiting and self._has_room():
+            slot = self._waiting[0][2]
+            if not slot.turn.cancelled() and (wait := self._rate_wait(slot)):
+                self._wake_at(_now() + wait)
+                return
+            heapq.heappop(self._waiting)
+            if not slot.turn.cancelled():
+                self._give(slot)
+
+    def _has_room(self) -> bool:
+        return self._knocker is None if self._knocking else self.in_flight < self.level.limit
+
+    def _give(self, slot: Slot) -> None:
+        self.in_flight += 1
+        slot.taken, slot.knocks = _now(), self._knocking
+        if self._knocking:
+            self._knocker = slot
+        for rate, amount in zip(self._rates, (1.0, slot.tokens), strict=True):
+            if rate is not None:
+                rate.take(amount)
+        slot.turn.set_result(None)
+
+    def _rate_wait(self, slot: Slot) -> float:
+        amounts = (1.0, slot.tokens)
+        waits = [rate.wait(_now(), amount) for rate, amount in zip(self._rates, amounts, strict=True) if rate]
+        return max(waits, default=0.0)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from dsrl.digest import digest
+from dsrl.llm.schema import JsonMode, asked, response_format
 
 DIGEST_LENGTH = 32
 
@@ -30,13 +31,35 @@ class Call:
     """Over `identity`: equal calls share their completions, whoever makes them and wherever the endpoint listens."""
     identity: dict[str, Any]
     body: dict[str, Any]
-    """The JSON body but for `n` and `seed`."""
+    """The JSON body but for `n` and `seed`, with objects asked for as the endpoint says that it takes them."""
+    plain: dict[str, Any]
+    """The same without that."""
+    schema: type[BaseModel] | None
 
     @classmethod
-    def of(cls, body: dict[str, Any], server: Any) -> "Call":
-        """`server` is the identity of a server that the run starts itself, whose dials change its replies."""
-        identity = body if server is None else {**body, "server": server}
-        return cls(digest(identity, DIGEST_LENGTH), identity, body)
+    def of(
+        cls,
+        plain: dict[str, Any],
+        schema: type[BaseModel] | None = None,
+        mode: JsonMode = "schema",
+        limit: str = "max_tokens",
+        server: Any = None,
+    ) -> "Call":
+        """`server` is the identity of a server that the run starts itself, whose dials change its replies;
+        `limit` the endpoint's name for `max_tokens`.
+
+        The identity holds the schema of an object, not the way in which it was asked for: an endpoint that refuses
+        the schema is asked in another way, and the next run finds what was paid for without being refused again.
+        """
+        identity = plain if schema is None else {**plain, "response_format": response_format(schema, "schema")}
+        identity = identity if server is None else {**identity, "server": server}
+        sent = {limit if name == "max_tokens" else name: value for name, value in plain.items()}
+        body = sent if schema is None else asked(sent, schema, mode)
+        return cls(digest(identity, DIGEST_LENGTH), identity, body, sent, schema)
+
+    def body_in(self, mode: JsonMode) -> dict[str, Any]:
+        """The body with the object asked for in another way."""
+        return self.plain if self.schema is None else asked(self.plain, self.schema, mode)
 
     def id(self, index: int) -> str:
         """Names one completion: its place in the calls store."""

@@ -1,16 +1,25 @@
 """Pydantic models as the strict JSON schemas that structured output takes."""
 
+import json
 import re
 from functools import cache
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
-UNSENT = ("title", "default")
+from dsrl import prompts
+
+JsonMode = Literal["schema", "object", "text"]
+"""How an object is asked for: by its schema, as any JSON object, or in words, as text between tags."""
+UNSENT = (
+    *("title", "default", "minLength", "maxLength", "pattern", "format", "minItems", "maxItems", "uniqueItems"),
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+)
+"""What strict decoding refuses at one provider or another. Bounds on values are checked when the reply is read."""
 
 
 @cache
-def response_format(schema: type[BaseModel], mode: Literal["schema", "object", "text"]) -> dict[str, Any] | None:
+def response_format(schema: type[BaseModel], mode: JsonMode) -> dict[str, Any] | None:
     """The `response_format` field of a request; None where the words of the prompt have to do."""
     if mode == "text":
         return None
@@ -20,6 +29,25 @@ def response_format(schema: type[BaseModel], mode: Literal["schema", "object", "
         "type": "json_schema",
         "json_schema": {"name": schema_name(schema), "schema": strict_schema(schema), "strict": True},
     }
+
+
+def asked(body: dict[str, Any], schema: type[BaseModel], mode: JsonMode) -> dict[str, Any]:
+    """A request body that asks for the object: with its `response_format`, and what that doesn't say at the end of the
+    prompt. It is put into the last message, because many chat templates refuse two user turns in a row."""
+    words = _words(schema, mode)
+    *before, last = body["messages"]
+    messages = [*before, {**last, "content": f"{last['content']}\n\n{words}"}] if words else body["messages"]
+    form = response_format(schema, mode)
+    return {**body, "messages": messages, **({"response_format": form} if form else {})}
+
+
+@cache
+def _words(schema: type[BaseModel], mode: JsonMode) -> str:
+    if mode == "schema":
+        return ""
+    if mode == "object":
+        return prompts.render("object", schema=json.dumps(strict_schema(schema)))
+    return prompts.render("tags", fields=list(schema.model_fields))
 
 
 def schema_name(schema: type[BaseModel]) -> str:

@@ -1,5 +1,7 @@
 """The files under the calls store: JSON lines that check themselves, each file appended to by one writer only."""
 
+import errno
+import fcntl
 import json
 import logging
 import os
@@ -9,6 +11,7 @@ import socket
 import time
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,8 @@ VERSION = 1
 START = b'{"v":%d,"id":"' % VERSION
 SUM = b'","sum":"'
 SUM_LENGTH = 8
+RESERVE = 4 << 20
+"""Bytes kept for the replies that are under way when the disk is full: they are paid for."""
 ANY_VERSION = re.compile(rb'\{"v":(\d+),')
 
 log = logging.getLogger(__name__)
@@ -42,6 +47,35 @@ def _checksum(name: bytes, rest: bytes) -> bytes:
     return b"%08x" % zlib.crc32(rest, zlib.crc32(name))
 
 
+def check_version(path: Path, number: int, line: bytes) -> None:
+    """Raises `UserError` for a line that a newer dsrl has written."""
+    version = ANY_VERSION.match(line)
+    if version and int(version[1]) > VERSION:
+        raise UserError(
+            f"{path}, line {number}: written by a newer dsrl",
+            got=f"version {int(version[1])}",
+            allowed=f"up to version {VERSION}",
+            next_step="update dsrl, or give another store",
+        )
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether nobody will append to the file any more, as far as the file system's locks tell.
+
+    Raises FileNotFoundError. An empty file is not looked at: its writer takes the lock before the first line.
+    """
+    if path.stat().st_size == 0:
+        return False
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:  # held, or a file system without locks, where a writer can't be ruled out
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
 @dataclass
 class Segment:
     """One file and how far it has been read."""
@@ -52,6 +86,8 @@ class Segment:
     num_lines: int = 0
     reported: int = -1
     """Where an unfinished line was last reported, so that a reader that looks often says it once."""
+    sealed: bool = False
+    """Nobody will append to it any more."""
 
     def scan(self) -> Iterator[tuple[bytes, int, int]]:
         """(id, offset, length) of the lines since the last scan.
@@ -74,62 +110,144 @@ class Segment:
                     yield name, offset, len(line)
 
     def _report_tail(self, length: int) -> None:
-        if self.reported != self.position:
+        if self.reported != self.position and is_sealed(self.path):
             log.warning(
-                "%s: the last %d bytes are an unfinished line, left out: its writer was killed, or is still at it",
+                "%s: the last %d bytes are an unfinished line, left out: its writer was killed; "
+                "`dsrl gc yes=true` removes it",
                 self.path,
                 length,
             )
-        self.reported = self.position
+            self.reported = self.position
 
     def _report(self, line: bytes) -> None:
-        version = ANY_VERSION.match(line)
-        if version and int(version[1]) > VERSION:
-            raise UserError(
-                f"{self.path}, line {self.num_lines}: written by a newer dsrl",
-                got=f"version {int(version[1])}",
-                allowed=f"up to version {VERSION}",
-                next_step="update dsrl, or give another store",
-            )
-        log.warning("%s, line %d: damaged; its completion counts as missing", self.path, self.num_lines)
+        check_version(self.path, self.num_lines, line)
+        log.warning(
+            "%s, line %d: damaged; its completion counts as missing and is asked for again where it is needed; "
+            "`dsrl gc yes=true` rewrites the file without it",
+            self.path,
+            self.num_lines,
+        )
 
 
 class Writer:
-    """Appends to a segment of its own, made at the first append."""
+    """Appends to a segment of its own, and holds a lock on it as long as it may.
+
+    Raises `StageFailed` where the disk refuses; the lines may have been written all the same, into the reserve. If
+    `broken` is set, the file ends in whole lines or at worst half a one, and this writer must not be used again.
+    """
 
     def __init__(self, folder: Path, fsync: bool) -> None:
-        host = re.sub(r"[^A-Za-z0-9]+", "-", socket.gethostname())
+        host = host_name()
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-        self.segment = Segment(folder / f"{stamp}-{host}-{os.getpid()}-{secrets.token_hex(4)}.jsonl")
+        self.path = folder / f"{stamp}-{host}-{os.getpid()}-{secrets.token_hex(8)}.jsonl"
+        self.position = 0
+        self.num_lines = 0
         self.pid = os.getpid()
         self.broken = False
         self._fsync = fsync
-        self._descriptor = os.open(self.segment.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
+        try:
+            self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
+        except OSError as error:
+            raise self._refused(error) from error
+        with suppress(OSError):  # a file system without locks: `dsrl gc` then goes by the age of the file
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._reserve = _reserve(folder)
 
     def append(self, lines: list[bytes]) -> list[int]:
-        """Writes whole lines at once and gives their offsets; raises `StageFailed` where the disk refuses.
-
-        After that the file may end in half a line, and this writer must not be used again.
-        """
-        data = memoryview(b"".join(lines))
+        """Writes whole lines at once and gives their offsets."""
+        data = b"".join(lines)
+        full: OSError | None = None
         try:
-            while data:
-                data = data[os.write(self._descriptor, data) :]
-            if self._fsync:
-                os.fsync(self._descriptor)
+            self._write(data)
         except OSError as error:
+            full = error
+            self._rescue(data, error)
+        if os.fstat(self._descriptor).st_nlink == 0:
             self.broken = True
-            raise StageFailed(
-                "a reply could not be stored",
-                got=error,
-                next_step=f"make room for {self.segment.path.parent} and start again; all earlier replies are kept",
-            ) from error
+            raise Removed(self.path)
         offsets = []
         for line in lines:
-            offsets.append(self.segment.position)
-            self.segment.position += len(line)
-            self.segment.num_lines += 1
+            offsets.append(self.position)
+            self.position += len(line)
+        self.num_lines += len(lines)
+        if full is not None:
+            raise self._refused(full) from full
         return offsets
 
     def close(self) -> None:
         os.close(self._descriptor)
+        self._give_up_reserve()
+
+    def _write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
+        if self._fsync:
+            os.fsync(self._descriptor)
+
+    def _rescue(self, data: bytes, error: OSError) -> None:
+        """Writes into the room that was kept for this; raises `StageFailed` if there is none, or not enough."""
+        self._take_back()
+        try:
+            if self._reserve is None:
+                raise error
+            self._give_up_reserve()
+            self._write(data)
+        except OSError as last:
+            self._take_back()
+            self._give_up()
+            raise self._refused(last) from last
+
+    def _give_up(self) -> None:
+        self.broken = True
+        if self.position == 0:
+            with suppress(OSError):  # it is empty: nobody minds it
+                self.path.unlink()
+
+    def _give_up_reserve(self) -> None:
+        if self._reserve is not None:
+            os.close(self._reserve)
+        self._reserve = None
+
+    def _take_back(self) -> None:
+        """So that of one HTTP reply all completions are kept or none."""
+        with suppress(OSError):  # the error of the write is the one to tell; readers cut off half a line
+            os.ftruncate(self._descriptor, self.position)
+
+    def _refused(self, error: OSError) -> StageFailed:
+        folder = self.path.parent
+        steps = {
+            errno.EROFS: f"{folder} can't be written to: mount it writable, or give another store=...",
+            errno.EACCES: f"get the right to write to {folder}, or give another store=...",
+            errno.ENOENT: f"{folder} was removed while it was in use: start again",
+        }
+        room = f"make room for {folder} and start again; all earlier replies are kept"
+        return StageFailed("a reply could not be stored", got=error, next_step=steps.get(error.errno or 0, room))
+
+
+def _reserve(folder: Path) -> int | None:
+    """A file without a name that takes up room until it is closed; None where there is little room anyway."""
+    path = folder / f".reserve-{secrets.token_hex(8)}"
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        path.unlink()
+    except OSError:
+        return None
+    about = os.fstatvfs(descriptor)
+    try:
+        if about.f_bavail * about.f_frsize < 8 * RESERVE:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.posix_fallocate(descriptor, 0, RESERVE)
+    except (OSError, AttributeError):  # little room, or a system that can't
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+class Removed(Exception):
+    """The writer's file was taken away; what was written to it has to be written again, elsewhere."""
+
+
+def host_name() -> str:
+    """This machine's name as it stands in the names of segments."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", socket.gethostname())

@@ -60,10 +60,17 @@ class Pretrain(Part):
 
     def folder(self) -> Path:
         """The model's folder in the cache; trains it there, in a process of its own, on first use."""
-        folder = cache() / "models" / f"quickstart-{self.key()}"
+        folder = self._place()
         if not folder.is_dir():
             self._train(folder)
         return folder
+
+    def is_made(self) -> bool:
+        """Whether it was trained before."""
+        return self._place().is_dir()
+
+    def _place(self) -> Path:
+        return cache() / "models" / f"quickstart-{self.key()}"
 
     def key(self) -> str:
         """Twelve hex digits of the recipe and of the code that carries it out."""

@@ -1,7 +1,7 @@
 """What the run cost, and what the results that it found in the store had cost when they were made."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,11 @@ COUNTERS = (
     "completions",
     "store_hits",
     "input_tokens",
+    "cached_tokens",
     "output_tokens",
     "retries",
+    "throttled",
+    "batch_requests",
     "repairs",
     "errors",
 )
@@ -39,6 +42,19 @@ class Role:
 
 
 @dataclass(frozen=True)
+class Share:
+    """What one role cost one stage over all runs, or one sample."""
+
+    name: str
+    requests: str
+    completions: str
+    input_tokens: str
+    cached_tokens: str
+    output_tokens: str
+    usd: str
+
+
+@dataclass(frozen=True)
 class Duration:
     """One stage's time."""
 
@@ -55,6 +71,8 @@ class Cost:
     """Calls and time."""
 
     roles: tuple[Role, ...]
+    stages: tuple[Share, ...]
+    per_sample: Share | None
     durations: tuple[Duration, ...]
     total: str
     unknown: bool
@@ -74,9 +92,35 @@ def cost(metrics: Mapping[str, Any], store: Path) -> Cost | None:
             *(_role(name, spent, "") for name, spent in now.items()),
             *(_role(name, spent, "earlier, for what is reused here") for name, spent in before.items()),
         ),
+        stages=_stages(metrics.get("cost") or {}),
+        per_sample=_per_sample(metrics.get("per_sample") or {}),
         durations=durations,
         total=text.seconds(sum((metrics.get("seconds") or {}).values())),
         unknown=any(spent.get("usd") is None for spent in (*now.values(), *before.values())),
+    )
+
+
+def _stages(costs: Mapping[str, Mapping[str, Spent]]) -> tuple[Share, ...]:
+    found = [(stage, role, spent) for stage, roles in costs.items() for role, spent in roles.items()]
+    several = {role for _, role, _ in found} - {"teacher"}
+    return tuple(
+        _share(f"{stage}, {ROLES.get(role, role).lower()}" if several else stage, spent) for stage, role, spent in found
+    )
+
+
+def _per_sample(spent: Spent) -> Share | None:
+    return _share(f"each of {text.count(spent['samples'])} samples", spent, text.figure) if spent else None
+
+
+def _share(name: str, spent: Spent, number: Callable[[float | None], str] = text.count) -> Share:
+    return Share(
+        name=name,
+        requests=number(spent.get("requests")),
+        completions=number(spent.get("completions")),
+        input_tokens=number(spent.get("input_tokens")),
+        cached_tokens=number(spent.get("cached_tokens")),
+        output_tokens=number(spent.get("output_tokens")),
+        usd=text.dollars(spent.get("usd")),
     )
 
 
@@ -110,6 +154,9 @@ def _used(spent: Spent) -> bool:
 
 def _role(name: str, spent: Spent, when: str) -> Role:
     troubles = {
+        "input tokens out of the endpoint's cache": spent.get("cached_tokens"),
+        "batch requests": spent.get("batch_requests"),
+        "turned away as too many (429)": spent.get("throttled"),
         "repeats": spent.get("retries"),
         "repairs": spent.get("repairs"),
         "without a reply": spent.get("errors"),

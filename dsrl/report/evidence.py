@@ -59,14 +59,16 @@ class Evidence:
             "title": "Votes" if vote else "Writing" if number == 0 else "Further request",
             "how": sampling(request),
             "prompt": [[str(turn.get("role")), self.texts.add(spoken(turn.get("content")))] for turn in messages],
-            "replies": [reply for index in indices if (reply := self._reply(digest, index, vote))],
+            "replies": [
+                reply for index in indices if (reply := self._reply(digest, index, question if vote else None))
+            ],
         }
 
-    def _reply(self, digest: str, index: int, vote: bool) -> dict[str, Any] | None:
+    def _reply(self, digest: str, index: int, question: str | None) -> dict[str, Any] | None:
         reply = self.calls.get(digest, index)
         if reply is None or reply.text is None:
             return None
-        read = {"read": self.task.answer.parse(reply.text)} if vote else {}
+        read = {} if question is None else {"read": self.task.answer.given(question).parse(reply.text)}
         cut = {"cut": True} if reply.truncated else {}
         return {"text": self.texts.add(reply.text), **read, **cut}
 

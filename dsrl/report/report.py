@@ -9,9 +9,11 @@ from pydantic import Field
 
 from dsrl.part import part
 from dsrl.report import text
+from dsrl.report.audit import audited
 from dsrl.report.browser import browser
 from dsrl.report.cost import cost
 from dsrl.report.difficulty import difficulty
+from dsrl.report.forecast import forecast
 from dsrl.report.funnel import funnel
 from dsrl.report.headline import headline
 from dsrl.report.labels import labels
@@ -52,11 +54,14 @@ class Report(Stage):
         return study.add(figures={"page": NAME})
 
     def page(self, study: Study, context: "Context") -> str:
-        """The whole page as text."""
+        """The whole page as text; the figures of its labels go into `metrics.json` too."""
         rows = browser(
             study, context.calls, max_rows=self.max_rows, max_characters=round(self.max_megabytes * 1_000_000)
         )
         metrics = context.metrics
+        votes = labels(study.samples, study.rejected, context.calls, audited(metrics, context.store.root))
+        if votes:
+            metrics["labels"] = votes.measures.block(votes.audit)
         return render(
             title=str(metrics.get("name") or study.task.name),
             about=about(study, metrics),
@@ -65,10 +70,11 @@ class Report(Stage):
             headline=headline(study, metrics),
             funnel=funnel(metrics),
             difficulty=difficulty(study.samples),
-            labels=labels(study.samples, study.rejected),
+            labels=votes,
             selection=selection(study, metrics),
             training=training(study, metrics),
             cost=cost(metrics, context.store.root),
+            forecast=forecast(metrics),
             browser=rows,
             provenance=provenance(context.run_dir, metrics),
             task=study.task,

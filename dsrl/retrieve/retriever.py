@@ -1,5 +1,6 @@
 """Where passages are searched: `retriever=embedded|none`. A retriever opens a searcher; a searcher answers queries."""
 
+import itertools
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,6 +11,9 @@ from dsrl.part import Many, Part, part
 from dsrl.progress import Progress
 from dsrl.retrieve.corpus import find_corpus
 from dsrl.retrieve.index import Hit, open_index
+
+LOOKED_AT = 50
+"""Documents of a corpus whose length is taken for typical."""
 
 
 class Searcher(Protocol):
@@ -29,6 +33,10 @@ class Retriever(Part, ABC):
     def open(self, root: Path, progress: Progress) -> Searcher | None:
         """A searcher, its index kept under `root`; None where there is nothing to search."""
 
+    def typical_characters(self, most: int) -> int | None:
+        """Length of a passage before any is searched, for a forecast; None where there will be none."""
+        return most
+
 
 @part
 class Embedded(Retriever):
@@ -45,6 +53,12 @@ class Embedded(Retriever):
         for given in self.corpora:
             find_corpus(given).check()
 
+    def typical_characters(self, most: int) -> int:
+        """The mean over the first documents of each corpus."""
+        firsts = [itertools.islice(find_corpus(given).documents(), LOOKED_AT) for given in self.corpora]
+        sizes = [min(len(document.text), most) for documents in firsts for document in documents]
+        return round(sum(sizes) / len(sizes)) if sizes else most
+
     def open(self, root: Path, progress: Progress) -> Searcher:
         return open_index(root, [find_corpus(given) for given in self.corpora], progress)
 
@@ -52,6 +66,9 @@ class Embedded(Retriever):
 @part
 class NoRetriever(Retriever):
     """Samples are written from the task definition alone."""
+
+    def typical_characters(self, most: int) -> None:  # noqa: ARG002
+        return None
 
     def open(self, root: Path, progress: Progress) -> None:  # noqa: ARG002
         return None

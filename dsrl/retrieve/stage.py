@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
-from dsrl import prompts
+from dsrl import priors, prompts
 from dsrl.digest import normalised
 from dsrl.errors import StageFailed
+from dsrl.estimate import Range
+from dsrl.forecast import CHARACTERS_PER_TOKEN, Expectation, Load, Outlook
 from dsrl.llm import Endpoint
+from dsrl.llm.dry import DryClient, UnpaidError
+from dsrl.llm.structured import TEMPLATES
 from dsrl.part import Many, part
 from dsrl.retrieve.passages import interleave
 from dsrl.retrieve.retriever import Retriever
@@ -18,6 +22,7 @@ from dsrl.stage import Stage
 
 if TYPE_CHECKING:
     from dsrl.context import Context
+    from dsrl.llm import Answer, Client
     from dsrl.study import Study
     from dsrl.task import Task
 
@@ -38,7 +43,7 @@ class Retrieve(Stage):
     name = "retrieve"
     needs = ("definition",)
     adds = ("keywords", "passages")
-    templates = ("task", "keywords")
+    templates = ("task", "keywords", *TEMPLATES)
 
     retriever: Retriever
     teacher: Endpoint
@@ -66,13 +71,38 @@ class Retrieve(Stage):
             )
         return study.add(keywords=keywords, passages=passages, figures=_figures(hits, passages))
 
-    async def _ask(self, task: "Task", context: "Context") -> tuple[str, ...]:
-        """The task's domain and the teacher's keywords. Raises `StageFailed` where the teacher gives none."""
+    def expect(self, outlook: Outlook) -> Expectation:
+        """One request for keywords; which passages they find is known once the stage has run."""
+        size = self.retriever.typical_characters(self.max_passage_chars)
+        if size is None:
+            return outlook.expects(Load())
+        passage = Passage(id="", text="x" * size, source="", offset=0, keyword="", rank=0, score=0.0)
+        return outlook.expects(self._load(outlook), study=outlook.study.add(passages=(passage,)))
+
+    def _load(self, outlook: Outlook) -> Load:
+        if self.keywords:
+            return Load()
+        client = DryClient(self.teacher, outlook.calls)
+        try:
+            asyncio.run(self._answer(outlook.study.task, client))
+        except UnpaidError:
+            read = Range.of(client.tally.prompt_characters / CHARACTERS_PER_TOKEN)
+            written = priors.KEYWORDS_TOKENS
+            return Load(
+                self.teacher, requests=Range.of(1), input_tokens=read, output_tokens=written, basis="assumptions"
+            )
+        return Load(self.teacher, held=client.tally.held)
+
+    async def _answer(self, task: "Task", client: "Client") -> "Answer[Keywords]":
         prompt = prompts.render(
             "keywords", task=task, pattern=None, demos=task.demos[:NUM_DEMOS], count=self.num_keywords
         )
+        return await client.ask([{"role": "user", "content": prompt}], Keywords)
+
+    async def _ask(self, task: "Task", context: "Context") -> tuple[str, ...]:
+        """The task's domain and the teacher's keywords. Raises `StageFailed` where the teacher gives none."""
         async with context.connect(self.teacher, "teacher") as client:
-            answer = await client.ask([{"role": "user", "content": prompt}], Keywords)
+            answer = await self._answer(task, client)
         named = distinct(answer.value.keywords if answer.value else [])[: self.num_keywords]
         if not named:
             raise StageFailed(

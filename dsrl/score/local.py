@@ -8,15 +8,18 @@ from pydantic import Field
 
 from dsrl import child
 from dsrl.digest import digest
+from dsrl.forecast import Held
 from dsrl.llm import Spending
 from dsrl.llm.request import Call
 from dsrl.model import Model, Reply, Sampling, Usage
 from dsrl.part import Part, part
+from dsrl.score.held import held
 from dsrl.score.plan import Row, batches
 from dsrl.score.process import RolloutProcess
 
 if TYPE_CHECKING:
     from dsrl.context import Context
+    from dsrl.llm import CallsStore
 
 
 @part
@@ -57,6 +60,12 @@ class TransformersRollout(Part):
         if plan:
             self._process(context).ask({"park": True})
         return [[replies[Row(number, index)] for index in range(count)] for number in range(len(prompts))]
+
+    def held(
+        self, model: Model, prompts: Sequence[str], sampling: Sampling, count: int, store: "CallsStore"
+    ) -> Held:
+        """What is in the store of these replies, for a forecast; `model` is located."""
+        return held(self._calls(model, prompts, sampling), count, store)
 
     def _calls(self, model: Model, prompts: Sequence[str], sampling: Sampling) -> list[Call]:
         """What the replies depend on, prompt by prompt."""

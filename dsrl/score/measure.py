@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dsrl.grade import Grader
+from dsrl.grade import Grade, Grader
 from dsrl.model import Reply, Rollout, Sampling
 from dsrl.part import record
 from dsrl.sample import Rate, Sample
@@ -47,11 +47,16 @@ def measure(
 
 
 def _grade(sample: Sample, replies: Sequence[Reply], grader: Grader) -> list[GradedRollout]:
-    return [_row(sample, index, reply, grader) for index, reply in enumerate(replies)]
+    """All replies to a sample at once: a kind that compares in another process makes one trip."""
+    came = [(reply.text, sample.answer) for reply in replies if reply.text is not None and not reply.error]
+    grades = iter(grader.given(sample.input).grade_many(came))
+    return [
+        _row(sample, index, reply, None if reply.text is None or reply.error else next(grades))
+        for index, reply in enumerate(replies)
+    ]
 
 
-def _row(sample: Sample, index: int, reply: Reply, grader: Grader) -> GradedRollout:
-    grade = None if reply.text is None or reply.error else grader.grade(reply.text, sample.answer)
+def _row(sample: Sample, index: int, reply: Reply, grade: Grade | None) -> GradedRollout:
     return GradedRollout(
         sample=sample.id,
         index=index,

@@ -11,6 +11,7 @@ from dsrl.stage import Stage
 
 if TYPE_CHECKING:
     from dsrl.context import Context
+    from dsrl.forecast import Expectation, Outlook
     from dsrl.study import Study
 
 
@@ -25,9 +26,16 @@ class Probe(Stage):
     rollout: Rollout
     max_tokens: int = Field(default=1024, gt=0)
 
+    def expect(self, outlook: "Outlook") -> "Expectation":
+        inputs = [sample.input for sample in outlook.study.samples]
+        return outlook.expects(outlook.rollouts(self.rollout, outlook.samples, self.sampling, 1, inputs))
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(temperature=0.0, max_tokens=self.max_tokens)
+
     def __call__(self, study: "Study", context: "Context") -> "Study":
-        sampling = Sampling(temperature=0.0, max_tokens=self.max_tokens)
-        measured = measure(study, self.rollout, sampling, 1, context)
+        measured = measure(study, self.rollout, self.sampling, 1, context)
         values = [rate.value for _, rate in measured]
         figures = {
             "rows": {"in": len(measured), "out": len(measured)},

@@ -13,6 +13,7 @@ from dsrl.stage import Stage
 
 if TYPE_CHECKING:
     from dsrl.context import Context
+    from dsrl.forecast import Expectation, Outlook
     from dsrl.study import Study
 
 
@@ -42,8 +43,15 @@ class Score(Stage):
                 "score.low must be less than score.high", got=f"{self.low} and {self.high}", next_step="widen the band"
             )
 
+    def expect(self, outlook: "Outlook") -> "Expectation":
+        inputs = [sample.input for sample in outlook.study.samples]
+        return outlook.expects(outlook.rollouts(self.rollout, outlook.samples, self.sampling, self.rollouts, inputs))
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens)
+
     def __call__(self, study: "Study", context: "Context") -> "Study":
-        sampling = Sampling(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens)
-        measured = measure(study, self.rollout, sampling, self.rollouts, context)
+        measured = measure(study, self.rollout, self.sampling, self.rollouts, context)
         samples = tuple(sample.replace(score=rate) for sample, rate in measured)
         return study.add(samples=samples, figures=score_figures(samples, self.rollouts, self.low, self.high))

@@ -5,14 +5,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dsrl.errors import UserError
+from dsrl.forecast import Held
 from dsrl.llm import Client, Endpoint, Request
 from dsrl.llm.client import together
 from dsrl.model import Model, Reply, Sampling
 from dsrl.part import Part, part
 from dsrl.progress import Task
+from dsrl.score.held import held
 
 if TYPE_CHECKING:
     from dsrl.context import Context
+    from dsrl.llm import CallsStore
 
 
 @part
@@ -39,6 +42,13 @@ class ServerRollout(Part):
         with context.progress.task("rollouts", total=len(prompts) * count) as progress:
             async with context.connect(self.endpoint, "model") as client:
                 return await together(_ask(client, request, count, progress) for request in requests)
+
+    def held(
+        self, model: Model, prompts: Sequence[str], sampling: Sampling, count: int, store: "CallsStore"
+    ) -> Held:
+        """What is in the store of these replies, for a forecast."""
+        del model  # known by the endpoint's name for it
+        return held([self.endpoint.call(self._request(prompt, sampling)) for prompt in prompts], count, store)
 
     def _request(self, prompt: str, sampling: Sampling) -> Request:
         return self.endpoint.request(

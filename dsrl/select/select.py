@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from dsrl import priors
 from dsrl.digest import digest, text_digest
 from dsrl.errors import StageFailed
+from dsrl.forecast import Load
 from dsrl.part import part
 from dsrl.sample import Sample
 from dsrl.stage import Stage
 
 if TYPE_CHECKING:
     from dsrl.context import Context
+    from dsrl.forecast import Expectation, Outlook
     from dsrl.study import Study
 
 Fill = Literal["none", "unsolved", "solved", "error"]
@@ -53,6 +56,11 @@ class Select(Stage):
     @abstractmethod
     def ranking(self, samples: Iterable[Sample]) -> list[Sample]:
         """The samples that this strategy would train on, best first."""
+
+    def expect(self, outlook: "Outlook") -> "Expectation":
+        """Nothing is asked; how many samples can be learned from is assumed."""
+        found = outlook.samples * priors.LEARNABLE
+        return outlook.expects(Load(), selected=found if self.m is None else found.within(most=self.m))
 
     def __call__(self, study: "Study", context: "Context") -> "Study":
         pool = candidates(study)

@@ -14,13 +14,22 @@ from dsrl import child
 from dsrl.errors import UserError
 from dsrl.part import Part, part
 from dsrl.tracking import entry
+from dsrl.tracking.live import Live
 
 if TYPE_CHECKING:
     from dsrl.context import Context
     from dsrl.study import Study
 
-STATUS = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+STATUS = {
+    "finished": "FINISHED",
+    "stopped": "FINISHED",
+    "failed": "FAILED",
+    "interrupted": "KILLED",
+    "budget": "KILLED",
+}
 LONGEST_REASON = 240
+HURRY_SECONDS = 1.0
+"""To wait for MLflow after Ctrl-C; then the child ends its work alone."""
 RELATIVE_SQLITE = re.compile(r"^sqlite:///(?!/)")
 
 
@@ -52,22 +61,31 @@ class Tracking(Part):
     def start(self, context: "Context", values: dict[str, Any]) -> None:
         """Show the run as running. Returns at once: MLflow is imported while the stages work."""
         if self.enabled:
-            self._kept(context, values)
+            context.progress.listen(self._kept(context, values))
 
     def track(self, context: "Context", values: dict[str, Any], study: "Study | None", status: str) -> None:
         """Log what came out and close the run. `status`: finished, stopped, failed or interrupted."""
         if not self.enabled:
             return
-        process = self._kept(context, values)
+        live = self._kept(context, values)
+        live.end()
+        process = live.process
         closing = entry.closing(context, study, STATUS.get(status, "FAILED"))
+        hurry = status == "interrupted"
+        patience = min(HURRY_SECONDS, self.patience) if hurry else self.patience
         try:
-            answer, _ = process.communicate(json.dumps(closing) + "\n", timeout=self.patience)
+            answer, _ = process.communicate(json.dumps(closing) + "\n", timeout=patience)
         except subprocess.TimeoutExpired:
+            if hurry:
+                live.leave()
+                return
             process.kill()
             process.communicate()
             self._warn(context, f"no answer within {self.patience:g} s")
             return
-        if process.returncode == 0 and json.loads(answer or "{}").get("logged"):
+        said = json.loads(answer or "{}") if process.returncode == 0 else {}
+        if said.get("logged"):
+            self._note_dropped(context, live.dropped, said.get("dropped", 0))
             log_file(context).unlink(missing_ok=True)
         else:
             lines = child.tail(log_file(context)).splitlines() or [child.end_in_words(process.returncode)]
@@ -82,8 +100,8 @@ class Tracking(Part):
             return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
         return uri
 
-    def _kept(self, context: "Context", values: dict[str, Any]) -> child.Child:
-        return context.keep("tracking", lambda: self._begin(context, values), child.stop)
+    def _kept(self, context: "Context", values: dict[str, Any]) -> Live:
+        return context.keep("tracking", lambda: Live(self._begin(context, values)), Live.close)
 
     def _begin(self, context: "Context", values: dict[str, Any]) -> child.Child:
         process = child.start("dsrl.tracking.worker", [], log_file(context), threads=1, answers=subprocess.PIPE)
@@ -103,6 +121,11 @@ class Tracking(Part):
         except BrokenPipeError:  # it could not even start; `track` says why
             pass
         return process
+
+    def _note_dropped(self, context: "Context", messages: int, points: int) -> None:
+        if messages or points:
+            lost = f"{messages} messages and {points} points of the live series were dropped: MLflow was too slow"
+            context.progress.warn(f"tracking: {lost}. The run itself is not touched by this.")
 
     def _warn(self, context: "Context", reason: str) -> None:
         text = f"tracking: not logged to {self.address(context.store.root)}: {reason[:LONGEST_REASON]}"

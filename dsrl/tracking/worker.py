@@ -1,6 +1,7 @@
-"""The child that talks to MLflow: `python -m dsrl.tracking.worker` reads two JSON lines, at the run's start and end.
+"""The child that talks to MLflow: `python -m dsrl.tracking.worker` reads JSON lines, the first at the run's start, live
+numbers while it goes on, and the last at its end.
 
-If its input ends without the second one, the run was killed, and it says so in MLflow.
+If its input ends without the last one, the run was killed, and it says so in MLflow.
 """
 
 import json
@@ -8,15 +9,18 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from queue import SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
+
+from dsrl.tracking.series import Point, Series
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric
 
 SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # else a server that is down blocks for minutes
@@ -39,11 +43,52 @@ def main() -> None:
         os.environ.setdefault(name, value)
     sys.modules["pandas"] = None  # type: ignore[assignment]  # MLflow does without, and loads a third faster
     opening = json.loads(sys.stdin.readline())
+    lines = arriving(sys.stdin)
     client, run = begin(opening)
-    line = sys.stdin.readline()
-    finish(client, run, json.loads(line) if line else {"status": "KILLED"})
-    answers.write(json.dumps({"logged": run}) + "\n")
-    answers.flush()
+    series = Series(writer(client, run))
+    finish(client, run, follow(series, lines), series)
+    with suppress(BrokenPipeError):  # after Ctrl-C nobody waits for the answer
+        os.write(answers.fileno(), json.dumps({"logged": run, "dropped": series.dropped}).encode() + b"\n")
+
+
+def writer(client: "MlflowClient", run: str) -> Callable[[list[Point]], None]:
+    """Logs points of the run."""
+
+    def write(points: list[Point]) -> None:
+        from mlflow.entities import Metric
+        from mlflow.exceptions import MlflowException
+
+        try:
+            client.log_batch(run, metrics=[Metric(*point) for point in points])
+        except MlflowException as error:
+            raise ConnectionError(str(error)) from error
+
+    return write
+
+
+def arriving(stream: TextIO) -> "SimpleQueue[str]":
+    """Lines as they come, the empty one at the end: the pipe is read even while MLflow keeps us waiting."""
+    lines: SimpleQueue[str] = SimpleQueue()
+
+    def read() -> None:
+        for line in stream:
+            lines.put(line)
+        lines.put("")
+
+    Thread(target=read, daemon=True).start()
+    return lines
+
+
+def follow(series: Series, lines: "SimpleQueue[str]") -> dict[str, Any]:
+    """Log live numbers, all that have arrived at once, until the closing message comes."""
+    while True:
+        line = lines.get()
+        message: dict[str, Any] = json.loads(line) if line else {"status": "KILLED"}
+        if "live" not in message:
+            return message
+        series.add(message["live"])
+        if lines.empty():
+            series.log()
 
 
 def begin(opening: dict[str, Any]) -> tuple["MlflowClient", str]:
@@ -107,36 +152,19 @@ def parent_tag(client: "MlflowClient", experiment: str, sweep: str | None) -> di
     return {"mlflow.parentRunId": parent}
 
 
-def finish(client: "MlflowClient", run: str, closing: dict[str, Any]) -> None:
+def finish(client: "MlflowClient", run: str, closing: dict[str, Any], series: Series) -> None:
     """Log what came out and close the run."""
     from mlflow.entities import Metric, RunTag
 
     now = int(time.time() * 1000)
-    metrics = [Metric(name, value, now, 0) for name, value in closing.get("metrics", {}).items()]
-    for batch in batches(metrics + series(closing.get("progress"), now), BATCHES["metrics"]):
-        client.log_batch(run, metrics=batch)
+    points = [Point(name, value, now, 0) for name, value in closing.get("metrics", {}).items()]
+    for batch in batches(points + series.rest(closing.get("progress"), now), BATCHES["metrics"]):
+        client.log_batch(run, metrics=[Metric(*point) for point in batch])
     client.log_batch(run, tags=[RunTag(*pair) for pair in closing.get("tags", {}).items()])
     log_data_sets(client, run, closing.get("data_sets", []))
     for path in closing.get("artifacts", []):
         client.log_artifact(run, path)
     client.set_terminated(run, closing["status"])
-
-
-def series(path: str | None, now: int) -> list["Metric"]:
-    """The numbers of every step of a training; a last line cut off by a kill is left out."""
-    from mlflow.entities import Metric
-
-    from dsrl.tracking.entry import numbers
-
-    if path is None or not Path(path).is_file():
-        return []
-    steps = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").split("\n")[:-1] if line.strip()]
-    return [
-        Metric(name, value, now, int(step.get("step", number)))
-        for number, step in enumerate(steps)
-        for name, value in numbers(step, "train").items()
-        if name != "train/step"
-    ]
 
 
 def log_data_sets(client: "MlflowClient", run: str, data_sets: list[dict[str, Any]]) -> None:

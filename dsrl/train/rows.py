@@ -42,7 +42,7 @@ def gold_rows(task: Task, gold: Source, count: int, seed: int) -> tuple[Row, ...
             id=digest(item.input),
             prompt=task.prompt(item.input),
             answer=item.answer,
-            solution=text if task.answer.parse(text := str(row[gold.output])) is not None else None,
+            solution=text if task.answer.given(item.input).parse(text := str(row[gold.output])) is not None else None,
         )
         for row, item in rows[:count]
     )

@@ -54,5 +54,8 @@ class Sft(Training):
         names = ("learning_rate", "weight_decay", "batch", "warmup_steps", "max_grad_norm")
         return {name: getattr(self, name) for name in names}
 
+    def replies_per_row(self) -> int:
+        return 0
+
     def max_tokens(self) -> int:
         return self.max_response_tokens

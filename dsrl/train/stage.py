@@ -14,16 +14,19 @@ from pydantic import Field
 from dsrl import child
 from dsrl.data import Source
 from dsrl.errors import UserError
+from dsrl.forecast import Load
 from dsrl.model import Sampling
 from dsrl.part import part
 from dsrl.stage import Stage
 from dsrl.train import checkpoints, progress
+from dsrl.train.arithmetic import training_flops
 from dsrl.train.job import CHECKPOINTS, JOB, LOG, MODEL, PROGRESS, TRAIN, VALIDATION, Job, Row, write_rows
 from dsrl.train.rows import TrainOn, training_rows, validation_rows
 from dsrl.train.watch import train
 
 if TYPE_CHECKING:
     from dsrl.context import Context
+    from dsrl.forecast import Expectation, Outlook
     from dsrl.study import Study
 
 CHECKPOINTS_BY_DEFAULT = 10
@@ -96,6 +99,14 @@ class Training(Stage):
                 got="a task without `gold`",
                 next_step="give task.gold.path=FILE task.gold.input=... task.gold.output=...",
             )
+
+    @abstractmethod
+    def replies_per_row(self) -> int:
+        """Replies drawn for each row of an update; 0: none are drawn, the solution is learned from."""
+
+    def expect(self, outlook: "Outlook") -> "Expectation":
+        """The updates, and the replies to held-out samples at every checkpoint."""
+        return outlook.expects(Load(role="model", flops=training_flops(self, outlook), basis="assumptions"))
 
     def parts(self) -> dict[str, Any]:
         """Labelled data count by their content, and only where they are trained on."""

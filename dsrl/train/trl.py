@@ -61,5 +61,8 @@ class Trl(Training):
     def settings(self) -> dict[str, Any]:
         return {**asdict(self.algorithm), **LOSSES[self.label], "format_share": self.format_share}
 
+    def replies_per_row(self) -> int:
+        return self.algorithm.responses_per_prompt
+
     def max_tokens(self) -> int:
         return self.algorithm.max_response_tokens

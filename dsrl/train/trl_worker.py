@@ -56,12 +56,14 @@ def settings(trainee: Trainee) -> dict[str, Any]:
 def reward_function(grader: Grader, format_share: float) -> Any:
     """The task's grader as TRL calls it: for each completion its reward; shares of right ones go into the journal."""
 
-    def reward(completions: list[str], answer: list[str], log_metric: Any, **_others: Any) -> list[float]:
-        pairs = list(zip(completions, answer, strict=True))
-        grades = [grader.grade(text, gold) for text, gold in pairs]
+    def reward(
+        prompts: list[str], completions: list[str], answer: list[str], log_metric: Any, **_others: Any
+    ) -> list[float]:
+        replies = zip(prompts, completions, answer, strict=True)
+        grades = [grader.given(prompt).grade(text, gold) for prompt, text, gold in replies]
         log_metric("correct", sum(grade.correct for grade in grades) / len(grades))
         log_metric("format_ok", sum(grade.format_ok for grade in grades) / len(grades))
-        return [grader.reward(text, gold, format_share) for text, gold in pairs]
+        return [grade.reward(format_share) for grade in grades]
 
     return reward
 

@@ -25,6 +25,7 @@ def train(module: str, job: Job, threads: int | None, timeout_minutes: float, co
     process = child.start(module, [str(job.write())], job.path(LOG), threads, None)
     try:
         with context.progress.task("training", total=job.steps) as task:
+            task.series = job.path(PROGRESS)
             _follow(process, job, task, timeout_minutes)
     finally:
         child.stop(process)

@@ -105,7 +105,9 @@ class Trainee:
             hf.Ask(prompts[row.id], stream, limits[row.id]) for (row, _), stream in zip(pairs, streams, strict=True)
         ]
         texts = [self.tokenizer.decode(drawn.ids, skip_special_tokens=True) for drawn in self.draw(asks, sampling)]
-        grades = [self.grader.grade(text, row.answer) for text, (row, _) in zip(texts, pairs, strict=True)]
+        grades = [
+            self.grader.given(row.prompt).grade(text, row.answer) for text, (row, _) in zip(texts, pairs, strict=True)
+        ]
         return sum(grade.correct for grade in grades) / len(grades)
 
 

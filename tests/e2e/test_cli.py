@@ -142,14 +142,23 @@ def test_what_a_run_made_can_be_copied_out(finished: Place, tmp_path: Path) -> N
     assert {"data/all.parquet", "data/selected.parquet", "selected.json", "model/config.json"} <= names
 
 
-def test_a_budget_stops_a_run_before_it_is_overspent(cache: Path, tmp_path: Path) -> None:
-    place = Place(tmp_path, cache)
-    price = ("teacher.price.input=1000.0", "teacher.price.output=1000.0")
-    outcome = place.dsrl(*SMALL, *price, "budget_usd=20", "stop_after=generate")
-    assert outcome.code not in (0, 1)
+def test_a_budget_stops_a_run_before_it_is_overspent_and_what_it_cost_in_all_is_known(
+    cache: Path, tmp_path: Path
+) -> None:
+    place, whole = Place(tmp_path / "parts", cache), Place(tmp_path / "whole", cache)
+    for made in (place, whole):
+        made.folder.mkdir()
+    priced = (*SMALL, "teacher.price.input=1000.0", "teacher.price.output=1000.0", "stop_after=generate")
+    outcome = place.dsrl(*priced, "budget_usd=10", "hydra.run.dir=first")
+    assert outcome.code == 4
     assert "Traceback" not in outcome.err
-    assert "budget" in outcome.err
-    paid = place.paid()
-    assert paid > 0
-    more = place.run(*SMALL, *price, "stop_after=generate")
-    assert more["calls"]["teacher"]["store_hits"] > 0
+    assert "budget_usd=10 would be passed" in outcome.err
+    first = metrics(place.folder / "first")
+    assert first["status"] == "budget"
+    assert 0 < first["calls"]["teacher"]["usd"] <= 10
+    assert first["calls_by_stage"]["generate"]["teacher"]["completions"] > 0
+    rest, once = place.run(*priced), whole.run(*priced)
+    assert rest["calls"]["teacher"]["store_hits"] > 0
+    costs = [found["cost"]["generate"]["teacher"] | {"requests": None} for found in (rest, once)]
+    assert costs[0] == costs[1], "a reply counts once, whoever paid for it"
+    assert rest["per_sample"]["usd"] == once["per_sample"]["usd"]

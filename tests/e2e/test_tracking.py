@@ -49,6 +49,8 @@ def test_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     }
     tracking = Tracking(experiment="mine", sweep=str(tmp_path / "sweep"))
     tracking.start(context, values)
+    with context.progress.task("generate", 4) as task:
+        task.set(4, rejected={"duplicate": 2})
     tracking.track(context, values, study, "finished")
     context.close()
     assert len(context.progress.warnings) == 1  # the made-up one
@@ -64,6 +66,8 @@ def test_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     }  # fmt: skip
     steps = rows(store, "select step from metrics where run_uuid = ? and key = 'train/reward' order by step", *run)
     assert [step for (step,) in steps] == list(range(1, 51))
+    live = dict(rows(store, "select key, value from metrics where run_uuid = ? and key like 'live/%'", *run))
+    assert (live["live/generate/done"], live["live/generate/rejected"]) == (4.0, 2.0)
     assert rows(store, "select name, dataset_source_type from datasets") == [("counting-selected", "local")]
     artifacts = {path.name for path in (store / "mlartifacts").rglob("*") if path.is_file()}
     assert artifacts == {"report.html", "config.yaml"}
@@ -73,7 +77,7 @@ def test_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_four_jobs_of_a_sweep_at_once_on_a_fresh_store(tmp_path: Path):
     store, tracking = tmp_path / "store", Tracking(sweep=str(tmp_path / "sweep"))
     contexts = [bare(tmp_path / f"run{number}", store) for number in range(4)]
-    ends = ("finished", "stopped", "failed", "interrupted")
+    ends = ("finished", "stopped", "failed", "budget")
     for context in contexts:
         tracking.start(context, {"name": "job"})
     for context, end in zip(contexts, ends, strict=True):
@@ -109,6 +113,18 @@ def test_a_server_that_fails_costs_a_warning(
     assert "hidden" not in warning + (context.run_dir / "tracking.log").read_text()
 
 
+def test_after_ctrl_c_the_child_ends_its_work_alone(tmp_path: Path):
+    context = bare(tmp_path / "run", tmp_path / "store")
+    tracking = Tracking()
+    tracking.start(context, {"name": "killed"})
+    tracking.track(context, {}, None, "interrupted")
+    left = context._kept["tracking"].process
+    context.close()
+    assert context.progress.warnings == []
+    until_killed(tmp_path)
+    assert left.wait(60) == 0
+
+
 KILLED = """
 import os, signal, sys, time
 from pathlib import Path
@@ -130,9 +146,13 @@ def test_a_run_killed_outright_is_closed_as_killed(tmp_path: Path):
         assert run.stdout is not None
         assert run.stdout.readline() == b"started\n"
         run.send_signal(signal.SIGKILL)
+    until_killed(tmp_path)
+
+
+def until_killed(folder: Path) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        if (tmp_path / "store" / ".mlflow.lock").exists() and statuses(tmp_path / "store") == [("KILLED",)]:
+        if (folder / "store" / ".mlflow.lock").exists() and statuses(folder / "store") == [("KILLED",)]:
             return
         time.sleep(0.2)
     pytest.fail("the run was not closed")

@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -157,6 +158,51 @@ def test_no_sample_at_all_is_a_failure(tmp_path: Path) -> None:
     assert "8 x no readable vote" in str(caught.value)
 
 
+def test_a_teacher_who_repeats_himself_is_not_asked_for_ever(tmp_path: Path) -> None:
+    with serve(answer=scripted(lambda number: story(min(number, 2)))) as script:
+        stage = writer(Endpoint(model="m", base_url=script.url, concurrency=1), n=500, votes=1)
+        with pytest.raises(StageFailed, match="giving up after 53 candidates: 50 duplicates in a row") as caught:
+            carried_out(stage, tmp_path)
+        asked = len(script.bodies)
+    said_then = str(caught.value)
+    assert "3 of 500 accepted; 50 x duplicate" in said_then
+    assert "Story 2?" in said_then
+    assert "generate.temperature" in said_then
+    assert asked < 1 + 2 * (53 + 8)
+    assert caught.value.exit_code == 3
+    cure = {"min_yield": 0.0, "max_repeats": None, "max_candidates": 53}
+    with serve(answer=lambda body, choice: pytest.fail("paid twice")) as script:
+        again = writer(Endpoint(model="m", base_url=script.url, concurrency=4), n=500, votes=1, **cure)
+        found, surroundings = carried_out(again, tmp_path)
+        assert script.bodies == []
+    assert [sample.input for sample in found.samples] == ["Story 0?", "Story 1?", "Story 2?"]
+    assert "3 of 500 samples after 53 candidates" in said(surroundings)
+
+
+def test_a_teacher_whose_votes_never_agree_is_given_up(tmp_path: Path) -> None:
+    numbers = itertools.count()
+    with serve(answer=scripted(story, vote=lambda choice: f"#### {next(numbers)}")) as script:
+        stage = writer(Endpoint(model="m", base_url=script.url), n=300, votes=3)
+        with pytest.raises(StageFailed, match="giving up after 100 candidates: 0 of 100") as caught:
+            carried_out(stage, tmp_path)
+    assert "100 x no majority" in str(caught.value)
+
+
+def test_giving_up_is_no_part_of_the_key() -> None:
+    teacher = Endpoint(model="m", base_url="http://127.0.0.1:1/v1")
+    assert writer(teacher).key({}) == writer(teacher, min_yield=0.0, max_repeats=None).key({})
+    assert writer(teacher).key({}) != writer(teacher, max_candidates=7).key({})
+
+
+def test_an_input_of_blanks_alone_is_none(tmp_path: Path) -> None:
+    blank = json.dumps({"input": " \n ", "output": "#### 2"})
+    with serve(answer=scripted(lambda number: [blank, story(1)][number])) as script:
+        stage = writer(Endpoint(model="m", base_url=script.url, concurrency=1), n=1, votes=1)
+        found, _ = carried_out(stage, tmp_path)
+    assert [sample.input for sample in found.samples] == ["Story 1?"]
+    assert len(found.samples[0].provenance.calls) == 3
+
+
 def test_a_failed_pattern_stops_before_anything_else_is_paid(tmp_path: Path) -> None:
     with serve(answer=lambda body, choice: "none") as script:
         with pytest.raises(StageFailed, match="pattern"):
@@ -189,6 +235,10 @@ def test_samples_without_a_label_are_refused(tmp_path: Path) -> None:
         stage = Generate(teacher=Endpoint(model="m", base_url=script.url), n=1)
         with pytest.raises(UserError, match="no verifier labels the samples"):
             carried_out(stage, tmp_path)
+    for unlabelled in (stage, Rewrite(teacher=stage.teacher)):
+        with pytest.raises(UserError, match=f"{unlabelled.name}.verify: empty"):
+            unlabelled.check()
+    Rewrite(teacher=stage.teacher, direction="none").check()
 
 
 def probed(number: int, correct: int | None) -> Sample:
@@ -213,6 +263,16 @@ POOL = (
     probed(3, 1),
     new_sample("quickstart", "Unprobed?", "1", "initial"),
 )
+
+
+def test_rewrites_that_lead_nowhere_are_given_up(tmp_path: Path) -> None:
+    pool = tuple(dataclasses.replace(probed(number, 1), probe=probed(0, 1).probe) for number in range(80))
+    with serve(answer=scripted(lambda number: story(0))) as script:
+        teacher = Endpoint(model="m", base_url=script.url, concurrency=4)
+        stage = Rewrite(teacher=teacher, verify=(MajorityVote(teacher=teacher, votes=1),))
+        with pytest.raises(StageFailed, match="rewrite: giving up after 51 candidates: 50 duplicates") as caught:
+            carried_out(stage, tmp_path, study(samples=pool))
+    assert "rewrite.direction=none" in str(caught.value)
 
 
 def rewritten(tmp_path: Path, direction: str, draft: Callable[[int], str] = story) -> tuple[Study, list[str]]:
@@ -255,3 +315,5 @@ def test_a_rewrite_that_repeats_a_sample_is_rejected(tmp_path: Path) -> None:
         ("duplicate", POOL[0].id),
         ("duplicate", POOL[3].id),
     ]
+    assert [candidate.provenance.index for candidate in found.rejected] == [0, 2]
+    assert all(len(candidate.provenance.calls) == 2 for candidate in found.rejected)

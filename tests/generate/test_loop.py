@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsrl.generate.loop import Harvest, accept_until
+from dsrl.generate.loop import Harvest, Patience, accept_until, hopeless
 from dsrl.progress import Task as Shown
 from dsrl.sample import Rejected, Sample, new_sample
 
@@ -38,9 +38,13 @@ def settled_one_by_one(fates: list[int], wanted: int) -> tuple[list[str], list[s
 
 
 async def harvested(
-    wanted: int, most: int, window: int, attempt: Callable[[int], Awaitable[Sample | Rejected]]
+    wanted: int,
+    most: int,
+    window: int,
+    attempt: Callable[[int], Awaitable[Sample | Rejected]],
+    patience: Patience | None = None,
 ) -> tuple[Harvest, int]:
-    harvest = Harvest("generate")
+    harvest = Harvest("generate", patience=patience or Patience())
     started = []
 
     async def counted(number: int) -> Sample | Rejected:
@@ -156,3 +160,64 @@ def test_a_call_that_breaks_ends_the_loop_and_leaves_none_in_flight() -> None:
 
     assert asyncio.run(run()) == 0
     assert sorted(cancelled) == [0, 1, 3]
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    fates=st.lists(st.sampled_from([REJECT, 1, 1, 1, 2, 3]), min_size=30, max_size=160),
+    window=st.integers(1, 40),
+    seed=st.integers(0, 2**32),
+    patience=st.builds(Patience, st.sampled_from([0.0, 0.02, 0.3]), st.sampled_from([None, 2, 5, 50])),
+)
+def test_giving_up_comes_after_the_same_candidate_however_the_calls_overlap(
+    fates: list[int], window: int, seed: int, patience: Patience
+) -> None:
+    def run(window: int, delays: int) -> Harvest:
+        rng = random.Random(seed)
+
+        async def attempt(number: int) -> Sample | Rejected:
+            for _ in range(rng.randrange(delays)):
+                await asyncio.sleep(0)
+            return outcome(number, fates[number])
+
+        return asyncio.run(harvested(200, len(fates), window, attempt, patience))[0]
+
+    found, plain = run(window, 6), run(1, 1)
+    assert (found.settled, found.lost, found.accepted) == (plain.settled, plain.lost, plain.accepted)
+    assert found.rejected == plain.rejected
+    assert sum(found.reasons.values()) + len(found.accepted) == found.settled
+    if found.lost is None:
+        assert found.settled == len(fates)
+
+
+@pytest.mark.parametrize(
+    ("settled", "accepted", "repeats", "lost"),
+    [
+        (51, 1, 50, "50 duplicates in a row"),
+        (50, 1, 49, None),
+        (99, 0, 0, None),
+        (100, 1, 0, "1 of 100 candidates accepted, fewer than 0.02 of them"),
+        (100, 2, 0, None),
+        (1000, 19, 3, "19 of 1000 candidates accepted, fewer than 0.02 of them"),
+    ],
+)
+def test_patience_ends(settled: int, accepted: int, repeats: int, lost: str | None) -> None:
+    assert Patience(0.02, 50).lost(settled, accepted, repeats) == lost
+    assert Patience().lost(settled, accepted, repeats) is None
+
+
+def test_who_gives_up_says_why_with_counts_an_example_and_a_way_on() -> None:
+    async def attempt(number: int) -> Sample | Rejected:
+        return outcome(number, REJECT if number == 3 else 7)
+
+    harvest, tried = asyncio.run(harvested(500, 2000, 8, attempt, Patience(0.02, 50)))
+    assert harvest.settled == 1 + 2 + 1 + 50
+    assert tried <= harvest.settled + 8
+    said = str(hopeless(harvest, 500, "do something else"))
+    for words in (
+        "generate: giving up after 54 candidates: 50 duplicates in a row",
+        "1 of 500 accepted; 52 x duplicate, 1 x no majority",
+        "duplicate, for example: Story 7",
+        "do something else; what was paid for is kept",
+    ):
+        assert words in said

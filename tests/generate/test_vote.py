@@ -1,129 +1,21 @@
 import asyncio
 import random
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from dsrl.errors import UserError
 from dsrl.generate import MajorityVote
 from dsrl.generate.candidate import Candidate, Refusal
-from dsrl.generate.vote import Ballot
 from dsrl.grade import Number
 from dsrl.llm import Endpoint, Request
 from dsrl.model import Reply
 from dsrl.sample import Provenance
 from dsrl.task import Task
 
-FAILED = "failed"
-UNREADABLE = "unreadable"
-
-replies = st.sampled_from(["1", "2", "3", "1.0", UNREADABLE, FAILED])
-sequences = st.integers(1, 12).flatmap(lambda votes: st.lists(replies, min_size=votes, max_size=votes))
-mostly_one = st.integers(1, 16).flatmap(
-    lambda votes: st.lists(st.sampled_from(["1"] * 6 + ["2", UNREADABLE, FAILED]), min_size=votes, max_size=votes)
-)
-shares = st.sampled_from([0.1, 0.3, 0.5, 0.6, 1.0])
-
-
-def counted(ballot: Ballot, votes: list[str]) -> None:
-    """Add replies as `MajorityVote` does."""
-    read = [None if vote == UNREADABLE else vote for vote in votes if vote != FAILED]
-    ballot.add(read, failed=votes.count(FAILED))
-
-
-def stopped_early(votes: list[str], share: float) -> Ballot:
-    ballot = Ballot(Number(), len(votes), share)
-    while not ballot.decided():
-        wave = ballot.next_wave()
-        assert 1 <= wave <= ballot.remaining
-        counted(ballot, votes[ballot.asked : ballot.asked + wave])
-    return ballot
-
-
-def full(votes: list[str], share: float) -> Ballot:
-    ballot = Ballot(Number(), len(votes), share)
-    counted(ballot, votes)
-    return ballot
-
-
-def by_definition(votes: list[str], share: float) -> Fraction | None:
-    """The value with the minimum share of the votes that came, and more of them than any other."""
-    came = [vote for vote in votes if vote != FAILED]
-    values = [Fraction(vote) for vote in came if vote != UNREADABLE]
-    counts = sorted(((values.count(value), value) for value in set(values)), reverse=True)
-    if not counts or counts[0][0] < Fraction(str(share)) * len(came):
-        return None
-    tied = len(counts) > 1 and counts[0][0] == counts[1][0]
-    return None if tied else counts[0][1]
-
-
-@settings(deadline=None, max_examples=400)
-@given(votes=sequences | mostly_one, share=shares)
-def test_stopping_early_ends_as_all_votes_would(votes: list[str], share: float) -> None:
-    early, all_votes = stopped_early(votes, share), full(votes, share)
-    assert early.winner() == all_votes.winner()
-    assert early.asked <= all_votes.asked
-
-
-@settings(deadline=None, max_examples=400)
-@given(votes=sequences | mostly_one, share=shares)
-def test_the_winner_is_the_one_of_the_definition(votes: list[str], share: float) -> None:
-    winner = full(votes, share).winner()
-    assert (winner and Fraction(winner)) == by_definition(votes, share)
-
-
-@settings(deadline=None, max_examples=200)
-@given(votes=sequences | mostly_one, share=shares)
-def test_the_record_adds_up_and_bounds_what_a_full_vote_says(votes: list[str], share: float) -> None:
-    early, all_votes = stopped_early(votes, share).votes(None), full(votes, share).votes(None)
-    for record in (early, all_votes):
-        assert sum(record.counts.values()) + record.unparsable + record.failed == record.asked
-        assert record.censored is (record.asked < record.planned)
-    assert not all_votes.censored
-    if early.censored:
-        assert early.asked < len(votes)
-    if stopped_early(votes, share).winner() and not all_votes.failed:
-        assert early.share <= all_votes.share
-
-
-@pytest.mark.parametrize(
-    ("votes", "share", "winner"),
-    [
-        (["1"], 0.5, "1"),
-        ([UNREADABLE], 0.5, None),
-        ([FAILED], 0.5, None),
-        (["1", "2"], 0.5, None),
-        (["1", "1", "2", "2"], 0.5, None),
-        (["1", "1", "2", "3"], 0.5, "1"),
-        (["1", "1", "2", "3"], 0.6, None),
-        (["1", "1", UNREADABLE, UNREADABLE, UNREADABLE], 0.5, None),
-        (["1", "1", FAILED, FAILED, FAILED], 0.5, "1"),
-        (["1", "2", "1.0"], 0.5, "1"),
-        (["1.0", "2", "1"], 0.5, "1.0"),
-        (["1"] * 8 + ["2"] * 8, 0.5, None),
-        (["1"] * 9 + ["2"] * 7, 0.5, "1"),
-        (["1", "1", "1"], 1.0, "1"),
-        (["1", "1", UNREADABLE], 1.0, None),
-        (["1", "1", FAILED], 1.0, "1"),
-    ],
-)
-def test_votes_with_a_known_outcome(votes: list[str], share: float, winner: str | None) -> None:
-    assert full(votes, share).winner() == winner
-    assert stopped_early(votes, share).winner() == winner
-
-
-def test_unanimous_votes_stop_as_soon_as_no_other_answer_can_catch_up() -> None:
-    ballot = stopped_early(["1"] * 16, 0.5)
-    assert ballot.asked == 9
-    record = ballot.votes("1")
-    assert (record.counts, record.share, record.margin, record.censored) == ({"1": 9}, 9 / 16, 9 / 16, True)
-
-
 TASK = Task(name="sums", instruction="Add.", answer=Number())
-ENDPOINT = Endpoint(model="m", base_url="http://127.0.0.1:1/v1")
+ENDPOINT = Endpoint(model="m", base_url="http://127.0.0.1:1/v1", takes_batch=True)
 DRAFT = Candidate("1 + 1?", "It is\n#### 2", "initial", Provenance(calls=("written",)))
 
 
@@ -137,12 +29,14 @@ class Urn:
     async def complete(self, request: Request, count: int = 1, first: int = 0) -> list[Reply]:
         self.waves.append((first, count))
         wanted = range(first, first + count)
-        return [Reply(text=self.texts[i], error=None if self.texts[i] else "down", call=f"c:{i}") for i in wanted]
+        return [
+            Reply(text=self.texts[i], error="down" if self.texts[i] is None else None, call=f"c:{i}") for i in wanted
+        ]
 
 
 def vote(texts: list[str | None], draft: Candidate = DRAFT, **fields: Any) -> tuple[Candidate | Refusal, Urn]:
     urn = Urn(texts)
-    stage = MajorityVote(teacher=ENDPOINT, **{"votes": len(texts), **fields})
+    stage = MajorityVote(**{"teacher": ENDPOINT, "votes": len(texts), **fields})
     return asyncio.run(stage.verify(draft, TASK, urn)), urn  # type: ignore[arg-type]
 
 
@@ -173,22 +67,26 @@ def test_a_writer_without_a_readable_answer_leaves_the_agreement_unknown() -> No
 
 
 @pytest.mark.parametrize(
-    ("texts", "reason"),
+    ("texts", "fields", "reason"),
     [
-        (["#### 1", "#### 2"], "tied vote"),
-        (["#### 1", "#### 2", "#### 3"], "no majority"),
-        (["hm", "hm"], "no readable vote"),
-        ([None, None], "calls failed"),
-        (["hm", None], "no readable vote"),
+        (["#### 1", "#### 2"], {}, "tied vote"),
+        (["#### 1", "#### 2", "#### 3"], {}, "no majority"),
+        (["#### 1", "#### 1", "#### 2"], {"min_margin": 0.5}, "small margin"),
+        (["hm", "hm"], {}, "no readable vote"),
+        ([None, None], {}, "calls failed"),
+        (["hm", None], {}, "no readable vote"),
     ],
 )
-def test_a_refusal_says_why_and_keeps_the_votes(texts: list[str | None], reason: str) -> None:
-    outcome, _ = vote(texts, stop="none")
+def test_a_refusal_says_why_and_keeps_the_votes_and_what_was_paid(
+    texts: list[str | None], fields: dict[str, Any], reason: str
+) -> None:
+    outcome, _ = vote(texts, stop="none", **fields)
     assert isinstance(outcome, Refusal)
     assert outcome.reason == reason
     assert outcome.candidate.votes is not None
     assert outcome.candidate.votes.asked == len(texts)
-    assert len(outcome.candidate.provenance.calls) == 1 + len(texts)
+    paid = [f"c:{i}" for i, text in enumerate(texts) if text is not None]
+    assert outcome.candidate.provenance.calls == ("written", *paid)
 
 
 def test_failed_calls_are_missing_votes_not_votes_against() -> None:
@@ -198,11 +96,43 @@ def test_failed_calls_are_missing_votes_not_votes_against() -> None:
     assert (outcome.votes.share, outcome.votes.failed) == (1.0, 3)
 
 
-def test_votes_are_asked_for_in_waves_by_index_and_no_index_twice() -> None:
-    rng = random.Random(3)
-    texts: list[str | None] = [f"#### {rng.choice('1112')}" for _ in range(16)]
-    _, urn = vote(texts)
+def test_a_paid_reply_without_text_is_a_vote_for_nobody() -> None:
+    class Mute(Urn):
+        async def complete(self, request: Request, count: int = 1, first: int = 0) -> list[Reply]:
+            return [Reply(text=None, finish_reason="content_filter", call=f"c:{first + i}") for i in range(count)]
+
+    outcome = asyncio.run(MajorityVote(teacher=ENDPOINT, votes=2).verify(DRAFT, TASK, Mute([])))  # type: ignore[arg-type]
+    assert isinstance(outcome, Refusal)
+    assert outcome.reason == "no readable vote"
+    assert outcome.candidate.provenance.calls == ("written", "c:0", "c:1")
+
+
+@pytest.mark.parametrize("stop", ["certain", "lead"])
+def test_votes_are_asked_for_in_waves_by_index_and_no_index_twice(stop: str) -> None:
+    texts: list[str | None] = [f"#### {answer}" for answer in "1211211212111111"]
+    outcome, urn = vote(texts, stop=stop)
+    assert isinstance(outcome, Candidate)
+    assert outcome.votes is not None
     asked = [index for first, count in urn.waves for index in range(first, first + count)]
-    assert asked == list(range(len(asked)))
+    assert asked == list(range(outcome.votes.asked))
+    assert len(urn.waves) == {"certain": 3, "lead": 3}[stop]
     _, urn = vote(texts, stop="none")
     assert urn.waves == [(0, 16)]
+
+
+@pytest.mark.parametrize("stop", ["certain", "lead", "none"])
+def test_a_batch_asks_for_all_votes_at_once_and_counts_as_many_as_without_it(stop: str) -> None:
+    rng = random.Random(5)
+    for _ in range(20):
+        texts: list[str | None] = [rng.choice(["#### 1", "#### 1", "#### 2", "hm", None]) for _ in range(8)]
+        batch = Endpoint(model="m", base_url="http://127.0.0.1:1/v1", takes_batch=True, batch=True)
+        outcome, urn = vote(texts, stop=stop, teacher=batch)
+        assert urn.waves == [(0, 8)]
+        assert outcome == vote(texts, stop=stop)[0]
+
+
+def test_a_lead_without_effect_is_refused() -> None:
+    MajorityVote(teacher=ENDPOINT, stop="lead", lead=5).check()
+    MajorityVote(teacher=ENDPOINT).check()
+    with pytest.raises(UserError, match="lead=5 has no effect with stop=certain"):
+        MajorityVote(teacher=ENDPOINT, lead=5).check()

@@ -1,16 +1,11 @@
-import json
-import os
 from decimal import Decimal
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dsrl.grade import Number
-
-from ..command import CHECKOUT
 
 GRADER = Number()
 
@@ -58,7 +53,6 @@ UNREADABLE = [
     "#### 1,234,56",
     "#### 1.2.3",
     "#### 1/0",
-    "#### 5e3",
     "#### x2",
     "#### v1.5",
     "###  72",
@@ -169,24 +163,3 @@ def test_another_marker_is_another_grader_and_says_so() -> None:
     assert other.parse("#### 3") is None
     assert "Answer:" in other.instruction
     assert len({GRADER.digest(), other.digest(), Number(tolerance=1e-6).digest()}) == 3
-
-
-def gsm8k(name: str) -> list[dict[str, str]]:
-    folder = Path(os.environ.get("DSRL_TEST_DATA") or CHECKOUT.parent / "shared" / "data")
-    path = folder / f"gsm8k_{name}.jsonl"
-    if not path.is_file() and "DSRL_TEST_DATA" not in os.environ:
-        pytest.skip(f"no {path.name}: DSRL_TEST_DATA names the folder that holds it")
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-@pytest.mark.parametrize(("name", "rows"), [("train", 7473), ("test", 1319)])
-def test_every_gold_solution_of_gsm8k_earns_full_marks(name: str, rows: int) -> None:
-    golds = [row["answer"] for row in gsm8k(name)]
-    assert len(golds) == rows
-    for gold in golds:
-        answer = GRADER.gold(gold)
-        assert answer is not None
-        written = gold.rpartition("#### ")[2]
-        assert GRADER.same(answer, written.replace(",", "")), written
-        assert GRADER.reward(gold, answer, 0.5) == 1.0
-        assert not GRADER.grade(gold, str(Fraction(answer) + 1)).correct

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,54 +15,16 @@ import pytest
 from pydantic import BaseModel
 
 from dsrl.errors import StageFailed, UserError
-from dsrl.llm import CallsStore, Client, Endpoint, Ledger, Price, Servers, Spending
+from dsrl.llm import Client, Endpoint, Servers
 from dsrl.model import Reply
 from dsrl.part import Part
 
+from .asking import HELLO, completions, endpoint, expected, run, texts
 from .server import DROP, HANG, ONE_ONLY, Json, Says, Script, completion, echo, error, serve
-
-PRICE = Price(input=1.0, output=2.0, date="2026-11-20")
-HELLO = [{"role": "user", "content": "hello"}]
-KEY = ("votes", "teacher", "m")
 
 
 class Sum(BaseModel):
     total: int
-
-
-def endpoint(script: Script, **fields: Any) -> Endpoint:
-    return Endpoint(
-        **{"model": "m", "base_url": script.url, "backoff": 0.0, "max_retries": 3, "price": PRICE, **fields}
-    )
-
-
-def run(described: Endpoint, folder: Path, act: Callable[[Client], Coroutine[Any, Any, Any]]) -> tuple[Any, Spending]:
-    """What `act` returns in a run of its own on the calls in `folder`, and what it spent."""
-    ledger = Ledger()
-
-    async def inside() -> Any:
-        async with Client(described, CallsStore(folder), ledger, role="teacher", stage="votes") as client:
-            return await act(client)
-
-    return asyncio.run(inside()), ledger.rows().get(KEY, Spending())
-
-
-def completions(
-    count: int, first: int = 0, content: str = "hello"
-) -> Callable[[Client], Coroutine[Any, Any, list[Reply]]]:
-    def act(client: Client) -> Coroutine[Any, Any, list[Reply]]:
-        return client.complete(client.endpoint.request([{"role": "user", "content": content}]), count, first)
-
-    return act
-
-
-def expected(described: Endpoint, indices: range, content: str = "hello") -> list[str]:
-    call = described.call(described.request([{"role": "user", "content": content}]))
-    return [f"{content} / {call.seed(i)}" for i in indices]
-
-
-def texts(replies: list[Reply]) -> list[str | None]:
-    return [reply.text for reply in replies]
 
 
 def test_completions_are_paid_once_and_more_of_them_cost_only_the_rest(tmp_path: Path) -> None:
@@ -79,7 +40,8 @@ def test_completions_are_paid_once_and_more_of_them_cost_only_the_rest(tmp_path:
         assert (spent.requests, spent.completions, spent.store_hits) == (1, 3, 4)
         again, spent = run(replace(described, base_url="http://127.0.0.1:1/v1"), tmp_path, completions(3, first=2))
         assert again == more[2:5]
-        assert spent == Spending(store_hits=3)
+        assert (spent.requests, spent.store_hits, spent.usd) == (0, 3, 0.0)
+        assert spent.hit_usd == pytest.approx(spent.hit_input_tokens * 1e-6 + spent.hit_output_tokens * 2e-6)
         assert [body.get("n", 1) for body in script.bodies] == [4, 3]
 
 
@@ -353,7 +315,8 @@ def test_a_started_server_serves_the_run_and_stops_with_the_client(tmp_path: Pat
     described = Endpoint(model="m", server=local)
     assert texts(run(described, tmp_path, completions(2))[0]) == expected(described, range(2))
     assert Local.running == 0
-    assert run(described, tmp_path, completions(2))[1] == Spending(store_hits=2, usd=None)
+    spent = run(described, tmp_path, completions(2))[1]
+    assert (spent.requests, spent.store_hits, spent.usd, spent.hit_usd) == (0, 2, 0.0, None)
     with Servers() as servers:
         assert servers.url(described) != servers.url(endpoint(Script(None, echo, 0, "http://x/v1")))  # type: ignore[arg-type]
         assert Local.running == 1
@@ -406,4 +369,4 @@ def test_a_killed_run_pays_again_for_no_more_than_what_was_in_flight(tmp_path: P
         before = len(script.bodies)
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == str([expected(Endpoint(model="m"), range(1), str(i))[0] for i in range(200)])
-        assert when <= before < 200 <= len(script.bodies) <= 200 + 8
+        assert when <= before < 200 <= len(script.bodies) <= 200 + (8 if how == signal.SIGKILL else 0)

@@ -1,6 +1,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from dsrl.errors import UserError
@@ -45,6 +47,11 @@ SAME = [
     Endpoint(model="m", base_url="http://elsewhere:1/v1"),
     Endpoint(model="m", api_key_env="KEY", concurrency=1, timeout=1.0, max_retries=0, backoff=0.0, takes_n=False),
     Endpoint(model="m", price=Price(input=1.0, output=2.0, date="2026-11-20")),
+    Endpoint(model="m", context=100_000, token_limit="max_completion_tokens", json_mode="text", tried="2026-11-20"),
+    Endpoint(
+        model="m", takes_batch=True, batch=True, requests_per_minute=5, tokens_per_minute=9, outage=1.0, drain=0.0
+    ),
+    Endpoint(model="m", headers={"X-Title": "dsrl"}),
 ]
 OTHER = [
     Endpoint(model="n"),
@@ -52,6 +59,7 @@ OTHER = [
     Endpoint(model="m", top_p=0.9),
     Endpoint(model="m", max_tokens=5),
     Endpoint(model="m", extra={"top_k": 5}),
+    Endpoint(model="m", takes_temperature=False),
     Endpoint(model="m", server=Dialled()),
     Endpoint(model="m", server=Dialled(wrong=0.2)),
 ]
@@ -77,6 +85,61 @@ def test_body_holds_the_endpoint_s_sampling_and_extra_fields() -> None:
     }
 
 
+def test_the_longest_reply_goes_by_the_endpoint_s_name_for_it() -> None:
+    usual, other = Endpoint(model="m"), Endpoint(model="m", token_limit="max_completion_tokens")
+    (call, same) = (endpoint.call(endpoint.request(ASK, max_tokens=7)) for endpoint in (usual, other))
+    assert (call.body["max_tokens"], same.body["max_completion_tokens"]) == (7, 7)
+    assert "max_tokens" not in same.body
+    assert (call.digest, call.identity) == (same.digest, same.identity)
+
+
+def test_a_model_that_takes_no_temperature_is_sent_none() -> None:
+    endpoint = Endpoint(model="m", takes_temperature=False)
+    assert endpoint.call(endpoint.request(ASK, temperature=0.3)).body.keys() == {"model", "messages", "max_tokens"}
+
+
+def test_the_way_in_which_an_object_is_asked_for_is_not_what_is_asked() -> None:
+    calls = [
+        Endpoint(model="m", json_mode=mode).call(BASE.request(ASK, Sample)) for mode in ("schema", "object", "text")
+    ]
+    assert len({call.digest for call in calls}) == 1
+    assert len({str(call.body) for call in calls}) == 3
+    assert all(call.identity["messages"] == ASK for call in calls)
+    assert calls[0].body_in("text") == calls[2].body
+
+
+def test_the_window_is_wider_for_batches() -> None:
+    assert Endpoint(model="m", concurrency=7).window == 14
+    assert Endpoint(model="m", takes_batch=True, batch=True).window == 50_000
+
+
+LONG = "word " * 2000
+
+
+def test_a_prompt_that_cannot_fit_is_refused_and_its_largest_part_named() -> None:
+    endpoint = Endpoint(model="m", base_url=URL, context=1000, max_tokens=400)
+    endpoint.check_prompt([{"role": "user", "content": "short"}])
+    with pytest.raises(
+        UserError, match=r"task\.instruction is too long for m\n.*at least 1251 tokens.*1250 of them"
+    ) as it:
+        endpoint.check_prompt(parts={"task.instruction": LONG, "a demo": "x" * 8})
+    assert "shorten it" in str(it.value)
+    assert "1000 tokens in all" in str(it.value)
+    with pytest.raises(UserError, match="begins with `# Passage word word"):
+        endpoint.check_prompt([{"role": "user", "content": f"Hello.\n\n# Passage\n{LONG}\n\nReply."}])
+    with pytest.raises(UserError, match="lower max_tokens"):
+        endpoint.check_prompt([{"role": "user", "content": "short"}], max_tokens=2000)
+    Endpoint(model="m", base_url=URL).check_prompt([{"role": "user", "content": LONG}])
+
+
+@given(st.text(max_size=400), st.integers(1, 50))
+def test_no_prompt_is_refused_that_could_fit(text: str, room: int) -> None:
+    """A token of usual text has fewer characters than the bound takes it to have."""
+    endpoint = Endpoint(model="m", context=room + 1, max_tokens=1)
+    if len(text) < 8 * (room + 1):
+        endpoint.check_prompt([{"role": "user", "content": text}])
+
+
 def test_seeds_follow_the_index() -> None:
     call = BASE.call(BASE.request(ASK))
     assert call.seed(7) == call.seed(0) + 7
@@ -92,6 +155,8 @@ WRONG = [
     (Endpoint(model="m", base_url=URL, extra={"stream": True}), "extra may not hold stream"),
     (Endpoint(model="m", base_url=URL + "/chat/completions"), f"base_url={URL}"),
     (Endpoint(model="m", base_url=URL, server=Dialled()), "exclude each other"),
+    (Endpoint(model="m", base_url=URL, batch=True), "leave batch=false, or set takes_batch=true"),
+    (Endpoint(model="m", base_url=URL, headers={"Authorization": "x"}), "headers may not hold Authorization"),
     (Endpoint(model="m"), "neither base_url nor api_key_env"),
     (Endpoint(model="m", api_key_env="DSRL_TEST_KEY"), "export DSRL_TEST_KEY="),
 ]

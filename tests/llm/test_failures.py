@@ -5,7 +5,7 @@ import pytest
 
 from dsrl.errors import StageFailed
 from dsrl.llm import Endpoint
-from dsrl.llm.failures import CallError, Kind, pause, retry_after, status_kind, user_error
+from dsrl.llm.failures import CallError, Kind, outage_error, pause, retry_after, status_kind, user_error
 
 STATUSES: list[tuple[int, str, str, Kind]] = [
     (500, "", "", "server"),
@@ -57,11 +57,31 @@ def test_retry_after_a_date() -> None:
     assert 3500 < seconds <= 3600
 
 
-def test_pauses_double_up_to_a_minute_and_are_never_shorter_than_asked() -> None:
-    for attempt, longest in [(0, 0.5), (1, 1.0), (4, 8.0), (7, 60.0), (10_000, 60.0)]:
-        assert all(longest / 2 <= pause(attempt, 0.5, None) <= longest for _ in range(50))
-    assert all(7 <= pause(0, 0.5, 7.0) <= 8 for _ in range(50))
-    assert pause(3, 0.5, 0.0) == 0
+def test_retry_after_a_date_counts_from_the_endpoints_own_clock() -> None:
+    headers = {"retry-after": "Wed, 21 Oct 2015 07:28:30 GMT", "date": "Wed, 21 Oct 2015 07:28:00 GMT"}
+    assert retry_after(headers) == 30.0
+
+
+ENDPOINT = Endpoint(model="m", backoff=0.5, outage=100.0)
+
+
+def test_pauses_double_up_to_a_bound() -> None:
+    for kind, attempt, longest in [("server", 0, 0.5), ("server", 1, 1.0), ("server", 4, 8.0), ("server", 9999, 8.0)]:
+        assert all(longest / 2 <= pause(attempt, ENDPOINT, CallError(kind, "")) <= longest for _ in range(50))
+    assert pause(9999, ENDPOINT, CallError("throttled", "")) <= 5.0
+
+
+@pytest.mark.parametrize(("asked", "least", "most"), [(7.0, 7.0, 7.1), (0.0, 0.0, 0.1), (1e9, 100.0, 100.1)])
+def test_a_pause_is_what_the_endpoint_asks_but_not_beyond_its_outage(asked: float, least: float, most: float) -> None:
+    assert least <= pause(3, ENDPOINT, CallError("throttled", "", 429, asked)) <= most
+
+
+def test_an_outage_says_since_when_and_how_it_goes_on() -> None:
+    told = str(outage_error(CallError("server", "503: busy", 503), ENDPOINT, 123.4))
+    assert all(words in told for words in ["m is down", "123 s", "503: busy", "100 s", "same command", "kept"])
+    told = str(outage_error(CallError("throttled", "429: slow", 429, 900.0), ENDPOINT, 100.0))
+    assert "turns every request away" in told
+    assert "asks to wait 900 s" in told
 
 
 def test_the_next_step_names_the_variable_and_the_model() -> None:

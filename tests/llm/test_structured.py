@@ -5,11 +5,12 @@ from typing import Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from dsrl.llm import Request
+from dsrl.llm.parse import UnusableError, parse
 from dsrl.llm.schema import response_format, schema_name, strict_schema
-from dsrl.llm.structured import UnusableError, parse, read, structured
+from dsrl.llm.structured import read, structured
 from dsrl.model import Reply
 
 
@@ -54,6 +55,52 @@ def test_parse(text: str, given_input: str, output: str) -> None:
     assert parse(text, Sample) == Sample(input=given_input, output=output)
 
 
+class Keywords(BaseModel):
+    keywords: list[str]
+    count: int = 0
+
+
+TAGGED = [
+    ("<input>a</input><output>b</output>", "a", "b"),
+    ("Well.\n<input>\na\nb\n</input>\n\n<output>\nb </output> bye", "a\nb", "b"),
+    ("```xml\n<input>1 < 2?</input>\n<output>yes</output>\n```", "1 < 2?", "yes"),
+    (
+        r"<input>$\frac{1}{2} \neq \{1\}$</input><output>\boxed{\nu}</output>",
+        r"$\frac{1}{2} \neq \{1\}$",
+        r"\boxed{\nu}",
+    ),
+    (
+        '<input>a "quoted" {word}</input><output>so <answer>4</answer></output>',
+        'a "quoted" {word}',
+        "so <answer>4</answer>",
+    ),
+    ("<think><input>draft</input></think><input>a</input><output>b</output>", "a", "b"),
+    ('{"wrong": 1} <input>a</input><output>b</output>', "a", "b"),
+    ('<input>{"a": 1}</input><output>b</output>', '{"a": 1}', "b"),
+]
+
+
+@pytest.mark.parametrize(("text", "given_input", "output"), TAGGED)
+def test_fields_between_tags(text: str, given_input: str, output: str) -> None:
+    assert parse(text, Sample) == Sample(input=given_input, output=output)
+
+
+def test_fields_that_are_no_text_are_json_between_tags() -> None:
+    text = '<keywords>["sea", "salt"]</keywords><count>\n2\n</count>'
+    assert parse(text, Keywords) == Keywords(keywords=["sea", "salt"], count=2)
+    with pytest.raises(UnusableError, match="keywords") as caught:
+        parse("<keywords>sea, salt</keywords>", Keywords)
+    assert caught.value.kind == "wrong fields"
+
+
+@given(st.text(alphabet=st.characters(exclude_characters="<", exclude_categories=["Cs"])), st.text('ab\\\n{}"$ '))
+def test_any_text_comes_back_from_between_tags(first: str, second: str) -> None:
+    value = {"input": first.strip(), "output": second.strip()}
+    spelled = f"<input>\n{value['input']}\n</input>\n<output>{value['output']}</output>"
+    if "{" not in spelled:
+        assert parse(spelled, Sample).model_dump() == value
+
+
 UNREADABLE = [
     ("", "not JSON"),
     ("no braces at all", "not JSON"),
@@ -65,6 +112,10 @@ UNREADABLE = [
     ('{"input": "a", "output": null}', "wrong fields"),
     ('{"a":' * 5000, "not JSON"),
     ('{"input":' + "[" * 100_000, "not JSON"),
+    ("<input>a</input>", "wrong fields"),
+    ("<input>a<output>b</output>", "wrong fields"),
+    ("input: a, output: b", "not JSON"),
+    ("__import__('os').system('true')", "not JSON"),
 ]
 
 
@@ -125,6 +176,19 @@ def test_schema_is_closed_complete_and_without_references() -> None:
     assert set(schema["properties"]) == {"title", "steps", "last"}
     step = schema["properties"]["steps"]["items"]
     assert (step["additionalProperties"], step["required"]) == (False, ["text", "kind"])
+
+
+class Bounded(BaseModel):
+    text: str = Field(min_length=1, max_length=5, pattern="^a")
+    marks: list[int] = Field(min_length=1, max_length=3)
+    format: float = Field(ge=0, lt=1)
+
+
+def test_what_strict_decoding_may_refuse_is_left_to_the_reader_of_the_reply() -> None:
+    number = {"text": {"type": "string"}, "marks": {"type": "array", "items": {"type": "integer"}}}
+    assert strict_schema(Bounded)["properties"] == {**number, "format": {"type": "number"}}
+    with pytest.raises(UnusableError, match="text: String should have at least 1"):
+        parse('{"text": "", "marks": [1], "format": 0.5}', Bounded)
 
 
 def test_response_format_by_mode() -> None:

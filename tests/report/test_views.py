@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dsrl.llm.calls import CallsStore
 from dsrl.report import svg, text
 from dsrl.report.cost import cost
 from dsrl.report.difficulty import difficulty, slots
+from dsrl.report.forecast import forecast
 from dsrl.report.funnel import funnel
 from dsrl.report.headline import headline
 from dsrl.report.labels import agreement, labels
@@ -156,8 +158,8 @@ def test_agreement_is_among_the_answers_received(counts, asked, failed, expected
     assert agreement(votes) == expected
 
 
-def test_no_votes_no_labels():
-    assert labels((), ()) is None
+def test_no_votes_no_labels(tmp_path: Path):
+    assert labels((), (), CallsStore(tmp_path)) is None
 
 
 def test_a_shortfall_is_told_with_its_cure(tmp_path: Path):
@@ -214,3 +216,41 @@ def test_what_is_reused_is_told_with_what_it_had_cost(tmp_path: Path):
         ("generate", "12 s", True), ("rewrite", "30 s", True), ("score", "0.2 s", False), ("compare", "0.3 s", False)
     ]  # fmt: skip
     assert found.total == "0.7 s"
+
+
+def foretold(expected: float, actual: dict[str, object] | None, usd: float | None = 2.0) -> dict[str, object]:
+    """One stage of `metrics.json`."""
+    row: dict[str, object] = {name: {"expected": expected} for name in ("requests", "input_tokens", "output_tokens")}
+    row |= {"usd": None if usd is None else {"expected": usd}, "basis": "assumptions"}
+    return row | ({"actual": actual} if actual else {})
+
+
+def test_a_forecast_stands_beside_what_it_came_to() -> None:
+    actual = {"requests": 80, "input_tokens": 100, "output_tokens": 0, "usd": None}
+    rows = forecast({"forecast": {"a": foretold(100, actual), "b": foretold(20, actual), "c": foretold(7, None)}})
+    assert [row.stage for row in rows] == ["a", "b", "in total"]
+    requests, read, written, usd = rows[0].guesses
+    assert (requests.expected, requests.actual, requests.error) == ("100", "80", "+25\u202f%")
+    assert read.error == "+0\u202f%"
+    assert written.error == text.MISSING  # nothing was written, so there is no share
+    assert (usd.expected, usd.actual, usd.error) == ("$2.00", "unknown", text.MISSING)
+    assert rows[2].guesses[0].error == "\u221225\u202f%"
+    assert forecast({}) == ()
+
+
+def test_a_stage_s_cost_is_that_of_all_runs_and_what_is_unknown_is_said(tmp_path: Path):
+    spent = {"completions": 20, "input_tokens": 300, "cached_tokens": 100, "output_tokens": 50, "usd": 0.5}
+    metrics = {
+        "cost": {"generate": {"teacher": {"requests": 10, **spent}}, "rewrite": {"teacher": {"requests": None, **spent}}},
+        "per_sample": {"samples": 8, "requests": None, **{name: value / 4 for name, value in spent.items()}},
+        "calls": {"teacher": {"requests": 9, "completions": 9, "cached_tokens": 7, "throttled": 2, "usd": 0.5}},
+    }
+    found = cost(metrics, tmp_path)
+    assert found is not None
+    assert [(row.name, row.requests, row.completions, row.usd) for row in found.stages] == [
+        ("generate", "10", "20", "$0.5000"),
+        ("rewrite", text.MISSING, "20", "$0.5000"),
+    ]
+    assert found.per_sample is not None
+    assert (found.per_sample.name, found.per_sample.input_tokens) == ("each of 8 samples", "75")
+    assert found.roles[0].note == "7 input tokens out of the endpoint's cache, 2 turned away as too many (429)"

@@ -1,0 +1,98 @@
+"""What tokens cost: prices with the day on which they were looked up, out of the teacher's YAML or a file of yours."""
+
+import csv
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from dsrl.errors import UserError
+from dsrl.model import Usage
+from dsrl.part import Part, part
+
+MILLION = 1_000_000
+COLUMNS = ("model", "input", "cached_input", "output", "date")
+DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+@part
+class Price(Part):
+    """Dollars per million tokens."""
+
+    input: float = Field(ge=0)
+    cached_input: float | None = Field(default=None, ge=0)
+    """Price of input tokens that the endpoint found in its own cache; None: that of the others."""
+    output: float = Field(ge=0)
+    batch: float = Field(default=1.0, ge=0, le=1)
+    """Factor on all prices for requests that go through the batch API."""
+    date: str
+    """Day on which the price was looked up, as in 2026-11-20."""
+
+    def cost(self, usage: Usage, batch: bool = False) -> float:
+        """Dollars for what an endpoint says it has read and written."""
+        cached = self.input if self.cached_input is None else self.cached_input
+        fresh = usage.input_tokens - usage.cached_tokens
+        dollars = (fresh * self.input + usage.cached_tokens * cached + usage.output_tokens * self.output) / MILLION
+        return dollars * self.batch if batch else dollars
+
+
+def read_prices(path: Path) -> dict[str, Price]:
+    """Model -> price, out of a CSV file with the columns `model,input,cached_input,output,date` and, if wanted,
+    `batch`. Raises `UserError` with file and line for whatever is not a price."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file, restkey="(more)", strict=True)
+            _check_columns(path, rows.fieldnames or ())
+            return {row["model"].strip(): _price(row, f"{path}, line {rows.line_num}") for row in rows}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError("prices: the file can't be read", got=f"{path}: {error}") from error
+
+
+def _check_columns(path: Path, names: Any) -> None:
+    if not set(COLUMNS) <= set(names) <= {*COLUMNS, "batch"}:
+        raise UserError(f"prices: {path}, line 1: wrong columns", got=",".join(names), allowed=",".join(COLUMNS))
+
+
+def _price(row: Mapping[str, Any], place: str) -> Price:
+    text = {name: str(value or "").strip() for name, value in row.items()}
+    if "(more)" in row or None in row.values() or not text["model"]:
+        raise _bad(place, row, "a line has as many fields as the first, and begins with a model")
+    if not DATE.fullmatch(text["date"]):
+        raise _bad(place, row, "a date as in 2026-11-20")
+    try:
+        numbers = {name: float(text[name]) for name in ("input", "output")}
+        numbers |= {name: float(text[name]) for name in ("cached_input", "batch") if text.get(name)}
+        price = Price(**numbers, date=text["date"])
+    except (ValueError, ValidationError) as error:
+        raise _bad(place, row, "numbers of 0 or more; cached_input may be empty, batch is at most 1") from error
+    if not all(math.isfinite(number) for number in numbers.values()):
+        raise _bad(place, row, "finite numbers")
+    return price
+
+
+def _bad(place: str, row: Mapping[str, Any], allowed: str) -> UserError:
+    fields = [value for name, value in row.items() if name != "(more)" and value is not None]
+    found = ",".join([*map(str, fields), *map(str, row.get("(more)", ()))])
+    return UserError(
+        f"prices: {place} is no price",
+        got=found,
+        allowed=f"{allowed}  ({','.join(COLUMNS)})",
+        next_step="mend the line",
+    )
+
+
+def priced(node: Any, prices: Mapping[str, Price]) -> Any:
+    """A composed config in which every endpoint whose model stands in the file has the price that stands there."""
+    if isinstance(node, list):
+        return [priced(item, prices) for item in node]
+    if not isinstance(node, dict):
+        return node
+    node = {name: priced(value, prices) for name, value in node.items()}
+    if {"model", "price"} <= node.keys() and isinstance(node["model"], str) and node["model"] in prices:
+        price = prices[node["model"]]
+        values = {name: getattr(price, name) for name in (*COLUMNS[1:], "batch")}
+        return {**node, "price": {"_target_": "dsrl.llm.Price", **values}}
+    return node

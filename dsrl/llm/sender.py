@@ -1,0 +1,185 @@
+"""HTTP requests of one client: each in its turn, booked whatever becomes of it, and again where that may help."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from dsrl.errors import UserError
+from dsrl.llm.completions import Completions
+from dsrl.llm.endpoint import Endpoint
+from dsrl.llm.failures import CallError, pause, user_error
+from dsrl.llm.flight import Flight
+from dsrl.llm.formats import Formats
+from dsrl.llm.ledger import Key, Ledger, Reservation, Size, Spending
+from dsrl.llm.limiter import Slot
+from dsrl.llm.pace import Pace
+from dsrl.llm.refusals import Refusals
+from dsrl.llm.wire import Transport
+from dsrl.model import Usage
+
+TRIES_TO_CONNECT = 3
+TRIES_TO_UNDERSTAND = 3
+"""Answers of another kind, before the first completion, after which the address is taken to be wrong."""
+
+
+@dataclass
+class Tries:
+    """What became of one flight's requests so far."""
+
+    body: dict[str, Any] = field(default_factory=dict)
+    """The one sent last."""
+    sent: int = 0
+    own: int = 0
+    """Failures of the request itself, while the endpoint was up."""
+    turned_away: int = 0
+
+
+class Sender:
+    """What the endpoint brings goes to `receive` before anything else can happen."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        ledger: Ledger,
+        key: Key,
+        connect: Callable[[], Awaitable[Transport]],
+        receive: Callable[[Flight, Completions], None],
+        formats: Formats,
+    ) -> None:
+        self._endpoint, self._ledger, self._key = endpoint, ledger, key
+        self._connect, self._receive, self._formats = connect, receive, formats
+        self.pace = Pace(endpoint)
+        self._refusals = Refusals(endpoint)
+        self._busy = self._foreign = 0
+        self._answered = self._completed = False
+        self._over: UserError | None = None
+        """What ended the run: nothing more is sent after it."""
+
+    async def send(self, flight: Flight) -> None:
+        """Brings what the flight lacks, or as many of them as the endpoint gives at once.
+
+        Raises `CallError` where nothing came after all repeats, `UserError` for what no repeat cures.
+        """
+        self._refusals.check(flight.call)
+        self._busy += 1
+        try:
+            await self._repeat(await self._connect(), flight)
+        except UserError as error:
+            self._over = error
+            raise
+        finally:
+            self._busy -= 1
+            if not self._busy:
+                self._over = None
+                self.pace.rest()
+
+    async def _repeat(self, wire: Transport, flight: Flight) -> None:
+        tries = Tries()
+        while True:
+            try:
+                return await self._try(wire, flight, tries)
+            except CallError as failure:
+                seconds = 0.0
+                if not self._formats.refused(self._endpoint, tries.body, failure):
+                    self._check(wire, flight, failure, tries)
+                    seconds = self._seconds(failure, tries)
+            if not flight.wanted:
+                raise asyncio.CancelledError
+            await asyncio.sleep(seconds)
+
+    async def _try(self, wire: Transport, flight: Flight, tries: Tries) -> None:
+        """One HTTP request in a slot of its own."""
+        body = tries.body = self._body(flight)
+        size = _size(body, self._endpoint)
+        usage: Usage | None = None
+        slot = await self.pace.slot(flight.age, size)
+        try:
+            if self._over is not None:
+                raise self._over
+            async with self._ledger.reserve(self._key, size, self._endpoint.price) as reservation:
+                completions = await self._exchange(wire, flight, slot, tries)
+                self._answered = self._completed = True
+                self.pace.succeeded(slot)
+                usage = completions.usage.usage() if completions.usage else Usage()
+                self._book_paid(wire, reservation, flight, completions, tries)
+                self._receive(flight, completions)
+        finally:
+            self.pace.release(slot, size, usage)
+
+    async def _exchange(self, wire: Transport, flight: Flight, slot: Slot, tries: Tries) -> Completions:
+        """The moment in which a request is paid for: it is booked even if it is broken off."""
+        counts: dict[str, int] = {"requests": 1, "retries": min(tries.sent, 1)}
+        tries.sent += 1
+        flight.airborne = True
+        self.pace.sent()
+        try:
+            return await wire.send(tries.body, flight.call.id(flight.block[0]))
+        except CallError as failure:
+            self._book(**counts, throttled=int(failure.kind == "throttled"))
+            if not wire.batch:
+                self.pace.failed(slot, flight.call.digest, failure, tries.turned_away)
+            raise
+        except asyncio.CancelledError:
+            self._book(**counts)
+            raise
+        finally:
+            flight.airborne = False
+
+    def _check(self, wire: Transport, flight: Flight, failure: CallError, tries: Tries) -> None:
+        """Raises what a repeat can't help, or has not helped."""
+        self._answered |= failure.status is not None
+        self._foreign += failure.kind == "foreign"
+        tries.turned_away += failure.kind == "throttled"
+        tries.own += failure.kind != "throttled" and not self.pace.is_down
+        nobody = failure.kind == "unreachable" and not self._answered and tries.sent >= TRIES_TO_CONNECT
+        stranger = failure.kind == "foreign" and not self._completed and self._foreign >= TRIES_TO_UNDERSTAND
+        if failure.kind == "final" or nobody or stranger:
+            raise user_error(failure, self._endpoint, wire.url) from failure
+        if failure.kind == "prompt":
+            self._refusals.add(flight.call, failure, any_taken=self._completed)
+        if failure.kind == "prompt" or wire.batch or tries.own > self._endpoint.max_retries:
+            raise failure
+
+    def _seconds(self, failure: CallError, tries: Tries) -> float:
+        """Before the next try. While the endpoint is down the pace says who knocks, and nobody pauses by himself."""
+        if failure.kind == "throttled":
+            return pause(tries.turned_away - 1, self._endpoint, failure)
+        return 0.0 if self.pace.is_down else pause(tries.own - 1, self._endpoint, failure)
+
+    def _body(self, flight: Flight) -> dict[str, Any]:
+        call, mode = flight.call, self._formats.mode(self._endpoint)
+        body = dict(call.body if mode == self._endpoint.json_mode else call.body_in(mode))
+        block = flight.block
+        if len(block) > 1:
+            body["n"] = len(block)
+        if self._endpoint.takes_seed:
+            body["seed"] = call.seed(block[0])
+        return body
+
+    def _book_paid(
+        self, wire: Transport, reservation: Reservation, flight: Flight, completions: Completions, tries: Tries
+    ) -> None:
+        price, tokens = self._endpoint.price, completions.usage
+        usage = tokens.usage() if tokens else None
+        came = flight.block[: len(completions.choices)]
+        spending = Spending(
+            requests=1,
+            retries=int(tries.sent > 1),
+            batch_requests=int(wire.batch),
+            completions=len(came),
+            input_tokens=usage.input_tokens if usage else 0,
+            cached_tokens=usage.cached_tokens if usage else 0,
+            output_tokens=usage.output_tokens if usage else 0,
+            usd=price.cost(usage, wire.batch) if price and usage else None,
+        )
+        reservation.settle(spending, tuple(flight.call.id(i) for i in came))
+
+    def _book(self, **counts: Any) -> None:
+        """Dollars stay unknown where the price is."""
+        self._ledger.add(self._key, Spending(**counts, usd=None if self._endpoint.price is None else 0.0))
+
+
+def _size(body: dict[str, Any], endpoint: Endpoint) -> Size:
+    characters = sum(len(str(message.get("content"))) for message in body["messages"])
+    return Size(characters, body.get("n", 1), body.get(endpoint.token_limit) or endpoint.max_tokens)

@@ -1,0 +1,129 @@
+"""`dsrl plan`: compose and build as a run does, look ahead, print; with `pilot=N` try N samples first."""
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dsrl.plan.foresee import Forecast, Foresight
+from dsrl.plan.pilot import Pilot, Trial
+from dsrl.plan.settings import Plan
+from dsrl.plan.table import dollars, table
+from dsrl.run import Keys, roots
+from dsrl.sample import Sample
+from dsrl.store import Store, write_json
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from dsrl.config import Dials
+    from dsrl.context import Context
+    from dsrl.stage import Stage
+    from dsrl.study import Study
+
+SHOWN = 5
+"""Samples of a pilot that are printed."""
+WIDTH = 100
+
+
+def plan(config: "DictConfig") -> Forecast:
+    """Print the forecast. Without a pilot nobody is asked and nothing is written but `plan.out`."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from dsrl import config as checked
+    from dsrl.main import assemble
+
+    values = checked.resolved(config)
+    dials = checked.dials(values)
+    checked.check_pair(values.get("train"), HydraConfig.get().overrides.task)
+    settings = checked.build(values["plan"], "plan", dials.plugins)
+    settings.check_out()
+    pipeline, study = assemble(values, dials, dry=not dials.pilot)
+    store, keys = Store(Path(dials.store).expanduser().absolute()), Keys(roots(study))
+    tried = None
+    if dials.pilot:
+        tried = _try(pipeline, study, store, keys, dials, Path(HydraConfig.get().runtime.output_dir))
+    foresight = Foresight(store, keys, paid(store), latency=tried.latency if tried else None)
+    forecast = foresight.look(pipeline, study, rounds=dials.rounds, stop_after=dials.stop_after)
+    print(f"\n{table(forecast, settings)}")
+    _judge(forecast, dials)
+    if settings.out is not None:
+        write_json(Path(settings.out).expanduser(), as_json(forecast, settings))
+    return forecast
+
+
+def paid(store: Store) -> Any:
+    """The replies there are, or None: to look for them must not make a folder."""
+    from dsrl.llm.calls import CallsStore
+
+    folder = store.root / "calls"
+    return CallsStore(folder) if folder.is_dir() else None
+
+
+def _try(pipeline: "dict[str, Stage]", study: "Study", store: Store, keys: Keys, dials: "Dials", folder: Path) -> Pilot:
+    """The pilot, what it brought and what it cost."""
+    from dsrl.context import Context
+    from dsrl.llm.calls import CallsStore
+    from dsrl.llm.ledger import Ledger
+    from dsrl.notices import heard
+    from dsrl.progress import Progress
+
+    store.open()
+    context = Context(
+        run_dir=folder,
+        store=store,
+        calls=CallsStore(store.root / "calls"),
+        progress=Progress(),
+        ledger=Ledger(dials.budget_usd, dials.budget_tokens),
+        metrics={name: {} for name in ("keys", "seconds", "reused", "rows", "stages")},
+    )
+    try:
+        with heard(context.progress):
+            tried = Trial(dials.pilot, keys, context).run(pipeline, study, dials.stop_after)
+        _show(tried.samples, context)
+        return tried
+    finally:
+        context.close()
+
+
+def _show(samples: Sequence[Sample], context: "Context") -> None:
+    for sample in samples[:SHOWN]:
+        print(f"\n{sample.origin}, answer {sample.answer}{_vote(sample)}")
+        print(textwrap.fill(sample.input, WIDTH, initial_indent="  ", subsequent_indent="  "))
+    spent = context.ledger.sums()
+    cost = "dollars unknown" if spent.usd is None else dollars(spent.usd)
+    print(
+        f"\npilot: {len(samples)} samples, {spent.requests:,} requests, {spent.input_tokens:,} tokens in, "
+        f"{spent.output_tokens:,} out, {cost}; {spent.store_hits:,} replies were in the store before"
+    )
+
+
+def _vote(sample: Sample) -> str:
+    votes = sample.votes
+    return f", {'at least ' if votes.censored else ''}{votes.share:.0%} of {votes.planned} votes" if votes else ""
+
+
+def _judge(forecast: Forecast, dials: "Dials") -> None:
+    """Whether the budget will do."""
+    usd = forecast.usd()
+    if dials.budget_usd is not None and usd is not None and usd.high > dials.budget_usd:
+        verb = "will not" if usd.low > dials.budget_usd else "may not"
+        print(f"budget_usd={dials.budget_usd:g} {verb} be enough: {dollars(usd.low)} to {dollars(usd.high)}.")
+
+
+def as_json(forecast: Forecast, settings: Plan) -> dict[str, Any]:
+    """For `plan.out`: every stage with its ranges."""
+    from dsrl.plan.foresee import plain
+
+    stages = {}
+    for row in forecast.rows.values():
+        load = row.load
+        hours = None if load is None or load.flops is None else settings.gpu_hours(load.flops)
+        stages[row.stage] = {
+            "state": row.state,
+            **(plain(load) if load else {}),
+            "gpu_hours": None if hours is None else hours.plain(),
+            "held": {"completions": load.held.completions if load else 0},
+        }
+    total = forecast.usd()
+    return {"stages": stages, "usd": total and total.plain(), "gpu": settings.gpu}

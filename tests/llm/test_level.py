@@ -1,0 +1,56 @@
+from collections.abc import Callable
+
+from dsrl.llm.level import FIRST, LONGEST_HOLD, Level
+
+
+def round_of(level: Level, now: float, waiting: int = 1000) -> None:
+    """As many successes as there may be requests in flight."""
+    for _ in range(level.limit):
+        level.succeeded(now, waiting)
+
+
+def test_slow_start_doubles_up_to_the_ceiling() -> None:
+    level = Level(200)
+    limits = [level.limit]
+    for _ in range(4):
+        round_of(level, 0.0)
+        limits.append(level.limit)
+    assert limits == [32, 64, 128, 200, 200]
+    assert Level(4).limit == 4
+
+
+def test_nothing_grows_while_nobody_waits() -> None:
+    level = Level(100)
+    round_of(level, 0.0, waiting=0)
+    assert level.limit == FIRST
+
+
+def served(level: Level, capacity: Callable[[float], int], until: float, seconds: float = 0.2) -> tuple[float, int]:
+    """A crowd before a server with so much room, success by success: (share of its room that was used, refusals)."""
+    now, used, room, refusals = 0.0, 0.0, 0.0, 0
+    while now < until:
+        bears = capacity(now)
+        passed = seconds / min(level.limit, bears)
+        now, used, room = now + passed, used + passed * min(level.limit, bears), room + passed * bears
+        level.succeeded(now, 1000)
+        while level.limit > bears:
+            level.refused(now, level.limit - 1)
+            refusals += 1
+    return used / room, refusals
+
+
+def test_a_bound_is_found_and_held_with_few_refusals() -> None:
+    share, refusals = served(Level(128), lambda now: 20, until=60.0)
+    assert share > 0.98
+    assert refusals < 60 / LONGEST_HOLD + 30
+
+
+def test_a_bound_that_changes_is_followed() -> None:
+    share, _ = served(Level(128), lambda now: 20 if now < 20 else 100 if now < 40 else 10, until=60.0)
+    assert share > 0.85
+
+
+def test_no_bound_below_one() -> None:
+    level = Level(8)
+    level.refused(0.0, 0)
+    assert level.limit == 1

@@ -1,0 +1,48 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsrl.estimate import Range, mean, share
+
+VALUES = st.floats(0, 1e6)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (Range(1, 2, 3) + Range(1, 1, 1), Range(2, 3, 4)),
+        (Range(1, 2, 3) * 2, Range(2, 4, 6)),
+        (Range(1, 2, 3) * Range(0, 1, 2), Range(0, 2, 6)),
+        (Range(8, 8, 8) / Range(0.5, 0.8, 1.0), Range(8, 10, 16)),
+        (Range(-1, 2, 9).within(0, 5), Range(0, 2, 5)),
+        (Range.of(4), Range(4, 4, 4)),
+        (mean([3, 3, 3, 3]), Range(3, 3, 3)),
+        (mean([4]), Range(2, 4, 8)),
+    ],
+)
+def test_arithmetic(found: Range, expected: Range) -> None:
+    assert found == expected
+
+
+@given(st.lists(VALUES, min_size=1, max_size=30))
+def test_a_mean_lies_in_its_interval(values: list[float]) -> None:
+    found = mean(values)
+    assert 0 <= found.low <= found.expected + 1e-6
+    assert found.expected <= found.high + 1e-6
+
+
+def test_more_values_make_a_narrower_interval() -> None:
+    few, many = mean([1.0, 3.0] * 3), mean([1.0, 3.0] * 50)
+    assert few.expected == many.expected == 2.0
+    assert many.high - many.low < (few.high - few.low) / 3
+
+
+@given(st.integers(0, 50), st.integers(0, 50))
+def test_a_share_is_one(hits: int, misses: int) -> None:
+    found = share(hits, hits + misses, assumed=0.9)
+    assert 0 <= found.low <= found.expected <= found.high <= 1
+
+
+def test_a_share_of_few_leans_on_the_assumption_and_of_many_does_not() -> None:
+    assert 0.9 < share(10, 10, assumed=0.9).expected < 1.0
+    assert share(500, 1000, assumed=0.9).expected == pytest.approx(0.5, abs=0.01)
