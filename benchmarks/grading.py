@@ -1,6 +1,6 @@
 """Replies graded per second, and how far graders agree, on real solutions.
 
-    python benchmarks/grading.py --data FOLDER [--verl SITE_PACKAGES/verl] [--math-verify CHECKOUT] [--repeat 3] [--only PART ...]
+    python benchmarks/grading.py --data FOLDER [--verl SITE_PACKAGES/verl] [--math-verify CHECKOUT]
 
 `--data` holds gsm8k_{train,test}.jsonl, logiqa_test.txt and minerva_math_test.jsonl. `--verl` is the folder of veRL's
 package, whose scorers are loaded as single files; `--math-verify` a checkout of its repository, whose tests' tables of
@@ -50,10 +50,10 @@ def choice_pairs(data: Path) -> Pairs:
 
 
 def boxed_pairs(data: Path) -> Pairs:
-    """Every minerva solution with its own gold answer, and with those of the next four problems."""
+    """Every minerva solution with its own gold answer, and with that of the next problem."""
     replies = [row["solution"] for row in lines(data / "minerva_math_test.jsonl")]
     golds = [str(Math().gold(reply)) for reply in replies]
-    return [(reply, golds[(i + step) % len(golds)]) for step in range(5) for i, reply in enumerate(replies)]
+    return [(reply, golds[(i + step) % len(golds)]) for step in range(2) for i, reply in enumerate(replies)]
 
 
 def best(repeat: int, run: Callable[[], list[bool]], before: Callable[[], object] = int) -> tuple[float, list[bool]]:
@@ -196,6 +196,12 @@ def expectations(checkout: Path) -> Iterator[tuple[str, str, bool]]:
                     yield gold, prediction, bool(expected)
 
 
+def alone(text: str) -> bool:
+    """Whether a text is one expression: a single box, or nothing around its dollars."""
+    bare = text.strip().strip("$")
+    return text.count("\\boxed") == 1 or ("\\boxed" not in text and "$" not in bare and text.strip().startswith("$"))
+
+
 def agreement(arguments: argparse.Namespace) -> None:
     """Our verdicts against those that math-verify's authors expect."""
     cases = list(expectations(arguments.math_verify)) if arguments.math_verify else []
@@ -204,14 +210,18 @@ def agreement(arguments: argparse.Namespace) -> None:
     replies = [grader.gold(prediction) or "" for _, prediction, _ in cases]
     reasons = grader.compare_many(list(zip(replies, golds, strict=True)))
     agreed = [(reason == "right") is expected for reason, (_, _, expected) in zip(reasons, cases, strict=True)]
-    print(f"\n## math-verify's own tests\n\n{sum(agreed)} of {len(cases)} as expected there. The others:\n")
+    apply = [alone(gold) and alone(prediction) for gold, prediction, _ in cases]
+    applied = sum(one and two for one, two in zip(agreed, apply, strict=True))
+    print(
+        f"\n## math-verify's own tests\n\n{sum(agreed)} of {len(cases)} as expected there; of those with one expression"
+    )
+    print(f"on both sides, which is what our instruction asks for, {applied} of {sum(apply)}. The others:\n")
     for (gold, prediction, expected), reason, same in zip(cases, reasons, agreed, strict=True):
         if not same:
-            print(
-                f"- expected {'right' if expected else 'wrong'}, ours {reason}: gold `{gold!r}`, reply `{prediction!r}`"
-            )
+            print(f"- expected {WORDS[expected]}, ours {reason}: gold `{gold[-80:]!r}`, reply `{prediction[-80:]!r}`")
 
 
+WORDS = {True: "right", False: "wrong"}
 PARTS = {"number": numbers, "choice": choices, "boxed": boxed, "bomb": bombs, "tests": agreement}
 
 

@@ -41,8 +41,8 @@ LOSSES = ("rows lost", "rows missing")
 class Sizes:
     """How much work each part is."""
 
-    stage: int = 15_000
-    """Samples of part a: 30 sets of 500, more than 120 s of ideal time."""
+    stage: int = 18_000
+    """Samples of part a: 36 sets of 500, about 150 s of ideal time."""
     chain: int = 500
     plain: int = 5_000
     many: int = 100_000
@@ -53,7 +53,7 @@ class Sizes:
     during: int = 4_000
     """Requests of the run that the outage falls into."""
     votes: int = 500
-    limit: float = 400.0
+    limit: float = 600.0
     """Seconds after which a client is given up."""
     restart: float = 60.0
     """Seconds for one that is to go on after it was killed."""

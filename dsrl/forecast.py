@@ -152,13 +152,17 @@ class Outlook:
 
     def rollout_tokens(self, most: int) -> Range:
         """Of a base model's reply: measured where it was asked before, else assumed."""
+        measured = self._rollout_length()
+        usual = priors.ROLLOUT_TOKENS if measured is None else Range(0.8, 1.0, 1.25) * measured
+        return usual.within(most=most)
+
+    def _rollout_length(self) -> float | None:
+        """Mean tokens of the base model's replies in earlier runs."""
         base = self.keys.get("base")
         asked = [made.calls.get("model") or {} for made in self.made if base in made.parents.values()] if base else []
-        completions = sum(counts.get("completions") or 0 for counts in asked)
-        if not completions:
-            return priors.ROLLOUT_TOKENS.within(most=most)
-        written = sum(counts.get("output_tokens") or 0 for counts in asked)
-        return (Range(0.8, 1.0, 1.25) * float(written / completions)).within(most=most)
+        completions: int = sum(counts.get("completions") or 0 for counts in asked)
+        written: int = sum(counts.get("output_tokens") or 0 for counts in asked)
+        return written / completions if completions else None
 
     def forward(self, read: Range, written: Range, factor: float = 2.0) -> Range | None:
         """Operations for so many tokens: two a parameter and token to read or to draw it, six to learn from it."""
@@ -206,7 +210,7 @@ class Outlook:
         return found * step
 
     def _rollout_basis(self) -> str:
-        return "earlier replies of this model" if self.made and self.keys.get("base") else "assumptions"
+        return "assumptions" if self._rollout_length() is None else "earlier replies of this model"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, TextIO
 
-from dsrl import panel
+from dsrl import panel, view
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -73,8 +73,8 @@ class Progress:
         self.warnings: list[str] = []
         """What was warned of, for `metrics.json` and the report."""
         self._tasks: list[Task] = []
-        self._traffic: list[Callable[[], panel.Traffic]] = []
-        self._spent: Callable[[], panel.Spent] | None = None
+        self._traffic: list[Callable[[], view.Traffic]] = []
+        self._spent: Callable[[], view.Spent] | None = None
         self._listeners: list[Listener] = []
         self._display: Live | None = None
 
@@ -98,7 +98,7 @@ class Progress:
         """A stage begins: nobody of the one before is asked any more."""
         self._traffic, self._spent = [], None
 
-    def follow(self, traffic: Callable[[], panel.Traffic], spent: Callable[[], panel.Spent]) -> None:
+    def follow(self, traffic: Callable[[], view.Traffic], spent: Callable[[], view.Spent]) -> None:
         """Show how a client of this stage is doing, and what the stage costs."""
         self._traffic.append(traffic)
         self._spent = spent
@@ -172,9 +172,9 @@ class Progress:
         for task in tuple(self._tasks):
             print(panel.line(self.look(task)), file=self.stream, flush=True)
 
-    def look(self, task: Task) -> panel.View:
+    def look(self, task: Task) -> view.View:
         """The task at this moment."""
-        return panel.View(
+        return view.View(
             label=task.label,
             done=task.done,
             total=task.total,
@@ -186,6 +186,6 @@ class Progress:
 
     def _tell(self, *tasks: Task) -> None:
         for task in tasks:
-            message = {"numbers": panel.numbers(self.look(task)), "series": task.series and str(task.series)}
+            message = {"numbers": view.numbers(self.look(task)), "series": task.series and str(task.series)}
             for listener in self._listeners:
                 listener(message)

@@ -160,6 +160,8 @@ def test_two_verifiers_stand_in_a_list() -> None:
         (["votes=null"], ["votes: ", "None"]),
         (["seed=-1"], ["seed: "]),
         (["budget_usd=-5"], ["budget_usd: ", "-5"]),
+        (["budget_tokens=-5"], ["budget_tokens: ", "-5"]),
+        (["budget_tokens=1.5"], ["budget_tokens: ", "1.5"]),
         (["name=a/b"], ["name: ", "'a/b'"]),
         (["rewrite.direction=up"], ["rewrite.direction: ", "'up'", "'harder'"]),
         (["select.fill=maybe"], ["select.fill: ", "'maybe'"]),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from dsrl import panel
 from dsrl.llm import Spending
 from dsrl.llm.status import Status
-from dsrl.panel import View
+from dsrl.view import View, numbers
 
 
 def status(**given: Any) -> Status:
@@ -82,7 +82,7 @@ def test_several_clients_are_shown_as_one() -> None:
 def test_the_same_numbers_as_series() -> None:
     spent = Spending(requests=9, input_tokens=100, output_tokens=50, usd=None)
     given = view(50, traffic=(status(),), spent=spent, figures={"tried": 60, "rejected": {"a": 4, "b": 6}})
-    assert panel.numbers(given) == {
+    assert numbers(given) == {
         "live/generate/accepted": 50.0,
         "live/generate/tried": 60.0,
         "live/generate/rejected": 10.0,

@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dsrl import priors
@@ -86,14 +86,16 @@ def _flow(made: Manifest) -> tuple[int, int]:
     return made.rows.get("in", 0), made.rows.get("out", 0)
 
 
-def _of_manifest(calls: dict[str, int], tried: int, accepted: int, prompt: float, doubt: Range) -> Each | None:
-    if not tried or not calls.get("requests") or calls.get("store_hits", 0) > calls.get("completions", 0) / 20:
-        return None  # some of its replies were there before, so these are not the whole costs
-    rest = max(0.0, calls["input_tokens"] / tried - prompt)
+def _of_manifest(calls: Mapping[str, int], tried: int, accepted: int, prompt: float, doubt: Range) -> Each | None:
+    """None where most replies were there before: how many requests had brought them isn't known."""
+    paid, found = calls.get("completions", 0), calls.get("hit_completions", calls.get("store_hits", 0))
+    if not tried or not paid or found > paid:
+        return None
+    read, written = (calls[name] + calls.get(f"hit_{name}", 0) for name in ("input_tokens", "output_tokens"))
     return Each(
-        requests=doubt * (calls["requests"] / tried),
-        input_tokens=doubt * rest,
-        output_tokens=doubt * (calls["output_tokens"] / tried),
+        requests=doubt * (calls["requests"] / paid * (paid + found) / tried),
+        input_tokens=doubt * max(0.0, read / tried - prompt),
+        output_tokens=doubt * (written / tried),
         usable=share(accepted, tried, accepted / tried),
         basis="an earlier run",
     )

@@ -14,13 +14,15 @@ from dsrl.part import part
 
 BRACE = re.compile(r"\\(?:boxed|fbox)\s{0,3}{|\\[{}\\]|[{}]")
 INNER_BOX = re.compile(r"\\(?:boxed|fbox)\s{0,3}{([^{}]*)}")
+NARROW = re.compile(r"\\!\s?")
 STYLE = re.compile(r"\\(?:displaystyle|left|right|[,;!:])(?![A-Za-z])")
 FRACTION = re.compile(r"\\[dt]frac(?![A-Za-z])")
 PLAIN = re.compile(
-    r"(?P<sign>[-+]?)(?:\\frac{(?P<above>\d+)}{(?P<below>\d+)}|(?P<top>\d+)/(?P<bottom>\d+)"
-    r"|(?P<digits>\d+(?:\.\d+)?|\.\d+|\d{1,3}(?:(?:,|\{,\})\d{3})+(?:\.\d+)?))"
+    r"(?P<sign>[-+]?)\s?(?:\\frac\s?{\s?(?P<above>\d+)\s?}\s?{\s?(?P<below>\d+)\s?}|(?P<top>\d+)\s?/\s?(?P<bottom>\d+)"
+    r"|(?P<digits>\d{1,3}(?:(?:,|\{,\}| )\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+))"
 )
-PERCENT = re.compile(r"\\?%$")
+"""A space after a comma makes a list: `32, 349` is not 32349."""
+PERCENT = re.compile(r"\s?\\?%$")
 WORDS = re.compile(r"(?:\\(?:text|textbf|textit|mathrm|mbox){([^{}]*)}|[^\\{}$^_=<>+*/\d]+)")
 WORD = re.compile(r"[^\W\d_]{3,}")
 PRECISION = Fraction(1, 10**6)
@@ -86,7 +88,7 @@ def last_box(reply: str) -> str | None:
 
 def _canonical(text: str) -> str:
     """One spelling for what only looks different: spacing, dollars, `\\dfrac`, a box in the box, a full stop."""
-    plain = INNER_BOX.sub(r"\1", text[: 4 * MAX_ANSWER])
+    plain = INNER_BOX.sub(r"\1", NARROW.sub("", text[: 4 * MAX_ANSWER]))
     plain = FRACTION.sub(r"\\frac", STYLE.sub(" ", plain))
     return " ".join(plain.split()).strip("$ ").removesuffix(".").strip("$ ")
 
@@ -104,10 +106,10 @@ def _settled(first: str, second: str) -> bool | None:
 
 def _number(text: str) -> Fraction | None:
     """The value of a plain number; of `50\\%`, 50."""
-    match = PLAIN.fullmatch(PERCENT.sub("", text.replace(" ", "")))
+    match = PLAIN.fullmatch(PERCENT.sub("", text))
     if match is None or len(text) > 100:
         return None
-    above = match["above"] or match["top"] or re.sub(r"[{},]", "", match["digits"])
+    above = match["above"] or match["top"] or re.sub(r"[{}, ]", "", match["digits"])
     below = int(match["below"] or match["bottom"] or 1)
     value = Fraction(above) / below if below else None
     return -value if value is not None and match["sign"] == "-" else value

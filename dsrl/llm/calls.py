@@ -20,7 +20,8 @@ from typing import Any
 from dsrl.errors import UserError
 from dsrl.llm.claims import Claims
 from dsrl.llm.places import Place, Places, index_path, read_segment, record_key
-from dsrl.llm.segments import Removed, Segment, Writer, encode, is_sealed, record_id
+from dsrl.llm.segments import Segment, encode, is_sealed, record_id
+from dsrl.llm.writer import Removed, Writer
 from dsrl.model import Reply, Usage
 
 MAX_OPEN_FILES = 64
@@ -28,6 +29,8 @@ TRIES = 3
 """Times a record is looked for while its file is being taken away or turns out to be damaged."""
 LOOK_SECONDS = 1.0
 """Longest time between two looks for segments that others have begun, where a folder's date says nothing."""
+TICK = 100_000_000
+"""Nanoseconds within which a folder's date may not tell two changes apart."""
 
 
 class CallsStore:
@@ -42,7 +45,7 @@ class CallsStore:
         self._own = -1
         self._readers: dict[int, int] = {}
         self._claims = Claims(folder / ".claims")
-        self._listed: tuple[float, int] | None = None
+        self._listed: tuple[float, int | None] | None = None
         self._lock = RLock()
 
     def get(self, digest: str, index: int) -> Reply | None:
@@ -84,7 +87,7 @@ class CallsStore:
         False: another process is asking for some of them; they will be here soon. If true, `get` also knows what
         others have stored up to this moment.
         """
-        if self._listed is None:
+        if not self._claims.is_open:
             self.refresh()
         if not self._claims.take(digest):
             return False
@@ -149,8 +152,8 @@ class CallsStore:
 
     def _look(self) -> None:
         """As `refresh`, in microseconds where nothing is new."""
-        now = time.monotonic()
-        if self._listed is None or now > self._listed[0] + LOOK_SECONDS or _changed(self.folder) != self._listed[1]:
+        listed, changed = self._listed, _changed(self.folder)
+        if listed is None or changed is None or changed != listed[1] or time.monotonic() > listed[0] + LOOK_SECONDS:
             return self._scan()
         try:
             for number, segment in enumerate(self._segments):
@@ -246,12 +249,16 @@ def _list(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.jsonl"))
 
 
-def _changed(folder: Path) -> int:
-    """When a file was last made or removed there, by the file system's clock; 0 where there is no folder."""
+def _changed(folder: Path) -> int | None:
+    """When a file was last made or removed there, by the file system's clock; 0 where there is no folder.
+
+    None: just now. Such clocks tick every few milliseconds, so another change may come to have the same date.
+    """
     try:
-        return folder.stat().st_mtime_ns
+        changed = folder.stat().st_mtime_ns
     except FileNotFoundError:
         return 0
+    return changed if abs(time.time_ns() - changed) > TICK else None
 
 
 def _make_writable(folder: Path) -> None:

@@ -28,6 +28,10 @@ class Claims:
         self._file: tuple[int, int] | None = None
         self._lock = Lock()
 
+    @property
+    def is_open(self) -> bool:
+        return self._file is not None
+
     def take(self, digest: str) -> bool:
         """Whether this process may ask; the same process may any number of times."""
         where = int(digest[:10], 16) % BYTES

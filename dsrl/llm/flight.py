@@ -16,10 +16,10 @@ class Flight:
     """
 
     def __init__(
-        self, call: Call, indices: list[int], age: int, fly: Callable[["Flight"], Coroutine[Any, Any, None]]
+        self, call: Call, indices: list[int], number: int, fly: Callable[["Flight"], Coroutine[Any, Any, None]]
     ) -> None:
-        """`fly` fills `replies`. The smaller the age, the earlier those began who ask."""
-        self.call, self.indices, self.age = call, indices, age
+        """`fly` fills `replies`. Smaller numbers go first."""
+        self.call, self.indices, self.number = call, indices, number
         self.replies: dict[int, Reply] = {}
         self.askers = 0
         self.airborne = False

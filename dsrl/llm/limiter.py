@@ -1,4 +1,4 @@
-"""Who may send now: so many in flight, so many a minute, and the oldest work first."""
+"""Who may send now: so many in flight, so many a minute, and in turn."""
 
 import asyncio
 import heapq
@@ -30,7 +30,7 @@ class Slot:
 
 
 class Limiter:
-    """Slots, given to those who began first. Times are the event loop's: a clock that jumps moves nothing.
+    """Slots, given in turn. Times are the event loop's: a clock that jumps moves nothing.
 
     While an endpoint admits nothing at all, nobody asks until the waiting time is over that it gave. While it is down
     (`knock`), one request at a time does.
@@ -62,11 +62,11 @@ class Limiter:
     def waiting(self) -> int:
         return len(self._waiting)
 
-    async def acquire(self, age: int = 0, tokens: float = 0.0) -> Slot:
-        """Waits for a slot. Smaller ages go first, and equal ones in order of asking; give it back with `release`."""
+    async def acquire(self, number: int = 0, tokens: float = 0.0) -> Slot:
+        """Waits for a slot. Smaller numbers go first, equal ones in order of asking. Give it back with `release`."""
         slot = Slot(asyncio.get_running_loop().create_future(), tokens)
         self._num_asked += 1
-        heapq.heappush(self._waiting, (age, self._num_asked, slot))
+        heapq.heappush(self._waiting, (number, self._num_asked, slot))
         self._wake()
         try:
             await slot.turn

@@ -38,9 +38,9 @@ class Pace:
     def is_down(self) -> bool:
         return self._breaker.is_open
 
-    async def slot(self, age: int, size: Size) -> Slot:
-        """Waits until one more request may be sent; to be given back with `release`."""
-        return await self._limiter.acquire(age, self._usual.tokens(size))
+    async def slot(self, number: int, size: Size) -> Slot:
+        """Waits until one more request may be sent, smaller numbers first; to be given back with `release`."""
+        return await self._limiter.acquire(number, self._usual.tokens(size))
 
     def release(self, slot: Slot, size: Size, usage: Usage | None) -> None:
         """`usage`: what came; None where nothing did, and nothing was taken from a ceiling on tokens."""

@@ -93,7 +93,7 @@ class Sender:
         body = tries.body = self._body(flight)
         size = _size(body, self._endpoint)
         usage: Usage | None = None
-        slot = await self.pace.slot(flight.age, size)
+        slot = await self.pace.slot(flight.number, size)
         try:
             if self._over is not None:
                 raise self._over

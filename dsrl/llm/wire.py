@@ -90,7 +90,8 @@ class Wire:
     def _unanswered(self, error: Exception) -> CallError:
         import aiohttp
 
-        if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)):
+        nobody = aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError
+        if isinstance(error, nobody):
             return CallError("unreachable", str(error) or type(error).__name__)
         if isinstance(error, TimeoutError):
             return CallError("timeout", f"no answer within {self._seconds:g} s")
@@ -132,4 +133,5 @@ def _proxy(url: str) -> dict[str, Any]:
     if proxy.username is None:
         return {"proxy": bare}
     login = aiohttp.encode_basic_auth(unquote(proxy.username), unquote(proxy.password or ""))
-    return {"proxy": bare, "proxy_headers": {"Proxy-Authorization": login}}
+    place = "headers" if parts.scheme == "http" else "proxy_headers"  # plain HTTP has no CONNECT to put it into
+    return {"proxy": bare, place: {"Proxy-Authorization": login}}

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from dsrl.config import Dials
     from dsrl.context import Context
+    from dsrl.llm.calls import CallsStore
     from dsrl.stage import Stage
     from dsrl.study import Study
 
@@ -52,7 +53,7 @@ def plan(config: "DictConfig") -> Forecast:
     return forecast
 
 
-def paid(store: Store) -> Any:
+def paid(store: Store) -> "CallsStore | None":
     """The replies there are, or None: to look for them must not make a folder."""
     from dsrl.llm.calls import CallsStore
 

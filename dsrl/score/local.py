@@ -9,7 +9,7 @@ from pydantic import Field
 from dsrl import child
 from dsrl.digest import digest
 from dsrl.forecast import Held
-from dsrl.llm import Spending
+from dsrl.llm import Price, Spending
 from dsrl.llm.request import Call
 from dsrl.model import Model, Reply, Sampling, Usage
 from dsrl.part import Part, part
@@ -20,6 +20,9 @@ from dsrl.score.process import RolloutProcess
 if TYPE_CHECKING:
     from dsrl.context import Context
     from dsrl.llm import CallsStore
+
+FREE = Price(input=0.0, output=0.0, date="2026-11-20")
+"""Of replies that this machine draws itself."""
 
 
 @part
@@ -48,7 +51,7 @@ class TransformersRollout(Part):
         located = model.located()
         calls = self._calls(located, prompts, sampling)
         replies = _stored(calls, count, context)
-        self._book(context, model, store_hits=len(replies))
+        context.ledger.reuse((context.stage, "model", model.name), replies.values(), FREE)
         plan = [batch for batch in batches(prompts, count, self.batch_size) if not all(row in replies for row in batch)]
         with context.progress.task("rollouts", total=len(prompts) * count) as progress:
             progress.advance(len(prompts) * count - sum(map(len, plan)))
@@ -61,9 +64,7 @@ class TransformersRollout(Part):
             self._process(context).ask({"park": True})
         return [[replies[Row(number, index)] for index in range(count)] for number in range(len(prompts))]
 
-    def held(
-        self, model: Model, prompts: Sequence[str], sampling: Sampling, count: int, store: "CallsStore"
-    ) -> Held:
+    def held(self, model: Model, prompts: Sequence[str], sampling: Sampling, count: int, store: "CallsStore") -> Held:
         """What is in the store of these replies, for a forecast; `model` is located."""
         return held(self._calls(model, prompts, sampling), count, store)
 
@@ -97,11 +98,10 @@ class TransformersRollout(Part):
         log = context.run_dir / "rollouts.log"
         return context.keep(f"rollouts {self}", lambda: RolloutProcess(log, self.threads), _close)
 
-    def _book(self, context: "Context", model: Model, replies: Sequence[Reply] = (), store_hits: int = 0) -> None:
+    def _book(self, context: "Context", model: Model, replies: Sequence[Reply]) -> None:
         spending = Spending(
-            requests=1 if replies else 0,
+            requests=1,
             completions=sum(reply.error is None for reply in replies),
-            store_hits=store_hits,
             errors=sum(reply.error is not None for reply in replies),
             input_tokens=sum(reply.usage.input_tokens for reply in replies),
             output_tokens=sum(reply.usage.output_tokens for reply in replies),

@@ -43,9 +43,7 @@ class ServerRollout(Part):
             async with context.connect(self.endpoint, "model") as client:
                 return await together(_ask(client, request, count, progress) for request in requests)
 
-    def held(
-        self, model: Model, prompts: Sequence[str], sampling: Sampling, count: int, store: "CallsStore"
-    ) -> Held:
+    def held(self, model: Model, prompts: Sequence[str], sampling: Sampling, count: int, store: "CallsStore") -> Held:
         """What is in the store of these replies, for a forecast."""
         del model  # known by the endpoint's name for it
         return held([self.endpoint.call(self._request(prompt, sampling)) for prompt in prompts], count, store)

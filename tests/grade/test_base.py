@@ -1,3 +1,5 @@
+import dataclasses
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -7,6 +9,7 @@ from dsrl.errors import UserError
 from dsrl.grade import KINDS, Choice, Code, Grader, Json, List, Number, Regex, Set, Sql, Text
 from dsrl.train.rebuild import rebuild
 
+from ..command import CHECKOUT
 from .kinds import ANSWERS, OPTIONS, kind
 
 PIECES = ["<answer>", "</answer>", "<answer>B", "\\boxed{", "{", "}", "#### ", "1,", "1 ", "1/", "1e", "$", "* ", " "]
@@ -90,6 +93,14 @@ def test_graders_do_in_threads_what_they_do_alone(name: str) -> None:
     alone = grader.grade_many([(reply, "4") for reply in replies])
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(lambda reply: grader.grade(reply, "4"), replies)) == alone
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_documentation_names_every_kind_and_option(name: str) -> None:
+    page = (CHECKOUT / "docs" / "answers.md").read_text(encoding="utf-8")
+    (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+    options = {field.name for field in dataclasses.fields(kind(name))}  # type: ignore[arg-type]
+    assert options <= set(re.findall(r"`(\w+)`", row.rpartition(" | ")[2]))
 
 
 class Shouted(Grader):

@@ -8,8 +8,8 @@ def run(act: Callable[[], Coroutine[None, None, None]]) -> None:
     asyncio.run(act())
 
 
-async def hold(limiter: Limiter, order: list[int], name: int, ends: asyncio.Event, age: int = 0) -> None:
-    slot = await limiter.acquire(age)
+async def hold(limiter: Limiter, order: list[int], name: int, ends: asyncio.Event, number: int = 0) -> None:
+    slot = await limiter.acquire(number)
     order.append(name)
     await ends.wait()
     limiter.release(slot)
@@ -41,11 +41,11 @@ def test_never_more_than_the_ceiling_and_in_order_of_asking() -> None:
     run(act)
 
 
-def test_those_who_began_first_go_first() -> None:
+def test_smaller_numbers_go_first() -> None:
     async def act() -> None:
         limiter, order, ends = Limiter(1), [], asyncio.Event()
-        ages = [5, 4, 9, 4, 0]
-        tasks = [asyncio.create_task(hold(limiter, order, name, ends, age)) for name, age in enumerate(ages)]
+        numbers = [5, 4, 9, 4, 0]
+        tasks = [asyncio.create_task(hold(limiter, order, name, ends, number)) for name, number in enumerate(numbers)]
         await settle()
         ends.set()
         await asyncio.gather(*tasks)

@@ -128,21 +128,11 @@ def test_a_prompt_over_the_context_is_never_sent(tmp_path: Path) -> None:
         assert (script.bodies, spent.requests, spent.errors) == ([], 0, 1)
 
 
-def test_what_is_begun_is_finished_before_new_work_starts(tmp_path: Path) -> None:
-    async def chain(client: Client, name: int) -> None:
-        for step in range(3):
-            await completions(1, content=f"{name}{step}")(client)
-
-    with serve() as script:
-
-        async def act(client: Client) -> None:
-            await asyncio.gather(*[chain(client, name) for name in range(4)])
-
-        run(endpoint(script, concurrency=1), tmp_path, act)
+def test_requests_go_out_in_the_order_of_asking_and_repeats_keep_their_place(tmp_path: Path) -> None:
+    with serve(error(500), latency=0.02) as script:
+        run(endpoint(script, concurrency=1), tmp_path, lambda client: all_of(client, 5))
         order = [body["messages"][0]["content"] for body in script.bodies]
-        # The slot is given on before the first of the chain can ask again, so chains go in pairs.
-        assert {content[0] for content in order[:6]} == {"0", "1"}
-        assert {content[0] for content in order[6:]} == {"2", "3"}
+        assert order in (["0", "0", "1", "2", "3", "4"], ["0", "1", "0", "2", "3", "4"])
 
 
 def test_status_counts_what_happens(tmp_path: Path) -> None:
@@ -151,10 +141,10 @@ def test_status_counts_what_happens(tmp_path: Path) -> None:
         async def act(client: Client) -> None:
             assert (client.status().requests, client.status().ceiling) == (0, 4)
             asked = asyncio.create_task(all_of(client, 10))
-            while client.status().in_flight < 4:  # noqa: ASYNC110
+            while (status := client.status()).in_flight < 4:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
-            status = client.status()
-            assert (status.limit, status.waiting, status.breaker) == (4, 6, None)
+            assert (status.limit, status.breaker) == (4, None)
+            assert 0 < status.waiting <= 6
             await asked
             status = client.status()
             assert (status.in_flight, status.waiting, status.requests, status.throttled) == (0, 0, 11, 1)

@@ -24,7 +24,12 @@ PROXIES = [
     (
         {"HTTP_PROXY": "http://me:p%40ss@proxy:3128"},
         "http://api.example.com/v1",
-        {"proxy": "http://proxy:3128", "proxy_headers": {"Proxy-Authorization": "Basic bWU6cEBzcw=="}},
+        {"proxy": "http://proxy:3128", "headers": {"Proxy-Authorization": "Basic bWU6cEBzcw=="}},
+    ),
+    (
+        {"HTTPS_PROXY": "http://me:pw@proxy:3128"},
+        "https://api.example.com/v1",
+        {"proxy": "http://proxy:3128", "proxy_headers": {"Proxy-Authorization": "Basic bWU6cHc="}},
     ),
 ]
 

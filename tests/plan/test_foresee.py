@@ -82,6 +82,22 @@ def test_an_earlier_run_of_the_task_stands_in_where_no_reply_fits(tmp_path: Path
     assert row.load.output_tokens.expected == pytest.approx(spent(where, "generate").output_tokens, rel=0.1)
 
 
+def test_an_earlier_run_counts_with_the_replies_that_it_found_in_the_store(tmp_path: Path) -> None:
+    ran(pipeline(n=10), surroundings(tmp_path))
+    stages = pipeline(n=30)
+    stages["retrieve"] = pipeline(n=10)["retrieve"]  # so that the first ten candidates are the same
+    where = toys.context(tmp_path)
+    ran(stages, where)
+    spent_now = spent(where, "generate")
+    assert spent_now.store_hits > 20
+    other = pipeline(n=30, seed=1)
+    row = foreseen(other, where).rows["generate"].load
+    assert row is not None
+    assert row.basis == "an earlier run"
+    written = spent_now.output_tokens + spent_now.hit_output_tokens
+    assert row.output_tokens.expected == pytest.approx(written, rel=0.1)
+
+
 @pytest.mark.parametrize(("price", "known"), [(None, False), (PRICE, True)])
 def test_an_unknown_price_makes_dollars_unknown(tmp_path: Path, price: object, known: bool) -> None:
     forecast = foreseen(pipeline(price=price), surroundings(tmp_path))
