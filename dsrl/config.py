@@ -188,7 +188,7 @@ def _refused(error: ValidationError, target: Any, prefix: str) -> UserError:
 
 def _with_kind(node: dict[str, Any], key: str) -> dict[str, Any]:
     """`kind: number` is short for the `_target_` of that answer kind."""
-    if not isinstance(node.get("kind"), str) or "answer" not in key.split("."):
+    if "kind" not in node or isinstance(node["kind"], dict) or "answer" not in key.split("."):
         return node
     rest = {name: value for name, value in node.items() if name != "kind"}
     if "_target_" in node:

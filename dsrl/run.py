@@ -38,6 +38,10 @@ BLOCKS = {
 """Blocks of `metrics.json` -> the figures of that stage that stand in them."""
 
 
+PER_ROUND = ("keys", "seconds", "reused", "rows", "stages", "calls_by_stage", "cost")
+"""Parts of `metrics.json` that begin anew with each round."""
+
+
 class Keys:
     """Which key made what; roots are worked out when first asked for: the base model may have to be made."""
 
@@ -175,9 +179,9 @@ def begin_round(context: Context, number: int) -> None:
     """Open the place in `metrics.json` where this round's figures go; the latest round's also stand at the top."""
     metrics = context.metrics
     if number > 1:
-        finished = {key: metrics[key] for key in ("keys", "seconds", "reused", "rows", "stages", "calls_by_stage", "cost")}
+        finished = {key: metrics[key] for key in PER_ROUND}
         metrics.setdefault("rounds", []).append(finished)
-    for key in ("keys", "seconds", "reused", "rows", "stages", "calls_by_stage", "cost"):
+    for key in PER_ROUND:
         metrics[key] = {}
 
 

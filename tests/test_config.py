@@ -239,7 +239,7 @@ def test_tolerance_and_kind_in_the_short_form() -> None:
 def test_an_unknown_answer_kind_lists_those_there_are(kind: object) -> None:
     with pytest.raises(UserError, match=r"task.answer.kind: no such answer kind") as caught:
         build({"kind": kind}, "task.answer")
-    assert "choice, number, text" in str(caught.value)
+    assert "choice, code, json, label, list, math, number" in str(caught.value)
     assert "plugins" in str(caught.value)
 
 

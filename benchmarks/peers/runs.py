@@ -84,12 +84,13 @@ class Started:
     def __init__(self, python: str, client: str, server: FaultServer, folder: Path, *work: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.log = folder.parent / f"{folder.name}.log"
+        self.out = folder.parent / f"{folder.name}.out"
         script = str(HERE / f"with_{client}.py")
         command = [python, script, "--url", server.url, "--folder", str(folder), *work]
         paths = {"PYTHONPATH": os.pathsep.join(sys.path)} if client == "dsrl" else {}
-        with self.log.open("ab") as errors:
+        with self.log.open("ab") as errors, self.out.open("wb") as output:
             self.process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=errors, env={**_environment(), **paths}, start_new_session=True
+                command, stdout=output, stderr=errors, env={**_environment(), **paths}, start_new_session=True
             )
         self.began = time.perf_counter()
         self.peak_mb = 0.0
@@ -105,12 +106,12 @@ class Started:
     def kill(self) -> None:
         """SIGKILL for it and its children."""
         os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.communicate()
+        self.process.wait()
 
     def told(self) -> dict:
         """The line of JSON it ended with; empty if it didn't."""
-        output = self.process.communicate()[0].decode()
-        lines = [line for line in output.splitlines() if line.startswith('{"seconds"')]
+        output = self.out.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = [line for line in output if line.startswith('{"seconds"')]
         return json.loads(lines[-1]) if lines else {}
 
     def tail(self) -> str:

@@ -28,6 +28,8 @@ MOST_CHOICES = 128
 """Completions that one HTTP request may ask for, by OpenAI's own bound."""
 OTHERS_SECONDS = 0.2
 """Between two looks for what another process is asking for."""
+QUIET_SECONDS = 0.5
+"""Waits at the end that are no longer than this aren't worth a line."""
 
 Outcome = TypeVar("Outcome")
 
@@ -212,10 +214,13 @@ class Client:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _wait_for(self, flights: list[Flight]) -> None:
-        log.warning("stopping: up to %g s for %d replies that are under way", self.endpoint.drain, len(flights))
-        await asyncio.wait([flight.task for flight in flights], timeout=self.endpoint.drain)
-        kept = sum(not flight.missing for flight in flights)
-        log.warning("%d of %d came and are kept; the same command goes on from here", kept, len(flights))
+        tasks, drain = [flight.task for flight in flights], self.endpoint.drain
+        _, late = await asyncio.wait(tasks, timeout=min(QUIET_SECONDS, drain))
+        if late:
+            log.warning("stopping: up to %g s for %d replies that are under way", drain, len(late))
+            await asyncio.wait(late, timeout=drain - min(QUIET_SECONDS, drain))
+            kept = sum(not flight.missing for flight in flights)
+            log.warning("%d of %d came and are kept; the same command goes on from here", kept, len(flights))
 
     def _book(self, **counts: Any) -> None:
         """Adds to the ledger; dollars stay unknown where the price is."""

@@ -27,7 +27,7 @@ async def until(script: Script, bodies: int) -> None:
 def test_requests_in_the_air_come_home_and_those_that_queue_are_never_sent(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with serve(latency=0.1) as script:
+    with serve(latency=0.8) as script:
 
         async def act(client: Client) -> None:
             for i in range(10):

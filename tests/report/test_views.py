@@ -241,7 +241,10 @@ def test_a_forecast_stands_beside_what_it_came_to() -> None:
 def test_a_stage_s_cost_is_that_of_all_runs_and_what_is_unknown_is_said(tmp_path: Path):
     spent = {"completions": 20, "input_tokens": 300, "cached_tokens": 100, "output_tokens": 50, "usd": 0.5}
     metrics = {
-        "cost": {"generate": {"teacher": {"requests": 10, **spent}}, "rewrite": {"teacher": {"requests": None, **spent}}},
+        "cost": {
+            "generate": {"teacher": {"requests": 10, **spent}},
+            "rewrite": {"teacher": {"requests": None, **spent}},
+        },
         "per_sample": {"samples": 8, "requests": None, **{name: value / 4 for name, value in spent.items()}},
         "calls": {"teacher": {"requests": 9, "completions": 9, "cached_tokens": 7, "throttled": 2, "usd": 0.5}},
     }
