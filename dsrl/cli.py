@@ -69,6 +69,7 @@ def store_verb(name: str) -> Callable[[list[str]], int]:
         "gc": verbs.gc,
         "task": verbs.task,
         "audit": _audit,
+        "corpus": _corpus,
         "doctor": _doctor,
     }
     if name not in table:
@@ -80,6 +81,12 @@ def _doctor(arguments: list[str]) -> int:
     from dsrl.doctor import doctor
 
     return doctor(arguments)
+
+
+def _corpus(arguments: list[str]) -> int:
+    from dsrl.corpora import corpus
+
+    return corpus(arguments)
 
 
 def _audit(arguments: list[str]) -> int:
@@ -119,6 +126,7 @@ dsrl {version}: from one task definition to a trained and measured language mode
   dsrl -m ... m=100,300,500                          a sweep; the teacher is paid once
   dsrl ls | why STAGE | trace SAMPLE | gc            what was made; why a stage ran again; where a sample came from
   dsrl audit write | read FILE.csv                   labels checked by hand: a sheet to fill in, and what it tells
+  dsrl corpus index | search | ls | rm               texts from which passages are taken (docs/corpora.md)
   dsrl task ls                                       the tasks there are
   dsrl doctor [teacher=NAME] [live=true]             what is there, what is missing; a tiny request to a teacher
   dsrl --cfg job ...                                 print the config and stop

@@ -1,23 +1,28 @@
 """Labelled data sets that the user names: a local file, a folder saved by `datasets`, or a hub id."""
 
-import csv
-import io
-import json
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Formatter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
 
 from dsrl.digest import digest, file_digest, folder_digest
 from dsrl.errors import UserError
 from dsrl.home import resource
-from dsrl.part import Part, part, record
+from dsrl.options import Options, named_options, right_name, shown
+from dsrl.part import Many, Part, part, record
+from dsrl.readers import SUFFIXES, Rows, hub_rows, read_rows, saved_rows
 
 if TYPE_CHECKING:
     from dsrl.grade import Grader
 
-SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+__all__ = ["Item", "Source", "columns", "read_rows"]
+
+UNREAD = "gold answers can't be read by this task's answer kind"
+NO_OPTION = "gold answers name none of the options"
+NO_QUESTION = "rows have no question"
 
 
 @record
@@ -26,6 +31,10 @@ class Item:
 
     input: str
     answer: str
+    subject: str | None = None
+    """What the figures are split by: the row's `Source.subject`."""
+    data: dict[str, Any] = Field(default_factory=dict)
+    """The row's columns that `Source.keep` names."""
 
 
 @part
@@ -40,14 +49,33 @@ class Source(Part):
     revision: str | None = None
     """Commit of the hub data set."""
     split: str = "test"
+    format: Literal["logiqa", "pubmedqa", "spider"] | None = None
+    """Layout of a local .txt or .json file that is no plain table, as an official release has it."""
     input: str = "Input"
-    """Column of the question."""
+    """Column of the question; `a.b` is field b of column a."""
     output: str = "Output"
     """Column of the gold answer or solution."""
     template: str | None = None
     """Builds the question from several columns: `{context} {question}`; takes the place of `input`."""
+    options: str | Many[str] | None = None
+    """Column that holds the options as a list or an object, or the columns that hold one each. They are written below
+    the question, one to a line; the gold column may then hold a letter, a name, or an option's text."""
+    option_seed: int | None = None
+    """Options are shown in an order drawn by this seed and the question; None: as they stand. For data in which the
+    right one always comes first."""
+    index_from: int | None = None
+    """The gold column holds the number of the right option, counted from here."""
+    meanings: dict[str, str] = Field(default_factory=dict)
+    """What values of the gold column stand for: {"0": entailment}."""
+    subject: str | None = None
+    """Column by which figures are split."""
+    keep: Many[str] = ()
+    """Further columns kept with every item."""
     limit: int | None = Field(default=None, gt=0)
     """Only the first so many rows."""
+    size: int | None = Field(default=None, gt=0)
+    """Rows that the set is known to have: for forecasts without the network."""
+    licence: str | None = None
 
     @field_validator("template")
     @classmethod
@@ -59,8 +87,13 @@ class Source(Part):
     def local(self) -> Path | None:
         """The file or folder, if `path` names one."""
         found = resource(self.path)
-        looks_local = self.path.startswith(("/", "./", "../", "~")) or found.suffix in SUFFIXES
+        looks_local = self.path.startswith(("/", "./", "../", "~")) or found.suffix in (*SUFFIXES, ".txt")
         return found if found.exists() or looks_local else None
+
+    def identity(self) -> dict[str, Any]:
+        """Without what is left at its default or only said about the data: a key outlives a new field."""
+        identity = super().identity()
+        return {name: value for name, value in identity.items() if name not in LATER or name in self._reading()}
 
     def fingerprint(self) -> str:
         """Content for local data, id and revision for the hub, and how the columns are read."""
@@ -69,64 +102,126 @@ class Source(Part):
             content = file_digest(local) if local.is_file() else folder_digest(local, ("*/*", "*"))
         else:
             content = f"{self.path}@{self.revision}"
-        return digest([content, self.config, self.split, self.input, self.output, self.template, self.limit])
+        reading = self._reading()
+        parts = [content, self.config, self.split, self.input, self.output, self.template, self.limit]
+        return digest([*parts, reading] if reading else parts)
 
     def count(self) -> int | None:
         """Rows, where that can be said without the network."""
         local = self.local
-        return None if local is None or not local.exists() else len(self.rows())
+        if local is not None and local.exists():
+            return len(self.rows())
+        return self.size if self.limit is None or self.size is None else min(self.size, self.limit)
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> Rows:
         """All rows as they are. Raises `UserError` where the data can't be had or lack a column."""
         local = self.local
-        rows = self._hub() if local is None else _saved(local, self) if local.is_dir() else read_rows(local)
+        if local is None:
+            rows = hub_rows(self.path, self.config, self.split, self.revision)
+        else:
+            rows = saved_rows(local, self.split) if local.is_dir() else read_rows(local, self.format)
         if not rows:
-            raise UserError(f"data set {self.path} is empty", got=f"0 rows in split {self.split}")
+            raise UserError(
+                f"data set {self.path} is empty",
+                got=f"0 rows in split {self.split}",
+                next_step='give another one, or none: task.test.path=""',
+            )
         rows = rows[: self.limit]
         self._check_columns(rows)
         return rows
 
     def load(self, grader: "Grader") -> list[Item]:
-        """Questions with canonical gold answers. Raises `UserError` naming the rows whose gold can't be read."""
+        """Questions with canonical gold answers. Raises `UserError` naming the rows that are ill-formed."""
         rows = self.rows()
-        answers = [grader.given(self.question(row)).gold(str(row[self.output])) for row in rows]
-        unread = [number for number, answer in enumerate(answers, 1) if answer is None]
-        if unread:
-            raise UserError(
-                f"{self.path}: {len(unread)} of {len(rows)} gold answers can't be read by this task's answer kind",
-                got=f"rows {unread[:5]}, such as {str(rows[unread[0] - 1][self.output])[-80:]!r}",
-                next_step="check answer.kind and its options, or mend the rows",
-            )
-        return [
-            Item(input=self.question(row), answer=answer) for row, answer in zip(rows, answers, strict=True) if answer
-        ]
+        found = [self.item(row, grader) for row in rows]
+        items = [item for item in found if isinstance(item, Item)]
+        if len(items) == len(rows):
+            return items
+        what = next(item for item in found if isinstance(item, str))
+        faulty = [number for number, item in enumerate(found, 1) if item == what]
+        raise UserError(
+            f"{self.path}: {len(faulty)} of {len(rows)} {what}",
+            got=f"rows {faulty[:5]}, such as {text(lookup(rows[faulty[0] - 1], self.output))[-80:]!r}",
+            next_step="check answer.kind and its options, or mend the rows; `dsrl task check` lists them all",
+        )
 
-    def question(self, row: dict[str, Any]) -> str:
-        """The question of a row."""
-        return self.template.format(**row) if self.template else str(row[self.input])
+    def item(self, row: Mapping[str, Any], grader: "Grader") -> "Item | str":
+        """A row read by an answer kind, or what is wrong with it."""
+        question, options = self.question(row), self._options(row)
+        if not question.strip():
+            return NO_QUESTION
+        if options is not None and options.right is None:
+            return NO_OPTION
+        gold = options.right if options is not None and options.right else self._gold(row)
+        answer = grader.given(question).gold(gold)
+        if answer is None:
+            return UNREAD
+        subject = text(lookup(row, self.subject)) if self.subject else None
+        data = {name: lookup(row, name) for name in self.keep}
+        return Item(input=question, answer=answer, subject=subject, data=data)
 
-    def _check_columns(self, rows: list[dict[str, Any]]) -> None:
-        wanted = {self.output, *(columns(self.template) if self.template else (self.input,))}
+    def question(self, row: Mapping[str, Any]) -> str:
+        """The question of a row, with its options below it."""
+        asked, options = self._asked(row), self._options(row)
+        return asked if options is None else f"{asked}\n{options.render()}"
+
+    def _asked(self, row: Mapping[str, Any]) -> str:
+        return TEMPLATE.vformat(self.template, (), row) if self.template else text(lookup(row, self.input))
+
+    def _gold(self, row: Mapping[str, Any]) -> str:
+        value = text(lookup(row, self.output))
+        return self.meanings.get(value, value)
+
+    def _options(self, row: Mapping[str, Any]) -> Options | None:
+        if self.options is None:
+            return None
+        if isinstance(self.options, str):
+            named = named_options(lookup(row, self.options))
+        else:
+            named = {name: text(lookup(row, name)) for name in self.options}
+        named = {name: option for name, option in named.items() if option.strip()}
+        if self.output in named:
+            return shown(named, self.output, self._asked(row), self.option_seed)
+        right = right_name(named, self._gold(row), self.index_from)
+        return shown(named, right, self._asked(row), self.option_seed)
+
+    def _reading(self) -> dict[str, Any]:
+        """The fields of LATER that change what is read, where they aren't left at their defaults."""
+        own: Sequence[dataclasses.Field[Any]] = dataclasses.fields(self)  # type: ignore[arg-type]
+        plain = Source()
+        names = [field.name for field in own if field.name in LATER - SAID]
+        return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(plain, name)}
+
+    def _check_columns(self, rows: Rows) -> None:
+        asked = columns(self.template) if self.template else {self.input}
+        options = (self.options,) if isinstance(self.options, str) else self.options or ()
+        wanted = {self.output, *asked, *options, *self.keep, *((self.subject,) if self.subject else ())}
         for number, row in enumerate(rows, 1):
-            if missing := sorted(wanted - row.keys()):
+            if missing := sorted(name for name in wanted if not has(row, name)):
                 raise UserError(
                     f"{self.path} has no column {', '.join(missing)}" + (f" in row {number}" if number > 1 else ""),
                     got=f"columns {', '.join(sorted(map(str, row)))}",
                     next_step="name the right ones: task.test.input=... task.test.output=...",
                 )
 
-    def _hub(self) -> list[dict[str, Any]]:
-        from datasets import load_dataset
 
-        try:
-            data = load_dataset(self.path, self.config, split=self.split, revision=self.revision)
-        except Exception as error:  # the hub's errors have no common base
-            raise UserError(
-                f"data set {self.path} can't be had from the Hugging Face hub",
-                got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-                next_step="check id, split and network, or give a local file: task.test.path=FILE.jsonl",
-            ) from error
-        return [dict(row) for row in data]
+SAID = {"size", "licence"}
+LATER = SAID | {"format", "options", "option_seed", "index_from", "meanings", "subject", "keep"}
+"""Fields that an identity holds only where they are set, so that keys made before they existed stay."""
+
+
+class _Template(Formatter):
+    """`{context.contexts}`: a column, or a field of it; lists stand one to a line."""
+
+    def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
+        del args
+        return lookup(kwargs, field_name), field_name
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        return format(value, format_spec) if format_spec else text(value)
+
+
+TEMPLATE = _Template()
 
 
 def columns(template: str) -> set[str]:
@@ -134,63 +229,24 @@ def columns(template: str) -> set[str]:
     return {name for _, name, _, _ in Formatter().parse(template) if name is not None}
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a local file. Raises `UserError` naming file and line."""
-    if not path.is_file():
-        raise UserError(f"no such data file: {path}", next_step="check the path")
-    if path.suffix not in SUFFIXES:
-        raise UserError(f"can't read {path}", got=path.suffix or "no suffix", allowed=SUFFIXES)
-    if path.suffix == ".parquet":
-        return _parquet_rows(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8", got=f"byte {error.start}", next_step="save it as UTF-8") from error
-    if path.suffix == ".jsonl":
-        return [_json_row(path, number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    if path.suffix == ".json":
-        return _json_rows(path, text)
-    return list(csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if path.suffix == ".tsv" else ","))
+def has(row: Mapping[str, Any], name: str) -> bool:
+    """Whether a row has a column, or a column with such a field."""
+    if name in row:
+        return True
+    first, _, rest = name.partition(".")
+    return bool(rest) and isinstance(row.get(first), Mapping) and has(row[first], rest)
 
 
-def _parquet_rows(path: Path) -> list[dict[str, Any]]:
-    import pyarrow.parquet
-
-    try:
-        return list(pyarrow.parquet.ParquetFile(path).read().to_pylist())
-    except pyarrow.ArrowInvalid as error:
-        raise UserError(f"{path} is not a Parquet file", got=str(error).partition(":")[0]) from error
-
-
-def _json_rows(path: Path, text: str) -> list[dict[str, Any]]:
-    try:
-        rows = json.loads(text)
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON", got=str(error)) from error
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise UserError(f"{path} is not a JSON array of objects", allowed='[{"...": "..."}, ...]')
-    return rows
+def lookup(row: Mapping[str, Any], name: str) -> Any:
+    """The value of a column, or of `a.b`, field b of column a."""
+    if name in row:
+        return row[name]
+    first, _, rest = name.partition(".")
+    return lookup(row[first], rest) if rest else row[first]
 
 
-def _json_row(path: Path, number: int, line: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise UserError(f"{path}, line {number} is not JSON", got=line[:80]) from error
-    if not isinstance(row, dict):
-        raise UserError(f"{path}, line {number} is not a JSON object", got=line[:80])
-    return row
-
-
-def _saved(folder: Path, source: Source) -> list[dict[str, Any]]:
-    """A `DatasetDict.save_to_disk` (or `Dataset.save_to_disk`) folder."""
-    splits = sorted(path.parent.name for path in folder.glob("*/dataset_info.json"))
-    if splits and source.split not in splits:
-        raise UserError(f"{folder} has no split {source.split}", allowed=splits, next_step="give task.test.split=...")
-    if not splits and not (folder / "dataset_info.json").is_file():
-        raise UserError(
-            f"{folder} is not a data set folder", allowed="a folder written by datasets' save_to_disk, or a file"
-        )
-    from datasets import load_from_disk
-
-    return [dict(row) for row in load_from_disk(str(folder / source.split if splits else folder))]
+def text(value: Any) -> str:
+    """A cell as text: nothing for a missing one, a line for each item of a list."""
+    if value is None:
+        return ""
+    return "\n".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

@@ -1,6 +1,7 @@
 """A task: what is asked, how an answer looks, a few demos, and the test set it is measured on."""
 
-from typing import Any
+import dataclasses
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -20,6 +21,23 @@ class Demo:
 
 
 @part
+class Contamination(Part):
+    """What becomes of synthetic samples and passages that share text with a declared test split."""
+
+    policy: Literal["drop", "flag", "keep"] = "drop"
+    """Take them out, only report them, or don't look."""
+    ngrams: Many[int] = (13, 8)
+    """Lengths, in words, of the runs whose sharing is looked for, besides equality."""
+
+    @field_validator("ngrams")
+    @classmethod
+    def _long_enough(cls, ngrams: tuple[int, ...]) -> tuple[int, ...]:
+        if any(length < 2 for length in ngrams) or len(set(ngrams)) < len(ngrams):
+            raise UserError("task.contamination.ngrams: lengths of 2 words or more, each once", got=list(ngrams))
+        return ngrams
+
+
+@part
 class Task(Part):
     """One task definition; the only thing a user has to write."""
 
@@ -36,10 +54,14 @@ class Task(Part):
     """The answer kind: how answers are asked for, read and compared."""
     domain: str | None = None
     """Subject of the task in a word or two; takes part in the search for passages."""
+    subjects: Many[str] = ()
+    """Subjects that share the samples evenly: candidate i is asked for in subject i, from the first again."""
     test: Source | None = None
     """The real test set, touched once per model."""
     gold: Source | None = None
     """Labelled training data, for the baselines with human data only."""
+    contamination: Contamination = Field(default_factory=Contamination)
+    """How samples that share text with the test set are dealt with."""
 
     @field_validator("demos", mode="before")
     @classmethod
@@ -61,10 +83,17 @@ class Task(Part):
         """The one way in which a task input is put to a model: in votes, pass rates, training and evaluation."""
         return f"{text}\n\n{self.output_instruction}"
 
+    def turn(self, number: int) -> "Task":
+        """The task as it is put to the teacher for candidate `number`: with subjects, one of them."""
+        if not self.subjects:
+            return self
+        subject = self.subjects[number % len(self.subjects)]
+        return dataclasses.replace(self, instruction=f"{self.instruction}\nSubject of this sample: {subject}.")
+
     def definition(self) -> dict[str, Any]:
-        """The identity of what the teacher is told: everything but the data sets."""
-        identity = self.identity()
-        return {key: value for key, value in identity.items() if key not in ("test", "gold")}
+        """The identity of what the teacher is told: everything but the data sets and what is done about them."""
+        left_out = {"test", "gold", "contamination", *(() if self.subjects else ("subjects",))}
+        return {key: value for key, value in self.identity().items() if key not in left_out}
 
     def format(self) -> dict[str, Any]:
         """The identity of how an answer is asked for and graded: all that measuring a model depends on."""

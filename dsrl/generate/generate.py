@@ -186,7 +186,7 @@ class Writer:
         passage = self._passage(number)
         prompt = prompts.render(
             "generate",
-            task=task,
+            task=task.turn(number),
             pattern=self.pattern,
             demos=[task.demos[place] for place in demos],
             passage=passage.text if passage else None,

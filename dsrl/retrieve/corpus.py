@@ -1,17 +1,30 @@
-"""Bodies of text to search: a JSONL file with one document a line, described by a manifest beside it."""
+"""Bodies of text to search: by name, by path, or on the Hugging Face hub."""
 
 import hashlib
-import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from dsrl.digest import digest, file_digest
 from dsrl.errors import UserError
 from dsrl.home import home, resource
 from dsrl.part import record
+from dsrl.retrieve.ingest.files import FORMS, Reading, kind_of, members
+from dsrl.retrieve.ingest.hub import Hub
+from dsrl.retrieve.ingest.options import Ingest
+from dsrl.retrieve.ingest.records import Document, IngestReport, Malformed
+from dsrl.retrieve.ingest.rows import Fields
+
+__all__ = ["Corpus", "Document", "Manifest", "find_corpus"]
+
+TRIED = 20
+"""First rows of a file that are looked at before work starts."""
+HUB_ID = re.compile(r"hf:(?P<id>[^:@#]+)(?::(?P<config>[^@#]+))?(?:@(?P<revision>[^#]+))?(?:#(?P<split>.+))?")
 
 
 @record
@@ -20,100 +33,169 @@ class Manifest:
 
     name: str
     file: str
-    """JSONL file, relative to the manifest; each line has an `id` and a text."""
+    """Relative to the manifest: JSONL, Parquet, text or a tar archive, also compressed."""
     rows: int
     sha256: str
+    """Of the file as it lies there."""
     licence: str
     source: str
     """Where the text comes from."""
     field: str = "text"
-    """Which field of a line is the text."""
-
-
-@dataclass(frozen=True)
-class Document:
-    """One line of a corpus."""
-
-    id: str
-    text: str
+    """Which field of a row is the text."""
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A corpus on this machine."""
+    """A corpus on this machine or on the hub."""
 
     name: str
-    path: Path
-    sha256: str
-    field: str
-    rows: int | None
-    """None: not counted yet."""
+    place: Path | Hub
+    """A file, a folder, or a data set on the hub."""
+    sha256: str | None = None
+    """That the file has to have."""
+    field: str | None = None
+    """Which field of a row is the text; None: the one that `Ingest` names."""
+    rows: int | None = None
+    """None: not known."""
+
+    @cached_property
+    def content(self) -> str:
+        """Digest of the content: of a bare file over 64 MiB, of its size and blocks of it. Of a data set on the hub,
+        its name and revision: what stands behind an unnamed revision may change without a word."""
+        if self.sha256 is not None:
+            return self.sha256
+        if isinstance(self.place, Hub):
+            return digest(self.place.identity())
+        self.check()
+        if self.place.is_file():
+            return file_digest(self.place)
+        return digest([[path.relative_to(self.place).as_posix(), file_digest(path)] for path in members(self.place)])
 
     def identity(self) -> list[str]:
         """Content decides; the name is in it because every passage carries it in its source."""
-        return [self.name, self.sha256, self.field]
+        return [self.name, self.content, *([self.field] if self.field else [])]
+
+    def size(self) -> int | None:
+        """Bytes on disk; None where that isn't known."""
+        if isinstance(self.place, Hub):
+            return None
+        return sum(path.stat().st_size for path in self._files())
 
     def check(self) -> None:
-        """Raises `UserError` where the text isn't there."""
-        if not self.path.is_file():
+        """Raises `UserError` where the text isn't there, or isn't of a known kind."""
+        if isinstance(self.place, Hub):
+            self.place.check()
+            return
+        if not self.place.exists():
             raise UserError(
                 f"corpus {self.name}: no such file",
-                got=str(self.path),
+                got=str(self.place),
                 next_step="put it there, or name another corpus: retriever.corpora=[...]",
             )
+        if not any(kind_of(path.name) for path in self._files()):
+            raise UserError(f"corpus {self.name}: nothing in it can be read", got=str(self.place), allowed=FORMS)
 
-    def documents(self) -> Iterator[Document]:
-        """Every document with a text. Raises `UserError` for a line that can't be read, naming it, and at the end if
-        the whole was not what the manifest promises."""
-        self.check()
-        hasher = hashlib.sha256()
-        with self.path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                hasher.update(line)
-                if line.strip():
-                    yield self._document(number, line)
-        if hasher.hexdigest() != self.sha256:
+    def try_rows(self, options: Ingest) -> None:
+        """Raises `UserError` where none of the first rows is a document: the field is misnamed, most often."""
+        if isinstance(self.place, Hub):
+            return
+        first: list[Malformed] = []
+        for found in self._found(options, IngestReport(), None):
+            if isinstance(found, Document):
+                return
+            first.append(found)
+            if len(first) == TRIED:
+                break
+        if first:
             raise UserError(
-                f"corpus {self.name}: {self.path.name} is not the file that its manifest describes",
-                got=f"sha256 {hasher.hexdigest()}",
-                allowed=f"sha256 {self.sha256}",
-                next_step="restore the file, or write the new digest and number of rows into the manifest",
+                f"corpus {self.name}: no document among its first rows",
+                got=str(first[0]),
+                next_step="name the field with the text: retriever.ingest.field=...",
             )
 
-    def _document(self, number: int, line: bytes) -> Document:
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{self.path}, line {number} is not JSON", got=line[:80]) from error
-        text = row.get(self.field) if isinstance(row, dict) else None
-        if not isinstance(text, str):
-            fields = ", ".join(row) if isinstance(row, dict) else line[:80]
-            raise UserError(f"{self.path}, line {number} has no text under `{self.field}`", got=fields)
-        return Document(str(row.get("id", number)), text)
+    def documents(self, options: Ingest | None = None, report: IngestReport | None = None) -> Iterator[Document]:
+        """Every document with a text; malformed lines are counted in `report`, and repeated ones not left out. Raises
+        `UserError` after more malformed ones than `options` put up with, and at the end if the whole was not what its
+        manifest promises."""
+        options, report = options or Ingest(), report or IngestReport()
+        self.check()
+        hasher = hashlib.sha256() if self.sha256 is not None else None
+        for found in self._found(options, report, hasher):
+            if isinstance(found, Malformed):
+                self._put_up_with(found, options, report)
+            elif found.text.strip():
+                yield found
+            else:
+                report.empty += 1
+        if hasher is not None and hasher.hexdigest() != self.sha256:
+            self._refuse_changed(hasher.hexdigest())
+
+    def _found(self, options: Ingest, report: IngestReport, hasher: Any) -> Iterator[Document | Malformed]:
+        fields = Fields(self.field or options.field, options.id_field)
+        if isinstance(self.place, Hub):
+            return self.place.rows(fields)
+        reading = Reading(fields, options.max_document_bytes, options.max_expansion, report, hasher)
+        return reading.file(self.place, "") if self.place.is_file() else reading.folder(self.place)
+
+    def _files(self) -> list[Path]:
+        assert isinstance(self.place, Path)
+        return [self.place] if self.place.is_file() else members(self.place)
+
+    def _put_up_with(self, line: Malformed, options: Ingest, report: IngestReport) -> None:
+        report.spoilt(line)
+        if report.num_malformed > options.max_malformed:
+            raise UserError(
+                f"corpus {self.name}: {report.num_malformed} lines are no documents",
+                got="\n           ".join(map(str, report.malformed[:3])),
+                allowed=f"{options.max_malformed} (retriever.ingest.max_malformed)",
+                next_step="name the right field (retriever.ingest.field=...), mend the lines, or allow more of them",
+            )
+
+    def _refuse_changed(self, found: str) -> None:
+        raise UserError(
+            f"corpus {self.name}: {self.place} is not the file that its manifest describes",
+            got=f"sha256 {found}",
+            allowed=f"sha256 {self.sha256}",
+            next_step="restore the file, or write the new digest and number of rows into the manifest",
+        )
 
 
 def find_corpus(given: str) -> Corpus:
-    """The corpus of this name, or of this manifest, or a bare JSONL file with its text under `text`."""
-    if given.endswith(".jsonl"):
-        return _bare(resource(given))
+    """The corpus of this name, of this manifest, at this path, or on the hub: `hf:owner/name:config@revision#split`."""
+    if given.startswith("hf:"):
+        return _on_hub(given)
     path = resource(given if given.endswith(".json") else f"corpora/{given}.json")
-    if not path.is_file():
-        known = sorted(manifest.stem for manifest in (home() / "corpora").glob("*.json"))
+    if path.is_file():
+        manifest = _read_manifest(path)
+        return Corpus(manifest.name, path.parent / manifest.file, manifest.sha256, manifest.field, manifest.rows)
+    place = resource(given)
+    if place.exists() or kind_of(place.name):
+        return _bare(place)
+    known = sorted(manifest.stem for manifest in (home() / "corpora").glob("*.json"))
+    raise UserError(
+        f"retriever.corpora: there is no corpus `{given}`",
+        got=str(path),
+        allowed=f"a name ({', '.join(known) or 'none ship'}), a manifest (.json), a path ({FORMS}), or hf:owner/name",
+        next_step="give retriever.corpora=[...], or retriever=none",
+    )
+
+
+def _bare(place: Path) -> Corpus:
+    if not place.exists():
+        raise UserError("retriever.corpora: no such file", got=str(place), next_step="check the path")
+    name = place.name if place.is_dir() else place.name.partition(".")[0]
+    return Corpus(name or place.name, place)
+
+
+def _on_hub(given: str) -> Corpus:
+    found = HUB_ID.fullmatch(given)
+    if found is None:
         raise UserError(
-            f"retriever.corpora: there is no corpus `{given}`",
-            got=str(path),
-            allowed=f"a name ({', '.join(known) or 'none ship'}), a manifest (.json) or a file of documents (.jsonl)",
-            next_step="give retriever.corpora=[...], or retriever=none",
+            "retriever.corpora: not the name of a data set on the hub",
+            got=given,
+            allowed="hf:owner/name, with :config, @revision and #split where there are such",
         )
-    manifest = _read_manifest(path)
-    return Corpus(manifest.name, path.parent / manifest.file, manifest.sha256, manifest.field, manifest.rows)
-
-
-def _bare(path: Path) -> Corpus:
-    if not path.is_file():
-        raise UserError("retriever.corpora: no such file", got=str(path), next_step="check the path")
-    with path.open("rb") as file:
-        return Corpus(path.stem, path, hashlib.file_digest(file, "sha256").hexdigest(), "text", None)
+    return Corpus(found["id"].strip("/").rpartition("/")[2], Hub(**found.groupdict()))
 
 
 def _read_manifest(path: Path) -> Manifest:

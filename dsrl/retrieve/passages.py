@@ -2,14 +2,18 @@
 
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from dsrl.digest import digest, text_digest
 from dsrl.retrieve.index import Hit
+from dsrl.retrieve.ingest.cutting import pieces
 from dsrl.sample import Passage
 
-SENTENCE_END = re.compile(r"[.!?][\"'\u201d\u2019)\]]*(?=\s)|\n")
 WORD = re.compile(r"\w+")
+
+Fault = Callable[[Passage], str | None]
+"""Why a passage isn't wanted, in a few words; None: it is."""
 
 
 def interleave(hits: Mapping[str, Sequence[Hit]], max_chars: int, seed: int) -> Iterator[Passage]:
@@ -24,36 +28,50 @@ def interleave(hits: Mapping[str, Sequence[Hit]], max_chars: int, seed: int) -> 
         random.Random(digest([seed, "passages", rank])).shuffle(turn)
         for keyword in turn:
             passage = make_passage(hits[keyword][rank], keyword, rank, max_chars)
-            marks = {passage.source, text_digest(passage.text)}
+            marks = {passage.id, text_digest(passage.text)}
             if passage.text and not marks & seen:
                 yield passage
             seen |= marks
 
 
+def wanted(passages: Iterable[Passage], faults: Sequence[Fault], dropped: Counter[str]) -> Iterator[Passage]:
+    """The passages without a fault; the others are counted, by the first fault found."""
+    for passage in passages:
+        fault = next(filter(None, (find(passage) for find in faults)), None)
+        if fault is None:
+            yield passage
+        else:
+            dropped[fault] += 1
+
+
+def low_score(least: float) -> Fault:
+    """A score under the least that is wanted."""
+    return lambda passage: "low score" if passage.score < least else None
+
+
+def over_quota(quotas: Mapping[str, int], per_document: int | None) -> Fault:
+    """More passages of one corpus, or of one document, than are wanted; asked last, because it counts."""
+    taken: Counter[str] = Counter()
+
+    def find(passage: Passage) -> str | None:
+        corpus = passage.source.partition("/")[0]
+        if corpus in quotas and taken[f"corpus {corpus}"] >= quotas[corpus]:
+            return "quota of its corpus"
+        if per_document is not None and taken[passage.source] >= per_document:
+            return "quota of its document"
+        taken.update((f"corpus {corpus}", passage.source))
+        return None
+
+    return find
+
+
 def make_passage(hit: Hit, keyword: str, rank: int, max_chars: int) -> Passage:
-    """The document, or of a longer one the piece that shares most words with the keyword."""
-    wanted = set(WORD.findall(keyword.lower()))
+    """The hit's text, or of a longer one the part that shares most words with the keyword."""
+    sought = set(WORD.findall(keyword.lower()))
     choices = list(pieces(hit.text, max_chars)) or [(0, "")]
-    offset, text = max(choices, key=lambda piece: len(wanted.intersection(WORD.findall(piece[1].lower()))))
+    within, text = max(choices, key=lambda piece: len(sought.intersection(WORD.findall(piece[1].lower()))))
+    offset = hit.offset + within
     identifier = f"{hit.source}@{offset}" if offset else hit.source
     return Passage(
         id=identifier, text=text, source=hit.source, offset=offset, keyword=keyword, rank=rank, score=hit.score
     )
-
-
-def pieces(text: str, max_chars: int) -> Iterator[tuple[int, str]]:
-    """Offsets and texts of consecutive pieces of at most `max_chars` characters that end where a sentence ends."""
-    start = 0
-    while rest := text[start:].strip():
-        start = text.index(rest[0], start)
-        end = min(cut(rest, max_chars), len(rest))
-        yield start, rest[:end].rstrip()
-        start += end
-
-
-def cut(text: str, max_chars: int) -> int:
-    """Where to end a text: after the last sentence that fits whole, else the last word, else in the middle of one."""
-    if len(text) <= max_chars:
-        return len(text)
-    ends = [match.end() for match in SENTENCE_END.finditer(text[: max_chars + 1]) if match.end() <= max_chars]
-    return ends[-1] if ends else max(text.rfind(" ", 0, max_chars + 1), 0) or max_chars

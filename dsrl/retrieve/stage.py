@@ -2,9 +2,10 @@
 
 import asyncio
 import itertools
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from dsrl import priors, prompts
 from dsrl.digest import normalised
@@ -15,25 +16,39 @@ from dsrl.llm import Endpoint
 from dsrl.llm.dry import DryClient, UnpaidError
 from dsrl.llm.structured import TEMPLATES
 from dsrl.part import Many, part
-from dsrl.retrieve.passages import interleave
-from dsrl.retrieve.retriever import Retriever
+from dsrl.retrieve.overlap import TestOverlap
+from dsrl.retrieve.passages import Fault, interleave, low_score, over_quota, wanted
+from dsrl.retrieve.retriever import NoRetriever, Retriever, Searcher
 from dsrl.sample import Passage
 from dsrl.stage import Stage
 
 if TYPE_CHECKING:
     from dsrl.context import Context
     from dsrl.llm import Answer, Client
+    from dsrl.retrieve.index import Hit
     from dsrl.study import Study
     from dsrl.task import Task
 
 NUM_DEMOS = 10
 """Demos shown when keywords are asked for."""
+SHORTEST, LONGEST = 2, 100
+"""Characters of a keyword."""
+FEWEST_HITS = 50
+"""Hits of a keyword that are looked up at first."""
 
 
 class Keywords(BaseModel):
-    """The teacher's reply."""
+    """The teacher's reply; one with unfit keywords goes back to it once."""
 
     keywords: list[str]
+
+    @field_validator("keywords")
+    @classmethod
+    def _check(cls, keywords: list[str]) -> list[str]:
+        for keyword in keywords:
+            if not SHORTEST <= len(keyword.strip()) <= LONGEST:
+                raise ValueError(f"a keyword has {SHORTEST} to {LONGEST} characters, unlike {keyword[:LONGEST]!r}")
+        return keywords
 
 
 @part
@@ -50,26 +65,44 @@ class Retrieve(Stage):
     keywords: Many[str] = ()
     """Searched instead of the teacher's, which is then not asked."""
     num_keywords: int = Field(default=10, gt=0)
-    """Keywords asked of the teacher; the task's domain is searched besides."""
+    """Keywords asked of the teacher."""
+    domain: Literal["joins", "alone"] = "joins"
+    """Whether the task's domain, where it has one, is searched besides the teacher's keywords or instead of them."""
+    queries: Literal["each", "joined"] = "each"
+    """Whether each keyword is a query, or all of them together are one, as in the authors' code."""
     num_passages: int = Field(gt=0)
     """Most passages to keep; where there are fewer than candidates they are used again from the first."""
+    reserve: float = Field(default=0.0, ge=0)
+    """So many more of them, as a share, for candidates that are rejected."""
     max_passage_chars: int = Field(default=2048, gt=0)
-    """Longest passage, in characters; a longer document gives one piece that ends where a sentence does."""
+    """Longest passage, in characters; a longer piece gives a part that ends where a sentence does."""
+    min_score: float = Field(default=0.0, ge=0)
+    """Least BM25 score of a passage; scores of different corpora aren't comparable."""
+    quotas: dict[str, int] = Field(default_factory=dict)
+    """Corpus -> most passages of it."""
+    max_per_document: int | None = Field(default=None, gt=0)
+    """Most passages of one document."""
+    drop_test_overlap: bool = True
+    """Leave out passages that share 13 words in a row, or most of an item, with the test set."""
+    on_empty: Literal["go_on", "stop"] = "go_on"
+    """What to do where no keyword finds a passage."""
     seed: int = 0
+
+    def reads(self) -> tuple[str, ...]:
+        """The test set too, where passages are held against it: another test set may then mean other passages."""
+        against = self.drop_test_overlap and not isinstance(self.retriever, NoRetriever)
+        return (*self.needs, "test") if against else self.needs
 
     def __call__(self, study: "Study", context: "Context") -> "Study":
         searcher = self.retriever.open(context.store.root / "index", context.progress)
         if searcher is None:
             return study.add(keywords=(), passages=(), figures={"keywords": [], "hits": {}, "rows": _rows(0, 0)})
-        keywords = self.keywords or asyncio.run(self._ask(study.task, context))
-        hits = {keyword: searcher.search(keyword, self.num_passages) for keyword in keywords}
-        found = interleave(hits, self.max_passage_chars, self.seed)
-        passages = tuple(itertools.islice(found, self.num_passages))
-        if not passages:
-            context.progress.warn(
-                f"retrieve: none of {len(keywords)} keywords finds a passage; samples are written without any"
-            )
-        return study.add(keywords=keywords, passages=passages, figures=_figures(hits, passages))
+        keywords = self._given(study.task) or asyncio.run(self._ask(study.task, context))
+        queries = keywords if self.queries == "each" else (" ".join(keywords),)
+        hits, passages, dropped = self._found(self._ordered(searcher), queries, study.task)
+        searcher.close()
+        self._tell(hits, passages, dropped, context)
+        return study.add(keywords=keywords, passages=passages, figures=_figures(hits, passages, dropped))
 
     def expect(self, outlook: Outlook) -> Expectation:
         """One request for keywords; which passages they find is known once the stage has run."""
@@ -80,7 +113,7 @@ class Retrieve(Stage):
         return outlook.expects(self._load(outlook), study=outlook.study.add(passages=(passage,)))
 
     def _load(self, outlook: Outlook) -> Load:
-        if self.keywords:
+        if self._given(outlook.study.task):
             return Load()
         client = DryClient(self.teacher, outlook.calls)
         try:
@@ -92,6 +125,12 @@ class Retrieve(Stage):
                 self.teacher, requests=Range.of(1), input_tokens=read, output_tokens=written, basis="assumptions"
             )
         return Load(self.teacher, held=client.tally.held)
+
+    def _given(self, task: "Task") -> tuple[str, ...]:
+        """The keywords for which nobody has to be asked; none where the teacher is."""
+        if self.keywords:
+            return distinct(list(self.keywords))
+        return (task.domain,) if self.domain == "alone" and task.domain else ()
 
     async def _answer(self, task: "Task", client: "Client") -> "Answer[Keywords]":
         prompt = prompts.render(
@@ -108,9 +147,62 @@ class Retrieve(Stage):
             raise StageFailed(
                 f"retrieve: {self.teacher.model} named no keywords",
                 got=f"{answer.error}: {answer.detail}" if answer.error else "an empty list",
-                next_step="run again, give the stage keywords of your own (keywords: [...]), or retriever=none",
+                next_step="run again, give keywords of your own (retriever.keywords=[...]), or retriever=none",
             )
         return distinct([task.domain or "", *named])
+
+    def _ordered(self, searcher: Searcher) -> Searcher:
+        """The searcher itself, or one that puts its first hits in another order."""
+        if self.retriever.rerank is None:
+            return searcher
+        from dsrl.retrieve.dense import Reranked
+
+        return Reranked(searcher, self.retriever.rerank_model, self.retriever.rerank_top)
+
+    def _found(
+        self, searcher: Searcher, queries: tuple[str, ...], task: "Task"
+    ) -> tuple[dict[str, list["Hit"]], tuple[Passage, ...], Counter[str]]:
+        """Hits of every query, the passages out of them, and why others were dropped. Longer and longer lists of hits
+        are looked at, until there are enough passages or no more hits."""
+        number = round(self.num_passages * (1 + self.reserve))
+        overlap = self._overlap(task)
+        limit = max(FEWEST_HITS, 2 * number // len(queries))
+        while True:
+            hits = dict(zip(queries, searcher.search_many(queries, limit), strict=True))
+            dropped: Counter[str] = Counter()
+            faults = (low_score(self.min_score), *overlap, over_quota(self.quotas, self.max_per_document))
+            found = wanted(interleave(hits, self.max_passage_chars, self.seed), faults, dropped)
+            passages = tuple(itertools.islice(found, number))
+            if len(passages) == number or all(len(some) < limit for some in hits.values()):
+                return hits, passages, dropped
+            limit *= 4
+
+    def _overlap(self, task: "Task") -> tuple[Fault, ...]:
+        if not self.drop_test_overlap or task.test is None:
+            return ()
+        return (TestOverlap([task.test.question(row) for row in task.test.rows()]),)
+
+    def _tell(
+        self, hits: dict[str, list["Hit"]], passages: tuple[Passage, ...], dropped: Counter[str], context: "Context"
+    ) -> None:
+        """What a user should know. Raises `StageFailed` where nothing was found and that is not to be put up with."""
+        overlapping = sum(count for reason, count in dropped.items() if reason.endswith("test item"))
+        if overlapping:
+            context.progress.say(f"retrieve: {overlapping} passages left out, because they overlap the test set")
+        fruitless = [query for query, found in hits.items() if not found]
+        if passages:
+            if fruitless:
+                context.progress.say(f"retrieve: nothing found for {', '.join(fruitless)[:200]}")
+            return
+        reasons = ", ".join(f"{count} dropped: {reason}" for reason, count in dropped.items())
+        told = f"retrieve: none of {len(hits)} keywords finds a passage" + (f" ({reasons})" if reasons else "")
+        if self.on_empty == "stop":
+            raise StageFailed(
+                told,
+                got=", ".join(hits)[:200],
+                next_step="give other retriever.keywords=[...] or retriever.corpora=[...], or retrieve.on_empty=go_on",
+            )
+        context.progress.warn(f"{told}; samples are written without any (retrieve.on_empty=stop would stop here)")
 
 
 def distinct(keywords: list[str]) -> tuple[str, ...]:
@@ -121,10 +213,10 @@ def distinct(keywords: list[str]) -> tuple[str, ...]:
     return tuple(keyword for keyword in first.values() if keyword)
 
 
-def _figures(hits: dict[str, Any], passages: tuple[Passage, ...]) -> dict[str, Any]:
+def _figures(hits: dict[str, Any], passages: tuple[Passage, ...], dropped: Counter[str]) -> dict[str, Any]:
     counts = {keyword: len(found) for keyword, found in hits.items()}
     rows = _rows(sum(counts.values()), len(passages))
-    return {"keywords": list(counts), "hits": counts, "rows": rows}
+    return {"keywords": list(counts), "hits": counts, "dropped": dict(dropped), "rows": rows}
 
 
 def _rows(entered: int, left: int) -> dict[str, int]:

@@ -1,5 +1,7 @@
 """The teacher's side of a run against a server that fails in every way: nothing is lost, nothing is paid for twice."""
 
+import asyncio
+import json
 import random
 import shutil
 import signal
@@ -10,7 +12,10 @@ from typing import Any
 
 import pytest
 
-from dsrl.faultserver import Faults, FaultServer, serve
+from dsrl.faultserver import Faults, FaultServer, Outage, serve
+from dsrl.faultserver.answers import Said
+from dsrl.llm import CallsStore, Client, Endpoint, Ledger
+from dsrl.llm.client import together
 from dsrl.sample import Sample
 from dsrl.table import read_table
 
@@ -122,7 +127,7 @@ def test_no_row_is_lost_under_faults_of_all_kinds(whole: tuple[Place, int], tmp_
     finished, _ = whole
     place = Place(tmp_path, cache)
     with serve(Faults(answer="quickstart", shares=ALL_FAULTS, retry_after=0.2)) as server:
-        found = place.run(*arguments(server, "teacher.timeout=2"))
+        found = place.run(*arguments(server, "teacher.timeout=2", "teacher.takes_n=false"))
         faults = server.stats()["faults"]
     assert set(faults) > {"429", "500", "hang", "drop", "cut", "truncated", "malformed"}
     assert found["calls"]["teacher"]["errors"] == 0
@@ -153,9 +158,6 @@ def busy(log: list[dict[str, Any]], capacity: int) -> float:
 
 async def ask_all(server: FaultServer, folder: Path, count: int, **dials: Any) -> list[str | None]:
     """`count` different questions at once, through the real client and store."""
-    from dsrl.llm import CallsStore, Client, Endpoint, Ledger
-    from dsrl.llm.client import together
-
     endpoint = Endpoint(model="fault-1", base_url=server.url, max_tokens=64, **dials)
     async with Client(endpoint, CallsStore(folder / "calls"), Ledger()) as client:
         requests = [endpoint.request([{"role": "user", "content": f"question {i}"}]) for i in range(count)]
@@ -164,8 +166,6 @@ async def ask_all(server: FaultServer, folder: Path, count: int, **dials: Any) -
 
 
 def test_a_storm_of_429s_leaves_the_server_well_used(tmp_path: Path) -> None:
-    import asyncio
-
     with serve(Faults(latency=0.2, jitter=0.1, capacity=20, retry_after=1.0)) as server:
         texts = asyncio.run(ask_all(server, tmp_path, 1000, concurrency=128))
         log = server.log()
@@ -176,10 +176,6 @@ def test_a_storm_of_429s_leaves_the_server_well_used(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["refuse", "503"])
 def test_an_outage_of_a_minute_is_waited_for_and_work_goes_on_at_once(how: str, tmp_path: Path) -> None:
-    import asyncio
-
-    from dsrl.faultserver import Outage
-
     outage = Outage(start=4.0, end=64.0, how=how)
     with serve(Faults(latency=0.2, jitter=0.1, capacity=40, outages=(outage,))) as server:
         server.set(restart=True)
@@ -189,8 +185,8 @@ def test_an_outage_of_a_minute_is_waited_for_and_work_goes_on_at_once(how: str, 
     assert None not in texts
     after = [entry for entry in log if entry["status"] == 200 and entry["time"] - began > 60.0]
     assert min(entry["time"] for entry in after) - (began + 64.0) < 10.0
-    full = [second for second in range(10, 13) if sum(64 + second <= e["time"] - began < 65 + second for e in after) > 80]
-    assert full, "ten seconds after the outage the server is not in full use"
+    tenth_second = [entry for entry in after if 74.0 <= entry["time"] - began < 75.0]
+    assert len(tenth_second) > 80, "ten seconds after the outage, 32 in flight at 0.2 s each make 160 a second"
 
 
 def outcome(place: Place, *given: str) -> Outcome:
@@ -199,7 +195,7 @@ def outcome(place: Place, *given: str) -> Outcome:
 
 def test_an_interrupted_run_keeps_what_comes_home_and_says_how_to_go_on(tmp_path: Path, cache: Path) -> None:
     place = Place(tmp_path, cache)
-    with serve(Faults(answer="quickstart", latency=0.8, jitter=0.1)) as server:
+    with serve(Faults(answer="quickstart", latency=1.5, jitter=0.1)) as server:
         given = (*arguments(server), "hydra.run.dir=run")
         ready: Callable[[], bool] = lambda: server.stats()["requests"] >= 40  # noqa: E731
         stopped = place.interrupted(*given, when=ready, sign=signal.SIGINT)
@@ -268,13 +264,9 @@ def test_a_teacher_with_one_idea_is_given_up_with_the_reason(tmp_path: Path, cac
 
 def one_idea(body: dict[str, Any], key: str, index: int) -> Any:
     """The same question every time."""
-    import json
-
-    from dsrl.faultserver.answers import Said
-
     del key, index
     if "response_format" in body:
         fields = body["response_format"]["json_schema"]["schema"]["properties"]
-        values = {"keywords": ["counting"], "pattern": "stories", "input": "Ann has 2 pens. How many?", "output": "#### 2"}
+        values = {"keywords": ["counting"], "pattern": "stories", "input": "Ann has 2 pens.", "output": "#### 2"}
         return Said(json.dumps({name: values[name] for name in fields}))
     return Said("#### 2")

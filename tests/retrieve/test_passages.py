@@ -1,11 +1,9 @@
-"""Cutting documents and taking turns between keywords."""
+"""Taking turns between keywords, and what is left out."""
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from collections import Counter
 
 from dsrl.retrieve.index import Hit
-from dsrl.retrieve.passages import cut, interleave, make_passage, pieces
+from dsrl.retrieve.passages import interleave, low_score, make_passage, over_quota, wanted
 
 
 def hit(name: str, text: str | None = None, score: float = 1.0) -> Hit:
@@ -16,37 +14,17 @@ def found(hits: dict[str, list[Hit]], seed: int = 0) -> list[str]:
     return [passage.source.removeprefix("c/") for passage in interleave(hits, 100, seed)]
 
 
-@pytest.mark.parametrize(
-    ("text", "limit", "head"),
-    [
-        ("One. Two.", 100, "One. Two."),
-        ("One. Two. Three.", 10, "One. Two."),
-        ("One. Two. Three.", 9, "One. Two."),
-        ("One. Two. Three.", 8, "One."),
-        ('He said "no." Then', 14, 'He said "no."'),
-        ("Pi is 3.14 exactly", 9, "Pi is"),
-        ("a line\nanother line", 12, "a line\n"),
-        ("no end in sight", 8, "no end"),
-        ("Donaudampfschiff", 5, "Donau"),
-    ],
-)
-def test_cut(text: str, limit: int, head: str) -> None:
-    assert text[: cut(text, limit)] == head
-
-
-@given(st.text(alphabet="ab .\n", max_size=80), st.integers(1, 20))
-def test_pieces_lose_nothing_but_space(text: str, limit: int) -> None:
-    made = list(pieces(text, limit))
-    assert "".join("".join(piece.split()) for _, piece in made) == "".join(text.split())
-    assert all(text[offset:].startswith(piece) and 0 < len(piece) <= limit for offset, piece in made)
-
-
 def test_a_long_document_gives_its_fitting_piece() -> None:
     text = "Cats sleep all day. " * 3 + "Bees make honey in the hive. " + "Dogs bark. " * 3
     passage = make_passage(hit("long", text, 2.5), "honey bees", 4, 30)
     assert passage.text == "Bees make honey in the hive."
     assert text[passage.offset :].startswith(passage.text)
     assert (passage.id, passage.rank, passage.score) == (f"c/long@{passage.offset}", 4, 2.5)
+
+
+def test_a_part_of_a_piece_is_found_in_its_document() -> None:
+    piece = Hit(source="c/long", offset=1000, text="Cats sleep. Bees make honey.", score=1.0)
+    assert make_passage(piece, "honey", 0, 20).offset == 1012
 
 
 def test_keywords_take_turns_by_rank() -> None:
@@ -61,6 +39,25 @@ def test_repeats_are_dropped_by_document_and_by_text() -> None:
     hits = {"x": [hit("a"), hit("b", "Same  TEXT.")], "y": [hit("a"), hit("c", "same text.")]}
     assert sorted(found(hits)) in (["a", "b"], ["a", "c"])
 
+
+def test_pieces_of_one_document_are_different_passages() -> None:
+    hits = {"x": [Hit(source="c/a", offset=offset, text=f"Part {offset}.", score=1.0) for offset in (0, 50, 0)]}
+    assert [passage.id for passage in interleave(hits, 100, 0)] == ["c/a", "c/a@50"]
+
+
+def test_low_scores_and_full_quotas_are_counted() -> None:
+    hits = {"x": [hit("a", score=3.0), hit("b", score=0.5), hit("d", score=2.0), hit("e", score=2.0)]}
+    dropped: Counter[str] = Counter()
+    faults = (low_score(1.0), over_quota({"c": 2}, None))
+    kept = [passage.source for passage in wanted(interleave(hits, 100, 0), faults, dropped)]
+    assert (kept, dropped) == (["c/a", "c/d"], {"low score": 1, "quota of its corpus": 1})
+
+
+def test_at_most_so_many_passages_of_a_document() -> None:
+    hits = {"x": [Hit(source="c/a", offset=offset, text=f"Part {offset}.", score=1.0) for offset in range(3)]}
+    dropped: Counter[str] = Counter()
+    assert len(list(wanted(interleave(hits, 100, 0), (over_quota({}, 2),), dropped))) == 2
+    assert dropped == {"quota of its document": 1}
 
 def test_order_is_seeded_and_a_longer_list_begins_with_the_shorter() -> None:
     hits = {name: [hit(f"{name}{rank}") for rank in range(9)] for name in "uvwxyz"}

@@ -1,5 +1,6 @@
 """The stage, with the real index and the real offline teacher over HTTP."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,15 @@ import pytest
 import yaml
 
 from dsrl.context import Context
-from dsrl.errors import StageFailed
+from dsrl.data import Source
+from dsrl.errors import StageFailed, UserError
 from dsrl.grade import Number
 from dsrl.home import home
 from dsrl.llm import Endpoint
 from dsrl.quickstart import OfflineTeacher
 from dsrl.retrieve import Embedded, NoRetriever, Retrieve
-from dsrl.retrieve.stage import distinct
+from dsrl.retrieve.ingest import Ingest
+from dsrl.retrieve.stage import Keywords, distinct
 from dsrl.study import Study
 from dsrl.task import Task
 
@@ -45,6 +48,7 @@ def test_given_keywords_are_searched_without_a_teacher(tmp_path: Path, context: 
     assert {passage.source for passage in study.passages} == {"four/0", "four/1", "four/3"}
     assert study.figures["hits"] == {"apple": 2, "library": 1}
     assert study.figures["rows"] == {"in": 3, "out": 3}
+    assert study.figures["dropped"] == {}
     assert said(context) == ""
 
 
@@ -71,6 +75,90 @@ def test_no_hits_is_a_warning(tmp_path: Path, context: Context) -> None:
     study = stage(tmp_path, keywords=("quantum",))(STUDY, context)
     assert study.passages == ()
     assert "WARNING retrieve: none of 1 keywords finds a passage" in said(context)
+
+
+def test_no_hits_can_stop_the_run(tmp_path: Path, context: Context) -> None:
+    with pytest.raises(StageFailed, match="none of 2 keywords finds a passage\n  got:     quantum, C\\+\\+"):
+        stage(tmp_path, keywords=("quantum", "C++"), on_empty="stop")(STUDY, context)
+
+
+def test_keywords_without_hits_are_named(tmp_path: Path, context: Context) -> None:
+    stage(tmp_path, keywords=("apple", "quantum"))(STUDY, context)
+    assert said(context) == "retrieve: nothing found for quantum\n"
+
+
+def test_the_domain_alone_asks_nobody(tmp_path: Path, context: Context) -> None:
+    task = dataclasses.replace(TASK, domain="apples")
+    study = stage(tmp_path, domain="alone")(Study(task=task), context)
+    assert study.keywords == ("apples",)
+    assert {passage.source for passage in study.passages} == {"four/0", "four/3"}
+
+
+def test_joined_keywords_are_one_query(tmp_path: Path, context: Context) -> None:
+    study = stage(tmp_path, keywords=("apple", "library"), queries="joined", num_passages=9)(STUDY, context)
+    assert study.figures["hits"] == {"apple library": 3}
+    assert study.keywords == ("apple", "library")
+    assert {passage.keyword for passage in study.passages} == {"apple library"}
+
+
+def many(folder: Path, count: int = 300) -> Embedded:
+    path = folder / "many.jsonl"
+    rows = [{"text": f"Apple number {number}. " + "It is red. " * (number % 9)} for number in range(count)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Embedded(corpora=(str(path),), ingest=Ingest(max_chars=60))
+
+
+def test_enough_hits_are_looked_at_whatever_is_dropped(tmp_path: Path, context: Context) -> None:
+    retriever = many(tmp_path)
+    found = [
+        stage(tmp_path, retriever=retriever, keywords=("apple", "red"), num_passages=number, max_per_document=1)
+        for number in (40, 100, 280)
+    ]
+    passages = [make(STUDY, context).passages for make in found]
+    assert [len(some) for some in passages] == [40, 100, 280]
+    assert passages[2][:100] == passages[1]
+    assert passages[1][:40] == passages[0]
+
+
+def test_a_reserve_is_kept(tmp_path: Path, context: Context) -> None:
+    make = stage(tmp_path, retriever=many(tmp_path), keywords=("apple",), num_passages=40, reserve=0.5)
+    assert len(make(STUDY, context).passages) == 60
+
+
+def test_passages_of_the_test_set_are_left_out(tmp_path: Path, context: Context) -> None:
+    test = tmp_path / "test.jsonl"
+    test.write_text(json.dumps({"Input": "A market stall with apples.", "Output": "1"}) + "\n")
+    task = dataclasses.replace(TASK, test=Source(path=str(test)))
+    make = stage(tmp_path, keywords=("apple",))
+    study = make(Study(task=task), context)
+    assert [passage.source for passage in study.passages] == ["four/3"]
+    assert study.figures["dropped"] == {"a whole test item": 1}
+    assert said(context) == "retrieve: 1 passages left out, because they overlap the test set\n"
+    assert len(stage(tmp_path, keywords=("apple",), drop_test_overlap=False)(Study(task=task), context).passages) == 2
+
+
+def test_the_test_set_is_in_the_key_only_where_it_is_read(tmp_path: Path) -> None:
+    assert stage(tmp_path).reads() == ("definition", "test")
+    assert stage(tmp_path, drop_test_overlap=False).reads() == ("definition",)
+    assert stage(tmp_path, retriever=NoRetriever()).reads() == ("definition",)
+
+
+@pytest.mark.parametrize("named", [["ok", "x"], ["ok", "x" * 101], ["ok", " "]])
+def test_unfit_keywords_are_refused(named: list[str]) -> None:
+    with pytest.raises(ValueError, match="2 to 100 characters"):
+        Keywords(keywords=named)
+
+
+def test_reranking_needs_its_package_and_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    retriever = dataclasses.replace(corpus(tmp_path), rerank="dense")
+    monkeypatch.setattr("dsrl.retrieve.dense.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"sentence-transformers\n  next: +pip install 'dsrl\[dense\]'"):
+        retriever.check()
+    monkeypatch.setattr("dsrl.retrieve.dense.find_spec", lambda name: name)
+    with pytest.raises(UserError, match="rerank_model=FOLDER"):
+        retriever.check()
+    with pytest.raises(UserError, match="no sentence-transformers model there"):
+        dataclasses.replace(retriever, rerank_model=str(tmp_path)).check()
 
 
 def test_without_a_retriever_nobody_is_asked(tmp_path: Path, context: Context) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import re
 import weakref
 from collections.abc import Coroutine
-from threading import Thread
+from threading import Thread, current_thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,9 +30,10 @@ class Connection:
     def __init__(self, access: Access) -> None:
         self._access = access
         self._loop = asyncio.new_event_loop()
-        Thread(target=self._loop.run_forever, name="elasticsearch", daemon=True).start()
+        thread = Thread(target=_turn, args=(self._loop,), name="elasticsearch", daemon=True)
+        thread.start()
         self.client = self.run(_connected(access))
-        self.close = weakref.finalize(self, _shut, self._loop, self.client)
+        self.close = weakref.finalize(self, _shut, self._loop, thread, self.client)
 
     def __enter__(self) -> "Connection":
         return self
@@ -60,8 +61,7 @@ async def _connected(access: Access) -> "AsyncElasticsearch":
     from elasticsearch import AsyncElasticsearch
 
     return AsyncElasticsearch(
-        access.address,
-        **access.credentials(),
+        **access.arguments(),
         node_class=_plain_node(),
         request_timeout=access.timeout,
         max_retries=access.retries,
@@ -77,7 +77,7 @@ def _plain_node() -> "type[AiohttpHttpNode]":
     from elastic_transport import AiohttpHttpNode, HttpHeaders
 
     class PlainNode(AiohttpHttpNode):
-        async def perform_request(
+        async def perform_request(  # type: ignore[override]  # as in its base, which is asynchronous
             self, method: str, target: str, body: bytes | None = None, headers: Any = None, request_timeout: Any = None
         ) -> Any:
             plain = HttpHeaders({name: VENDORED.sub(r"application/\1", value) for name, value in headers.items()})
@@ -86,6 +86,18 @@ def _plain_node() -> "type[AiohttpHttpNode]":
     return PlainNode
 
 
-def _shut(loop: asyncio.AbstractEventLoop, client: "AsyncElasticsearch") -> None:
-    asyncio.run_coroutine_threadsafe(client.close(), loop).result(LONGEST_WAIT)
-    loop.call_soon_threadsafe(loop.stop)
+def _turn(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
+
+
+def _shut(loop: asyncio.AbstractEventLoop, thread: Thread, client: "AsyncElasticsearch") -> None:
+    async def end() -> None:
+        await client.close()
+        loop.stop()
+
+    asyncio.run_coroutine_threadsafe(end(), loop)
+    if thread is not current_thread():
+        thread.join(LONGEST_WAIT)

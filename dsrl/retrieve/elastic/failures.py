@@ -69,8 +69,7 @@ def reason(body: Any) -> str:
 
 
 def _unreachable(error: "TransportError", access: Access) -> UserError:
-    from elasticsearch import ConnectionTimeout
-    from elasticsearch.exceptions import TlsError
+    from elastic_transport import ConnectionTimeout, TlsError
 
     if isinstance(error, TlsError):
         return UserError(

@@ -119,4 +119,4 @@ def _failed(reply: Body) -> int | None:
 
 def _hit(row: dict[str, Any]) -> Hit:
     fields = row["_source"]
-    return Hit(source=fields["source"], text=fields["text"], score=float(row["_score"]))
+    return Hit(source=fields["source"], text=fields["text"], score=float(row["_score"]), offset=fields["offset"])

@@ -59,7 +59,9 @@ def _take_jar(folder: Path) -> None:
         return
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     uv = ["uv", "pip", "install", "--quiet", "--python", sys.executable]
-    has_pip = subprocess.run([sys.executable, "-m", "pip", "--version"], check=False, capture_output=True).returncode == 0
+    has_pip = (
+        subprocess.run([sys.executable, "-m", "pip", "--version"], check=False, capture_output=True).returncode == 0
+    )
     done = subprocess.run(
         [*(pip if has_pip else uv), "--no-deps", "--target", str(target), PACKAGE],
         check=False,

@@ -1,0 +1,63 @@
+"""Multiple choice: where the options of a row stand, in which order they are shown, and which one is right."""
+
+import random
+from collections.abc import Mapping
+from string import ascii_uppercase
+from typing import Any
+
+from dsrl.digest import digest, normalised
+from dsrl.part import record
+
+
+@record
+class Options:
+    """The options of one question, in the order in which they are shown."""
+
+    texts: tuple[str, ...]
+    right: str | None
+    """Letter of the right one; None where the gold column names none of them."""
+
+    def render(self) -> str:
+        """The one way in which options are written: `A. ...`, one to a line."""
+        return "\n".join(f"{letter}. {text}" for letter, text in zip(ascii_uppercase, self.texts, strict=False))
+
+
+def shown(named: Mapping[str, str], right: str | None, question: str, seed: int | None) -> Options:
+    """The options in their order, or in one that depends on (seed, question, options) alone. `right` is a name."""
+    names = list(named)
+    if seed is not None:
+        random.Random(digest([seed, question, sorted(named.values())])).shuffle(names)
+    letter = ascii_uppercase[names.index(right)] if right is not None else None
+    return Options(texts=tuple(" ".join(named[name].split()) for name in names), right=letter)
+
+
+def named_options(values: Any) -> dict[str, str]:
+    """Name -> text of a column that holds a list or an object of options; empty for anything else."""
+    if isinstance(values, Mapping):
+        return {str(name): str(text) for name, text in values.items() if text is not None}
+    if isinstance(values, (list, tuple)):
+        return dict(zip(ascii_uppercase, map(str, values), strict=False))
+    return {}
+
+
+def right_name(named: Mapping[str, str], gold: Any, index_from: int | None) -> str | None:
+    """Which option a gold column means: by number, by name or letter, or by its text."""
+    names = list(named)
+    if index_from is not None:
+        place = _whole(gold)
+        return names[place - index_from] if place is not None and 0 <= place - index_from < len(names) else None
+    text = str(gold).strip()
+    for name in names:
+        if name.lower() == text.lower():
+            return name
+    if len(text) == 1 and text.upper() in ascii_uppercase[: len(names)]:
+        return names[ascii_uppercase.index(text.upper())]
+    same = [name for name, option in named.items() if normalised(option) == normalised(text)]
+    return same[0] if len(same) == 1 else None
+
+
+def _whole(value: Any) -> int | None:
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return None
