@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dsrl.llm.calls import CallsStore
-from dsrl.llm.formats import Formats
-from dsrl.llm.ledger import Ledger
+from dsrl.llm.calls.store import CallsStore
+from dsrl.llm.ledger.ledger import Ledger
 from dsrl.llm.servers import Servers
+from dsrl.llm.structured.formats import Formats
 from dsrl.progress import Progress
 from dsrl.store import Store, write_json
 

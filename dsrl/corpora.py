@@ -126,7 +126,7 @@ def rm(words: list[str], options: Mapping[str, str], _: Mapping[str, str]) -> in
     ]
     doomed += [folder for folder in _unfinished(root) if folder.name == f".making-{name}"]
     if not doomed:
-        raise UserError("corpus rm: no index of such a corpus, or with such a key", got=name, next_step="dsrl corpus ls")
+        raise UserError("corpus rm: no index of such a corpus or with such a key", got=name, next_step="dsrl corpus ls")
     for folder in doomed:
         print(f"{'removed' if sure == 'true' else 'would remove'} {folder}  {_size(folder) / 1e6:.1f} MB")
         if sure == "true":
@@ -139,8 +139,7 @@ def rm(words: list[str], options: Mapping[str, str], _: Mapping[str, str]) -> in
 def _is_option(argument: str) -> bool:
     """`key=value`, and not words that are searched, which may hold anything."""
     key, sign, _ = argument.partition("=")
-    known = {name for names in OPTIONS.values() for name in names}
-    return bool(sign) and " " not in key and (key in known or key.partition(".")[0] == "retriever" or key.isidentifier())
+    return bool(sign) and " " not in key and (key.partition(".")[0] == "retriever" or key.isidentifier())
 
 
 def _retriever(corpora: list[str], overrides: Mapping[str, str]) -> "Retriever":

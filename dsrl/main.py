@@ -121,8 +121,8 @@ def surroundings(values: dict[str, Any], dials: "Dials", run_dir: Path) -> Itera
     from dsrl import record
     from dsrl.config import build
     from dsrl.context import Context
-    from dsrl.llm.calls import CallsStore
-    from dsrl.llm.ledger import Ledger
+    from dsrl.llm.calls.store import CallsStore
+    from dsrl.llm.ledger.ledger import Ledger
     from dsrl.notices import heard
     from dsrl.progress import Progress
     from dsrl.store import Store

@@ -152,9 +152,9 @@ def gc(arguments: list[str]) -> int:
 
 def _shrunk(calls: Path, sure: bool) -> Iterator[str]:
     """What is done to the calls store, or would be."""
-    from dsrl.llm.batch_jobs import tidy
-    from dsrl.llm.calls import CallsStore
-    from dsrl.llm.compact import compact
+    from dsrl.llm.batch.jobs import tidy
+    from dsrl.llm.calls.compact import compact
+    from dsrl.llm.calls.store import CallsStore
 
     paid = CallsStore(calls)
     freed = tidy(calls / "batches", paid, sure)
@@ -196,7 +196,7 @@ def age(moment: float) -> str:
 
 def _replies(store: Store, calls: tuple[str, ...]) -> Iterator[str]:
     """Prompt and raw replies of every paid call."""
-    from dsrl.llm.calls import CallsStore
+    from dsrl.llm.calls.store import CallsStore
 
     paid = CallsStore(store.root / "calls")
     shown: set[str] = set()

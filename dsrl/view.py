@@ -10,7 +10,7 @@ ENOUGH_DONE = 5
 
 
 class Traffic(Protocol):
-    """How one client is doing (`dsrl.llm.status.Status`)."""
+    """How one client is doing (`dsrl.llm.pace.status.Status`)."""
 
     @property
     def in_flight(self) -> int: ...

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dsrl.context import Context
-from dsrl.llm.calls import CallsStore
+from dsrl.llm.calls.store import CallsStore
 from dsrl.progress import Progress
 from dsrl.store import Store
 

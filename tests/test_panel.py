@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from dsrl import panel
 from dsrl.llm import Spending
-from dsrl.llm.status import Status
+from dsrl.llm.pace.status import Status
 from dsrl.view import View, numbers
 
 

@@ -113,7 +113,7 @@ SCRIPT = """
     from dsrl import progress
     progress.REDRAW = 0.05
     from dsrl.llm import Spending
-    from dsrl.llm.status import Status
+    from dsrl.llm.pace.status import Status
     shown = progress.Progress()
     status = Status(40, 48, 64, 3, 1000, 21, 12.5, None)
     spent = Spending(requests=1000, input_tokens=1_200_000, output_tokens=340_000, usd=3.21)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from dsrl.context import Context
 from dsrl.grade import Number
-from dsrl.llm.calls import CallsStore
+from dsrl.llm.calls.store import CallsStore
 from dsrl.model import Model
 from dsrl.part import part
 from dsrl.progress import Progress

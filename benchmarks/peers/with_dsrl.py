@@ -16,7 +16,7 @@ from dsrl.context import Context
 from dsrl.generate import Generate, MajorityVote
 from dsrl.home import home
 from dsrl.llm import Client, Endpoint, Ledger
-from dsrl.llm.calls import CallsStore
+from dsrl.llm.calls.store import CallsStore
 from dsrl.llm.endpoint import Price
 from dsrl.progress import Progress
 from dsrl.store import Store

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from dsrl.doctor.finding import Finding
 from dsrl.errors import UserError
-from dsrl.llm.parse import UnusableError, parse
+from dsrl.llm.structured.parse import UnusableError, parse
 
 if TYPE_CHECKING:
     from dsrl.llm import Endpoint

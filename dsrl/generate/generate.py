@@ -20,7 +20,7 @@ from dsrl.generate.loop import Harvest, Patience, accept_until, hopeless
 from dsrl.generate.rehearsal import Rehearsal, longest_gap, rehearse, spread
 from dsrl.llm import Endpoint
 from dsrl.llm.dry import DryClient, UnpaidError
-from dsrl.llm.structured import TEMPLATES
+from dsrl.llm.structured.answer import TEMPLATES
 from dsrl.part import Many, part
 from dsrl.sample import Passage, Provenance, Rejected, Sample
 from dsrl.stage import Stage

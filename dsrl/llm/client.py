@@ -9,18 +9,18 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
-from dsrl.llm.calls import CallsStore
+from dsrl.llm.calls.store import CallsStore
 from dsrl.llm.completions import Completions
 from dsrl.llm.endpoint import Endpoint, SamplingDials
 from dsrl.llm.failures import CallError
 from dsrl.llm.flight import Flight
-from dsrl.llm.formats import Formats
-from dsrl.llm.ledger import Ledger, Spending
+from dsrl.llm.ledger.ledger import Ledger, Spending
+from dsrl.llm.pace.status import Status
 from dsrl.llm.request import Call, Request
 from dsrl.llm.sender import Sender
 from dsrl.llm.servers import Servers
-from dsrl.llm.status import Status
-from dsrl.llm.structured import Answer, Fields, structured
+from dsrl.llm.structured.answer import Answer, Fields, structured
+from dsrl.llm.structured.formats import Formats
 from dsrl.llm.wire import Transport, Wire
 from dsrl.model import Reply
 
@@ -193,7 +193,7 @@ class Client:
     def _open(self, url: str | None) -> Transport:
         if not self.endpoint.batch:
             return Wire(self.endpoint, url)
-        from dsrl.llm.batch import BatchWire
+        from dsrl.llm.batch.wire import BatchWire
 
         return BatchWire(self.endpoint, url, self._store.folder / "batches")
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsrl.forecast import Held
-from dsrl.llm.calls import CallsStore
+from dsrl.llm.calls.store import CallsStore
 from dsrl.llm.client import MOST_CHOICES, Client
 from dsrl.llm.endpoint import Endpoint
-from dsrl.llm.ledger import Ledger
+from dsrl.llm.ledger.ledger import Ledger
 from dsrl.llm.request import Request
 from dsrl.model import Reply
 

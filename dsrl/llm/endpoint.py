@@ -11,7 +11,7 @@ from dsrl.errors import UserError
 from dsrl.llm.fit import check_fit, paragraphs
 from dsrl.llm.price import Price
 from dsrl.llm.request import Call, Request
-from dsrl.llm.schema import JsonMode
+from dsrl.llm.structured.schema import JsonMode
 from dsrl.part import Part, identify, part
 
 __all__ = ["Endpoint", "Price", "Running", "SamplingDials", "Server"]

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from dsrl.digest import digest
-from dsrl.llm.schema import JsonMode, asked, response_format
+from dsrl.llm.structured.schema import JsonMode, asked, response_format
 
 DIGEST_LENGTH = 32
 

@@ -10,11 +10,11 @@ from dsrl.llm.completions import Completions
 from dsrl.llm.endpoint import Endpoint
 from dsrl.llm.failures import CallError, pause, user_error
 from dsrl.llm.flight import Flight
-from dsrl.llm.formats import Formats
-from dsrl.llm.ledger import Key, Ledger, Reservation, Size, Spending
-from dsrl.llm.limiter import Slot
-from dsrl.llm.pace import Pace
+from dsrl.llm.ledger.ledger import Key, Ledger, Reservation, Size, Spending
+from dsrl.llm.pace.limiter import Slot
+from dsrl.llm.pace.pace import Pace
 from dsrl.llm.refusals import Refusals
+from dsrl.llm.structured.formats import Formats
 from dsrl.llm.wire import Transport
 from dsrl.model import Usage
 

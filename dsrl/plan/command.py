@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from dsrl.config import Dials
     from dsrl.context import Context
-    from dsrl.llm.calls import CallsStore
+    from dsrl.llm.calls.store import CallsStore
     from dsrl.stage import Stage
     from dsrl.study import Study
 
@@ -55,7 +55,7 @@ def plan(config: "DictConfig") -> Forecast:
 
 def paid(store: Store) -> "CallsStore | None":
     """The replies there are, or None: to look for them must not make a folder."""
-    from dsrl.llm.calls import CallsStore
+    from dsrl.llm.calls.store import CallsStore
 
     folder = store.root / "calls"
     return CallsStore(folder) if folder.is_dir() else None
@@ -64,8 +64,8 @@ def paid(store: Store) -> "CallsStore | None":
 def _try(pipeline: "dict[str, Stage]", study: "Study", store: Store, keys: Keys, dials: "Dials", folder: Path) -> Pilot:
     """The pilot, what it brought and what it cost."""
     from dsrl.context import Context
-    from dsrl.llm.calls import CallsStore
-    from dsrl.llm.ledger import Ledger
+    from dsrl.llm.calls.store import CallsStore
+    from dsrl.llm.ledger.ledger import Ledger
     from dsrl.notices import heard
     from dsrl.progress import Progress
 

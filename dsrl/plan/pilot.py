@@ -11,7 +11,7 @@ from dsrl.config import pieces
 from dsrl.context import Context
 from dsrl.errors import BudgetReached, UserError
 from dsrl.estimate import mean
-from dsrl.llm.calls import CallsStore
+from dsrl.llm.calls.store import CallsStore
 from dsrl.model import Model
 from dsrl.run import Keys, load, step
 from dsrl.sample import Rate, Sample

@@ -18,7 +18,7 @@ from dsrl.study import Study
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from dsrl.llm.calls import CallsStore
+    from dsrl.llm.calls.store import CallsStore
 
 Row = dict[str, Any]
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dsrl.llm.calls import CallsStore
+from dsrl.llm.calls.store import CallsStore
 from dsrl.report import svg, text
 from dsrl.report.difficulty import Panel
 from dsrl.report.noise import Tally, Teacher, fitted

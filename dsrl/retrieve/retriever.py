@@ -46,19 +46,9 @@ class Retriever(Part, ABC):
 
     keywords: Many[str] = ()
     """Searched instead of the teacher's; the `retrieve` stage takes them from here."""
-    rerank: Literal["dense"] | None = None
-    """Have the first hits put in order by a local sentence-transformers model."""
-    rerank_model: str | None = None
-    """Folder of that model."""
-    rerank_top: int = Field(default=50, gt=1)
-    """Hits of a query that are put in another order."""
 
     def check(self) -> None:
         """Cheap tests before any work starts; raises `UserError`."""
-        if self.rerank is not None:
-            from dsrl.retrieve.dense import check
-
-            check(self.rerank_model)
 
     @abstractmethod
     def open(self, root: Path, progress: Progress) -> Searcher | None:

@@ -14,7 +14,7 @@ from dsrl.estimate import Range
 from dsrl.forecast import CHARACTERS_PER_TOKEN, Expectation, Load, Outlook
 from dsrl.llm import Endpoint
 from dsrl.llm.dry import DryClient, UnpaidError
-from dsrl.llm.structured import TEMPLATES
+from dsrl.llm.structured.answer import TEMPLATES
 from dsrl.part import Many, part
 from dsrl.retrieve.overlap import TestOverlap
 from dsrl.retrieve.passages import Fault, interleave, low_score, over_quota, wanted
@@ -99,7 +99,7 @@ class Retrieve(Stage):
             return study.add(keywords=(), passages=(), figures={"keywords": [], "hits": {}, "rows": _rows(0, 0)})
         keywords = self._given(study.task) or asyncio.run(self._ask(study.task, context))
         queries = keywords if self.queries == "each" else (" ".join(keywords),)
-        hits, passages, dropped = self._found(self._ordered(searcher), queries, study.task)
+        hits, passages, dropped = self._found(self.retriever.ordered(searcher), queries, study.task)
         searcher.close()
         self._tell(hits, passages, dropped, context)
         return study.add(keywords=keywords, passages=passages, figures=_figures(hits, passages, dropped))
@@ -150,14 +150,6 @@ class Retrieve(Stage):
                 next_step="run again, give keywords of your own (retriever.keywords=[...]), or retriever=none",
             )
         return distinct([task.domain or "", *named])
-
-    def _ordered(self, searcher: Searcher) -> Searcher:
-        """The searcher itself, or one that puts its first hits in another order."""
-        if self.retriever.rerank is None:
-            return searcher
-        from dsrl.retrieve.dense import Reranked
-
-        return Reranked(searcher, self.retriever.rerank_model, self.retriever.rerank_top)
 
     def _found(
         self, searcher: Searcher, queries: tuple[str, ...], task: "Task"

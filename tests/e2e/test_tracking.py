@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dsrl.context import Context
-from dsrl.llm.calls import CallsStore
+from dsrl.llm.calls.store import CallsStore
 from dsrl.progress import Progress
 from dsrl.report import Report
 from dsrl.store import Store

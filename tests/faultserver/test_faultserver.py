@@ -24,7 +24,7 @@ from dsrl.faultserver import Faults, FaultServer, Outage, draw, serve
 from dsrl.faultserver.__main__ import main
 from dsrl.faultserver.bench import measure
 from dsrl.faultserver.serve import paid
-from dsrl.llm.schema import response_format
+from dsrl.llm.structured.schema import response_format
 
 from ..command import ENVIRONMENT
 

@@ -15,11 +15,11 @@ import pytest
 from dsrl.errors import StageFailed, UserError
 from dsrl.faultserver import FaultServer, serve
 from dsrl.llm import CallsStore, Client, Endpoint, Ledger
-from dsrl.llm.batch import BatchWire, Waits
-from dsrl.llm.batch_api import BatchApi
-from dsrl.llm.batch_jobs import Journal, custom_id, tidy
-from dsrl.llm.batch_lines import result
-from dsrl.llm.batch_results import Results
+from dsrl.llm.batch.api import BatchApi
+from dsrl.llm.batch.jobs import Journal, custom_id, tidy
+from dsrl.llm.batch.lines import result
+from dsrl.llm.batch.results import Results
+from dsrl.llm.batch.wire import BatchWire, Waits
 from dsrl.llm.completions import Completions
 from dsrl.llm.endpoint import Price
 from dsrl.llm.failures import CallError
@@ -31,7 +31,7 @@ PRICE = Price(input=1.0, output=1.0, date="2026-11-20", batch=0.5)
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dsrl.llm.batch.Waits", lambda: QUICK)
+    monkeypatch.setattr("dsrl.llm.batch.wire.Waits", lambda: QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +258,7 @@ def test_two_processes_that_share_a_store_share_the_jobs(server: FaultServer, tm
 
 
 def test_many_requests_are_cut_into_files(server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dsrl.llm.batch.MOST_BYTES", 900)
+    monkeypatch.setattr("dsrl.llm.batch.wire.MOST_BYTES", 900)
     before = len(batches(server))
     assert len(asked(tmp_path, endpoint(server))) == 6
     assert len(batches(server)) > before + 1
@@ -342,7 +342,7 @@ def test_a_full_disk_stops_before_anything_is_submitted(
         raise OSError(28, "No space left on device")
 
     before = len(batches(server))
-    monkeypatch.setattr("dsrl.llm.batch_jobs.os.fsync", full)
+    monkeypatch.setattr("dsrl.llm.batch.jobs.os.fsync", full)
     with pytest.raises(StageFailed, match="could not be written down"):
         asked(tmp_path, endpoint(server), range(1))
     assert len(batches(server)) == before

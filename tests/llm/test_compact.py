@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from dsrl.errors import UserError
-from dsrl.llm import compact as module
-from dsrl.llm.calls import CallsStore
-from dsrl.llm.compact import Compaction, compact
-from dsrl.llm.segments import encode
+from dsrl.llm.calls import compact as module
+from dsrl.llm.calls.compact import Compaction, compact
+from dsrl.llm.calls.segments import encode
+from dsrl.llm.calls.store import CallsStore
 from dsrl.model import Reply, Usage
 
 REQUEST = {"model": "m", "messages": []}
@@ -187,7 +187,7 @@ def test_a_full_disk_leaves_everything_as_it_was(tmp_path: Path, monkeypatch: py
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("dsrl.llm.compact.os.fsync", full)
+    monkeypatch.setattr("dsrl.llm.calls.compact.os.fsync", full)
     with pytest.raises(UserError, match="could not be merged"):
         compact(tmp_path, sure=True)
     assert segments(tmp_path) == before

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from dsrl.errors import UserError
 from dsrl.llm import Answer, CallsStore, Client, Endpoint, Ledger, Spending
-from dsrl.llm.formats import Formats
+from dsrl.llm.structured.formats import Formats
 
 from .server import Json, Says, Script, completion, error, serve
 

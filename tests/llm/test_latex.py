@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from dsrl.llm.latex import DOUBTFUL, SURE
-from dsrl.llm.parse import parse
+from dsrl.llm.structured.latex import DOUBTFUL, SURE
+from dsrl.llm.structured.parse import parse
 
 
 class Sample(BaseModel):

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from dsrl.errors import StageFailed, UserError
-from dsrl.llm import Client, breaker
+from dsrl.llm import Client
+from dsrl.llm.pace import breaker
 from dsrl.llm.refusals import ENOUGH
 from dsrl.model import Reply
 

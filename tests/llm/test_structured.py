@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from dsrl.llm import Request
-from dsrl.llm.parse import UnusableError, parse
-from dsrl.llm.schema import response_format, schema_name, strict_schema
-from dsrl.llm.structured import read, structured
+from dsrl.llm.structured.answer import read, structured
+from dsrl.llm.structured.parse import UnusableError, parse
+from dsrl.llm.structured.schema import response_format, schema_name, strict_schema
 from dsrl.model import Reply
 
 

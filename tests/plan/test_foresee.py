@@ -6,7 +6,7 @@ import pytest
 from dsrl.forecast import Load
 from dsrl.generate import Generate, MajorityVote, Rewrite
 from dsrl.llm import Endpoint
-from dsrl.llm.ledger import Spending
+from dsrl.llm.ledger.ledger import Spending
 from dsrl.model import Model
 from dsrl.plan.foresee import Foresight, counted, foretell, parameters
 from dsrl.retrieve import NoRetriever, Retrieve

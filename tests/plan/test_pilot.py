@@ -6,8 +6,8 @@ import pytest
 
 from dsrl.context import Context
 from dsrl.errors import BudgetReached, StageFailed
-from dsrl.llm.calls import CallsStore
-from dsrl.llm.ledger import Ledger
+from dsrl.llm.calls.store import CallsStore
+from dsrl.llm.ledger.ledger import Ledger
 from dsrl.model import Model, Reply
 from dsrl.part import part
 from dsrl.plan.pilot import Pilot, Trial

@@ -8,7 +8,7 @@ from typing import Any
 
 from dsrl.context import Context
 from dsrl.grade import Number
-from dsrl.llm.calls import CallsStore
+from dsrl.llm.calls.store import CallsStore
 from dsrl.model import Model, Reply
 from dsrl.progress import Progress
 from dsrl.sample import Passage, Provenance, Rate, Rejected, Sample, Votes, new_sample

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsrl.llm.calls import CallsStore
+from dsrl.llm.calls.store import CallsStore
 from dsrl.report import svg, text
 from dsrl.report.cost import cost
 from dsrl.report.difficulty import difficulty, slots

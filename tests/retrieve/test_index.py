@@ -113,7 +113,9 @@ def test_ties_go_by_place_and_longer_lists_begin_with_shorter_ones(tmp_path: Pat
         assert [hit.source for hit in searcher.search("kite", limit)] == whole[:limit]
 
 
-@pytest.mark.parametrize("query", ["library " * 2000, '"harbour" AND -(library OR', "\u56fe\u4e66\u9986 " * 3000, "x" * 10_000])
+@pytest.mark.parametrize(
+    "query", ["library " * 2000, '"harbour" AND -(library OR', "\u56fe\u4e66\u9986 " * 3000, "x" * 10_000]
+)
 def test_long_and_strange_queries_are_answered(searcher: TantivySearcher, query: str) -> None:
     assert len(searcher.search(query, 3)) <= 3
     assert searcher.search_many([query, "library"], 1)[1][0].source == "small/d1"

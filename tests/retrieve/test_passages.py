@@ -59,6 +59,7 @@ def test_at_most_so_many_passages_of_a_document() -> None:
     assert len(list(wanted(interleave(hits, 100, 0), (over_quota({}, 2),), dropped))) == 2
     assert dropped == {"quota of its document": 1}
 
+
 def test_order_is_seeded_and_a_longer_list_begins_with_the_shorter() -> None:
     hits = {name: [hit(f"{name}{rank}") for rank in range(9)] for name in "uvwxyz"}
     assert found(hits, 1) == found(hits, 1) != found(hits, 2)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from dsrl.errors import UserError
 from dsrl.part import part
 from dsrl.progress import Progress
 from dsrl.retrieve.corpus import Corpus
@@ -53,14 +52,13 @@ class Elasticsearch(OverCorpora, Access):
     def check(self) -> None:
         """The corpora are there and the environment holds what it should; the server is asked once it is needed."""
         super().check()
-        self._named_apart()
         self.arguments()
 
     def open(self, root: Path, progress: Progress) -> "ElasticSearcher":
         """Raises `UserError` within seconds where the server is down, denies access or lacks data."""
         from dsrl.retrieve.elastic.searcher import ElasticSearcher
 
-        corpora = self._named_apart()
+        corpora = self._found()
         connection = self._connect()
         try:
             holds = self._made(connection, corpora, root, progress)
@@ -71,15 +69,7 @@ class Elasticsearch(OverCorpora, Access):
 
     def index(self, root: Path, progress: Progress) -> IngestReport:
         with self._connect() as connection:
-            return self._made(connection, self._named_apart(), root, progress)[-1].report
-
-    def _named_apart(self) -> list[Corpus]:
-        """The corpora. Raises `UserError` where two have one name: their passages could not be told apart."""
-        found = self._found()
-        names = [corpus.name for corpus in found]
-        if len(set(names)) < len(names):
-            raise UserError("retriever.corpora: two corpora have one name", got=", ".join(names))
-        return found
+            return self._made(connection, self._found(), root, progress)[-1].report
 
     def _connect(self) -> "Connection":
         """To a server that was seen to be fit."""

@@ -18,7 +18,11 @@ from dsrl.retrieve import Embedded
 from dsrl.retrieve.corpus import find_corpus
 from dsrl.retrieve.ingest import Ingest, IngestReport, Piece, read
 
-ROWS = [{"id": "a", "text": "The first text."}, {"text": "The second."}, {"id": 3, "text": "The third, \u56fe\u4e66\u9986."}]
+ROWS = [
+    {"id": "a", "text": "The first text."},
+    {"text": "The second."},
+    {"id": 3, "text": "The third, \u56fe\u4e66\u9986."},
+]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
 
 
@@ -56,7 +60,11 @@ def ingested(path: Path, report: IngestReport | None = None, **options: object) 
         ("c.jsonl.gz", gzip.compress(LINES[:20]) + gzip.compress(LINES[20:]), ["c/a", "c/2", "c/3"]),
         ("c.jsonl.zst", zstd(LINES), ["c/a", "c/2", "c/3"]),
         ("c.tar", packed({"x/one.jsonl": LINES}), ["c/a", "c/x/one.jsonl:2", "c/3"]),
-        ("c.tar.gz", gzip.compress(packed({"./one.jsonl.gz": gzip.compress(LINES)})), ["c/a", "c/one.jsonl.gz:2", "c/3"]),
+        (
+            "c.tar.gz",
+            gzip.compress(packed({"./one.jsonl.gz": gzip.compress(LINES)})),
+            ["c/a", "c/one.jsonl.gz:2", "c/3"],
+        ),
         ("c.tgz", gzip.compress(packed({"a.jsonl": LINES, "b/readme.rst": b"?"})), ["c/a", "c/a.jsonl:2", "c/3"]),
         ("c.tar.zst", zstd(packed({"notes/one.md": b"A note."})), ["c/notes/one.md"]),
         ("c.parquet", parquet([{"id": "p", "text": "One."}, {"id": "q", "text": "Two."}]), ["c/p", "c/q"]),
@@ -146,7 +154,8 @@ def test_every_piece_is_found_in_its_document(text: str, limit: int) -> None:
 def test_a_malformed_line_is_named_and_passed_over(tmp_path: Path, line: bytes, words: str) -> None:
     (tmp_path / "c.jsonl").write_bytes(b'{"text": "before"}\n' + line + b'\n{"text": "after"}')
     report, most = IngestReport(), 4000 if len(line) < 9000 else 200_000
-    assert [piece.text for piece in ingested(tmp_path / "c.jsonl", report, max_document_bytes=most)] == ["before", "after"]
+    pieces = ingested(tmp_path / "c.jsonl", report, max_document_bytes=most)
+    assert [piece.text for piece in pieces] == ["before", "after"]
     (found,) = report.malformed
     assert (found.file, found.line) == (str(tmp_path / "c.jsonl"), 2)
     assert words in found.found

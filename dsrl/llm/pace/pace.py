@@ -3,13 +3,13 @@
 import logging
 import time
 
-from dsrl.llm.breaker import DIFFERENT, Breaker
 from dsrl.llm.endpoint import Endpoint
 from dsrl.llm.failures import CallError, outage_error, pause
-from dsrl.llm.ledger import Size
-from dsrl.llm.limiter import Limiter, Slot
-from dsrl.llm.status import Speed, Status
-from dsrl.llm.usual import Usual
+from dsrl.llm.ledger.ledger import Size
+from dsrl.llm.pace.breaker import DIFFERENT, Breaker
+from dsrl.llm.pace.limiter import Limiter, Slot
+from dsrl.llm.pace.status import Speed, Status
+from dsrl.llm.pace.usual import Usual
 from dsrl.model import Usage
 
 RAMP_AFTER = 2.0

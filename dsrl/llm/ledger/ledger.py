@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from dsrl.llm.budget import Budget, Reservation
-from dsrl.llm.habit import Size
-from dsrl.llm.spending import Key, Spending, Tally
+from dsrl.llm.ledger.budget import Budget, Reservation
+from dsrl.llm.ledger.habit import Size
+from dsrl.llm.ledger.spending import Key, Spending, Tally
 from dsrl.model import Reply, Usage
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dsrl.llm.spending import Spending
+from dsrl.llm.ledger.spending import Spending
 
 ENOUGH_SEEN = 4
 """Completions after which their lengths, and not `max_tokens`, say how long the next may be."""

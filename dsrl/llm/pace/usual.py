@@ -1,6 +1,6 @@
 """How many tokens a request usually takes: for ceilings per minute, where the mean counts and not the worst case."""
 
-from dsrl.llm.ledger import Size
+from dsrl.llm.ledger.ledger import Size
 from dsrl.model import Usage
 
 CHARACTERS_PER_TOKEN = 4.0

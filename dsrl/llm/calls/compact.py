@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dsrl.errors import UserError
-from dsrl.llm.locks import open_lock
-from dsrl.llm.places import INDEXED_LINES, Table, collect, index_path, save_index
-from dsrl.llm.segments import Segment, check_version, record_id
-from dsrl.llm.writer import host_name
+from dsrl.llm.calls.locks import open_lock
+from dsrl.llm.calls.places import INDEXED_LINES, Table, collect, index_path, save_index
+from dsrl.llm.calls.segments import Segment, check_version, record_id
+from dsrl.llm.calls.writer import host_name
 
 DRAFT = ".merging-"
 MERGED = "0000-merged-"

@@ -18,10 +18,10 @@ from threading import RLock
 from typing import Any
 
 from dsrl.errors import UserError
-from dsrl.llm.claims import Claims
-from dsrl.llm.places import Place, Places, index_path, read_segment, record_key
-from dsrl.llm.segments import Segment, encode, is_sealed, record_id
-from dsrl.llm.writer import Removed, Writer
+from dsrl.llm.calls.claims import Claims
+from dsrl.llm.calls.places import Place, Places, index_path, read_segment, record_key
+from dsrl.llm.calls.segments import Segment, encode, is_sealed, record_id
+from dsrl.llm.calls.writer import Removed, Writer
 from dsrl.model import Reply, Usage
 
 MAX_OPEN_FILES = 64

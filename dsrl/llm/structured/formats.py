@@ -5,7 +5,7 @@ from typing import Any
 
 from dsrl.llm.endpoint import Endpoint
 from dsrl.llm.failures import CallError
-from dsrl.llm.schema import JsonMode
+from dsrl.llm.structured.schema import JsonMode
 
 NEXT: dict[JsonMode, JsonMode] = {"schema": "object", "object": "text"}
 REFUSING = (400, 404, 415, 422, 500, 501)

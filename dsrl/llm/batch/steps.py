@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from dsrl.errors import StageFailed, UserError
-from dsrl.llm.batch_api import BatchApi, Report
-from dsrl.llm.batch_jobs import Job, Journal
+from dsrl.llm.batch.api import BatchApi, Report
+from dsrl.llm.batch.jobs import Job, Journal
 from dsrl.llm.endpoint import Endpoint
 from dsrl.llm.failures import CallError, user_error
 

@@ -5,8 +5,8 @@ import heapq
 from dataclasses import dataclass
 
 from dsrl.llm.failures import CLOCK_SLACK
-from dsrl.llm.level import FIRST, Level
-from dsrl.llm.rate import Rate
+from dsrl.llm.pace.level import FIRST, Level
+from dsrl.llm.pace.rate import Rate
 
 FIRST_AGAIN = 4
 """Requests in flight after a time in which the endpoint admitted nothing."""

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from dsrl.digest import digest
-from dsrl.llm.batch_api import BatchApi, Report
-from dsrl.llm.batch_jobs import Job, Journal, custom_id
-from dsrl.llm.batch_lines import encode_request
-from dsrl.llm.batch_results import Results
-from dsrl.llm.batch_steps import Steps, Waits
+from dsrl.llm.batch.api import BatchApi, Report
+from dsrl.llm.batch.jobs import Job, Journal, custom_id
+from dsrl.llm.batch.lines import encode_request
+from dsrl.llm.batch.results import Results
+from dsrl.llm.batch.steps import Steps, Waits
 from dsrl.llm.completions import Completions
 from dsrl.llm.endpoint import BATCH_WINDOW, Endpoint
 from dsrl.llm.failures import CallError, user_error

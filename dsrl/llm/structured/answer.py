@@ -8,9 +8,9 @@ from typing import Generic, Protocol
 from pydantic import BaseModel
 
 from dsrl import prompts
-from dsrl.llm.parse import Failure, Fields, UnusableError, parse
 from dsrl.llm.request import Request
-from dsrl.llm.schema import strict_schema
+from dsrl.llm.structured.parse import Failure, Fields, UnusableError, parse
+from dsrl.llm.structured.schema import strict_schema
 from dsrl.model import Reply
 
 __all__ = ["Answer", "Complete", "Fields", "read", "repair_message", "structured"]

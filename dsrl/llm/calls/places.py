@@ -16,7 +16,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from dsrl.llm.segments import Segment, record_id
+from dsrl.llm.calls.segments import Segment, record_id
 
 INDEXED_LINES = 20_000
 """Lines in a row that get an array, and on disk an index, of their own."""

@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 from threading import Lock
 
-from dsrl.llm.locks import open_lock
+from dsrl.llm.calls.locks import open_lock
 
 BYTES = 1 << 40
 MOST_LOCKS = 2000

@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from dsrl.errors import BudgetReached
-from dsrl.llm.habit import ENOUGH_SEEN, Habit, Size
-from dsrl.llm.spending import Key, Spending
+from dsrl.llm.ledger.habit import ENOUGH_SEEN, Habit, Size
+from dsrl.llm.ledger.spending import Key, Spending
 from dsrl.model import Usage
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from functools import cached_property
 from pathlib import Path
 
 from dsrl.errors import StageFailed, UserError
-from dsrl.llm.calls import CallsStore
-from dsrl.llm.locks import open_lock
+from dsrl.llm.calls.locks import open_lock
+from dsrl.llm.calls.store import CallsStore
 
 VERSION = 1
 
@@ -188,7 +188,7 @@ def tidy(folder: Path, store: CallsStore, sure: bool) -> int:
 
 
 def _answered(journal: Journal, job: Job) -> list[str]:
-    from dsrl.llm.batch_lines import answers
+    from dsrl.llm.batch.lines import answers
 
     return [name for name, _, _ in answers(journal.results(job)[0])]
 

@@ -1,0 +1,1 @@
+"""The calls store: append-only segments, an index over them, and who is asking for what."""

@@ -1,0 +1,1 @@
+"""Replies as objects: asked for, read and repaired."""
