@@ -13,7 +13,7 @@ PIPELINE_VERBS = {"run": [], "evaluate": ["pipeline=evaluate"], "plan": []}
 
 def dispatch(arguments: list[str]) -> int:
     """Do what the command line says; returns the exit code."""
-    from dsrl.main import explain
+    from dsrl.main import explain, interrupted
 
     try:
         if arguments in (["--version"], ["version"]):
@@ -26,8 +26,10 @@ def dispatch(arguments: list[str]) -> int:
         if verb in PIPELINE_VERBS:
             return plan(rest) if verb == "plan" else compose(PIPELINE_VERBS[verb] + rest)
         return store_verb(verb)(rest)
-    except (UserError, KeyboardInterrupt) as error:
+    except UserError as error:
         return explain(error)
+    except KeyboardInterrupt:
+        return interrupted(arguments)
 
 
 def plan(overrides: list[str]) -> int:
@@ -67,7 +69,7 @@ def store_verb(name: str) -> Callable[[list[str]], int]:
         "why": verbs.why,
         "trace": verbs.trace,
         "gc": verbs.gc,
-        "task": verbs.task,
+        "task": _task,
         "audit": _audit,
         "corpus": _corpus,
         "doctor": _doctor,
@@ -75,6 +77,12 @@ def store_verb(name: str) -> Callable[[list[str]], int]:
     if name not in table:
         raise UserError("no such command", got=name, allowed=[*PIPELINE_VERBS, *table], next_step="dsrl --help")
     return table[name]
+
+
+def _task(arguments: list[str]) -> int:
+    from dsrl.tasks import task
+
+    return task(arguments)
 
 
 def _doctor(arguments: list[str]) -> int:
@@ -127,7 +135,7 @@ dsrl {version}: from one task definition to a trained and measured language mode
   dsrl ls | why STAGE | trace SAMPLE | gc            what was made; why a stage ran again; where a sample came from
   dsrl audit write | read FILE.csv                   labels checked by hand: a sheet to fill in, and what it tells
   dsrl corpus index | search | ls | rm               texts from which passages are taken (docs/corpora.md)
-  dsrl task ls                                       the tasks there are
+  dsrl task ls | new NAME | check NAME               the tasks there are; begin one; prove its data and its grader
   dsrl doctor [teacher=NAME] [live=true]             what is there, what is missing; a tiny request to a teacher
   dsrl --cfg job ...                                 print the config and stop
 

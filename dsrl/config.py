@@ -35,6 +35,7 @@ class Dials(Part):
     budget_usd: float | None = Field(ge=0)
     budget_tokens: int | None = Field(ge=0)
     prices: str | None
+    accept_missing: bool
     stop_after: str | None
     pilot: int = Field(ge=0)
     store: str = Field(min_length=1)

@@ -29,6 +29,8 @@ class Context:
     calls: CallsStore
     progress: Progress
     ledger: Ledger = field(default_factory=Ledger)
+    accept_missing: bool = False
+    """Whether a stage may be stored although calls failed that another try could bring."""
     stage: str = ""
     """Name of the stage at work."""
     scratch: Path = Path()

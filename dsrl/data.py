@@ -116,6 +116,13 @@ class Source(Part):
     def rows(self) -> Rows:
         """All rows as they are. Raises `UserError` where the data can't be had or lack a column."""
         local = self.local
+        if local is not None and not local.exists():
+            raise UserError(
+                f"no such data file: {self.path}",
+                got=f"nothing there, seen from {Path.cwd()}",
+                next_step="check the path; tasks/NAME/README.md of a task says where its data come from; or measure "
+                'nothing: task.test.path=""',
+            )
         if local is None:
             rows = hub_rows(self.path, self.config, self.split, self.revision)
         else:
@@ -187,7 +194,7 @@ class Source(Part):
 
     def _reading(self) -> dict[str, Any]:
         """The fields of LATER that change what is read, where they aren't left at their defaults."""
-        own: Sequence[dataclasses.Field[Any]] = dataclasses.fields(self)  # type: ignore[arg-type]
+        own: Sequence[dataclasses.Field[Any]] = dataclasses.fields(self)
         plain = Source()
         names = [field.name for field in own if field.name in LATER - SAID]
         return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(plain, name)}

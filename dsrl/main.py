@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,19 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """`dsrl` and `python -m dsrl`."""
+    from dsrl import output
     from dsrl.cli import dispatch
+    from dsrl.signals import hear_termination
 
-    sys.exit(dispatch(sys.argv[1:]))
+    hear_termination()
+    try:
+        code = dispatch(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not output.is_unread():
+            raise
+        code = output.discard()
+    sys.exit(code)
 
 
 def launch(overrides: list[str], *, plan: bool = False) -> int:
@@ -35,6 +45,7 @@ def launch(overrides: list[str], *, plan: bool = False) -> int:
 
     failures: list[int] = []
     composed: list[bool] = []
+    unread: list[BrokenPipeError] = []
 
     def job(config: "DictConfig") -> float | None:
         """One run. Returns the trained model's pass@1, which a Hydra sweeper may optimise."""
@@ -47,6 +58,9 @@ def launch(overrides: list[str], *, plan: bool = False) -> int:
         except UserError as error:
             failures.append(explain(error))
             return None
+        except BrokenPipeError as error:  # not to be told of by Hydra, which would go on with a sweep
+            unread.append(error)
+            raise KeyboardInterrupt from error
         return study.evaluation_trained.pass_at_1.value if study.evaluation_trained else None
 
     sys.argv = [sys.argv[0], *overrides]
@@ -56,6 +70,10 @@ def launch(overrides: list[str], *, plan: bool = False) -> int:
         if composed:  # not about the config, so not the user's
             raise
         return explain(UserError(plain(error), next_step=advice(str(error))))
+    except KeyboardInterrupt:
+        if unread:
+            raise unread[0]  # noqa: B904 (the interruption was only its disguise)
+        raise
     return max(failures, default=0)
 
 
@@ -135,6 +153,7 @@ def surroundings(values: dict[str, Any], dials: "Dials", run_dir: Path) -> Itera
         calls=CallsStore(store.root / "calls"),
         progress=Progress(),
         ledger=Ledger(dials.budget_usd, dials.budget_tokens),
+        accept_missing=dials.accept_missing,
     )
     tracking = build(values["tracking"], "tracking", dials.plugins)
     record.begin(context, values, dials)
@@ -144,7 +163,7 @@ def surroundings(values: dict[str, Any], dials: "Dials", run_dir: Path) -> Itera
         with heard(context.progress):
             yield context
         status = "finished"
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):
         status = "interrupted"
         raise
     except BudgetReached:
@@ -180,14 +199,19 @@ def advice(message: str) -> str:
     return f"did you mean `{close[0]}`?" if close else "dsrl --help lists groups and dials; --cfg job prints all keys"
 
 
-def explain(error: BaseException) -> int:
+def explain(error: UserError) -> int:
     """Print an error for a user; returns the exit code."""
-    if isinstance(error, KeyboardInterrupt):
-        again = shlex.join(["dsrl", *sys.argv[1:]])
-        print(f"\ninterrupted: everything received so far is kept; to go on:\n  {again}", file=sys.stderr)
-        return 130
     print(f"\ndsrl: {error}", file=sys.stderr)
-    return error.exit_code if isinstance(error, UserError) else 1
+    return error.exit_code
+
+
+def interrupted(arguments: Sequence[str]) -> int:
+    """Say how to go on after Ctrl-C or SIGTERM; returns the exit code."""
+    from dsrl.signals import interrupted_code
+
+    again = shlex.join(["dsrl", *arguments])
+    print(f"\ninterrupted: everything received so far is kept; to go on:\n  {again}", file=sys.stderr)
+    return interrupted_code()
 
 
 if __name__ == "__main__":

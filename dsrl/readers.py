@@ -97,7 +97,9 @@ def _table_rows(path: Path, text: str) -> Rows:
     try:
         rows = list(table)
     except csv.Error as error:
-        raise UserError(f"{path}, line {table.line_num} can't be read", got=str(error)) from error
+        raise UserError(
+            f"{path} can't be read after line {table.line_num}", got=str(error), next_step="give it as JSONL or Parquet"
+        ) from error
     names = list(table.fieldnames or ())
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"{path} names a column twice", got=", ".join(twice), next_step="rename one")

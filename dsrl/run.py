@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from typing import Any
 from dsrl import cost
 from dsrl.context import Context
 from dsrl.digest import digest
+from dsrl.errors import StageFailed
 from dsrl.forecast import outcome
 from dsrl.model import Model
 from dsrl.sample import Passage, Rejected, Sample
@@ -19,6 +21,8 @@ from dsrl.store import Entry, Manifest
 from dsrl.study import Evaluation, Study
 from dsrl.table import read_table, write_table
 
+TRIES = 3
+"""Times a stage is done while replies are missing that another try may bring."""
 TABLES: dict[str, type] = {"passages": Passage, "samples": Sample}
 """Fields of the study that are stored as Parquet; the others go into `values.json`."""
 VALUES: dict[str, Any] = {
@@ -107,7 +111,7 @@ def step(name: str, stage: Stage, study: Study, keys: Keys, context: Context) ->
 
     def make(scratch: Path) -> Manifest:
         context.scratch, context.work = scratch, context.store.work(stage.name, key)
-        after = stage(study, context)
+        after = whole(name, stage, study, context)
         save(scratch, stage, study, after)
         return Manifest(
             stage=stage.name,
@@ -129,6 +133,31 @@ def step(name: str, stage: Stage, study: Study, keys: Keys, context: Context) ->
     cost.book(context.metrics, name, context.ledger.of(name), entry.manifest.calls)
     context.metrics["per_sample"] = cost.per_sample(context.metrics, len(after.samples))
     note(context, name, key, time.monotonic() - started, reused, after, after.rejected[len(study.rejected) :])
+    return after
+
+
+def whole(name: str, stage: Stage, study: Study, context: Context) -> Study:
+    """The work of a stage with no reply missing that another try could bring: what came is stored, so trying again asks
+    for the rest alone. Raises `StageFailed` after three tries, unless `accept_missing`: a result that depends on which
+    calls failed must not be taken for the one that its key stands for.
+    """
+    for tries in range(1, TRIES + 1):
+        before = context.ledger.sums(name).lost
+        after = stage(study, context)
+        missing = context.ledger.sums(name).lost - before
+        if missing == 0 or (tries == TRIES and context.accept_missing):
+            break
+        if tries == TRIES:
+            raise StageFailed(
+                f"{name}: {missing} replies are still missing",
+                got=f"{TRIES} tries, each with all repeats",
+                next_step="run the same command, which asks for these alone; or go on without them: accept_missing=true",
+            )
+        context.progress.say(f"{name}: {missing} replies are missing; asking for these again")
+        for path in context.scratch.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if missing:
+        context.progress.warn(f"{name}: {missing} replies are missing, and the result is stored without them")
     return after
 
 

@@ -1,4 +1,4 @@
-"""`dsrl ls`, `why`, `trace`, `gc` and `task`: looking at what was made, without running anything."""
+"""`dsrl ls`, `why`, `trace` and `gc`: looking at what was made, without running anything."""
 
 import json
 import os
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from dsrl.errors import UserError
-from dsrl.home import home
 from dsrl.sample import Passage, Sample
 from dsrl.store import Entry, Store, damage
 from dsrl.table import read_table
@@ -162,22 +161,6 @@ def _shrunk(calls: Path, sure: bool) -> Iterator[str]:
     yield str(compact(calls, sure))
     if freed:
         yield f"batches   {freed / 1e6:.1f} MB of jobs whose replies are all stored"
-
-
-def task(arguments: list[str]) -> int:
-    """`dsrl task ls [--config-dir FOLDER]`: the tasks there are."""
-    import yaml
-
-    if arguments[:1] != ["ls"]:
-        raise UserError("task: what?", got=" ".join(arguments) or None, allowed="dsrl task ls")
-    folders = [home() / "conf" / "task"]
-    if "--config-dir" in arguments[:-1]:
-        folders.append(Path(arguments[arguments.index("--config-dir") + 1]) / "task")
-    for path in sorted((path for folder in folders for path in folder.glob("*.yaml")), key=lambda path: path.stem):
-        definition = yaml.safe_load(path.read_text(encoding="utf-8"))
-        text = textwrap.shorten(str(definition.get("instruction")).replace("???", "given on the command line"), 90)
-        print(f"{path.stem:<14} {text}")
-    return 0
 
 
 def last_used(entry: Entry) -> float:

@@ -12,7 +12,14 @@ from dsrl.llm.calls.store import CallsStore
 from dsrl.progress import Progress
 from dsrl.store import Store
 
-PERSONAL = ("OPENAI_API_KEY", "DSRL_STORE", "MLFLOW_TRACKING_URI", "HF_TOKEN", "HYDRA_FULL_ERROR")
+PERSONAL = (
+    "OPENAI_API_KEY",
+    "DSRL_STORE",
+    "MLFLOW_TRACKING_URI",
+    "HF_TOKEN",
+    "HYDRA_FULL_ERROR",
+    *(f"ELASTICSEARCH_{name}" for name in ("API_KEY", "USERNAME", "PASSWORD", "CA_FILE")),
+)
 
 
 @pytest.fixture(autouse=True)

@@ -74,4 +74,4 @@ def test_tasks_of_a_config_dir_are_listed_with_the_others(tmp_path: Path, capsys
     (tmp_path / "task").mkdir()
     (tmp_path / "task" / "mine.yaml").write_text("name: mine\ninstruction: Do my bidding.\n")
     assert dispatch(["task", "ls", "--config-dir", str(tmp_path)]) == 0
-    assert re.search(r"^mine +Do my bidding\.$", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(r"^mine +- +- no test set$", capsys.readouterr().out, re.MULTILINE)

@@ -44,6 +44,11 @@ def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AZURE_OPENAI_RESOURCE", "ours")
 
 
+def local(task: str) -> list[str]:
+    """Overrides that put a file of ours in the place of a test set on the hub."""
+    return [f"task.test.path={path}" for path in (Path(__file__).parent / "tasks" / "data").glob(f"{task}.*")]
+
+
 @pytest.fixture
 def small_test_set(tmp_path: Path) -> str:
     """Overrides that put a local file in the place of a test set on the hub."""
@@ -56,8 +61,7 @@ def small_test_set(tmp_path: Path) -> str:
 def test_every_choice_of_every_group_is_composed_and_built(group: str, choice: str, small_test_set: str) -> None:
     usual = {"task": "gsm8k", "teacher": "offline", "model": "qwen2_5_3b_instruct"}
     overrides = [f"{name}={value}" for name, value in {**usual, group: choice}.items()]
-    if (group, choice) != ("task", "adhoc"):
-        overrides.append(small_test_set)
+    overrides += local(choice) if group == "task" else [small_test_set]
     pipeline, study = built(*overrides, *NEEDED.get((group, choice), []))
     assert pipeline
     for stage in pipeline.values():
@@ -81,12 +85,13 @@ def test_every_value_of_a_sweep_is_composed_and_built(name: str, override: str, 
 
 
 @pytest.mark.parametrize("name", [choice for group, choice in CHOICES if group == "task"])
-def test_every_task_grades_its_own_demos_right(name: str, small_test_set: str) -> None:
-    _, study = built(f"task={name}", "teacher=offline", *NEEDED.get(("task", name), [small_test_set]))
+def test_every_task_grades_its_own_demos_right(name: str) -> None:
+    _, study = built(f"task={name}", "teacher=offline", *NEEDED.get(("task", name), []), *local(name))
     for demo in study.task.demos:
-        answer = study.task.answer.gold(demo.output)
+        grader = study.task.answer.given(demo.input)
+        answer = grader.gold(demo.output)
         assert answer is not None
-        grade = study.task.answer.grade(demo.output, answer)
+        grade = grader.grade(demo.output, answer)
         assert (grade.correct, grade.format_ok) == (True, True), demo.output
 
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from dsrl.data import Item, Source, read_rows
 from dsrl.errors import UserError
-from dsrl.grade import Choice, Number
+from dsrl.grade import Choice, Label, Number
 
 ROWS = [{"question": "1 + 1?", "answer": "2"}, {"question": 'Say "5, \u00fc"', "answer": "so #### 5"}]
 WRITTEN = {
@@ -164,3 +164,66 @@ def test_a_missing_split_of_a_saved_folder_lists_those_there_are(tmp_path: Path)
 def test_any_other_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a data set folder"):
         Source(path=str(tmp_path)).rows()
+
+
+def test_nested_columns_and_lists_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    row = {"context": {"parts": ["One.", "Two."]}, "q": "How many?", "a": {"value": 2}, "kind": "sum", "level": 3}
+    path.write_text(json.dumps(row) + "\n")
+    found = Source(
+        path=str(path), template="{context.parts}\n\n{q}", output="a.value", subject="kind", keep=("level", "a.value")
+    )
+    (item,) = found.load(Number())
+    assert item == Item(input="One.\nTwo.\n\nHow many?", answer="2", subject="sum", data={"level": 3, "a.value": 2})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"subject": "topic"},
+        {"keep": ("topic",)},
+        {"options": "topic"},
+        {"options": ("topic",)},
+        {"input": "question.x"},
+    ],
+)
+def test_every_column_that_is_named_must_be_there(fields: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text(WRITTEN["jsonl"])
+    with pytest.raises(UserError, match=r"has no column (topic|question\.x)"):
+        source(path, **fields).rows()
+
+
+def test_a_row_without_a_question_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("question,answer\n1 + 1?,2\n ,3\n")
+    with pytest.raises(UserError, match="1 of 2 rows have no question") as caught:
+        source(path).load(Number())
+    assert "rows [2]" in str(caught.value)
+
+
+def test_values_of_the_gold_column_may_stand_for_labels(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text('{"question": "?", "answer": 0}\n{"question": "??", "answer": 1}\n')
+    items = source(path, meanings={"0": "no", "1": "yes"}).load(Label(labels=("yes", "no")))
+    assert [item.answer for item in items] == ["no", "yes"]
+
+
+def test_keys_made_before_a_field_existed_stay(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text(WRITTEN["jsonl"])
+    plain = source(path)
+    assert "options" not in plain.identity()
+    assert source(path, size=2, licence="MIT").fingerprint() == plain.fingerprint()
+    assert source(path, size=2, licence="MIT").identity() == plain.identity()
+    changed = [
+        source(path, **fields) for fields in ({"meanings": {"2": "3"}}, {"subject": "answer"}, {"keep": ("answer",)})
+    ]
+    assert len({plain.fingerprint(), *(each.fingerprint() for each in changed)}) == 4
+    assert all(each.identity() != plain.identity() for each in changed)
+
+
+def test_the_size_of_a_set_on_the_hub_is_taken_on_trust() -> None:
+    assert Source(path="openai/gsm8k").count() is None
+    assert Source(path="openai/gsm8k", size=1319).count() == 1319
+    assert Source(path="openai/gsm8k", size=1319, limit=24).count() == 24

@@ -16,7 +16,7 @@ from .command import CHECKOUT, ENVIRONMENT
 PACKAGE = CHECKOUT / "dsrl"
 ROOMS = ("retrieve", "generate", "score", "select", "train", "evaluate", "report", "cluster", "tracking")
 SHARED = ("llm", "grade", "prompts")
-ABOVE = ("main", "cli", "run", "config", "record", "verbs", "plan", "doctor")
+ABOVE = ("main", "cli", "run", "config", "record", "verbs", "plan", "doctor", "tasks")
 """What runs the rooms; no room may know of it."""
 HEAVY = (
     "torch",
@@ -27,6 +27,9 @@ HEAVY = (
     "datasets",
     "pyarrow",
     "tantivy",
+    "elasticsearch",
+    "elastic_transport",
+    "aiohttp",
     "jinja2",
     "rich",
     "pandas",
@@ -104,7 +107,7 @@ def test_no_module_but_the_loop_and_the_command_line_knows_a_room() -> None:
 
 def test_every_room_is_known_to_this_test() -> None:
     folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-    assert folders <= {*ROOMS, *SHARED, "quickstart", "faultserver", "plan", "doctor"}
+    assert folders <= {*ROOMS, *SHARED, "quickstart", "faultserver", "plan", "doctor", "tasks"}
 
 
 def test_relative_imports_are_not_used() -> None:
@@ -126,7 +129,7 @@ def loaded(code: str) -> set[str]:
 
 STAGES = """
 from dsrl.generate import Generate, MajorityVote, Rewrite
-from dsrl.retrieve import Embedded, NoRetriever, Retrieve
+from dsrl.retrieve import Elasticsearch, Embedded, NoRetriever, Retrieve
 from dsrl.score import Probe, Score, ServerRollout, TransformersRollout
 from dsrl.select import All, Easiest, Hardest, Learnable, PaperRanking, RandomChoice
 from dsrl.train import DrGrpo, Grpo, NoTraining, Sft, Trl

@@ -7,7 +7,7 @@ import pytest
 
 from dsrl import prompts
 from dsrl.data import Source
-from dsrl.errors import UserError
+from dsrl.errors import StageFailed, UserError
 from dsrl.grade import Number
 from dsrl.run import run
 from dsrl.stage import Stage, check_chain
@@ -226,3 +226,29 @@ def test_a_chain_with_a_gap_is_refused_in_words(stages: dict[str, Stage], words:
 @pytest.mark.parametrize("stages", [{}, {"measured": Measure()}, {"tell": Tell()}, pipeline()])
 def test_a_chain_without_a_gap_is_let_through(stages: dict[str, Stage]) -> None:
     check_chain(stages)
+
+
+def test_missing_replies_are_asked_for_again_before_a_result_is_stored(tmp_path: Path) -> None:
+    stages = {"fetch": Fetch(), "write": Write(misses=2)}
+    again(tmp_path, stages)
+    assert made == ["fetch", "write", "write", "write"]
+    again(tmp_path, stages)
+    assert made == []
+
+
+def test_a_result_with_replies_missing_is_not_stored(tmp_path: Path) -> None:
+    stages = {"fetch": Fetch(), "write": Write(misses=3)}
+    with pytest.raises(StageFailed, match="write: 1 replies are still missing") as caught:
+        again(tmp_path, stages)
+    assert "accept_missing=true" in str(caught.value)
+    again(tmp_path, {"fetch": Fetch(), "write": Write()})
+    assert made == ["write"]
+
+
+def test_missing_replies_can_be_accepted_and_are_said(tmp_path: Path) -> None:
+    surroundings = context(tmp_path)
+    surroundings.accept_missing = True
+    run({"fetch": Fetch(), "write": Write(misses=3)}, study(tmp_path), surroundings)
+    surroundings.close()
+    assert made == ["fetch", "write", "write", "write"]
+    assert "the result is stored without them" in said(surroundings)

@@ -7,7 +7,7 @@ import pytest
 from dsrl.data import Source
 from dsrl.digest import digest
 from dsrl.grade import Choice, Number
-from dsrl.task import Demo, Task
+from dsrl.task import Contamination, Demo, Task
 
 
 def task(**fields: Any) -> Task:
@@ -61,3 +61,23 @@ def test_how_a_model_is_measured_depends_on_answer_and_format_alone() -> None:
         assert digest(task(**change).format()) == plain
     for change in ({"output_format": "Be brief."}, {"answer": Choice()}, {"answer": Number(tolerance=1)}):
         assert digest(task(**change).format()) != plain
+
+
+def test_subjects_share_the_samples_in_the_order_of_the_candidates() -> None:
+    shared = task(subjects=("algebra", "geometry", "logic"))
+    asked = [shared.turn(number).instruction.rpartition(": ")[2] for number in range(7)]
+    assert asked == ["algebra.", "geometry.", "logic."] * 2 + ["algebra."]
+    assert task().turn(5) is not None
+    assert task().turn(5).instruction == "Add."
+
+
+def test_subjects_change_the_definition_and_nothing_else_new_does() -> None:
+    plain = digest(task().definition())
+    assert digest(task(contamination=Contamination(policy="keep")).definition()) == plain
+    assert digest(task(subjects=("algebra",)).definition()) != plain
+
+
+@pytest.mark.parametrize("ngrams", [(1,), (13, 13), (0, 8)])
+def test_runs_of_words_are_of_two_or_more_each_once(ngrams: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"task\.contamination\.ngrams"):
+        Contamination(ngrams=ngrams)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from dsrl.context import Context
 from dsrl.grade import Number
 from dsrl.llm.calls.store import CallsStore
+from dsrl.llm.ledger.spending import Spending
 from dsrl.model import Model
 from dsrl.part import part
 from dsrl.progress import Progress
@@ -43,16 +44,20 @@ class Write(Stage):
     needs: ClassVar[tuple[str, ...]] = ("definition", "passages")
     adds: ClassVar[tuple[str, ...]] = ("samples",)
     templates: ClassVar[tuple[str, ...]] = ("generate",)
-    speed: ClassVar[frozenset[str]] = frozenset({"hands"})
+    speed: ClassVar[frozenset[str]] = frozenset({"hands", "misses"})
 
     count: int = 4
     hands: int = 1
     fails: bool = False
+    misses: int = 0
+    """Tries in each of which a reply is missing."""
 
     def __call__(self, study: Study, context: Context) -> Study:
         made.append("write")
         if self.fails:
             raise RuntimeError("out of ink")
+        if made.count("write") <= self.misses:
+            context.ledger.add((context.stage, "teacher", "t"), Spending(errors=1, lost=1))
         samples = tuple(new_sample(study.task.name, f"{i} + 1?", str(i + 1), "initial") for i in range(self.count))
         rejected = tuple(Rejected(stage="write", reason="duplicate", input=f"{i}") for i in range(2))
         figures = {"rows": {"in": self.count + 2, "out": self.count}, "ink": 0.5}

@@ -91,8 +91,8 @@ def _object(endpoint: "Endpoint", completions: "Completions") -> Finding:
 
 
 def _cost(endpoint: "Endpoint", completions: "Completions") -> Finding:
-    if completions.usage is None:
+    usage = completions.billed
+    if usage is None:
         return Finding("!!", "tokens", "it doesn't say how many it bills: costs will be unknown")
-    usage = completions.usage.usage()
     cost = f"${endpoint.price.cost(usage):.6f}" if endpoint.price else "no price known"
     return Finding("ok", "tokens", f"{usage.input_tokens} in, {usage.output_tokens} out: {cost}")

@@ -11,6 +11,8 @@ from dsrl.model import Reply
 from dsrl.sample import Votes
 
 Stop = Literal["certain", "lead", "none"]
+QUORUM = 0.5
+"""Share of the votes that has to come, or to be still to come: more failed calls than that, and there is no label."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,13 @@ class Rule:
         The worst for the first answer is that all go to the second, the best that all go to itself: a call that fails
         lowers what is needed by one vote at most.
         """
-        wins_at_worst = self.wins(first, second + left, came + left)
-        wins_at_best = self.wins(first + left, second, came + left)
+        wins_at_worst = self.quorate(came) and self.wins(first, second + left, came + left)
+        wins_at_best = self.quorate(came + left) and self.wins(first + left, second, came + left)
         return wins_at_worst == wins_at_best
+
+    def quorate(self, came: int) -> bool:
+        """Whether so many votes are enough to label anything by."""
+        return came >= least(QUORUM, self.votes)
 
     def over(self, first: int, second: int, came: int, left: int) -> bool:
         """Whether no further vote is asked for."""
@@ -113,13 +119,17 @@ class Ballot:
 
     def winner(self) -> str | None:
         """The answer that wins by the votes counted; None without one."""
-        wins = self.rule.wins(*self.leaders, self.asked - self.failed)
+        wins = self._quorate and self.rule.wins(*self.leaders, self.asked - self.failed)
         return self.counts.most_common(1)[0][0] if wins else None
+
+    @property
+    def _quorate(self) -> bool:
+        return self.rule.quorate(self.rule.votes - self.failed)
 
     def why(self) -> str:
         """The reason for which a vote that is over has no winner."""
         first, second = self.leaders
-        if self.failed == self.asked:
+        if not self._quorate or self.failed == self.asked:
             return "calls failed"
         if first == 0:
             return "no readable vote"

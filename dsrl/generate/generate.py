@@ -193,7 +193,7 @@ class Writer:
             index=number,
         )
         messages = [{"role": "user", "content": prompt}]
-        answer = await self.client.ask(messages, SampleDraft, temperature=stage.temperature)
+        answer = await self.client.ask(messages, SampleDraft, index=stage.seed, temperature=stage.temperature)
         provenance = Provenance(
             teacher=stage.teacher.model,
             prompt=self.prompt_digest,

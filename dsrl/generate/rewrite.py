@@ -96,7 +96,7 @@ class Rewrite(Stage):
             answer=sample.solution or sample.answer,
         )
         messages = [{"role": "user", "content": prompt}]
-        answer = await client.ask(messages, SampleDraft, temperature=self.temperature)
+        answer = await client.ask(messages, SampleDraft, index=self.seed, temperature=self.temperature)
         provenance = Provenance(
             teacher=self.teacher.model,
             prompt=digest(prompts.source("rewrite")),

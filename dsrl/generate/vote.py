@@ -24,7 +24,7 @@ USUAL_LEAD = 3
 class MajorityVote(Part):
     """The answer of most of the teacher's own attempts becomes the label; too small a share or lead is refused."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     teacher: Endpoint
     votes: int = Field(default=16, ge=1)

@@ -171,7 +171,8 @@ class Client:
                     raise asyncio.CancelledError
                 await self._sender.send(flight)
         except CallError as failure:
-            self._book(errors=len(flight.missing))
+            lost = 0 if failure.kind == "prompt" else len(flight.missing)
+            self._book(errors=len(flight.missing), lost=lost)
             flight.replies |= {i: Reply(text=None, error=str(failure), call=call.id(i)) for i in flight.missing}
         finally:
             self._store.free(call.digest)

@@ -2,6 +2,7 @@
 
 import email.utils
 import random
+import re
 import time
 from collections.abc import Mapping
 from typing import Literal
@@ -11,9 +12,15 @@ from dsrl.llm.endpoint import Endpoint
 
 Kind = Literal["throttled", "server", "timeout", "connection", "unreachable", "reply", "foreign", "prompt", "final"]
 """`unreachable`: no connection was made. `reply`: a damaged chat completion. `foreign`: an answer of another kind, as a
-web page is. `prompt`: this one prompt is too long or filtered; others may do. `final`: no repeat can cure it."""
+web page is, or a method that is not known there. `prompt`: this one prompt is too long or filtered; others may do.
+`final`: no repeat can cure it."""
 
 PASSING_STATUS = (408, 409, 425)
+UNKNOWN_STATUS = (501, 505)
+"""Said by servers of another kind, to any POST or to its version of HTTP."""
+GATEWAY_STATUS = (502, 503, 504, *range(520, 530))
+"""Said, often as a web page, by what stands before a server that is down or loading."""
+ABOUT_THE_KEY = (401, 402, 403)
 PROMPT_CODES = ("context_length_exceeded", "content_filter", "content_policy_violation", "string_above_max_length")
 PROMPT_WORDS = (
     *("maximum context length", "context window", "max_model_len", "prompt is too long"),
@@ -39,7 +46,7 @@ FIELDS = {
     "top_p": "set takes_temperature=false, or a top_p that the model takes",
     "seed": "set takes_seed=false",
     "max_tokens": "lower max_tokens to what the model takes",
-    "'n'": "set takes_n=false",
+    "n": "set takes_n=false",
 }
 """What a request is refused for -> what to do about it."""
 ANY_NEXT_STEP = (
@@ -51,6 +58,9 @@ ANY_NEXT_STEP = (
 class CallError(Exception):
     """One HTTP request that brought no completion."""
 
+    page = False
+    """Whether a web page was the answer."""
+
     def __init__(self, kind: Kind, message: str, status: int | None = None, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.kind = kind
@@ -59,13 +69,20 @@ class CallError(Exception):
         """Seconds that the endpoint asks to wait."""
 
 
-def refused(status: int, code: str, message: str, headers: Mapping[str, str]) -> CallError:
-    """The failure that an HTTP status of 400 or more stands for."""
-    return CallError(status_kind(status, code, message), f"{status}: {message}", status, retry_after(headers))
+def refused(status: int, code: str, message: str, headers: Mapping[str, str], page: bool = False) -> CallError:
+    """The failure that an HTTP status of 400 or more stands for; `page`: it came with a web page."""
+    kind = status_kind(status, code, message)
+    if page and kind == "server" and status >= 500 and status not in GATEWAY_STATUS:
+        kind = "foreign"
+    failure = CallError(kind, f"{status}: {message}", status, retry_after(headers))
+    failure.page = page
+    return failure
 
 
 def status_kind(status: int, code: str, message: str) -> Kind:
     """How to take an HTTP error; `code` and `message` are the endpoint's own."""
+    if status in UNKNOWN_STATUS:
+        return "foreign"
     if status >= 500 or status in PASSING_STATUS:
         return "server"
     if status == 429:
@@ -109,7 +126,7 @@ def user_error(failure: CallError, endpoint: Endpoint, url: str) -> UserError:
             got=failure,
             next_step="check the URL and that the server is up; everything paid for is kept",
         )
-    if failure.kind == "foreign":
+    if failure.kind == "foreign" or (failure.page and failure.status not in ABOUT_THE_KEY):
         return UserError(
             f"{url} does not answer as an OpenAI-compatible server does",
             got=failure,
@@ -130,18 +147,39 @@ def _next_step(failure: CallError) -> str:
     if failure.status == 400 and "api key" in words:  # so says Google
         return NEXT_STEPS[401]
     if failure.status in (400, 422):
-        return next((step for field, step in FIELDS.items() if field in words), ANY_NEXT_STEP)
-    return NEXT_STEPS.get(failure.status or 0, ANY_NEXT_STEP)
+        return next((step for field, step in FIELDS.items() if _names(field, words)), ANY_NEXT_STEP)
+    step = NEXT_STEPS.get(failure.status or 0, ANY_NEXT_STEP)
+    return f"{step}; a web page has answered, so check base_url as well" if failure.page else step
+
+
+def _names(field: str, words: str) -> bool:
+    """As a word of its own, and not as the end of a written-out line break."""
+    return re.search(rf"(?<!\\)\b{field}\b", words) is not None
+
+
+def waiting_advice(endpoint: Endpoint) -> str:
+    """What to do where requests run into their time-out."""
+    return f"raise the endpoint's timeout (now {endpoint.timeout:g} s) or lower its concurrency ({endpoint.concurrency})"
+
+
+def hanging_error(failure: CallError, endpoint: Endpoint, url: str) -> StageFailed:
+    """What the user is told where every request has run into its time-out and none ever brought anything."""
+    return StageFailed(
+        f"{endpoint.model} at {url}: every request ran into its time-out, none brought a reply",
+        got=f"{failure}; what was sent may be billed all the same",
+        next_step=f"{waiting_advice(endpoint)}, as teacher.timeout=... for a teacher; then run the same command",
+    )
 
 
 def outage_error(failure: CallError, endpoint: Endpoint, down: float) -> StageFailed:
     """What the user is told when an endpoint has brought nothing for too long."""
-    turned_away = failure.kind == "throttled"
+    turned_away, hangs = failure.kind == "throttled", failure.kind == "timeout"
+    again = "run the same command when it answers again: it goes on here, all that was paid for is kept"
     state = "turns every request away" if turned_away else "is down"
     asks = f", and asks to wait {failure.retry_after:.0f} s" if turned_away and failure.retry_after else ""
     return StageFailed(
         f"{endpoint.model} {state}: no reply for {down:.0f} s",
         got=f"{failure}{asks}",
         allowed=f"{endpoint.outage:g} s without a reply (the endpoint's `outage`)",
-        next_step="run the same command when it answers again: it goes on here, all that was paid for is kept",
+        next_step=f"if it is slow rather than down, {waiting_advice(endpoint)}; {again}" if hangs else again,
     )

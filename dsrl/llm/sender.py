@@ -8,9 +8,10 @@ from typing import Any
 from dsrl.errors import UserError
 from dsrl.llm.completions import Completions
 from dsrl.llm.endpoint import Endpoint
-from dsrl.llm.failures import CallError, pause, user_error
+from dsrl.llm.failures import CallError, hanging_error, pause, user_error
 from dsrl.llm.flight import Flight
 from dsrl.llm.ledger.ledger import Key, Ledger, Reservation, Size, Spending
+from dsrl.llm.pace.breaker import DIFFERENT
 from dsrl.llm.pace.limiter import Slot
 from dsrl.llm.pace.pace import Pace
 from dsrl.llm.refusals import Refusals
@@ -33,6 +34,8 @@ class Tries:
     own: int = 0
     """Failures of the request itself, while the endpoint was up."""
     turned_away: int = 0
+    late: int = 0
+    """Time-outs."""
 
 
 class Sender:
@@ -52,6 +55,8 @@ class Sender:
         self.pace = Pace(endpoint)
         self._refusals = Refusals(endpoint)
         self._busy = self._foreign = 0
+        self._late: set[str] = set()
+        """Calls that ran into a time-out before anything came."""
         self._answered = self._completed = False
         self._over: UserError | None = None
         """What ended the run: nothing more is sent after it."""
@@ -129,6 +134,7 @@ class Sender:
     def _check(self, wire: Transport, flight: Flight, failure: CallError, tries: Tries) -> None:
         """Raises what a repeat can't help, or has not helped."""
         self._answered |= failure.status is not None
+        self._check_time(wire, flight, failure, tries)
         self._foreign += failure.kind == "foreign"
         tries.turned_away += failure.kind == "throttled"
         tries.own += failure.kind != "throttled" and not self.pace.is_down
@@ -138,8 +144,19 @@ class Sender:
             raise user_error(failure, self._endpoint, wire.url) from failure
         if failure.kind == "prompt":
             self._refusals.add(flight.call, failure, any_taken=self._completed)
-        if failure.kind == "prompt" or wire.batch or tries.own > self._endpoint.max_retries:
+        unknown = failure.kind == "foreign" and not self._completed  # soon nobody's, or everybody's
+        spent = tries.own > self._endpoint.max_retries and not unknown
+        if failure.kind == "prompt" or wire.batch or spent:
             raise failure
+
+    def _check_time(self, wire: Transport, flight: Flight, failure: CallError, tries: Tries) -> None:
+        """Where nothing but time-outs ever came, more of them help nobody, and each may be billed."""
+        if failure.kind != "timeout" or self._answered:
+            return
+        tries.late += 1
+        self._late.add(flight.call.digest)
+        if tries.late > self._endpoint.max_retries and len(self._late) >= min(DIFFERENT, self._busy):
+            raise hanging_error(failure, self._endpoint, wire.url) from failure
 
     def _seconds(self, failure: CallError, tries: Tries) -> float:
         """Before the next try. While the endpoint is down the pace says who knocks, and nobody pauses by himself."""
@@ -160,18 +177,18 @@ class Sender:
     def _book_paid(
         self, wire: Transport, reservation: Reservation, flight: Flight, completions: Completions, tries: Tries
     ) -> None:
-        price, tokens = self._endpoint.price, completions.usage
-        usage = tokens.usage() if tokens else None
+        price, billed = self._endpoint.price, completions.billed
+        usage = completions.usage.usage() if completions.usage else Usage()
         came = flight.block[: len(completions.choices)]
         spending = Spending(
             requests=1,
             retries=int(tries.sent > 1),
             batch_requests=int(wire.batch),
             completions=len(came),
-            input_tokens=usage.input_tokens if usage else 0,
-            cached_tokens=usage.cached_tokens if usage else 0,
-            output_tokens=usage.output_tokens if usage else 0,
-            usd=price.cost(usage, wire.batch) if price and usage else None,
+            input_tokens=usage.input_tokens,
+            cached_tokens=usage.cached_tokens,
+            output_tokens=usage.output_tokens,
+            usd=price.cost(billed, wire.batch) if price and billed else None,
         )
         reservation.settle(spending, tuple(flight.call.id(i) for i in came))
 

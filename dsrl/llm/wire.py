@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from dsrl import __version__
 from dsrl.errors import UserError
-from dsrl.llm.completions import LONGEST_MESSAGE, Completions, asked_pause, error_text, read_completions
+from dsrl.llm.completions import LONGEST_MESSAGE, Completions, asked_pause, error_text, is_page, read_completions
 from dsrl.llm.endpoint import Endpoint
 from dsrl.llm.failures import CallError, refused
 
@@ -83,7 +83,7 @@ class Wire:
         text = content.decode("utf-8", "replace")
         code, message = error_text(text)
         message = message.replace(self._key, "***") if self._key != "none" else message
-        failure = refused(answer.status, code, message[:LONGEST_MESSAGE], answer.headers)
+        failure = refused(answer.status, code, message[:LONGEST_MESSAGE], answer.headers, is_page(text))
         failure.retry_after = asked_pause(text) if failure.retry_after is None else failure.retry_after
         return failure
 

@@ -12,7 +12,7 @@ from dsrl.errors import StageFailed, UserError
 from dsrl.progress import Progress, Task
 from dsrl.retrieve import shelf
 from dsrl.retrieve.corpus import Corpus
-from dsrl.retrieve.index import ANALYZER, TantivySearcher, analyzer, schema
+from dsrl.retrieve.index import ANALYZER, TantivySearcher, analyzer, document, schema
 from dsrl.retrieve.ingest.options import Ingest
 from dsrl.retrieve.ingest.pipeline import read
 from dsrl.retrieve.ingest.records import IngestReport
@@ -20,7 +20,7 @@ from dsrl.retrieve.ingest.seen import Seen
 from dsrl.retrieve.shelf import DIGESTS, Index, Wanted
 from dsrl.store import write_json
 
-MEMORY = 64 << 20
+MEMORY = 128 << 20
 """Bytes that building an index may hold before it writes to disk."""
 COMMIT_EVERY = 100_000
 """Pieces after which what is there outlives a kill."""
@@ -152,7 +152,7 @@ def _fill(making: Path, begun: dict[str, Any], wanted: Wanted, progress: Progres
     with _remembered(making) as seen, progress.task(*_measure(corpora)) as task:
         for piece in read(corpora, wanted.ingest, report, seen):
             if number >= done:
-                writer.add_document(tantivy.Document(**asdict(piece), number=number))
+                writer.add_document(document(piece, number))
             number += 1
             if number % SHOWN_EVERY == 0:
                 _show(task, report)

@@ -1,20 +1,24 @@
 """An index of passages on disk, searched by BM25 (k1 = 1.2, b = 0.75) in this process: memory-mapped, no server."""
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsrl.part import record
+from dsrl.retrieve.ingest.records import Piece
 
 if TYPE_CHECKING:
-    from tantivy import DocAddress, Query, Schema, TextAnalyzer
+    from tantivy import DocAddress, Document, Query, Schema, TextAnalyzer
 
 ANALYZER = "english"
 LONGEST_TOKEN = 40
-SINGLE = r"\p{Han}\p{Hiragana}"
+JOINED = "\ua78f"
+"""Stands between digits that are one number: a letter, so that the tokenizer doesn't part them."""
+WITHIN_NUMBER = re.compile(r"[.,](?<=\d.)(?=\d)")
+POSSESSIVE = re.compile(r"['\u2019]s\b")
+SINGLE = re.compile("[\u3005-\u3007\u3041-\u309f\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 """Scripts without spaces, in which every character is a word."""
-WORD = rf"[{SINGLE}]|\d+(?:[.,]\d+)+\w*|[\w--[{SINGLE}]]+(?:['.]\p{{L}}[\w--[{SINGLE}]]*)*"
-"""Nearly the words of Unicode (UAX #29), as Elasticsearch takes them: `0.001`, `don't` and `u.s` are one."""
 # The stop words of Lucene, and so of Elasticsearch's `english`.
 STOP_WORDS = (  # noqa: SIM905
     "a an and are as at be but by for if in into is it no not of on or such that the their then there these they this "
@@ -50,7 +54,7 @@ class TantivySearcher:
 
     def search(self, query: str, limit: int) -> list[Hit]:
         """The best hits for any of the query's words, best first. The query isn't parsed, so it may hold anything."""
-        terms = self._analyzer.analyze(query)[:MOST_TERMS]
+        terms = self._analyzer.analyze(words(query))[:MOST_TERMS]
         if not terms or not self.num_documents or limit < 1:
             return []
         ranked = self._ranked(_any_of(self._schema, terms), limit)
@@ -78,7 +82,7 @@ class TantivySearcher:
     def _hit(self, score: float, address: "DocAddress") -> Hit:
         fields = self._searcher.doc(address).to_dict()
         source, text, offset = (fields[name][0] for name in ("source", "text", "offset"))
-        return Hit(source=source, text=text, score=float(score), offset=offset)
+        return Hit(source=source, text=text.decode(), score=float(score), offset=offset)
 
 
 def schema() -> "Schema":
@@ -87,18 +91,34 @@ def schema() -> "Schema":
 
     builder = tantivy.SchemaBuilder()
     builder.add_text_field("source", stored=True, tokenizer_name="raw", index_option="basic")
-    builder.add_text_field("text", stored=True, tokenizer_name=ANALYZER, index_option="freq")
+    builder.add_bytes_field("text", stored=True)
+    builder.add_text_field("words", tokenizer_name=ANALYZER, index_option="freq")
     builder.add_integer_field("offset", stored=True)
     builder.add_integer_field("number", fast=True)
     return builder.build()
 
 
+def document(piece: Piece, number: int) -> "Document":
+    """A passage as it is indexed."""
+    import tantivy
+
+    text = piece.text.encode()
+    return tantivy.Document(source=piece.source, text=text, words=words(piece.text), offset=piece.offset, number=number)
+
+
+def words(text: str) -> str:
+    """The text without possessives, and with numbers and the characters of Chinese as the words that they are. Parted
+    at whatever is no letter or digit, it gives nearly the words of Unicode (UAX #29), which Elasticsearch takes."""
+    spaced = text if text.isascii() else SINGLE.sub(r" \g<0> ", text)
+    return WITHIN_NUMBER.sub(JOINED, POSSESSIVE.sub("", spaced))
+
+
 def analyzer() -> "TextAnalyzer":
-    """Words, lower case, without stop words, stemmed by Porter 2, which takes off `'s` too. 98 % of the top ten are
-    those of Elasticsearch's `english`, whose stemmer is Porter's first."""
+    """Of `words`: lower case, without stop words, stemmed by Porter 2. 98 % of the top ten are those of Elasticsearch's
+    `english`, whose stemmer is Porter's first."""
     from tantivy import Filter, TextAnalyzerBuilder, Tokenizer
 
-    builder = TextAnalyzerBuilder(Tokenizer.regex(WORD)).filter(Filter.remove_long(LONGEST_TOKEN))
+    builder = TextAnalyzerBuilder(Tokenizer.simple()).filter(Filter.remove_long(LONGEST_TOKEN))
     builder = builder.filter(Filter.lowercase()).filter(Filter.custom_stopword(STOP_WORDS))
     return builder.filter(Filter.stemmer("english")).build()
 
@@ -106,4 +126,4 @@ def analyzer() -> "TextAnalyzer":
 def _any_of(fields: "Schema", terms: Iterable[str]) -> "Query":
     from tantivy import Occur, Query
 
-    return Query.boolean_query([(Occur.Should, Query.term_query(fields, "text", term, "freq")) for term in terms])
+    return Query.boolean_query([(Occur.Should, Query.term_query(fields, "words", term, "freq")) for term in terms])

@@ -1,9 +1,12 @@
 """From the hits of several keywords to one list of passages."""
 
+import itertools
 import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 from dsrl.digest import digest, text_digest
 from dsrl.retrieve.index import Hit
@@ -14,6 +17,48 @@ WORD = re.compile(r"\w+")
 
 Fault = Callable[[Passage], str | None]
 """Why a passage isn't wanted, in a few words; None: it is."""
+
+
+FEWEST_HITS = 50
+"""Hits of a keyword that are looked up at first."""
+
+
+class Searching(Protocol):
+    """What is asked of a searcher here."""
+
+    def search_many(self, queries: Sequence[str], limit: int) -> list[list[Hit]]: ...
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the keywords led to."""
+
+    hits: dict[str, list[Hit]]
+    """Query -> as many of its hits as were looked at."""
+    passages: tuple[Passage, ...]
+    dropped: Counter[str]
+    """Passages that were not wanted, by reason."""
+
+
+def gather(
+    searcher: Searching,
+    queries: Sequence[str],
+    number: int,
+    max_chars: int,
+    seed: int,
+    faults: Callable[[], Sequence[Fault]],
+) -> Found:
+    """The first so many passages without a fault. Longer and longer lists of hits are looked at, until there are enough
+    passages or no more hits."""
+    limit = max(FEWEST_HITS, 2 * number // len(queries))
+    while True:
+        hits = dict(zip(queries, searcher.search_many(queries, limit), strict=True))
+        dropped: Counter[str] = Counter()
+        found = wanted(interleave(hits, max_chars, seed), faults(), dropped)
+        passages = tuple(itertools.islice(found, number))
+        if len(passages) == number or all(len(some) < limit for some in hits.values()):
+            return Found(hits, passages, dropped)
+        limit *= 4
 
 
 def interleave(hits: Mapping[str, Sequence[Hit]], max_chars: int, seed: int) -> Iterator[Passage]:

@@ -8,9 +8,12 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import Field
 
+from dsrl.digest import folder_digest
 from dsrl.errors import UserError
+from dsrl.home import resource
 from dsrl.part import Many, Part, part
 from dsrl.progress import Progress
+from dsrl.retrieve import dense
 from dsrl.retrieve.build import build_index, open_index
 from dsrl.retrieve.corpus import Corpus, find_corpus
 from dsrl.retrieve.index import Hit
@@ -58,6 +61,10 @@ class Retriever(Part, ABC):
         """Have the index made, or added to, if it isn't there whole; says how its corpora were read."""
         raise UserError(f"{type(self).__name__} has no index", next_step="give retriever=embedded")
 
+    def ordered(self, searcher: Searcher) -> Searcher:
+        """The searcher, with its hits in the order that is wanted."""
+        return searcher
+
     def typical_characters(self, most: int) -> int | None:
         """Length of a passage before any is searched, for a forecast; None where there will be none."""
         return most
@@ -70,16 +77,28 @@ class OverCorpora(Retriever):
     corpora: Many[str] = Field(min_length=1)
     """Names (`corpora/<name>.json`), manifests elsewhere, files, folders, archives, or `hf:owner/name`."""
     ingest: Ingest = Ingest()
+    rerank: Literal["dense"] | None = None
+    """Have the first hits put in order by a local sentence-transformers model."""
+    rerank_model: str | None = None
+    """Folder of that model."""
+    rerank_top: int = Field(default=50, gt=1)
+    """Hits of a query that are put in another order."""
 
     def identity(self) -> dict[str, Any]:
-        """Corpora by content, wherever they lie."""
-        return {**super().identity(), "corpora": [corpus.identity() for corpus in self._found()]}
+        """Corpora by content, wherever they lie, and so the model."""
+        corpora = [corpus.identity() for corpus in self._found()]
+        model = folder_digest(resource(self.rerank_model), ("*", "*/*")) if self.rerank_model else None
+        return {**super().identity(), "corpora": corpora, "rerank_model": model}
 
     def check(self) -> None:
-        super().check()
+        if self.rerank is not None:
+            dense.check(self.rerank_model)
         for corpus in self._found():
             corpus.check()
             corpus.try_rows(self.ingest)
+
+    def ordered(self, searcher: Searcher) -> Searcher:
+        return dense.Reranked(searcher, self.rerank_model, self.rerank_top) if self.rerank else searcher
 
     def typical_characters(self, most: int) -> int:
         """The mean over the first documents of each corpus on this machine."""

@@ -13,7 +13,7 @@ from dsrl.retrieve.ingest.options import Ingest
 from dsrl.retrieve.ingest.records import IngestReport
 from dsrl.store import write_json
 
-VERSION = 2
+VERSION = 4
 """Raised when the analyzer or the fields change: indexes of another version are built anew."""
 COMPLETE = "complete.json"
 """Written last: what is in the index, and the size of every file."""

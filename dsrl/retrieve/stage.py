@@ -1,14 +1,13 @@
 """Keywords from the teacher, passages from the retriever: the raw material that makes samples differ."""
 
 import asyncio
-import itertools
-from collections import Counter
+from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import Field
 
 from dsrl import priors, prompts
-from dsrl.digest import normalised
 from dsrl.errors import StageFailed
 from dsrl.estimate import Range
 from dsrl.forecast import CHARACTERS_PER_TOKEN, Expectation, Load, Outlook
@@ -16,39 +15,21 @@ from dsrl.llm import Endpoint
 from dsrl.llm.dry import DryClient, UnpaidError
 from dsrl.llm.structured.answer import TEMPLATES
 from dsrl.part import Many, part
+from dsrl.retrieve.keywords import Keywords, distinct
 from dsrl.retrieve.overlap import TestOverlap
-from dsrl.retrieve.passages import Fault, interleave, low_score, over_quota, wanted
-from dsrl.retrieve.retriever import NoRetriever, Retriever, Searcher
+from dsrl.retrieve.passages import Fault, Found, gather, low_score, over_quota
+from dsrl.retrieve.retriever import NoRetriever, Retriever
 from dsrl.sample import Passage
 from dsrl.stage import Stage
 
 if TYPE_CHECKING:
     from dsrl.context import Context
     from dsrl.llm import Answer, Client
-    from dsrl.retrieve.index import Hit
     from dsrl.study import Study
     from dsrl.task import Task
 
 NUM_DEMOS = 10
 """Demos shown when keywords are asked for."""
-SHORTEST, LONGEST = 2, 100
-"""Characters of a keyword."""
-FEWEST_HITS = 50
-"""Hits of a keyword that are looked up at first."""
-
-
-class Keywords(BaseModel):
-    """The teacher's reply; one with unfit keywords goes back to it once."""
-
-    keywords: list[str]
-
-    @field_validator("keywords")
-    @classmethod
-    def _check(cls, keywords: list[str]) -> list[str]:
-        for keyword in keywords:
-            if not SHORTEST <= len(keyword.strip()) <= LONGEST:
-                raise ValueError(f"a keyword has {SHORTEST} to {LONGEST} characters, unlike {keyword[:LONGEST]!r}")
-        return keywords
 
 
 @part
@@ -99,10 +80,12 @@ class Retrieve(Stage):
             return study.add(keywords=(), passages=(), figures={"keywords": [], "hits": {}, "rows": _rows(0, 0)})
         keywords = self._given(study.task) or asyncio.run(self._ask(study.task, context))
         queries = keywords if self.queries == "each" else (" ".join(keywords),)
-        hits, passages, dropped = self._found(self.retriever.ordered(searcher), queries, study.task)
-        searcher.close()
-        self._tell(hits, passages, dropped, context)
-        return study.add(keywords=keywords, passages=passages, figures=_figures(hits, passages, dropped))
+        number = round(self.num_passages * (1 + self.reserve))
+        faults = partial(self._faults, self._overlap(study.task))
+        with closing(self.retriever.ordered(searcher)) as ordered:
+            found = gather(ordered, queries, number, self.max_passage_chars, self.seed, faults)
+        self._tell(found, context)
+        return study.add(keywords=keywords, passages=found.passages, figures=_figures(found))
 
     def expect(self, outlook: Outlook) -> Expectation:
         """One request for keywords; which passages they find is known once the stage has run."""
@@ -151,64 +134,39 @@ class Retrieve(Stage):
             )
         return distinct([task.domain or "", *named])
 
-    def _found(
-        self, searcher: Searcher, queries: tuple[str, ...], task: "Task"
-    ) -> tuple[dict[str, list["Hit"]], tuple[Passage, ...], Counter[str]]:
-        """Hits of every query, the passages out of them, and why others were dropped. Longer and longer lists of hits
-        are looked at, until there are enough passages or no more hits."""
-        number = round(self.num_passages * (1 + self.reserve))
-        overlap = self._overlap(task)
-        limit = max(FEWEST_HITS, 2 * number // len(queries))
-        while True:
-            hits = dict(zip(queries, searcher.search_many(queries, limit), strict=True))
-            dropped: Counter[str] = Counter()
-            faults = (low_score(self.min_score), *overlap, over_quota(self.quotas, self.max_per_document))
-            found = wanted(interleave(hits, self.max_passage_chars, self.seed), faults, dropped)
-            passages = tuple(itertools.islice(found, number))
-            if len(passages) == number or all(len(some) < limit for some in hits.values()):
-                return hits, passages, dropped
-            limit *= 4
+    def _faults(self, overlap: tuple[Fault, ...]) -> tuple[Fault, ...]:
+        return (low_score(self.min_score), *overlap, over_quota(self.quotas, self.max_per_document))
 
     def _overlap(self, task: "Task") -> tuple[Fault, ...]:
         if not self.drop_test_overlap or task.test is None:
             return ()
         return (TestOverlap([task.test.question(row) for row in task.test.rows()]),)
 
-    def _tell(
-        self, hits: dict[str, list["Hit"]], passages: tuple[Passage, ...], dropped: Counter[str], context: "Context"
-    ) -> None:
+    def _tell(self, found: Found, context: "Context") -> None:
         """What a user should know. Raises `StageFailed` where nothing was found and that is not to be put up with."""
-        overlapping = sum(count for reason, count in dropped.items() if reason.endswith("test item"))
+        overlapping = sum(count for reason, count in found.dropped.items() if reason.endswith("test item"))
         if overlapping:
             context.progress.say(f"retrieve: {overlapping} passages left out, because they overlap the test set")
-        fruitless = [query for query, found in hits.items() if not found]
-        if passages:
+        fruitless = [query for query, hits in found.hits.items() if not hits]
+        if found.passages:
             if fruitless:
                 context.progress.say(f"retrieve: nothing found for {', '.join(fruitless)[:200]}")
             return
-        reasons = ", ".join(f"{count} dropped: {reason}" for reason, count in dropped.items())
-        told = f"retrieve: none of {len(hits)} keywords finds a passage" + (f" ({reasons})" if reasons else "")
+        reasons = ", ".join(f"{count} dropped: {reason}" for reason, count in found.dropped.items())
+        told = f"retrieve: none of {len(found.hits)} keywords finds a passage" + (f" ({reasons})" if reasons else "")
         if self.on_empty == "stop":
             raise StageFailed(
                 told,
-                got=", ".join(hits)[:200],
+                got=", ".join(found.hits)[:200],
                 next_step="give other retriever.keywords=[...] or retriever.corpora=[...], or retrieve.on_empty=go_on",
             )
         context.progress.warn(f"{told}; samples are written without any (retrieve.on_empty=stop would stop here)")
 
 
-def distinct(keywords: list[str]) -> tuple[str, ...]:
-    """In order, without empty ones and without repeats that differ in case or spacing only."""
-    first: dict[str, str] = {}
-    for keyword in keywords:
-        first.setdefault(normalised(keyword), keyword.strip())
-    return tuple(keyword for keyword in first.values() if keyword)
-
-
-def _figures(hits: dict[str, Any], passages: tuple[Passage, ...], dropped: Counter[str]) -> dict[str, Any]:
-    counts = {keyword: len(found) for keyword, found in hits.items()}
-    rows = _rows(sum(counts.values()), len(passages))
-    return {"keywords": list(counts), "hits": counts, "dropped": dict(dropped), "rows": rows}
+def _figures(found: Found) -> dict[str, Any]:
+    counts = {keyword: len(hits) for keyword, hits in found.hits.items()}
+    rows = _rows(sum(counts.values()), len(found.passages))
+    return {"keywords": list(counts), "hits": counts, "dropped": dict(found.dropped), "rows": rows}
 
 
 def _rows(entered: int, left: int) -> dict[str, int]:

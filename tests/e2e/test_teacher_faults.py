@@ -135,6 +135,21 @@ def test_no_row_is_lost_under_faults_of_all_kinds(whole: tuple[Place, int], tmp_
     assert rejected(place) == rejected(finished)
 
 
+def test_a_run_that_misses_replies_fails_and_the_next_one_asks_for_these_alone(
+    whole: tuple[Place, int], tmp_path: Path, cache: Path
+) -> None:
+    finished, _ = whole
+    place = Place(tmp_path, cache)
+    with serve(Faults(answer="quickstart", shares={"500": 0.6})) as server:
+        stopped = outcome(place, *arguments(server, "teacher.max_retries=0", "retriever=none", "generate.pattern=false"))
+        assert stopped.code == 3, stopped.err
+        assert "missing" in stopped.err
+        server.set(shares={})
+        place.run(*arguments(server))
+        assert max(server.paid().values()) == 1
+    assert samples(place) == samples(finished)
+
+
 def test_bad_replies_are_counted_and_made_up_for(tmp_path: Path, cache: Path) -> None:
     place = Place(tmp_path, cache)
     with serve(Faults(answer="quickstart", shares=BAD_REPLIES)) as server:

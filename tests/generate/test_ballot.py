@@ -47,8 +47,11 @@ def early(votes: Sequence[str], share: float = 0.5, margin: float = 0.0) -> Ball
 
 
 def by_definition(votes: Sequence[str], share: float, margin: float) -> Fraction | None:
-    """The value with the minimum share of the votes that came, and enough more of them than any other."""
+    """The value with the minimum share of the votes that came, and enough more of them than any other; none where more
+    than half of the calls failed."""
     came = [vote for vote in votes if vote != FAILED]
+    if 2 * len(came) < len(votes):
+        return None
     values = [Fraction(vote) for vote in came if vote != UNREADABLE]
     counts = sorted(((values.count(value), value) for value in set(values)), reverse=True)
     if not counts or counts[0][0] < Fraction(str(share)) * len(came):
@@ -139,8 +142,9 @@ def test_the_record_adds_up_and_bounds_what_a_full_vote_says(
         (["1", "1", "2", "3"], 0.5, 0.3, None, "small margin"),
         (["1", "2", "3"], 0.1, 0.0, None, "tied vote"),
         (["1", "1", UNREADABLE, UNREADABLE, UNREADABLE], 0.5, 0.0, None, "no majority"),
-        (["1", "1", FAILED, FAILED, FAILED], 0.5, 0.0, "1", None),
-        (["1", "1", FAILED, FAILED, FAILED], 1.0, 1.0, "1", None),
+        (["1", "1", FAILED, FAILED], 0.5, 0.0, "1", None),
+        (["1", "1", FAILED, FAILED], 1.0, 1.0, "1", None),
+        (["1", "1", FAILED, FAILED, FAILED], 0.5, 0.0, None, "calls failed"),
         (["1", "2", "1.0"], 0.5, 0.0, "1", None),
         (["1.0", "2", "1"], 0.5, 0.0, "1", None),
         (["1"] * 8 + ["2"] * 8, 0.5, 0.0, None, "tied vote"),

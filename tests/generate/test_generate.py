@@ -111,6 +111,14 @@ def test_another_seed_shows_other_demos(tmp_path: Path) -> None:
     assert len(set(shown[0])) > 1
 
 
+def test_another_seed_writes_other_samples_where_the_prompts_are_the_same(tmp_path: Path) -> None:
+    inputs = []
+    for seed in (0, 1):
+        found, _ = carried_out(writer(offline(), n=4, demos_per_prompt=len(TASK.demos), seed=seed), tmp_path)
+        inputs.append({sample.input for sample in found.samples})
+    assert not inputs[0] & inputs[1]
+
+
 def scripted(draft: Callable[[int], str], vote: Callable[[int], str] = lambda seed: "#### 2") -> Callable[..., str]:
     """A teacher who says what it is told: drafts by their number in the prompt, votes by choice."""
     numbers: Counter[str] = Counter()

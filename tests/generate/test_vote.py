@@ -75,6 +75,7 @@ def test_a_writer_without_a_readable_answer_leaves_the_agreement_unknown() -> No
         (["hm", "hm"], {}, "no readable vote"),
         ([None, None], {}, "calls failed"),
         (["hm", None], {}, "no readable vote"),
+        ([None, None, None, "#### 2"], {}, "calls failed"),
     ],
 )
 def test_a_refusal_says_why_and_keeps_the_votes_and_what_was_paid(
@@ -90,10 +91,10 @@ def test_a_refusal_says_why_and_keeps_the_votes_and_what_was_paid(
 
 
 def test_failed_calls_are_missing_votes_not_votes_against() -> None:
-    outcome, _ = vote([None, None, None, "#### 2"], stop="none")
+    outcome, _ = vote([None, None, "#### 2", "#### 2"], stop="none")
     assert isinstance(outcome, Candidate)
     assert outcome.votes is not None
-    assert (outcome.votes.share, outcome.votes.failed) == (1.0, 3)
+    assert (outcome.votes.share, outcome.votes.failed) == (1.0, 2)
 
 
 def test_a_paid_reply_without_text_is_a_vote_for_nobody() -> None:

@@ -56,7 +56,7 @@ def test_what_is_in_the_store_costs_nothing_and_the_rest_is_foretold_from_it(tmp
         assert row.load.held.completions == spent(second, name).store_hits
         for figure in COMPARED:
             expected, real = getattr(row.load, figure), getattr(spent(second, name), figure)
-            assert expected.expected == pytest.approx(real, rel=0.2), (name, figure)
+            assert expected.expected == pytest.approx(real, rel=0.35), (name, figure)  # from twelve candidates
 
 
 def test_a_stage_with_all_its_replies_is_free_even_if_it_was_never_finished(tmp_path: Path) -> None:

@@ -22,14 +22,6 @@ from dsrl.retrieve.elastic.failures import reason, refused
 from dsrl.retrieve.elastic.mapping import FIELDS, check_mapping, places
 from dsrl.retrieve.elastic.searcher import MOST_WORDS, WORD, body, bounded
 
-VARIABLES = ("ELASTICSEARCH_API_KEY", "ELASTICSEARCH_USERNAME", "ELASTICSEARCH_PASSWORD", "ELASTICSEARCH_CA_FILE")
-
-
-@pytest.fixture(autouse=True)
-def _no_account(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-
 
 def write(folder: Path, name: str, *texts: str) -> str:
     path = folder / f"{name}.jsonl"

@@ -17,7 +17,7 @@ from dsrl.llm import Endpoint
 from dsrl.quickstart import OfflineTeacher
 from dsrl.retrieve import Embedded, NoRetriever, Retrieve
 from dsrl.retrieve.ingest import Ingest
-from dsrl.retrieve.stage import Keywords, distinct
+from dsrl.retrieve.keywords import Keywords, distinct
 from dsrl.study import Study
 from dsrl.task import Task
 

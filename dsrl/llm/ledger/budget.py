@@ -110,7 +110,8 @@ class Budget:
     def _charge(self, asked: Reservation, spent: Spending) -> Amount:
         """What came; an endpoint that doesn't say its tokens is charged the most that it may have billed."""
         tokens = spent.input_tokens + spent.output_tokens
-        if spent.completions and not tokens and asked.held is not None:
+        unsaid = not tokens or (asked.price is not None and spent.usd is None)
+        if spent.completions and unsaid and asked.held is not None:
             return asked.held
         return Amount(spent.known_usd, tokens)
 

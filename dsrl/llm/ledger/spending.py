@@ -26,6 +26,8 @@ class Spending:
     """Those of the requests that went through the endpoint's batch interface."""
     errors: int = 0
     """Completions that are missing after all repeats."""
+    lost: int = 0
+    """Those of the errors that another try may cure: all but prompts that are too long or filtered."""
     repairs: int = 0
     """Replies sent back because they were not the JSON that was asked for."""
     parse_failures: Mapping[str, int] = field(default_factory=dict)

@@ -4,7 +4,7 @@ import logging
 import time
 
 from dsrl.llm.endpoint import Endpoint
-from dsrl.llm.failures import CallError, outage_error, pause
+from dsrl.llm.failures import CallError, outage_error, pause, waiting_advice
 from dsrl.llm.ledger.ledger import Size
 from dsrl.llm.pace.breaker import DIFFERENT, Breaker
 from dsrl.llm.pace.limiter import Limiter, Slot
@@ -105,11 +105,12 @@ class Pace:
     def _say(self, failure: CallError, down: float) -> None:
         self._breaker.said = True
         log.warning(
-            "%s is down since %.0f s: %s; trying again every few seconds, giving up after %g s (its `outage`)",
+            "%s is down since %.0f s: %s; trying again every few seconds, giving up after %g s (its `outage`)%s",
             self._endpoint.model,
             down,
             failure,
             self._endpoint.outage,
+            f"; if it is only slow, {waiting_advice(self._endpoint)}" if failure.kind == "timeout" else "",
         )
 
 

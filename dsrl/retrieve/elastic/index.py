@@ -93,7 +93,7 @@ async def whole(client: "AsyncElasticsearch", place: Place) -> Whole | None:
     mapping.check_mapping(name, found["mappings"])
     kept = found["mappings"].get("_meta", {})
     counted = (await client.count(index=place.alias))["count"]
-    if kept.get("passages") != counted:
+    if kept.get("passages") != counted or "report" not in kept:
         raise UserError(
             f"Elasticsearch: index {name} was changed after it was made",
             got=f"{counted} passages",

@@ -1,13 +1,22 @@
 """Data sets of the Hugging Face hub, streamed: nothing is kept on disk."""
 
+import os
+import socket
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from dsrl.errors import UserError
 from dsrl.retrieve.ingest.records import Document, Malformed
 from dsrl.retrieve.ingest.rows import Fields
+
+ENDPOINT = "https://huggingface.co"
+PATIENCE = 2.0
+"""Seconds to wait for the hub to answer at all; its own client tries for half a minute."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +52,11 @@ class Hub:
         from datasets import load_dataset
 
         try:
+            self._knock()
             data = load_dataset(
                 self.id, self.config, split=self.split or "train", revision=self.revision, streaming=True
             )
             yield from data
-        except UserError:
-            raise
         except Exception as error:  # the hub's errors have no common base
             reason = str(error).splitlines()[0][:200] if str(error) else ""
             raise UserError(
@@ -56,3 +64,11 @@ class Hub:
                 got=f"{type(error).__name__}: {reason}",
                 next_step="check id, config, split and network, or give a local file: retriever.corpora=[FILE.jsonl]",
             ) from error
+
+    def _knock(self) -> None:
+        """Raises OSError where the hub is known to be out of reach; behind a proxy, or with data sets that are on this
+        machine, that can't be known."""
+        hub = urlsplit(os.environ.get("HF_ENDPOINT", ENDPOINT))
+        if getproxies() or os.environ.get("HF_HUB_OFFLINE") or Path(self.id).exists():
+            return
+        socket.create_connection((hub.hostname, hub.port or 443), timeout=PATIENCE).close()

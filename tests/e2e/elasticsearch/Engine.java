@@ -21,6 +21,8 @@ import java.util.concurrent.Executors;
 import java.util.function.Supplier;
 import org.apache.lucene.analysis.Analyzer;
 import org.apache.lucene.analysis.en.EnglishAnalyzer;
+import org.apache.lucene.index.Term;
+import org.apache.lucene.search.TermStatistics;
 import org.elasticsearch.Version;
 import org.elasticsearch.action.ActionListener;
 import org.elasticsearch.cluster.node.DiscoveryNode;
@@ -61,6 +63,7 @@ import org.elasticsearch.rest.BytesRestResponse;
 import org.elasticsearch.rest.RestRequest;
 import org.elasticsearch.rest.RestResponse;
 import org.elasticsearch.rest.RestStatus;
+import org.elasticsearch.search.dfs.AggregatedDfs;
 import org.elasticsearch.threadpool.ThreadPool;
 import org.elasticsearch.transport.ConnectTransportException;
 import org.elasticsearch.transport.ConnectionProfile;
@@ -100,6 +103,12 @@ public class Engine {
       while (System.in.read() >= 0) {}
     }
     System.exit(0);
+  }
+
+  /** Frequencies of a term over all indexes that are searched, else its own; called by what Patch adds. */
+  public static TermStatistics gathered(AggregatedDfs all, Term term, TermStatistics own) {
+    TermStatistics found = all == null ? null : all.termStatistics().get(term);
+    return found == null ? own : found;
   }
 
   static class TestNode extends Node {

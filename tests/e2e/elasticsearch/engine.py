@@ -9,10 +9,8 @@ neither TLS nor accounts, and what newer releases removed it still takes.
 import hashlib
 import os
 import shutil
-import struct
 import subprocess
 import sys
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,10 +24,8 @@ SERVICES = {
     "org.apache.lucene.codecs.DocValuesFormat": "org.apache.lucene.codecs.lucene70.Lucene70DocValuesFormat",
 }
 """Entries that were lost when the jar was put together."""
-SEARCHER = "org/apache/lucene/search/IndexSearcher"
-OVERRIDDEN = "termStatistics"
-"""Final in the jar's Lucene 8.3, overridden by Elasticsearch 7.0, which was built with 8.0."""
-FINAL = 0x10
+INTERNAL = ["--add-exports", "java.base/jdk.internal.org.objectweb.asm=ALL-UNNAMED"]
+"""The JDK's own tool for class files."""
 
 
 class NotPrepared(Exception):
@@ -41,14 +37,25 @@ def prepare(folder: Path) -> Path:
     ready = folder / "ready"
     if not shutil.which("javac"):
         raise NotPrepared("there is no javac: install a JDK 17 (apt-get install openjdk-17-jdk-headless)")
-    recipe = hashlib.sha256((HERE / "Engine.java").read_bytes() + Path(__file__).read_bytes()).hexdigest()
+    sources = (HERE / "Engine.java", HERE / "Patch.java", Path(__file__))
+    recipe = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     if ready.is_file() and ready.read_text() == recipe:
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     _take_jar(folder)
-    _patch(folder)
-    command = ["javac", "-nowarn", "-cp", "engine.jar", "-d", "classes", str(HERE / "Engine.java")]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    for service, name in SERVICES.items():
+        path = folder / "patch/META-INF/services" / service
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{name}\n")
+    javac = ["javac", "-nowarn", "-cp", "engine.jar", "-d", "classes"]
+    for command in (
+        [*javac, str(HERE / "Engine.java")],
+        [*javac, *INTERNAL, str(HERE / "Patch.java")],
+        ["java", *INTERNAL, "-cp", "classes", "Patch", "engine.jar", "patch"],
+    ):
+        done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+        if done.returncode:
+            raise NotPrepared(f"{command[0]} failed: {done.stderr.strip()[-500:]}")
     ready.write_text(recipe)
     return folder
 
@@ -79,57 +86,6 @@ def _take_jar(folder: Path) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _patch(folder: Path) -> None:
-    """A folder that goes before the jar: lost service entries, and the one class with its method opened."""
-    for service, name in SERVICES.items():
-        path = folder / "patch/META-INF/services" / service
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{name}\n")
-    with zipfile.ZipFile(folder / "engine.jar") as jar:
-        content = bytearray(jar.read(f"{SEARCHER}.class"))
-    _clear_final(content, OVERRIDDEN)
-    path = folder / f"patch/{SEARCHER}.class"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-
-
-def _clear_final(content: bytearray, method: str) -> None:
-    """Take the flag off every method of this name (JVM specification, chapter 4: the class file format)."""
-    names, place = _constants(content)
-    place += 6
-    place += 2 + 2 * _short(content, place)
-    for members in ("fields", "methods"):
-        count, place = _short(content, place), place + 2
-        for _ in range(count):
-            flags, name = _short(content, place), names.get(_short(content, place + 2))
-            if members == "methods" and name == method:
-                struct.pack_into(">H", content, place, flags & ~FINAL)
-            attributes, place = _short(content, place + 6), place + 8
-            for _ in range(attributes):
-                place += 6 + struct.unpack_from(">I", content, place + 2)[0]
-
-
-def _constants(content: bytearray) -> tuple[dict[int, str], int]:
-    """The texts of the pool of constants by number, and where it ends."""
-    names: dict[int, str] = {}
-    number, place, count = 1, 10, _short(content, 8)
-    while number < count:
-        tag = content[place]
-        if tag == 1:
-            size = _short(content, place + 1)
-            names[number] = content[place + 3 : place + 3 + size].decode("utf-8", "replace")
-            place += 3 + size
-        else:
-            place += {5: 9, 6: 9, 7: 3, 8: 3, 15: 4, 16: 3, 19: 3, 20: 3}.get(tag, 5)
-        number += 2 if tag in (5, 6) else 1
-    return names, place
-
-
-def _short(content: bytearray, place: int) -> int:
-    number: int = struct.unpack_from(">H", content, place)[0]
-    return number
 
 
 @contextmanager

@@ -249,3 +249,12 @@ def test_a_data_set_is_streamed_and_an_unreachable_one_named(tmp_path: Path) -> 
     assert (corpus.name, corpus.place.config, corpus.place.split) == ("nothing", "small", "test")  # type: ignore[union-attr]
     with pytest.raises(UserError, match="hf:nobody/nothing can't be had from the Hugging Face hub"):
         list(corpus.documents())
+
+
+def test_a_hub_out_of_reach_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("datasets", reason="data sets of the hub need dsrl[local]")
+    for name in ("HF_HUB_OFFLINE", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match="ConnectionRefusedError"):
+        list(find_corpus("hf:nobody/nothing").documents())

@@ -1,0 +1,53 @@
+"""Reranking with a real, if untrained, sentence-transformers model, made here: no hub."""
+
+import dataclasses
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from dsrl.progress import Progress
+from dsrl.retrieve import Embedded
+
+pytest.importorskip("sentence_transformers", reason="reranking needs dsrl[dense]")
+
+TEXTS = tuple(f"a red kite number {name}" for name in ["one", "two", "three", "four", "five", "six"])
+
+
+def model(folder: Path) -> Path:
+    """A tiny BERT with random weights and mean pooling."""
+    import torch
+    from sentence_transformers import SentenceTransformer, models
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    words = sorted({word for text in TEXTS for word in text.split()})
+    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]))
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=5 + len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    )
+    BertModel(config).save_pretrained(folder / "bert")
+    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder / "bert")
+    bert = models.Transformer(str(folder / "bert"))
+    whole = SentenceTransformer(modules=[bert, models.Pooling(16)], device="cpu")
+    whole.save(str(folder / "model"))
+    return folder / "model"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_first_hits_get_another_order_whatever_the_limit(tmp_path: Path) -> None:
+    (tmp_path / "kites.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    plain = Embedded(corpora=(str(tmp_path / "kites.jsonl"),))
+    dense = dataclasses.replace(plain, rerank="dense", rerank_model=str(model(tmp_path)), rerank_top=4)
+    dense.check()
+    assert dense.identity() != plain.identity()
+    before = plain.open(tmp_path / "index", Progress(io.StringIO()))
+    after = dense.ordered(dense.open(tmp_path / "index", Progress(io.StringIO())))
+    query = "kite four"
+    whole = after.search(query, 6)
+    assert after.search(query, 2) == whole[:2]
+    assert sorted(hit.source for hit in whole) == sorted(hit.source for hit in before.search(query, 6))
+    assert whole[4:] == before.search(query, 6)[4:]
+    assert whole[:4] != before.search(query, 4)
+    assert after.search("", 3) == []
