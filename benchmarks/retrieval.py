@@ -61,12 +61,11 @@ class Bench:
             yield table(f"500 passages for a domain, of {count:,}", DOMAIN_HEAD, domain_cells(rows))
             yield table(f"agreement of the top ten, of {count:,}", ["pair", "queries", "overlap"], self.overlaps(rows))
 
-    def measured(self, engine: str, count: int, name: str = "") -> Row | None:
+    def measured(self, engine: str, count: int) -> Row | None:
         """Built, then asked; None, and a note, where that can't be."""
-        folder = self.folder / f"{engine}-{count}"
-        folder.mkdir()
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
         passages, most = self.passages(count), QUERIES.get(engine, MOST)
-        row: Row = {"engine": name or engine, "count": count, "folder": str(folder)}
+        row: Row = {"engine": engine, "count": count, "folder": str(folder)}
         try:
             if engine != "rank_bm25":
                 row |= {f"build_{key}" if "mb" in key else key: value
@@ -123,8 +122,7 @@ class Bench:
         count = self.given.count[0]
         passages, rates = self.passages(count, ".gz"), {}
         for name, engine in (("dsrl, from .gz", "embedded"), ("tantivy, from memory", "memory")):
-            folder = self.folder / f"gz-{engine}"
-            folder.mkdir()
+            folder = Path(tempfile.mkdtemp(dir=self.folder))
             told = self.step(engine, "build", passages, folder)
             self.rows.append({"engine": engine, "part": "gz", "count": count, **told})
             rates[name] = count / told["build_s"]

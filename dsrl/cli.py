@@ -1,7 +1,6 @@
 """The command line: a verb, then Hydra overrides. Answers `--help` itself, because Hydra's own takes its time."""
 
 import os
-import sys
 from collections.abc import Callable
 
 from dsrl import __version__
@@ -51,9 +50,11 @@ def compose(overrides: list[str], *, plan: bool = False) -> int:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to us instead of being printed by Hydra
     try:
         return launch(overrides, plan=plan)
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        print(f"\ndsrl: {error.strerror}: {error.filename}\n  next:    check hydra.run.dir and store", file=sys.stderr)
-        return 2
+        where = f": {error.filename}" if error.filename else ""
+        raise UserError(f"{error.strerror or error}{where}", next_step="check hydra.run.dir and store") from error
 
 
 def _is_word(argument: str) -> bool:

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field, ValidationError
 
+from dsrl import prompts
 from dsrl.errors import UserError
 from dsrl.grade import KINDS
 from dsrl.home import home
@@ -154,9 +155,16 @@ def check_context(task: Any, pipeline: Mapping[str, Any]) -> None:
     longest = max((f"{demo.input}{demo.output}" for demo in task.demos), key=len, default="")
     parts = {"task.instruction": task.instruction, "the longest of task.demos": longest}
     for stage in pipeline.values():
+        words = max((prompts.fixed(name) for name in stage.templates), key=len, default="")
         for piece in pieces(stage):
+            own = {f"the wording of the prompts of {stage.name}": words} if _asks(stage, piece) else {}
             if hasattr(piece, "check_prompt"):
-                piece.check_prompt(parts=parts)
+                piece.check_prompt(parts={**parts, **own})
+
+
+def _asks(stage: Any, piece: Any) -> bool:
+    """Whether the stage's own prompts go there, and not to a verifier's endpoint."""
+    return piece is getattr(stage, "teacher", None)
 
 
 def check_model(model: Any, pipeline: Mapping[str, Any]) -> None:

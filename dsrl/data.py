@@ -3,17 +3,18 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from string import Formatter
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
 
+from dsrl.cells import columns, filled, has, lookup, text
 from dsrl.digest import digest, file_digest, folder_digest
 from dsrl.errors import UserError
 from dsrl.home import resource
+from dsrl.layouts import Rows
 from dsrl.options import Options, named_options, right_name, shown
 from dsrl.part import Many, Part, part, record
-from dsrl.readers import SUFFIXES, Rows, hub_rows, read_rows, saved_rows
+from dsrl.readers import SUFFIXES, hub_rows, read_rows, saved_rows
 
 if TYPE_CHECKING:
     from dsrl.grade import Grader
@@ -173,7 +174,7 @@ class Source(Part):
         return asked if options is None else f"{asked}\n{options.render()}"
 
     def _asked(self, row: Mapping[str, Any]) -> str:
-        return TEMPLATE.vformat(self.template, (), row) if self.template else text(lookup(row, self.input))
+        return filled(self.template, row) if self.template else text(lookup(row, self.input))
 
     def _gold(self, row: Mapping[str, Any]) -> str:
         value = text(lookup(row, self.output))
@@ -215,45 +216,3 @@ class Source(Part):
 SAID = {"size", "licence"}
 LATER = SAID | {"format", "options", "option_seed", "index_from", "meanings", "subject", "keep"}
 """Fields that an identity holds only where they are set, so that keys made before they existed stay."""
-
-
-class _Template(Formatter):
-    """`{context.contexts}`: a column, or a field of it; lists stand one to a line."""
-
-    def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
-        del args
-        return lookup(kwargs, field_name), field_name
-
-    def format_field(self, value: Any, format_spec: str) -> str:
-        return format(value, format_spec) if format_spec else text(value)
-
-
-TEMPLATE = _Template()
-
-
-def columns(template: str) -> set[str]:
-    """The columns that a template names. Raises ValueError for one with unbalanced braces."""
-    return {name for _, name, _, _ in Formatter().parse(template) if name is not None}
-
-
-def has(row: Mapping[str, Any], name: str) -> bool:
-    """Whether a row has a column, or a column with such a field."""
-    if name in row:
-        return True
-    first, _, rest = name.partition(".")
-    return bool(rest) and isinstance(row.get(first), Mapping) and has(row[first], rest)
-
-
-def lookup(row: Mapping[str, Any], name: str) -> Any:
-    """The value of a column, or of `a.b`, field b of column a."""
-    if name in row:
-        return row[name]
-    first, _, rest = name.partition(".")
-    return lookup(row[first], rest) if rest else row[first]
-
-
-def text(value: Any) -> str:
-    """A cell as text: nothing for a missing one, a line for each item of a list."""
-    if value is None:
-        return ""
-    return "\n".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

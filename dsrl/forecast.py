@@ -57,18 +57,19 @@ class Load:
     """What the figures come from."""
 
     def usd(self) -> Range | None:
-        """Dollars; None where the price is unknown."""
+        """Dollars, by the batch API if that is how it will be asked; None where the price is unknown."""
         price = self.endpoint.price if self.endpoint else None
         if price is None:
             return None if self.endpoint and self.requests.high else NOTHING
-        return self.input_tokens * (price.input / 1e6) + self.output_tokens * (price.output / 1e6)
+        usd = self.input_tokens * (price.input / 1e6) + self.output_tokens * (price.output / 1e6)
+        return usd * price.batch if self.endpoint and self.endpoint.batch else usd
 
     def batch_usd(self) -> Range | None:
         """Dollars if everything went through the batch API; None where there is none or the price is unknown."""
         usd, endpoint = self.usd(), self.endpoint
         if usd is None or endpoint is None or endpoint.price is None or not endpoint.takes_batch:
             return None
-        return usd * endpoint.price.batch
+        return usd if endpoint.batch else usd * endpoint.price.batch
 
     def __add__(self, other: "Load") -> "Load":
         """Two parts of one stage's work, such as two rounds of it."""

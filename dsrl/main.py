@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dsrl import output
+from dsrl.disk import refusal
 from dsrl.errors import BudgetReached, UserError
 from dsrl.home import home
 
@@ -21,18 +23,15 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """`dsrl` and `python -m dsrl`."""
-    from dsrl import output
     from dsrl.cli import dispatch
     from dsrl.signals import hear_termination
 
     hear_termination()
     try:
         code = dispatch(sys.argv[1:])
-        sys.stdout.flush()
-    except BrokenPipeError:
-        if not output.is_unread():
-            raise
-        code = output.discard()
+        print(end="", flush=True)  # here, where an error still finds somebody
+    except BrokenPipeError as error:
+        output.give_up(error)
     sys.exit(code)
 
 
@@ -45,7 +44,6 @@ def launch(overrides: list[str], *, plan: bool = False) -> int:
 
     failures: list[int] = []
     composed: list[bool] = []
-    unread: list[BrokenPipeError] = []
 
     def job(config: "DictConfig") -> float | None:
         """One run. Returns the trained model's pass@1, which a Hydra sweeper may optimise."""
@@ -58,9 +56,11 @@ def launch(overrides: list[str], *, plan: bool = False) -> int:
         except UserError as error:
             failures.append(explain(error))
             return None
-        except BrokenPipeError as error:  # not to be told of by Hydra, which would go on with a sweep
-            unread.append(error)
-            raise KeyboardInterrupt from error
+        except BrokenPipeError as error:
+            output.give_up(error)
+        except OSError as error:  # said by us, before Hydra does
+            failures.append(explain(refusal(error, "the run")))
+            return None
         return study.evaluation_trained.pass_at_1.value if study.evaluation_trained else None
 
     sys.argv = [sys.argv[0], *overrides]
@@ -70,10 +70,6 @@ def launch(overrides: list[str], *, plan: bool = False) -> int:
         if composed:  # not about the config, so not the user's
             raise
         return explain(UserError(plain(error), next_step=advice(str(error))))
-    except KeyboardInterrupt:
-        if unread:
-            raise unread[0]  # noqa: B904 (the interruption was only its disguise)
-        raise
     return max(failures, default=0)
 
 
@@ -90,6 +86,7 @@ def experiment(config: "DictConfig") -> "Study":
 
     from dsrl import config as checked
     from dsrl.export import export
+    from dsrl.llm.price import unpriced
     from dsrl.plan.foresee import foretell
     from dsrl.run import Keys, roots, run
 
@@ -101,6 +98,8 @@ def experiment(config: "DictConfig") -> "Study":
     pipeline, study = assemble(values, dials)
     keys = Keys(roots(study))
     with surroundings(values, dials, Path(HydraConfig.get().runtime.output_dir)) as context:
+        if warning := unpriced(values["pipeline"], dials.prices):
+            context.progress.warn(warning)
         foretell(pipeline, study, context, keys, rounds=dials.rounds, stop_after=dials.stop_after)
         study = run(pipeline, study, context, keys=keys, rounds=dials.rounds, stop_after=dials.stop_after)
         if dials.export_dir is not None:
@@ -163,9 +162,12 @@ def surroundings(values: dict[str, Any], dials: "Dials", run_dir: Path) -> Itera
         with heard(context.progress):
             yield context
         status = "finished"
-    except (KeyboardInterrupt, BrokenPipeError):
+    except KeyboardInterrupt:
         status = "interrupted"
         raise
+    except BrokenPipeError as error:
+        status = "interrupted"
+        output.give_up(error)
     except BudgetReached:
         status = "budget"
         raise

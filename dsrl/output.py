@@ -3,28 +3,25 @@
 import os
 import select
 import sys
+from typing import NoReturn, TextIO
 
 UNREAD = 141
 """Exit code that a shell gives for SIGPIPE."""
 
 
-def is_unread() -> bool:
-    """Whether standard output or standard error is a pipe whose reader is gone."""
-    streams = [stream for stream in (sys.stdout, sys.stderr) if stream is not None]
-    return any(_is_broken(stream.fileno()) for stream in streams)
-
-
-def discard() -> int:
-    """Send what is still to be written nowhere, so that the interpreter can end quietly; returns the exit code."""
+def give_up(error: BrokenPipeError) -> NoReturn:
+    """End quietly where it is our own output that nobody reads; raises `error` where it is another pipe."""
+    gone = [stream for stream in filter(None, (sys.stdout, sys.stderr)) if _is_unread(stream)]
+    if not gone:
+        raise error
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
-        if _is_broken(stream.fileno()):
-            os.dup2(nowhere, stream.fileno())
+    for stream in gone:  # what is still to be written, at the interpreter's end too
+        os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
-    return UNREAD
+    raise SystemExit(UNREAD) from error
 
 
-def _is_broken(descriptor: int) -> bool:
+def _is_unread(stream: TextIO) -> bool:
     watch = select.poll()
-    watch.register(descriptor, 0)
-    return any(events & select.POLLERR for _, events in watch.poll(0))
+    watch.register(stream.fileno(), 0)
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in watch.poll(0))

@@ -90,13 +90,16 @@ def _rejected(view: View) -> list[str]:
 
 
 def _traffic(view: View) -> list[str]:
-    if not any(each.requests or each.in_flight for each in view.traffic):
-        return []
+    """Of batches how their jobs stand: they have no pace of their own and no limit."""
+    jobs = [each.batch for each in view.traffic if each.batch is not None]
+    single = [each for each in view.traffic if each.batch is None]
+    if not any(each.requests or each.in_flight for each in single):
+        return jobs
     in_flight, limit, ceiling = (
-        sum(getattr(each, name) for each in view.traffic) for name in ("in_flight", "limit", "ceiling")
+        sum(getattr(each, name) for each in single) for name in ("in_flight", "limit", "ceiling")
     )
-    speed = sum(each.requests_per_second for each in view.traffic)
-    shown = [f"{speed:.3g} requests/s", f"in flight {in_flight} (limit {limit} of {ceiling})"]
+    speed = sum(each.requests_per_second for each in single)
+    shown = [*jobs, f"{speed:.3g} requests/s", f"in flight {in_flight} (limit {limit} of {ceiling})"]
     return shown + ([f"429s {view.throttled_share:.1%}"] if view.throttled_share else [])
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from dsrl import __version__, cost
+from dsrl.disk import refusal
 from dsrl.errors import UserError
 from dsrl.store import write_json
 
@@ -76,14 +77,38 @@ def end(context: "Context", status: str) -> str:
         cost.book(metrics, context.stage, calls, calls)
     metrics["calls"] = context.ledger.totals()
     metrics.update(status=status, finished=time.time(), warnings=list(context.progress.warnings))
-    context.write_metrics()
-    if status in ("failed", "interrupted", "budget") and (spent := context.ledger.sums()).requests:
-        kept = shown(context.calls.folder)
-        context.progress.say(f"\nspent in this run: {spent.words()}; every reply that came is kept in {kept}")
+    _write_last(context, status)
+    if status in ("failed", "interrupted", "budget"):
+        say_spent(context)
     report = context.run_dir / "report.html"
     if report.is_file():
         context.progress.say(f"\nreport  {shown(report)}")
     return status
+
+
+def _write_last(context: "Context", status: str) -> None:
+    """A run that has failed already isn't to fail anew because the disk is full."""
+    try:
+        context.write_metrics()
+    except OSError as error:
+        if status in ("finished", "stopped"):
+            raise refusal(error, "writing metrics.json", context.run_dir) from error
+        context.progress.warn(f"metrics.json can't be written: {error.strerror}")
+
+
+def say_spent(context: "Context") -> None:
+    """What a run that broke off has paid for, and what it has of that."""
+    spent, unstored = context.ledger.sums(), context.calls.unstored
+    if not spent.requests:
+        return
+    kept = f"every reply that came is kept in {shown(context.calls.folder)}"
+    if unstored:
+        read, written = (sum(getattr(usage, f"{way}_tokens") for usage in unstored) for way in ("input", "output"))
+        kept = (
+            f"{len(unstored)} of {spent.completions} replies that came could not be stored "
+            f"({read:,} input and {written:,} output tokens)"
+        )
+    context.progress.say(f"\nspent in this run: {spent.words()}; {kept}")
 
 
 def shown(path: Path) -> str:

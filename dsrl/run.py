@@ -12,6 +12,7 @@ from typing import Any
 from dsrl import cost
 from dsrl.context import Context
 from dsrl.digest import digest
+from dsrl.disk import refusal
 from dsrl.errors import StageFailed
 from dsrl.forecast import outcome
 from dsrl.model import Model
@@ -96,7 +97,17 @@ def look(pipeline: Mapping[str, Stage], study: Study, keys: Keys, context: Conte
 
 
 def step(name: str, stage: Stage, study: Study, keys: Keys, context: Context) -> Study:
-    """One stage: out of the store if it is there, else made now and stored."""
+    """One stage: out of the store if it is there, else made now and stored. Raises `StageFailed` where the disk or
+    another part of the operating system refuses."""
+    try:
+        return _step(name, stage, study, keys, context)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise refusal(error, name, context.store.root) from error
+
+
+def _step(name: str, stage: Stage, study: Study, keys: Keys, context: Context) -> Study:
     context.begin(name)
     started = time.monotonic()
     study = dataclasses.replace(study, figures={})

@@ -5,6 +5,7 @@ not an entry. Folders are made beside their place and renamed into it, so a read
 """
 
 import json
+import logging
 import os
 import shutil
 import uuid
@@ -12,13 +13,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dsrl.digest import file_digest
 from dsrl.errors import UserError
 
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
 MANIFEST = "manifest.json"
 FORMAT = 1
+LOCK_SAID_AFTER = 5.0
+"""Seconds after which a wait for another process is said."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -91,7 +99,7 @@ class Store:
             lock.acquire(timeout=0)
         except Timeout:
             waited = True
-            lock.acquire()
+            _wait_for(lock, stage, self.root)
         try:
             yield waited
         finally:
@@ -153,6 +161,17 @@ class Store:
             aside = folder.with_name(f".damaged-{key}-{uuid.uuid4().hex[:8]}")
             folder.rename(aside)
             self.corrupt.append(f"store entry {stage}/{key} is damaged: {fault}; set aside as {aside.name}, made again")
+
+
+def _wait_for(lock: "BaseFileLock", stage: str, root: Path) -> None:
+    """Waits for the process that makes the entry; said after a while."""
+    from filelock import Timeout
+
+    try:
+        lock.acquire(timeout=LOCK_SAID_AFTER)
+    except Timeout:
+        log.warning("another process that shares %s is making %s: waiting for it; end it to go on here", root, stage)
+        lock.acquire()
 
 
 def checked(folder: Path) -> Entry | str | None:

@@ -26,6 +26,8 @@ class Traffic(Protocol):
     def requests_per_second(self) -> float: ...
     @property
     def breaker(self) -> float | None: ...
+    @property
+    def batch(self) -> str | None: ...
 
 
 class Spent(Protocol):
@@ -106,7 +108,7 @@ def numbers(view: View) -> dict[str, float]:
         found |= {
             "requests_per_second": sum(each.requests_per_second for each in view.traffic),
             "in_flight": sum(each.in_flight for each in view.traffic),
-            "concurrency": sum(each.limit for each in view.traffic),
+            "concurrency": sum(each.limit for each in view.traffic if each.batch is None),
             "throttled_share": view.throttled_share,
         }
     if view.spent is not None:

@@ -50,7 +50,7 @@ def folder(tmp_path: Path, **files: str) -> str:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), ["task is missing", "adhoc, gsm8k", "quickstart", "task=NAME"]),
+        ((), ["task is missing", "adhoc, cfa", "quickstart", "task=NAME"]),
         (("task=nope", "teacher=offline"), ["nope", "adhoc", "gsm8k", "quickstart"]),
         (("task=quickstart",), ["teacher is missing", "gpt4o", "offline", "server", "teacher=NAME"]),
         (("task=quickstart", "teacher=nope"), ["nope", "gpt4o", "offline"]),

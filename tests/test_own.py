@@ -104,6 +104,20 @@ def test_a_task_in_a_file_of_its_own(run: Run, tmp_path: Path) -> None:
     assert {sample.task for sample in found} == {"mine"}
 
 
+def test_subjects_are_asked_for_in_turn(run: Run, served: Script) -> None:
+    run("task=adhoc", "task.instruction=Say numbers.", "task.subjects=[odd ones,even ones]", "stop_after=generate")
+    prompts = [body["messages"][-1]["content"] for body in served.bodies]
+    asked = {
+        prompt.partition("sample number ")[2].partition(" ")[0]: prompt.partition("Subject of this sample: ")[2].split(
+            "."
+        )[0]
+        for prompt in prompts
+        if "Write one new sample" in prompt
+    }
+    assert {number: asked[number] for number in ("1", "2", "3")} == {"1": "odd ones", "2": "even ones", "3": "odd ones"}
+    assert not any("Subject of" in prompt for prompt in prompts if "Write one new sample" not in prompt)
+
+
 @pytest.mark.parametrize(("form", "answer"), [("DatasetDict", "9"), ("Dataset", "The answer is 9.")])
 def test_a_test_set_saved_by_datasets_with_the_authors_columns(
     run: Run, form: str, answer: str, tmp_path: Path

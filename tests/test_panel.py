@@ -79,6 +79,14 @@ def test_several_clients_are_shown_as_one() -> None:
     assert panel.segments(given) == ["down for 12 s", "4 requests/s", "in flight 6 (limit 8 of 16)", "429s 5.0%"]
 
 
+def test_batch_jobs_are_shown_instead_of_a_pace_and_a_limit() -> None:
+    jobs = "1 batch job: 2 of 6 requests done, 0 failed"
+    batch = status(in_flight=6, limit=50_000, ceiling=50_000, batch=jobs)
+    assert panel.segments(view(traffic=(batch,))) == [jobs]
+    assert panel.segments(view(traffic=(batch, status()))) == [jobs, "2 requests/s", "in flight 3 (limit 4 of 8)"]
+    assert numbers(view(traffic=(batch,)))["live/generate/concurrency"] == 0.0
+
+
 def test_the_same_numbers_as_series() -> None:
     spent = Spending(requests=9, input_tokens=100, output_tokens=50, usd=None)
     given = view(50, traffic=(status(),), spent=spent, figures={"tried": 60, "rejected": {"a": 4, "b": 6}})

@@ -20,7 +20,7 @@ RECORD = "\nb\nAll ravens are black.\nWhat follows?\nA.One\nB. Two\n(C) Three\nD
 
 def test_logiqas_text_is_read_with_the_hubs_columns(tmp_path: Path) -> None:
     path = tmp_path / "Test.txt"
-    path.write_text(RECORD * 2)
+    path.write_bytes((RECORD * 2 + "\n").replace("\n", "\r\n").encode())
     rows = read_rows(path, "logiqa")
     assert len(rows) == 2
     assert rows[1] == {
@@ -36,7 +36,7 @@ def test_logiqas_text_is_read_with_the_hubs_columns(tmp_path: Path) -> None:
     [
         ("logiqa", "a.txt", RECORD + "\nc\n", ["10 lines", "multiple of 8"]),
         ("logiqa", "a.txt", RECORD + RECORD.replace("\nb\n", "\ne\n"), ["line 9", "'e'"]),
-        ("logiqa", "a.txt", RECORD.replace("D.Four", "  "), ["line 1"]),
+        ("logiqa", "a.txt", RECORD.replace("(C) Three", "  "), ["line 1"]),
         ("pubmedqa", "a.json", "[]", ["PubMedQA's layout"]),
         ("pubmedqa", "a.json", "{", ["a.json is not JSON"]),
         ("pubmedqa", "a.json", '{"7": {"QUESTION": "?", "CONTEXTS": []}}', ["record 7", "final_decision"]),

@@ -215,3 +215,30 @@ def test_a_manifest_is_plain_json_for_other_programs(store: Store) -> None:
     values = json.loads((entry.folder / MANIFEST).read_text())
     assert values["files"]["cake.txt"]["size"] == 5
     assert (values["stage"], values["key"], values["format"]) == (STAGE, KEY, 1)
+
+
+def test_a_wait_for_the_process_that_makes_an_entry_is_said(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("dsrl.store.LOCK_SAID_AFTER", 0.05)
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with store.lock(STAGE, KEY):
+            held.set()
+            done.wait()
+
+    def said() -> None:
+        while "another process" not in caplog.text:
+            time.sleep(0.01)
+        done.set()
+
+    threads = [threading.Thread(target=hold), threading.Thread(target=said)]
+    threads[0].start()
+    held.wait()
+    threads[1].start()
+    with store.lock(STAGE, KEY) as waited:
+        assert waited
+    for thread in threads:
+        thread.join()
+    assert f"shares {store.root} is making {STAGE}" in caplog.text

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import logging
+import time
 from collections import Counter
 from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import replace
@@ -28,6 +29,8 @@ MOST_CHOICES = 128
 """Completions that one HTTP request may ask for, by OpenAI's own bound."""
 OTHERS_SECONDS = 0.2
 """Between two looks for what another process is asking for."""
+OTHERS_SAID_AFTER = 5.0
+"""Seconds after which such a wait is said."""
 QUIET_SECONDS = 0.5
 """Waits at the end that are no longer than this aren't worth a line."""
 
@@ -68,6 +71,8 @@ class Client:
         self._coming: dict[str, Flight] = {}
         self._numbers = itertools.count()
         self._wire: Transport | None = None
+        self._waited = False
+        """Whether it was said that another process is waited for."""
         self._connecting = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -117,7 +122,8 @@ class Client:
 
     def status(self) -> Status:
         """How it is doing now; to be called from any thread."""
-        return self._sender.pace.status()
+        status, wire = self._sender.pace.status(), self._wire
+        return replace(status, batch=wire.status()) if wire is not None and wire.batch else status
 
     def _stored(self, call: Call, indices: Iterable[int]) -> dict[int, Reply]:
         replies = {i: reply for i in indices if (reply := self._store.get(call.digest, i)) is not None}
@@ -162,8 +168,7 @@ class Client:
     async def _fly(self, flight: Flight) -> None:
         """One HTTP request for all; again for the rest as long as the endpoint brings fewer than it was asked for."""
         call = flight.call
-        while not self._store.claim(call.digest):  # noqa: ASYNC110 (other processes send no event)
-            await asyncio.sleep(OTHERS_SECONDS)
+        await self._claim(call)
         try:
             flight.replies |= self._stored(call, flight.indices)
             while flight.missing:
@@ -176,6 +181,19 @@ class Client:
             flight.replies |= {i: Reply(text=None, error=str(failure), call=call.id(i)) for i in flight.missing}
         finally:
             self._store.free(call.digest)
+
+    async def _claim(self, call: Call) -> None:
+        """Waits while another process asks for the same; said once."""
+        began = time.monotonic()
+        while not self._store.claim(call.digest):
+            await asyncio.sleep(OTHERS_SECONDS)
+            if not self._waited and time.monotonic() - began > OTHERS_SAID_AFTER:
+                self._waited = True
+                log.warning(
+                    "another process that shares %s is asking %s for the same replies, perhaps in a batch job: "
+                    "waiting for it, so that nothing is paid twice; end it to go on here",
+                    *(self._store.folder, self.endpoint.model),
+                )
 
     def _receive(self, flight: Flight, completions: Completions) -> None:
         """Stores what came, before anybody sees it."""

@@ -115,7 +115,7 @@ class Endpoint(Part):
     """Seconds before the first repeat, doubled each time; an endpoint's own `Retry-After` goes before it."""
     outage: float = Field(default=600.0, ge=0)
     """Seconds without any success after which the endpoint counts as down and the run stops."""
-    drain: float = Field(default=4.0, ge=0)
+    drain: float = Field(default=3.0, ge=0)
     """Seconds that requests in flight get to come home when a run is stopped."""
     tried: str | None = None
     """Day on which these settings were last tried against the live provider; None: never."""

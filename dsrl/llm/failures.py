@@ -159,7 +159,8 @@ def _names(field: str, words: str) -> bool:
 
 def waiting_advice(endpoint: Endpoint) -> str:
     """What to do where requests run into their time-out."""
-    return f"raise the endpoint's timeout (now {endpoint.timeout:g} s) or lower its concurrency ({endpoint.concurrency})"
+    timeout = f"timeout (now {endpoint.timeout:g} s; of a teacher it is teacher.timeout)"
+    return f"raise the endpoint's {timeout} or lower its concurrency ({endpoint.concurrency})"
 
 
 def hanging_error(failure: CallError, endpoint: Endpoint, url: str) -> StageFailed:
@@ -167,7 +168,7 @@ def hanging_error(failure: CallError, endpoint: Endpoint, url: str) -> StageFail
     return StageFailed(
         f"{endpoint.model} at {url}: every request ran into its time-out, none brought a reply",
         got=f"{failure}; what was sent may be billed all the same",
-        next_step=f"{waiting_advice(endpoint)}, as teacher.timeout=... for a teacher; then run the same command",
+        next_step=f"{waiting_advice(endpoint)}, then run the same command",
     )
 
 

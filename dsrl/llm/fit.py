@@ -12,18 +12,24 @@ SHOWN = 40
 
 def check_fit(model: str, context: int | None, max_tokens: int, parts: Mapping[str, str]) -> None:
     """Raises `UserError` if the parts of a prompt and the longest reply are more than the model's context, naming the
-    largest part. Tokens are bounded from below, so a prompt that passes may still be refused by the endpoint."""
+    largest part, or `max_tokens` where that is more than all of them. Tokens are bounded from below, so a prompt that
+    passes may still be refused by the endpoint."""
     tokens = {name: len(text) // CHARACTERS_PER_TOKEN for name, text in parts.items()}
     total = sum(tokens.values())
     if context is None or total + max_tokens <= context:
         return
+    if max_tokens > total:
+        raise UserError(
+            f"max_tokens={max_tokens} leaves {max(0, context - max_tokens)} of {context} tokens for the prompt",
+            got=f"at least {total} tokens of prompt for {model}",
+            next_step=f"lower max_tokens, or give context=... if {model} takes more than {context} tokens",
+        )
     largest = max(tokens, key=lambda name: tokens[name], default="")
-    cure = "lower max_tokens" if total <= max_tokens else "shorten it, take a model with a longer context"
     raise UserError(
-        f"{largest or 'the reply'} is too long for {model}",
+        f"{largest} is too long for {model}",
         got=f"at least {total} tokens of prompt, {tokens.get(largest, 0)} of them there, and max_tokens={max_tokens}",
         allowed=f"{context} tokens in all (context)",
-        next_step=f"{cure}, or give context=... if {model} takes more",
+        next_step=f"shorten it, take a model with a longer context, or give context=... if {model} takes more",
     )
 
 

@@ -3,7 +3,7 @@
 import csv
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,11 @@ def read_prices(path: Path) -> dict[str, Price]:
             _check_columns(path, rows.fieldnames or ())
             return {row["model"].strip(): _price(row, f"{path}, line {rows.line_num}") for row in rows}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError("prices: the file can't be read", got=f"{path}: {error}") from error
+        raise UserError(
+            "prices: the file can't be read",
+            got=f"{path}: {error}",
+            next_step=f"give prices=FILE.csv, with the columns {','.join(COLUMNS)}, or leave it out",
+        ) from error
 
 
 def _check_columns(path: Path, names: Any) -> None:
@@ -96,3 +100,22 @@ def priced(node: Any, prices: Mapping[str, Price]) -> Any:
         values = {name: getattr(price, name) for name in (*COLUMNS[1:], "batch")}
         return {**node, "price": {"_target_": "dsrl.llm.Price", **values}}
     return node
+
+
+def unpriced(pipeline: Any, file: str | None) -> str | None:
+    """Words of warning where a file of prices names none of the models that a pipeline asks."""
+    if file is None:
+        return None
+    held, asked = set(read_prices(Path(file).expanduser())), set(models(pipeline))
+    if not asked or held & asked:
+        return None
+    return f"prices={file} has no price of {', '.join(sorted(asked))}, only of {', '.join(sorted(held)) or 'nothing'}"
+
+
+def models(node: Any) -> Iterator[str]:
+    """Of the endpoints in a composed config."""
+    if isinstance(node, Mapping) and {"model", "price"} <= node.keys() and isinstance(node["model"], str):
+        yield node["model"]
+    if isinstance(node, (Mapping, list)):
+        for value in node.values() if isinstance(node, Mapping) else node:
+            yield from models(value)

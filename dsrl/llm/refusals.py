@@ -23,7 +23,7 @@ class Refusals:
         try:
             self._endpoint.check_prompt(call.body["messages"], call.body.get(self._endpoint.token_limit))
         except UserError as error:
-            raise CallError("prompt", str(error)) from error
+            raise CallError("prompt", str(error).partition("\n")[0]) from error
 
     def add(self, call: Call, failure: CallError, any_taken: bool) -> None:
         """Raises `UserError` if the endpoint has taken none of many: then all that is to come would fail as well."""

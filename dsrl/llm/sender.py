@@ -102,7 +102,7 @@ class Sender:
         try:
             if self._over is not None:
                 raise self._over
-            async with self._ledger.reserve(self._key, size, self._endpoint.price) as reservation:
+            async with self._ledger.reserve(self._key, size, self._endpoint.price, wire.batch) as reservation:
                 completions = await self._exchange(wire, flight, slot, tries)
                 self._answered = self._completed = True
                 self.pace.succeeded(slot)
@@ -113,8 +113,9 @@ class Sender:
             self.pace.release(slot, size, usage)
 
     async def _exchange(self, wire: Transport, flight: Flight, slot: Slot, tries: Tries) -> Completions:
-        """The moment in which a request is paid for: it is booked even if it is broken off."""
-        counts: dict[str, int] = {"requests": 1, "retries": min(tries.sent, 1)}
+        """The moment in which a request is paid for: it is booked even if it is broken off. Not so in a batch: its job
+        goes on, is billed later, and is booked by the run that fetches it."""
+        counts = {"requests": 1, "retries": min(tries.sent, 1), "batch_requests": int(wire.batch)}
         tries.sent += 1
         flight.airborne = True
         self.pace.sent()
@@ -126,7 +127,8 @@ class Sender:
                 self.pace.failed(slot, flight.call.digest, failure, tries.turned_away)
             raise
         except asyncio.CancelledError:
-            self._book(**counts)
+            if not wire.batch:
+                self._book(**counts)
             raise
         finally:
             flight.airborne = False

@@ -38,6 +38,9 @@ class Transport(Protocol):
     async def send(self, body: dict[str, Any], call: str = "") -> Completions:
         """Raises `CallError`; repeats nothing that the endpoint has answered. `call` names the first completion."""
 
+    def status(self) -> str | None:
+        """How its jobs stand, in words; None where it has none. From any thread."""
+
     async def close(self) -> None: ...
 
 
@@ -75,6 +78,9 @@ class Wire:
         if answer.status >= 300:
             raise self._refused(answer, content)
         return read_completions(content)
+
+    def status(self) -> None:
+        """There are no jobs."""
 
     async def close(self) -> None:
         await self._session.close()

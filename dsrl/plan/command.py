@@ -1,10 +1,12 @@
 """`dsrl plan`: compose and build as a run does, look ahead, print; with `pilot=N` try N samples first."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dsrl.disk import check_room
+from dsrl.estimate import Range
 from dsrl.plan.foresee import Forecast, Foresight
 from dsrl.plan.pilot import Pilot, Trial
 from dsrl.plan.settings import Plan
@@ -32,6 +34,7 @@ def plan(config: "DictConfig") -> Forecast:
     from hydra.core.hydra_config import HydraConfig
 
     from dsrl import config as checked
+    from dsrl.llm.price import unpriced
     from dsrl.main import assemble
 
     values = checked.resolved(config)
@@ -46,6 +49,8 @@ def plan(config: "DictConfig") -> Forecast:
         tried = _try(pipeline, study, store, keys, dials, Path(HydraConfig.get().runtime.output_dir))
     foresight = Foresight(store, keys, paid(store), latency=tried.latency if tried else None)
     forecast = foresight.look(pipeline, study, rounds=dials.rounds, stop_after=dials.stop_after)
+    if warning := unpriced(values["pipeline"], dials.prices):
+        print(f"\nWARNING {warning}")
     print(f"\n{table(forecast, settings)}")
     _judge(forecast, dials)
     if settings.out is not None:
@@ -68,8 +73,10 @@ def _try(pipeline: "dict[str, Stage]", study: "Study", store: Store, keys: Keys,
     from dsrl.llm.ledger.ledger import Ledger
     from dsrl.notices import heard
     from dsrl.progress import Progress
+    from dsrl.record import say_spent
 
     store.open()
+    check_room(store.root)
     context = Context(
         run_dir=folder,
         store=store,
@@ -78,13 +85,16 @@ def _try(pipeline: "dict[str, Stage]", study: "Study", store: Store, keys: Keys,
         ledger=Ledger(dials.budget_usd, dials.budget_tokens),
         metrics={name: {} for name in ("keys", "seconds", "reused", "rows", "stages")},
     )
+    tried = None
     try:
         with heard(context.progress):
             tried = Trial(dials.pilot, keys, context).run(pipeline, study, dials.stop_after)
-        _show(tried.samples, context)
-        return tried
     finally:
+        if tried is None:
+            say_spent(context)
         context.close()
+    _show(tried.samples, context)
+    return tried
 
 
 def _show(samples: Sequence[Sample], context: "Context") -> None:
@@ -105,11 +115,16 @@ def _vote(sample: Sample) -> str:
 
 
 def _judge(forecast: Forecast, dials: "Dials") -> None:
-    """Whether the budget will do."""
-    usd = forecast.usd()
-    if dials.budget_usd is not None and usd is not None and usd.high > dials.budget_usd:
-        verb = "will not" if usd.low > dials.budget_usd else "may not"
-        print(f"budget_usd={dials.budget_usd:g} {verb} be enough: {dollars(usd.low)} to {dollars(usd.high)}.")
+    """Whether the budgets will do."""
+    total = forecast.total
+    _compare("budget_usd", dials.budget_usd, forecast.usd(), dollars)
+    _compare("budget_tokens", dials.budget_tokens, total.input_tokens + total.output_tokens, "{:,.0f} tokens".format)
+
+
+def _compare(dial: str, budget: float | None, needed: Range | None, words: Callable[[float], str]) -> None:
+    if budget is not None and needed is not None and needed.high > budget:
+        verb = "will not" if needed.low > budget else "may not"
+        print(f"{dial}={budget:.10g} {verb} be enough: {words(needed.low)} to {words(needed.high)}.")
 
 
 def as_json(forecast: Forecast, settings: Plan) -> dict[str, Any]:

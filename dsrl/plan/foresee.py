@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dsrl.context import Context
+from dsrl.disk import check_room
 from dsrl.estimate import NOTHING, Range
 from dsrl.forecast import Load, Outlook
 from dsrl.llm import CallsStore
@@ -202,6 +203,7 @@ def foretell(
     context.metrics["forecast"] = forecast.plain()
     total = forecast.total
     if total.requests.high:
+        check_room(context.store.root)
         usd = forecast.usd()
         cost = f"  ${usd.expected:.2f} ({usd.low:.2f} - {usd.high:.2f})" if usd else "  dollars unknown"
         context.progress.say(

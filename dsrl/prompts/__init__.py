@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent
 INCLUDED = re.compile(r'{%-?\s*include "([^"]+)"')
 
+OPTIONAL = re.compile(r"{%-?\s*(if|for)\b.*?{%-?\s*end\1\s*-?%}", re.DOTALL)
+TAG = re.compile(r"{[{%].*?[%}]}", re.DOTALL)
+
 
 @cache
 def _environment() -> "Environment":
@@ -26,6 +29,12 @@ def _environment() -> "Environment":
 def render(name: str, **values: object) -> str:
     """Fill in `<name>.jinja`; raises `jinja2.UndefinedError` where the template uses a value that was not given."""
     return _environment().get_template(f"{name}.jinja").render(**values).strip()
+
+
+def fixed(name: str) -> str:
+    """Words of the template itself that stand in every prompt made of it."""
+    text = (FOLDER / f"{name}.jinja").read_text(encoding="utf-8")
+    return TAG.sub("", OPTIONAL.sub("", text)).strip()
 
 
 def source(name: str) -> str:

@@ -149,13 +149,13 @@ def _fill(making: Path, begun: dict[str, Any], wanted: Wanted, progress: Progres
     corpora, report = wanted.corpora[begun["corpora"] :], IngestReport()
     writer = index.writer(MEMORY, num_threads=1)  # one, so that memory stays bounded and the other cores free
     number = begun["documents"]
-    with _remembered(making) as seen, progress.task(*_measure(corpora)) as task:
+    with _remembered(making) as seen, progress.task(*measure(corpora)) as task:
         for piece in read(corpora, wanted.ingest, report, seen):
             if number >= done:
                 writer.add_document(document(piece, number))
             number += 1
             if number % SHOWN_EVERY == 0:
-                _show(task, report)
+                show(task, report)
             if number % COMMIT_EVERY == 0 and number > done:
                 writer.commit()
     writer.commit()
@@ -174,7 +174,7 @@ def _remembered(making: Path) -> Seen:
     return Seen(path)
 
 
-def _measure(corpora: Sequence[Corpus]) -> tuple[str, int | None]:
+def measure(corpora: Sequence[Corpus]) -> tuple[str, int | None]:
     """What progress is counted in, and how much there is of it: documents where all are known, else megabytes."""
     rows = [corpus.rows for corpus in corpora]
     sizes = [corpus.size() for corpus in corpora]
@@ -183,7 +183,7 @@ def _measure(corpora: Sequence[Corpus]) -> tuple[str, int | None]:
     return "index", None if None in rows else sum(row or 0 for row in rows) or None
 
 
-def _show(task: Task, report: IngestReport) -> None:
+def show(task: Task, report: IngestReport) -> None:
     figures = {"duplicates": report.duplicates} if report.duplicates else {}
     if task.label == BY_SIZE:
         task.set(report.bytes // MEGABYTE, documents=report.read, **figures)

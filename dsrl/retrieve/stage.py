@@ -63,7 +63,7 @@ class Retrieve(Stage):
     """Corpus -> most passages of it."""
     max_per_document: int | None = Field(default=None, gt=0)
     """Most passages of one document."""
-    drop_test_overlap: bool = True
+    drop_test_overlap: bool = False
     """Leave out passages that share 13 words in a row, or most of an item, with the test set."""
     on_empty: Literal["go_on", "stop"] = "go_on"
     """What to do where no keyword finds a passage."""

@@ -15,6 +15,8 @@ from dsrl.task import Task
 Replies = Iterator[tuple[str, str, bool | None]]
 """What the reply is, the reply, and whether it must be right (True), mustn't (False), or is only shown (None)."""
 
+SPELLED = {"1": "one", "2": "two", "3": "three", "4": "four", "5": "five", "6": "six", "10": "ten", "12": "twelve"}
+
 
 @record
 class Miss:
@@ -60,6 +62,8 @@ def _number(grader: Number, item: Item) -> Replies:
     yield "another unit", grader.write(f"{gold} {foreign}"), False if grader.units else None
     if grader.units:
         yield "the unit asked for", grader.write(f"{gold} {grader.units[0]}"), True
+    if gold in SPELLED:
+        yield "spelled out", grader.write(SPELLED[gold]), None
     yield "two answers at once", grader.write(f"{gold} or {value + 1}"), False
     yield "in a sentence, without the marker", f"So the result is {gold}.", False
 

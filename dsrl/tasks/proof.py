@@ -9,7 +9,7 @@ from dsrl.data import Item, Source
 from dsrl.digest import normalised
 from dsrl.grade import Choice, Code, Grader, Label, Math, Sql
 from dsrl.grade.choice import option_texts
-from dsrl.readers import Rows
+from dsrl.layouts import Rows
 from dsrl.task import Task
 from dsrl.tasks.misses import misses
 

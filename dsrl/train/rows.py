@@ -4,6 +4,7 @@ import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+from dsrl.cells import lookup
 from dsrl.data import Source
 from dsrl.digest import digest
 from dsrl.errors import StageFailed
@@ -42,7 +43,7 @@ def gold_rows(task: Task, gold: Source, count: int, seed: int) -> tuple[Row, ...
             id=digest(item.input),
             prompt=task.prompt(item.input),
             answer=item.answer,
-            solution=text if task.answer.given(item.input).parse(text := str(row[gold.output])) is not None else None,
+            solution=text if task.answer.given(item.input).parse(text := str(lookup(row, gold.output))) else None,
         )
         for row, item in rows[:count]
     )

@@ -1,6 +1,7 @@
 """Runs that are killed, stopped or swept: nothing is paid twice, and the end is the same."""
 
 import json
+import shlex
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -72,17 +73,20 @@ def test_no_process_is_left_behind(finished: Place, cache: Path, tmp_path: Path,
         return any(finished.store.glob("stages/train/.making-*")) and len(place.processes()) >= 2
 
     outcome = place.interrupted(*words, when=training, sign=sign)
-    assert outcome.code == (130 if sign == signal.SIGINT else -sign)
+    assert outcome.code == (-sign if sign == signal.SIGKILL else 128 + sign)
     while place.processes():
         time.sleep(0.05)
 
 
-def test_ctrl_c_says_how_to_go_on(cache: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_say_how_to_go_on(cache: Path, tmp_path: Path, sign: signal.Signals) -> None:
     place = Place(tmp_path, cache)
     when = lambda: place.making("generate") and place.paid() > 30  # noqa: E731
-    outcome = place.interrupted(*SMALL, SLOW, "hydra.run.dir=run", when=when, sign=signal.SIGINT)
-    assert outcome.code == 130
+    outcome = place.interrupted(*SMALL, SLOW, "hydra.run.dir=run", when=when, sign=sign)
+    assert outcome.code == 128 + sign
     assert "Traceback" not in outcome.err
+    words = shlex.join(["dsrl", *SMALL, SLOW, "hydra.run.dir=run"])
+    assert f"\n  {words}\n" in outcome.err
     assert outcome.err.count("interrupted: everything received so far is kept") == 1
     assert "run the same command to go on" in outcome.err
     assert metrics(place.folder / "run")["status"] == "interrupted"

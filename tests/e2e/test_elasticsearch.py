@@ -5,6 +5,7 @@ The server is the one under `elasticsearch/`, or the one at `DSRL_TEST_ELASTICSE
 """
 
 import datetime
+import io
 import ipaddress
 import json
 import os
@@ -440,6 +441,15 @@ def test_an_index_of_this_name_with_other_fields(whole: bool, described: Elastic
     )
     with pytest.raises(UserError, match="other fields"):
         opened(described, tmp_path)
+
+
+def test_an_index_of_another_version_is_left_alone(described: Elasticsearch, tmp_path: Path) -> None:
+    older = place(described).alias.removesuffix(f"-v{mapping.VERSION}") + "-v0"
+    asked(described, lambda client: client.indices.create(index=f"{older}-passages", aliases={older: {}}))
+    said = io.StringIO()
+    report = described.index(tmp_path / "index", Progress(said))
+    assert report.pieces == 300
+    assert "another version" in said.getvalue()
 
 
 def test_an_index_that_was_changed_is_refused(described: Elasticsearch, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import shlex
 import shutil
 import signal
 import time
@@ -204,18 +205,33 @@ def test_an_outage_of_a_minute_is_waited_for_and_work_goes_on_at_once(how: str, 
     assert len(tenth_second) > 80, "ten seconds after the outage, 32 in flight at 0.2 s each make 160 a second"
 
 
+def test_an_interrupted_pilot_says_what_it_cost_and_how_to_go_on(tmp_path: Path, cache: Path) -> None:
+    place = Place(tmp_path, cache)
+    with serve(Faults(answer="quickstart", latency=0.5)) as server:
+        given = ("plan", "pilot=20", *arguments(server))
+        ready: Callable[[], bool] = lambda: server.stats()["requests"] >= 20  # noqa: E731
+        stopped = place.interrupted(*given, when=ready, sign=signal.SIGINT)
+    assert stopped.code == 130
+    assert f"\n  {shlex.join(['dsrl', *given])}\n" in stopped.err
+    assert "spent in this run: " in stopped.err
+    assert "every reply that came is kept" in stopped.err
+
+
 def outcome(place: Place, *given: str) -> Outcome:
     return place.dsrl(*given, "hydra.run.dir=run")
 
 
-def test_an_interrupted_run_keeps_what_comes_home_and_says_how_to_go_on(tmp_path: Path, cache: Path) -> None:
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_keeps_what_comes_home_and_says_how_to_go_on(
+    sign: signal.Signals, tmp_path: Path, cache: Path
+) -> None:
     place = Place(tmp_path, cache)
     with serve(Faults(answer="quickstart", latency=1.5, jitter=0.1)) as server:
         given = (*arguments(server), "hydra.run.dir=run")
         ready: Callable[[], bool] = lambda: server.stats()["requests"] >= 40  # noqa: E731
-        stopped = place.interrupted(*given, when=ready, sign=signal.SIGINT)
+        stopped = place.interrupted(*given, when=ready, sign=sign)
         answered = server.paid()
-    assert stopped.code == 130
+    assert stopped.code == 128 + sign
     assert "to go on:" in stopped.err
     assert metrics(tmp_path / "run")["status"] == "interrupted"
     with serve(Faults(answer="quickstart")) as server:
@@ -230,7 +246,7 @@ def test_an_interrupted_run_keeps_what_comes_home_and_says_how_to_go_on(tmp_path
         ({"key": "secret"}, 2, ("401", "api_key_env")),
         ({"models": ("other",)}, 2, ("404", "fault-1")),
         ({"shares": {"quota": 1.0}}, 2, ("quota",)),
-        ({"shares": {"html": 1.0}}, 2, ("html", "base_url")),
+        ({"shares": {"html": 1.0}}, 2, ("web page: Service", "base_url")),
         ({"context": 50}, 3, ("context",)),
         ({"down": "503"}, 3, ("503", "outage")),
     ],

@@ -94,6 +94,20 @@ def test_replies_are_those_of_single_requests_at_the_batch_price(server: FaultSe
     assert server.log() == []
 
 
+def test_a_budget_holds_at_the_batch_price_and_says_beforehand_where_it_cuts_a_batch(
+    server: FaultServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each of six requests may cost 3 replies of 4000 tokens, half a dollar a million: $0.006 and its prompt."""
+    before = len(batches(server))
+    asked(tmp_path / "whole", endpoint(server), ledger=Ledger(budget_usd=0.0362))
+    assert len(batches(server)) == before + 1
+    assert "batch job;" not in caplog.text
+    asked(tmp_path / "cut", endpoint(server), ledger=Ledger(budget_usd=0.0182))
+    assert len(batches(server)) == before + 3
+    assert caplog.text.count("budget_usd=0.0182 has room for 3 requests") == 1
+    assert "max_tokens=4000" in caplog.text
+
+
 def test_equal_requests_to_a_server_without_seeds_stay_apart(server: FaultServer, tmp_path: Path) -> None:
     asked(tmp_path, endpoint(server, takes_seed=False, takes_n=False), range(1))
     assert [entry["n"] for entry in server.log()] == [1, 1, 1]
@@ -167,19 +181,28 @@ def test_stopping_does_not_wait_and_the_next_run_takes_up_the_job(
     server.set(batch_seconds=3600.0)
 
     async def run() -> None:
-        async with Client(endpoint(server), CallsStore(tmp_path), Ledger()) as client:
+        async with Client(endpoint(server), CallsStore(tmp_path), interrupted) as client:
             waiting = asyncio.create_task(ask(client, range(6)))
             while not any("sent to m" in message for message in caplog.messages):  # noqa: ASYNC110  nobody tells us
                 await asyncio.sleep(0.01)
             await asyncio.sleep(0.1)
+            while not (client.status().batch or "").startswith("1 batch job"):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            statuses.append(client.status().batch)
             waiting.cancel()
 
+    interrupted, statuses = Ledger(), list[str | None]()
     before = len(batches(server))
     asyncio.run(run())
     job = batches(server)[0]["id"]
-    assert f"batch jobs {job} go on; the same command will fetch their results" in caplog.messages
+    said = f"batch jobs {job} go on: 6 requests, billed later; the same command will fetch their results"
+    assert said in caplog.messages
+    assert interrupted.sums().requests == 0
+    assert statuses[-1] == "1 batch job: 0 of 6 requests done, 0 failed"
     server.set(batch_seconds=0.0)
-    assert all(text for texts in asked(tmp_path, endpoint(server)) for text in texts)
+    resumed = Ledger()
+    assert all(text for texts in asked(tmp_path, endpoint(server), ledger=resumed) for text in texts)
+    assert (resumed.sums().requests, resumed.sums().batch_requests) == (6, 6)
     assert len(batches(server)) == before + 1
     assert most_paid(server) == 1
 

@@ -5,10 +5,12 @@ import pytest
 
 from dsrl.errors import StageFailed
 from dsrl.llm import Endpoint
-from dsrl.llm.failures import CallError, Kind, outage_error, pause, retry_after, status_kind, user_error
+from dsrl.llm.failures import CallError, Kind, outage_error, pause, refused, retry_after, status_kind, user_error
 
 STATUSES: list[tuple[int, str, str, Kind]] = [
     (500, "", "", "server"),
+    (501, "", "Unsupported method", "foreign"),
+    (505, "", "", "foreign"),
     (503, "", "loading", "server"),
     (529, "overloaded_error", "", "server"),
     (408, "", "", "server"),
@@ -90,3 +92,42 @@ def test_the_next_step_names_the_variable_and_the_model() -> None:
     assert "gpt-x at https://a/v1" in told
     assert "MY_KEY" in told
     assert isinstance(user_error(CallError("unreachable", "refused"), endpoint, "https://a/v1"), StageFailed)
+
+
+PAGES: list[tuple[int, Kind, str]] = [
+    (500, "foreign", "base_url, which mostly ends in /v1"),
+    (404, "final", "base_url, which mostly ends in /v1"),
+    (405, "final", "base_url, which mostly ends in /v1"),
+    (401, "final", "check the key in MY_KEY; a web page has answered"),
+    (403, "final", "ask the provider for access to m, or check the key in MY_KEY; a web page has answered"),
+    (429, "throttled", ""),
+    (413, "prompt", ""),
+    *[(status, "server", "") for status in (408, 502, 503, 504, 522)],
+]
+
+
+@pytest.mark.parametrize(("status", "kind", "advice"), PAGES)
+def test_a_web_page_is_no_chat_server_unless_a_gateway_speaks_for_one(status: int, kind: Kind, advice: str) -> None:
+    failure = refused(status, "", "a web page: Oops", {}, page=True)
+    assert failure.kind == kind
+    if advice:
+        assert advice in str(user_error(failure, Endpoint(model="m", api_key_env="MY_KEY"), "https://a/v1"))
+
+
+FIELDS = [
+    ("n: only 1 is supported", "set takes_n=false"),
+    ("Unsupported parameter: 'n'", "set takes_n=false"),
+    ("unknown field seed", "set takes_seed=false"),
+    ("line 1\\nbad \\n ", "adapt the endpoint"),
+    ("not known", "adapt the endpoint"),
+]
+
+
+@pytest.mark.parametrize(("message", "advice"), FIELDS)
+def test_the_field_that_is_refused_says_what_to_set(message: str, advice: str) -> None:
+    assert advice in str(user_error(CallError("final", f"400: {message}", 400), ENDPOINT, "https://a/v1"))
+
+
+def test_an_outage_of_time_outs_says_that_the_time_out_may_be_too_short() -> None:
+    told = str(outage_error(CallError("timeout", "no answer within 600 s"), ENDPOINT, 700.0))
+    assert "raise the endpoint's timeout (now 600 s; of a teacher it is teacher.timeout) or lower" in told

@@ -4,7 +4,7 @@ import pytest
 
 from dsrl.errors import UserError
 from dsrl.llm import Price
-from dsrl.llm.price import priced, read_prices
+from dsrl.llm.price import priced, read_prices, unpriced
 from dsrl.model import Usage
 
 HEAD = "model,input,cached_input,output,date\n"
@@ -70,3 +70,13 @@ def test_the_file_goes_before_what_the_config_says() -> None:
     assert found["teacher"]["price"] == found["pipeline"]["generate"]["verify"][0]["teacher"]["price"] == expected
     assert endpoint["price"] is None
     assert priced(config, {"other": Price(input=1.0, output=2.0, date="2026-11-20")}) == config
+
+
+def test_a_file_of_other_models_is_warned_of(tmp_path: Path) -> None:
+    path = tmp_path / "prices.csv"
+    path.write_text(HEAD + "m,1,,2,2026-11-20\nn,1,,2,2026-11-20\n")
+    asked = {"generate": {"verify": [{"teacher": {"model": "a", "price": None}}], "model": {"x": 1}}}
+    assert unpriced(asked, str(path)) == f"prices={path} has no price of a, only of m, n"
+    assert unpriced({**asked, "score": {"model": "m", "price": None}}, str(path)) is None
+    assert unpriced({"rank": {}}, str(path)) is None
+    assert unpriced(asked, None) is None

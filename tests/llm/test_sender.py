@@ -12,7 +12,7 @@ from dsrl.llm.refusals import ENOUGH
 from dsrl.model import Reply
 
 from .asking import completions, endpoint, expected, run, texts
-from .server import DROP, Says, completion, error, serve
+from .server import DROP, HANG, Says, completion, error, serve
 
 
 async def all_of(client: Client, count: int) -> list[Reply]:
@@ -88,6 +88,69 @@ def test_what_is_no_chat_server_is_said_at_once(tmp_path: Path, step: Says) -> N
         with pytest.raises(UserError, match=r"does not answer as an OpenAI-compatible server does(.|\n)*base_url"):
             run(endpoint(script, max_retries=50), tmp_path, completions(1))
         assert len(script.bodies) == 3
+
+
+SHUT = b"<!DOCTYPE HTML>\n<html><head><title>Error\n response</title></head><body><h1>no POST here</h1></body></html>"
+
+
+@pytest.mark.parametrize("status", [500, 501, 505])
+def test_a_web_server_that_knows_no_chat_is_said_after_three_tries(tmp_path: Path, status: int) -> None:
+    with serve(*[Says(status, SHUT)] * 50) as script:
+        with pytest.raises(UserError, match=r"does not answer as an OpenAI(.|\n)*base_url") as caught:
+            run(endpoint(script, max_retries=0), tmp_path, completions(1))
+        assert len(script.bodies) == 3
+    assert f"{status}: a web page: Error response\n" in str(caught.value)
+
+
+def test_pages_of_a_gateway_before_the_first_completion_are_an_outage(tmp_path: Path) -> None:
+    with serve(*[Says(503, SHUT)] * 3) as script:
+        replies, _ = run(endpoint(script), tmp_path, completions(1))
+        assert texts(replies) == expected(endpoint(script), range(1))
+
+
+def test_where_all_requests_time_out_from_the_start_the_run_ends_soon(tmp_path: Path) -> None:
+    with serve(*[HANG] * 1000) as script:
+        with pytest.raises(StageFailed, match=r"every request ran into(.|\n)*raise the endpoint's timeout"):
+            run(endpoint(script, timeout=0.2, max_retries=1), tmp_path, lambda client: all_of(client, 4))
+        assert 4 <= len(script.bodies) <= 8
+
+
+def test_a_time_out_after_a_reply_is_a_failure_of_its_request(tmp_path: Path) -> None:
+    with serve(Says(200, completion(["fine"])), *[HANG] * 2) as script:
+
+        async def act(client: Client) -> list[Reply]:
+            await all_of(client, 1)
+            return await completions(1, content="slow")(client)
+
+        (reply,), spent = run(endpoint(script, timeout=0.3, max_retries=1), tmp_path, act)
+    assert "no answer within" in (reply.error or "")
+    assert spent.errors == 1
+
+
+USAGES: list[tuple[object, int, float | None]] = [
+    ({"prompt_tokens": None, "completion_tokens": 3}, 3, None),
+    ({"prompt_tokens": None, "completion_tokens": None}, 0, None),
+    ({"prompt_tokens": "many", "completion_tokens": 3, "prompt_tokens_details": [1]}, 3, None),
+    ({"prompt_tokens": 10}, 0, None),
+    ({"prompt_tokens": 10, "completion_tokens": -5}, 0, None),
+    ({"prompt_tokens": 10, "completion_tokens": None, "total_tokens": 13}, 3, 16e-6),
+    ({"prompt_tokens": 10, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 99}}, 3, 16e-6),
+    ({"prompt_tokens": 10, "completion_tokens": 3, "prompt_tokens_details": "?"}, 3, 16e-6),
+    ([], 0, None),
+    ("free", 0, None),
+    (None, 0, None),
+]
+
+
+@pytest.mark.parametrize(("usage", "output", "usd"), USAGES)
+def test_no_token_count_costs_a_reply(tmp_path: Path, usage: object, output: int, usd: float | None) -> None:
+    body = completion(["fine"], usage=usage, model=7)
+    body["choices"][0] |= {"index": None}
+    with serve(Says(200, body)) as script:
+        (reply,), spent = run(endpoint(script), tmp_path, completions(1))
+        assert (reply.text, reply.error, len(script.bodies)) == ("fine", None, 1)
+    assert spent.output_tokens == output
+    assert spent.usd == pytest.approx(usd)
 
 
 def test_foreign_answers_after_a_completion_are_failures_of_their_request(tmp_path: Path) -> None:

@@ -4,8 +4,11 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from pathlib import Path
+
+import pytest
 
 from dsrl.faultserver import Faults, serve
 from dsrl.llm import CallsStore, Client, Endpoint, Ledger
@@ -36,6 +39,24 @@ def test_processes_that_ask_for_the_same_at_the_same_time_pay_once(tmp_path: Pat
         assert len(server.log()) == 30
         assert max(server.paid().values()) == 1
         assert len(CallsStore(tmp_path)) == 120
+
+
+def test_a_wait_for_another_process_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("dsrl.llm.client.OTHERS_SAID_AFTER", 0.3)
+    with serve(Faults(script=("hang",) * 4)) as server:
+        first = FORK.Process(target=ask, args=(server.url, tmp_path, range(4)))
+        first.start()
+        while len(server.log()) < 4:
+            time.sleep(0.01)
+        end = threading.Timer(1.5, first.kill)
+        end.start()
+        assert all(texts for texts in ask(server.url, tmp_path, range(4)))
+        end.join()
+        first.join()
+    (said,) = [message for message in caplog.messages if "another process" in message]
+    assert str(tmp_path) in said
 
 
 def test_what_a_killed_process_was_asking_for_is_asked_by_the_other(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -67,6 +68,37 @@ def test_the_plan_as_a_file(call: Call, tmp_path: Path) -> None:
     assert found["stages"]["score"]["gpu_hours"]["expected"] > 0
 
 
+@pytest.mark.parametrize(
+    ("budget", "words"),
+    [
+        ("budget_tokens=1000", "budget_tokens=1000 will not be enough: "),
+        ("budget_tokens=1000000000", ""),
+        ("budget_usd=0.01", "budget_usd=0.01 will not be enough: $"),
+    ],
+)
+def test_a_budget_is_compared_with_the_forecast(budget: str, words: str, call: Call) -> None:
+    said = call("plan", *PAID, "stop_after=generate", budget).out
+    assert words in said
+    assert ("be enough" in said) is bool(words)
+
+
+def test_batch_prices_are_those_of_a_batch_run(call: Call, tmp_path: Path) -> None:
+    """The dollars, the column of batch prices and the file agree."""
+    outcome = call("plan", *PAID, "stop_after=generate", "teacher.batch=true", "plan.out=forecast.json")
+    cells = line(outcome, "generate")
+    assert cells[5] == cells[9]
+    found = json.loads((tmp_path / "forecast.json").read_text())["stages"]["generate"]
+    listed = found["input_tokens"]["expected"] * 2.5e-6 + found["output_tokens"]["expected"] * 10e-6
+    assert found["usd"]["expected"] == pytest.approx(listed / 2)
+
+
+def test_prices_that_name_no_model_of_the_run_are_warned_of(call: Call, tmp_path: Path) -> None:
+    path = tmp_path / "prices.csv"
+    path.write_text("model,input,cached_input,output,date\nother,1,,2,2026-11-20\n")
+    said = call("plan", *PAID, f"prices={path}").out
+    assert re.search(r"WARNING prices=\S+ has no price of gpt-4o\S*, only of other\n", said)
+
+
 def test_an_evaluation_can_be_planned(call: Call) -> None:
     outcome = call("plan", "pipeline=evaluate", *PAID)
     assert outcome.code == 0, outcome.err
@@ -88,6 +120,8 @@ def test_an_unknown_price_is_unknown(call: Call) -> None:
         (("plan", *PAID, "plan.gpu=G5"), ["plan.gpu", "G5", "H100"]),
         (("plan", *PAID, "plan.utilization=[0.9,0.1,0.2]"), ["plan.utilization", "rising"]),
         (("plan", *PAID, "plan.out=nowhere/f.json"), ["plan.out", "nowhere"]),
+        (("plan", *PAID, "teacher.context=4050"), ["max_tokens=4000 leaves 50 of 4050 tokens for the prompt", "lower"]),
+        (("plan", *PAID, "prices=none.csv"), ["prices", "none.csv", "give prices=FILE.csv"]),
         (("plan", *PAID, "pilot=-1"), ["pilot", "-1"]),
         (("plan", *PAID, "pilot=2"), ["OPENAI_API_KEY"]),
         (("experiment=quickstart", "pilot=2"), ["pilot", "dsrl plan"]),

@@ -10,7 +10,7 @@ import yaml
 
 from dsrl.cli import dispatch
 from dsrl.config import build
-from dsrl.data import Item
+from dsrl.data import Item, Source
 from dsrl.grade import Grader
 from dsrl.part import part
 from dsrl.task import Task
@@ -150,6 +150,30 @@ def test_a_grader_that_accepts_too_much_is_found_out() -> None:
     report.run()
     assert report.num_faults
     assert any("wrongly accepted: 'One?" in line for line in said)
+
+
+class Deaf(Lenient):
+    """Doesn't read back what it writes."""
+
+    def write(self, answer: str) -> str:
+        return "the answer"
+
+    def gold(self, text: str) -> str | None:
+        return text
+
+
+def test_a_grader_that_rejects_its_own_gold_is_told_by_its_rows(tmp_path: Path) -> None:
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    said: list[str] = []
+    test = Source(path="test.jsonl", input="q", output="a")
+    Report(Task(name="t", instruction="Count.", answer=Deaf(), test=test), said.append).run()
+    assert "  0 of 2 gold answers grade themselves right" in said
+    assert "    row 2: the grader calls its own gold answer '7' no answer" in said
+
+
+def test_a_set_of_another_size_than_the_task_says_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert check({**DEFINITION, "test": {"size": 1319}}, ROWS) == 0
+    assert "2 rows, not 1,319 as the task says, 0 ill-formed" in capsys.readouterr().out
 
 
 KINDS: list[tuple[dict[str, Any], str, list[str]]] = [

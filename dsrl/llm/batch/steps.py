@@ -48,11 +48,12 @@ class Steps:
 
     def status(self) -> str:
         """`2 batch jobs: 1200 of 50000 requests done, 3 failed`."""
+        reports = tuple(self.reports.values())
         done, failed, total = (
-            sum(getattr(report, count) for report in self.reports.values())
-            for count in ("completed", "failed", "total")
+            sum(getattr(one, count) for one in reports) for count in ("completed", "failed", "total")
         )
-        return f"{len(self.reports)} batch jobs: {done} of {total} requests done, {failed} failed"
+        jobs = "1 batch job" if len(reports) == 1 else f"{len(reports)} batch jobs"
+        return f"{jobs}: {done} of {total} requests done, {failed} failed"
 
     async def submit(self, job: Job, lines: Iterable[bytes]) -> Job:
         """Uploads the requests and creates the batch."""

@@ -87,20 +87,27 @@ class BatchWire:
     async def close(self) -> None:
         """Stops waiting. The jobs go on at the provider, and the same command with them."""
         tasks = [*self._following.values(), *([self._gathering] if self._gathering else [])]
-        under_way = [report.batch_id for report in self._steps.reports.values()]
+        under_way = {
+            name: job.batch_id for name in self._following if (job := self._journal.read(name)) and job.batch_id
+        }
+        num_requests = sum(asked.job in under_way for asked in self._asked.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._journal.close()
         if under_way:
-            log.info("batch jobs %s go on; the same command will fetch their results", " ".join(under_way))
+            log.info(
+                "batch jobs %s go on: %d requests, billed later; the same command will fetch their results",
+                *(" ".join(under_way.values()), num_requests),
+            )
         for asked in self._asked.values():
             asked.future.cancel()
         await self._api.close()
 
     def status(self) -> str:
-        """`2 batch jobs: 1200 of 50000 requests done, 3 failed`."""
-        return self._steps.status()
+        """`2 batch jobs: 1200 of 50000 requests done, 3 failed`; from any thread."""
+        waiting = len(self._asked)
+        return self._steps.status() if self._steps.reports else f"{waiting} requests for the next batch job"
 
     async def _gather(self) -> None:
         """Puts what is asked for into jobs, for ever."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
-from dsrl.errors import UserError
+from dsrl.errors import StageFailed, UserError
 from dsrl.llm.calls.claims import Claims
 from dsrl.llm.calls.places import Place, Places, index_path, read_segment, record_key
 from dsrl.llm.calls.segments import Segment, encode, is_sealed, record_id
@@ -38,6 +38,8 @@ class CallsStore:
 
     def __init__(self, folder: Path, fsync: bool = False) -> None:
         self.folder = folder
+        self.unstored: list[Usage] = []
+        """Of replies that came and that the disk did not take."""
         self._fsync = fsync
         self._segments: list[Segment] = []
         self._places = Places()
@@ -77,7 +79,12 @@ class CallsStore:
             if self._places.find(record_key(digest.encode())) is None:
                 records = {digest: {"request": request, "created": created}, **records}
             lines = [encode(name, record) for name, record in records.items()]
-            offsets = self._append(lines)
+            try:
+                offsets = self._append(lines)
+            except StageFailed:
+                if self._writer is None or self._writer.broken:  # else they went into the reserve
+                    self.unstored += [reply.usage for reply in replies.values()]
+                raise
             for name, offset, line in zip(records, offsets, lines, strict=True):
                 self._places.add(record_key(name.encode()), Place(self._own, offset, len(line)))
 

@@ -2,6 +2,7 @@
 cost, and what the next one may cost must fit together."""
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from dsrl.model import Usage
 
 if TYPE_CHECKING:
     from dsrl.llm.endpoint import Price
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +41,8 @@ class Amount:
 class Reservation:
     """Room in the budget for one HTTP request, held while it is under way."""
 
-    def __init__(self, budget: "Budget", key: Key, size: Size, price: "Price | None") -> None:
-        self.key, self.size, self.price = key, size, price
+    def __init__(self, budget: "Budget", key: Key, size: Size, price: "Price | None", batch: bool = False) -> None:
+        self.key, self.size, self.price, self.batch = key, size, price, batch
         self.held: Amount | None = None
         self.turn: asyncio.Future[None] | None = None
         self._budget = budget
@@ -73,6 +76,8 @@ class Budget:
         self._book = book
         self._habits: dict[Key, Habit] = {}
         self._waiting: deque[Reservation] = deque()
+        self._cut: set[Key] = set()
+        """Of whom it was said that the budget cuts their batches."""
         self._lock = Lock()
 
     @property
@@ -87,6 +92,8 @@ class Budget:
                 return
             asked.turn = asyncio.get_running_loop().create_future()
             self._waiting.append(asked)
+            if asked.batch and asked.key not in self._cut:
+                self._say_cut(asked)
         try:
             await asked.turn
         except asyncio.CancelledError:
@@ -144,7 +151,7 @@ class Budget:
 
     def _amount(self, asked: Reservation, reply: int) -> Amount:
         usage = Usage(input_tokens=self._habit(asked.key).prompt(asked.size), output_tokens=reply)
-        usd = asked.price.cost(usage) if asked.price is not None else 0.0
+        usd = asked.price.cost(usage, asked.batch) if asked.price is not None else 0.0
         return Amount(usd, usage.input_tokens + usage.output_tokens)
 
     def _habit(self, key: Key) -> Habit:
@@ -178,6 +185,19 @@ class Budget:
                 self._admit_waiting()
             else:
                 self._release(asked)
+
+    def _say_cut(self, asked: Reservation) -> None:
+        """Before the job is submitted: each further one may take a day."""
+        self._cut.add(asked.key)
+        most = self._amount(asked, self._habit(asked.key).reply(asked.size))
+        log.warning(
+            "%s has room for %d requests of %s at once, by the most that they may cost (the next one %s, with "
+            "max_tokens=%d): the others go into a later batch job; a higher budget or a lower max_tokens makes it one",
+            *(self._dial(most), self.in_flight, asked.key[0] or asked.key[2], most, asked.size.max_tokens),
+        )
+
+    def _dial(self, cost: Amount) -> str:
+        return f"budget_usd={self.usd:g}" if self._passes_usd(cost) else f"budget_tokens={self.tokens}"
 
     def _reached(self, cost: Amount) -> BudgetReached:
         dial, budget = ("budget_usd", self.usd) if self._passes_usd(cost) else ("budget_tokens", self.tokens)

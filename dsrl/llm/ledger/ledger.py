@@ -34,15 +34,16 @@ class Ledger:
     def watch(self, watcher: Watcher) -> None:
         self._watchers.append(watcher)
 
-    def reserve(self, key: Key, size: Size, price: "Price | None") -> Reservation:
+    def reserve(self, key: Key, size: Size, price: "Price | None", batch: bool = False) -> Reservation:
         """Room in the budget for one HTTP request: `async with ledger.reserve(...) as reservation`.
 
         Waits while only requests in flight stand in the way; raises `BudgetReached` once nothing is in flight and it
         still doesn't fit. What came is booked inside, with `reservation.settle(spending)`. A request is taken to cost
         at most its prompt and, for each choice, `max_tokens`, or one and a half times the longest reply of this key
-        once four were seen. Only what comes before that may go alone without being covered by its bound.
+        once four were seen. Only what comes before that may go alone without being covered by its bound. `batch`: it
+        goes through the batch interface, at its price.
         """
-        return Reservation(self._budget, key, size, price)
+        return Reservation(self._budget, key, size, price, batch)
 
     def add(self, key: Key, spending: Spending) -> None:
         """Books what has no reservation, or cost nothing: failures, repairs, replies of local models."""

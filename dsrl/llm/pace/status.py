@@ -25,6 +25,8 @@ class Status:
     """Over the last ten seconds."""
     breaker: float | None
     """Seconds the endpoint has been down; None: it is up."""
+    batch: str | None = None
+    """How the batch jobs stand, in words; None: it has none, because each request goes out by itself."""
 
 
 class Speed:
@@ -47,5 +49,8 @@ class Speed:
         """Changes nothing, so that another thread may ask."""
         if self._first is None:
             return 0.0
-        recent = sum(count for second, count in tuple(self._counts) if second > now - WINDOW - 1)
+        begin = now - WINDOW
+        recent = sum(
+            count * min(1.0, second + 1 - begin) for second, count in tuple(self._counts) if second + 1 > begin
+        )
         return recent / max(1.0, min(WINDOW, now - self._first))

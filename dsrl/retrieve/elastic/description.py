@@ -8,6 +8,7 @@ from pydantic import Field
 
 from dsrl.part import part
 from dsrl.progress import Progress
+from dsrl.retrieve.build import measure
 from dsrl.retrieve.corpus import Corpus
 from dsrl.retrieve.elastic.access import Access
 from dsrl.retrieve.elastic.mapping import VERSION, Place, places, settings
@@ -111,7 +112,7 @@ class Elasticsearch(OverCorpora, Access):
         from dsrl.retrieve.elastic.index import Load, make_whole
 
         report = IngestReport()
-        load = Load(self.concurrency, self.request_bytes, settings(self.shards, self.replicas))
+        load = Load(self.concurrency, self.request_bytes, settings(self.shards, self.replicas), measure(corpora))
         entries = self._entries(corpora, where, report)
         connection.run(make_whole(connection.client, self, where, entries, report, load, progress))
 

@@ -7,13 +7,14 @@ count in the scores.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from dsrl.errors import StageFailed, UserError
-from dsrl.progress import Progress, Task
+from dsrl.progress import Progress
+from dsrl.retrieve.build import show
 from dsrl.retrieve.elastic import mapping
 from dsrl.retrieve.elastic.access import Access
 from dsrl.retrieve.elastic.connection import FIRST_WAIT, LONGEST_WAIT
@@ -61,13 +62,16 @@ class Load:
     """Requests in flight."""
     request_bytes: int
     settings: dict[str, Any]
+    measure: tuple[str, int | None]
+    """What progress is counted in, and how much there is of it."""
 
 
 async def check_server(client: "AsyncElasticsearch", access: Access) -> None:
     """Raises `UserError` within seconds unless a healthy Elasticsearch answers and lets us in."""
     from elasticsearch import NotFoundError
 
-    quick = client.options(max_retries=0, request_timeout=min(access.timeout, 10.0))
+    retries, patience = min(access.retries, 2), min(access.timeout, 10.0)
+    quick = client.options(max_retries=retries, retry_on_timeout=False, request_timeout=patience)
     try:
         release = str((await quick.info())["version"]["number"])
     except (NotFoundError, KeyError, TypeError) as error:
@@ -153,10 +157,12 @@ async def make_whole(
     if not missing:
         return
     for place in missing:
+        if await client.indices.exists_alias(name=place.versions):
+            progress.say(f"index: the one of {place.corpus} is of another version of dsrl; built anew beside it")
         await create(client, place, load.settings)
-    feed = Feed(entries, missing)
-    with progress.task("index") as task:
-        await _together(_send(client, access, feed, load, task) for _ in range(load.senders))
+    with progress.task(*load.measure) as task:
+        feed = Feed(entries, missing, lambda: show(task, report))
+        await _together(_send(client, access, feed, load) for _ in range(load.senders))
     for place in missing:
         await complete(client, place, Whole(feed.counts[place], report))
 
@@ -175,8 +181,9 @@ async def _together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
 class Feed:
     """Passages for several senders, read in a thread and only as fast as they are sent."""
 
-    def __init__(self, entries: Iterator[Entry], places: Collection[Place]) -> None:
+    def __init__(self, entries: Iterator[Entry], places: Collection[Place], show: Callable[[], None]) -> None:
         self.counts: Counter[Place] = Counter()
+        self._show = show
         self._wanted = (entry for entry in entries if entry.place in places)
         self._lock = asyncio.Lock()
 
@@ -193,6 +200,7 @@ class Feed:
     def _read(self) -> list[Entry]:
         batch = list(islice(self._wanted, AT_ONCE))
         self.counts.update(entry.place for entry in batch)
+        self._show()
         return batch
 
 
@@ -202,7 +210,7 @@ def _action(entry: Entry) -> dict[str, Any]:
     return {"_op_type": "create", "_index": entry.place.index, "_id": str(entry.number), **fields}
 
 
-async def _send(client: "AsyncElasticsearch", access: Access, feed: Feed, load: Load, task: Task) -> None:
+async def _send(client: "AsyncElasticsearch", access: Access, feed: Feed, load: Load) -> None:
     from elasticsearch.helpers import async_streaming_bulk
 
     results = async_streaming_bulk(
@@ -220,7 +228,6 @@ async def _send(client: "AsyncElasticsearch", access: Access, feed: Feed, load: 
         (outcome,) = item.values()
         if not stored and outcome["status"] != THERE:
             raise _lost(outcome, access)
-        task.advance()
 
 
 def _lost(outcome: dict[str, Any], access: Access) -> UserError:

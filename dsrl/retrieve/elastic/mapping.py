@@ -34,6 +34,11 @@ class Place:
         """The index itself, which another run may still be filling."""
         return f"{self.alias}-passages"
 
+    @property
+    def versions(self) -> str:
+        """Pattern of the aliases of the same passages, made by any version of dsrl."""
+        return f"{self.alias.rpartition('-v')[0]}-v*"
+
 
 def places(prefix: str, corpora: Sequence[tuple[str, Any]], options: Any) -> list[Place]:
     """One for each corpus, given as name and identity: more corpora at the end of the list leave the first ones be."""
