@@ -162,7 +162,10 @@ def test_a_hanging_endpoint_is_given_up_after_the_timeout(tmp_path: Path) -> Non
     with serve(HANG) as script:
         described = endpoint(script, timeout=0.2)
         assert texts(run(described, tmp_path, completions(1))[0]) == expected(described, range(1))
-    with serve(HANG, HANG) as script, pytest.raises(StageFailed, match=r"no answer within 0\.1 s(.|\n)*teacher\.timeout"):
+    with (
+        serve(HANG, HANG) as script,
+        pytest.raises(StageFailed, match=r"no answer within 0\.1 s(.|\n)*teacher\.timeout"),
+    ):
         run(endpoint(script, timeout=0.1, max_retries=1), tmp_path, completions(1, first=1))
 
 

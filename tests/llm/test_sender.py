@@ -127,6 +127,21 @@ def test_a_time_out_after_a_reply_is_a_failure_of_its_request(tmp_path: Path) ->
     assert spent.errors == 1
 
 
+@pytest.mark.usefixtures("impatient")
+def test_an_outage_of_time_outs_after_a_reply_tells_of_the_time_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serve(Says(200, completion(["fine"])), *[HANG] * 1000) as script:
+
+        async def act(client: Client) -> list[Reply]:
+            await all_of(client, 1)
+            return await all_of(client, 8)
+
+        with pytest.raises(StageFailed, match=r"m is down(.|\n)*slow rather than down, raise the endpoint's timeout"):
+            run(endpoint(script, timeout=0.2, max_retries=50, outage=2.0), tmp_path, act)
+    assert "if it is only slow, raise the endpoint's timeout (now 0.2 s" in caplog.text
+
+
 USAGES: list[tuple[object, int, float | None]] = [
     ({"prompt_tokens": None, "completion_tokens": 3}, 3, None),
     ({"prompt_tokens": None, "completion_tokens": None}, 0, None),
