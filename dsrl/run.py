@@ -162,7 +162,7 @@ def whole(name: str, stage: Stage, study: Study, context: Context) -> Study:
             raise StageFailed(
                 f"{name}: {missing} replies are still missing",
                 got=f"{TRIES} tries, each with all repeats",
-                next_step="run the same command, which asks for these alone; or go on without them: accept_missing=true",
+                next_step="run the same command, which asks for these alone; or accept_missing=true to go on without",
             )
         context.progress.say(f"{name}: {missing} replies are missing; asking for these again")
         for path in context.scratch.iterdir():

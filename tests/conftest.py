@@ -48,8 +48,8 @@ def context(tmp_path: Path) -> Context:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """With DSRL_CI set, everything an end-to-end test needs was installed: one that is skipped has failed. Only data that
-    the project may not contain can be missing."""
+    """With DSRL_CI set, everything an end-to-end test needs was installed: one that is skipped has failed. Only data
+    that the project may not contain can be missing."""
     report = yield
     prepared = os.environ.get("DSRL_TEST_DATA") or "DSRL_TEST_DATA" not in str(report.longrepr)
     if (

@@ -75,3 +75,16 @@ def test_tasks_of_a_config_dir_are_listed_with_the_others(tmp_path: Path, capsys
     (tmp_path / "task" / "mine.yaml").write_text("name: mine\ninstruction: Do my bidding.\n")
     assert dispatch(["task", "ls", "--config-dir", str(tmp_path)]) == 0
     assert re.search(r"^mine +- +- no test set$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_an_interrupted_command_is_repeated_as_it_was_typed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(overrides: list[str], *, plan: bool) -> int:
+        assert plan
+        assert any("hydra.run.dir" in override for override in overrides)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dsrl.cli.compose", interrupted)
+    assert dispatch(["plan", "pilot=10", "task.instruction=Add up."]) == 130
+    assert capsys.readouterr().err.endswith("\n  dsrl plan pilot=10 'task.instruction=Add up.'\n")

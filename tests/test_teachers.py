@@ -34,15 +34,18 @@ def test_batches_need_an_endpoint_that_has_them() -> None:
     assert built(*USUAL, *SERVER, "teacher.batch=true", "teacher.takes_batch=true")
 
 
+SMALL = ("teacher.context=1200", "teacher.max_tokens=100")
+
+
 def test_an_instruction_over_the_context_is_named() -> None:
-    said = refused(*SERVER, "teacher.context=5000", f"task.instruction='{LONG}'")
+    said = refused(*SERVER, *SMALL, f"task.instruction='{LONG}'")
     assert "task.instruction is too long for m" in said
-    assert "5000 tokens" in said
+    assert "1200 tokens" in said
 
 
 def test_a_demo_over_the_context_is_named() -> None:
     demo = f"[{{input: '{LONG}', output: '#### 1'}}]"
-    assert "longest of task.demos is too long" in refused(*SERVER, "teacher.context=5000", f"task.demos={demo}")
+    assert "longest of task.demos is too long" in refused(*SERVER, *SMALL, f"task.demos={demo}")
 
 
 def test_a_bad_line_of_the_price_file_is_named(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_ctrl_c_and_sigterm_say_how_to_go_on(cache: Path, tmp_path: Path, sign: 
     words = shlex.join(["dsrl", *SMALL, SLOW, "hydra.run.dir=run"])
     assert f"\n  {words}\n" in outcome.err
     assert outcome.err.count("interrupted: everything received so far is kept") == 1
-    assert "run the same command to go on" in outcome.err
+    assert "spent in this run: " in outcome.err
     assert metrics(place.folder / "run")["status"] == "interrupted"
     spent = place.paid()
     assert spent > 30

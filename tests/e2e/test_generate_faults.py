@@ -12,6 +12,8 @@ from dsrl.study import Study
 
 from ..generate.test_generate import carried_out
 
+pytestmark = pytest.mark.e2e
+
 THIRTY_PERCENT = {
     "500": 0.06,
     "429": 0.05,

@@ -142,7 +142,8 @@ def test_a_run_that_misses_replies_fails_and_the_next_one_asks_for_these_alone(
     finished, _ = whole
     place = Place(tmp_path, cache)
     with serve(Faults(answer="quickstart", shares={"500": 0.6})) as server:
-        stopped = outcome(place, *arguments(server, "teacher.max_retries=0", "retriever=none", "generate.pattern=false"))
+        hasty = ("teacher.max_retries=0", "retriever=none", "generate.pattern=false")
+        stopped = outcome(place, *arguments(server, *hasty))
         assert stopped.code == 3, stopped.err
         assert "missing" in stopped.err
         server.set(shares={})

@@ -4,10 +4,14 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from dsrl.faultserver import Faults, FaultServer, serve
 from dsrl.llm import Client, Endpoint
 
 from .asking import completions, run
+
+pytestmark = pytest.mark.e2e
 
 
 def storm(server: FaultServer, folder: Path, requests: int, **fields: Any) -> int:
