@@ -1,9 +1,9 @@
 """What indexing costs at any size: time, disk, memory, and how much of tantivy's own rate is left after reading.
 
-    python benchmarks/passages.py 500000 /tmp/p.jsonl.gz
-    python benchmarks/ingest.py index  /tmp/p.jsonl.gz /tmp/index     # as dsrl does: read, compare, cut, index
-    python benchmarks/ingest.py memory /tmp/p.jsonl.gz /tmp/memory    # tantivy alone, its documents in a list before
-    python benchmarks/ingest.py search /tmp/p.jsonl.gz /tmp/index     # the first index again: open it, 1000 queries
+    python benchmarks/passages.py 500000 p.jsonl.gz
+    python benchmarks/ingest.py index  p.jsonl.gz index     # as dsrl does: read, compare, cut, index
+    python benchmarks/ingest.py memory p.jsonl.gz memory    # tantivy alone, its documents in a list before
+    python benchmarks/ingest.py search p.jsonl.gz index     # the first index again: open it, 1000 queries
 
 Each in a process of its own; prints one line of JSON. Private memory is what belongs to no file (Linux: anonymous);
 pages of mapped files, of which the system keeps as many as it has room for, are apart.

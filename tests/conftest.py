@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from dsrl.context import Context
 from dsrl.llm.calls.store import CallsStore
 from dsrl.progress import Progress
 from dsrl.store import Store
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job; what tests start would ignore it, too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PERSONAL = (
     "OPENAI_API_KEY",

@@ -88,12 +88,12 @@ def test_every_documented_key_of_the_metrics_is_there(first: dict[str, Any]) -> 
             assert isinstance(first[key], dict), name
 
 
-@pytest.mark.parametrize("block", ["score", "select", "train", "calls", "evaluate{base", "evaluate{difference"])
+@pytest.mark.parametrize("block", ["score", "select", "train", "calls{role", "evaluate{base", "evaluate{difference"])
 def test_every_documented_figure_of_a_block_is_there(block: str, first: dict[str, Any]) -> None:
     text = (CHECKOUT / "docs" / "metrics.md").read_text(encoding="utf-8")
     (meaning,) = [line.partition("` | ")[2] for line in text.splitlines() if line.startswith(f"| `{block}")]
     key, _, inner = block.partition("{")
-    found = first[key]["teacher" if key == "calls" else inner] if key == "calls" or inner else first[key]
+    found = first[key]["teacher" if inner == "role" else inner] if inner else first[key]
     named = set(re.findall(r"`(\w+)`", meaning)) - {"teacher", "model"}
     assert named
     assert named <= set(found)
