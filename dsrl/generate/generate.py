@@ -20,7 +20,7 @@ from dsrl.generate.loop import Harvest, Patience, accept_until, hopeless
 from dsrl.generate.rehearsal import Rehearsal, longest_gap, rehearse, spread
 from dsrl.llm import Endpoint
 from dsrl.llm.dry import DryClient, UnpaidError
-from dsrl.llm.structured.answer import TEMPLATES
+from dsrl.llm.structured.answer import TEMPLATES, usable
 from dsrl.part import Many, part
 from dsrl.sample import Passage, Provenance, Rejected, Sample
 from dsrl.stage import Stage
@@ -91,7 +91,7 @@ class Generate(Stage):
         if not (self.pattern and study.task.demos):
             return None
         prompt = prompts.render("pattern", task=study.task, demos=study.task.demos[:MOST_DEMOS], pattern=None)
-        answer = await client.ask([{"role": "user", "content": prompt}], Pattern, temperature=0.0)
+        answer = await usable(client.ask, [{"role": "user", "content": prompt}], Pattern, temperature=0.0)
         if answer.value is None:
             raise StageFailed(
                 "generate: the teacher gave no pattern of the demos", got=f"{answer.error}: {answer.detail}"

@@ -13,7 +13,7 @@ from dsrl.estimate import Range
 from dsrl.forecast import CHARACTERS_PER_TOKEN, Expectation, Load, Outlook
 from dsrl.llm import Endpoint
 from dsrl.llm.dry import DryClient, UnpaidError
-from dsrl.llm.structured.answer import TEMPLATES
+from dsrl.llm.structured.answer import TEMPLATES, usable
 from dsrl.part import Many, part
 from dsrl.retrieve.keywords import Keywords, distinct
 from dsrl.retrieve.overlap import TestOverlap
@@ -119,7 +119,7 @@ class Retrieve(Stage):
         prompt = prompts.render(
             "keywords", task=task, pattern=None, demos=task.demos[:NUM_DEMOS], count=self.num_keywords
         )
-        return await client.ask([{"role": "user", "content": prompt}], Keywords)
+        return await usable(client.ask, [{"role": "user", "content": prompt}], Keywords)
 
     async def _ask(self, task: "Task", context: "Context") -> tuple[str, ...]:
         """The task's domain and the teacher's keywords. Raises `StageFailed` where the teacher gives none."""
@@ -130,7 +130,7 @@ class Retrieve(Stage):
             raise StageFailed(
                 f"retrieve: {self.teacher.model} named no keywords",
                 got=f"{answer.error}: {answer.detail}" if answer.error else "an empty list",
-                next_step="run again, give keywords of your own (retriever.keywords=[...]), or retriever=none",
+                next_step="give keywords of your own (retriever.keywords=[...]), or retriever=none",
             )
         return distinct([task.domain or "", *named])
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from dsrl.llm import Request
-from dsrl.llm.structured.answer import read, structured
+from dsrl.llm.structured.answer import Answer, read, structured, usable
 from dsrl.llm.structured.parse import UnusableError, parse
 from dsrl.llm.structured.schema import response_format, schema_name, strict_schema
 from dsrl.model import Reply
@@ -198,3 +198,19 @@ def test_response_format_by_mode() -> None:
     strict = response_format(Sample, "schema")
     assert strict is not None
     assert (strict["json_schema"]["name"], strict["json_schema"]["strict"]) == ("sample", True)
+
+
+@pytest.mark.parametrize(("good", "asked"), [(0, 1), (1, 2), (2, 3), (3, 3)])
+def test_what_a_stage_cannot_do_without_is_asked_for_again(good: int, asked: int) -> None:
+    indices = []
+
+    async def ask(
+        messages: list[dict[str, str]], schema: type[Sample], index: int, temperature: float
+    ) -> Answer[Sample]:
+        indices.append(index)
+        value = Sample(input="a", output="b") if index == good else None
+        return Answer(value, None if value else "truncated", "", (f"c:{index}",))
+
+    answer = asyncio.run(usable(ask, [], Sample, temperature=0.0))
+    assert indices == list(range(asked))
+    assert (answer.value is not None) == (good < 3)

@@ -1,9 +1,9 @@
 """Replies as objects: one that isn't the object asked for goes back to the model once."""
 
 import json
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Generic, Protocol
+from typing import Any, Generic, Protocol
 
 from pydantic import BaseModel
 
@@ -13,12 +13,14 @@ from dsrl.llm.structured.parse import Failure, Fields, UnusableError, parse
 from dsrl.llm.structured.schema import strict_schema
 from dsrl.model import Reply
 
-__all__ = ["Answer", "Complete", "Fields", "read", "repair_message", "structured"]
+__all__ = ["Answer", "Complete", "Fields", "read", "repair_message", "structured", "usable"]
 
 TEMPLATES = ("repair", "object", "tags")
 """Prompt templates that a stage may send when it asks for objects: they belong to its `templates`."""
 REPAIRABLE = ("not JSON", "wrong fields")
 REFUSALS = ("refusal", "content_filter")
+TRIES = 3
+"""Completions that are asked for where a stage can't do without one."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,18 @@ async def structured(complete: Complete, request: Request, schema: type[Fields],
     (repaired,) = await complete(replace(request, messages=request.messages + turn), first=index)
     second = read(repaired, schema)
     return replace(second, calls=answer.calls + second.calls, failures=answer.failures + second.failures)
+
+
+async def usable(
+    ask: Callable[..., Awaitable[Any]], messages: list[dict[str, str]], schema: type[Fields], **sampling: float
+) -> Answer[Fields]:
+    """For what a stage can't do without: completion 0, or else 1, or else 2, where those before it are no use. Replies
+    are kept, so that running again would only bring the useless one again. `ask` is the client's."""
+    for index in range(TRIES):
+        answer: Answer[Fields] = await ask(messages, schema, index=index, **sampling)
+        if answer.value is not None or answer.error == "no answer":
+            break
+    return answer
 
 
 def repair_message(detail: str, schema: type[BaseModel]) -> dict[str, str]:
