@@ -11,7 +11,7 @@ quickstart: $(READY)
 	$(VENV)/bin/python -m dsrl experiment=quickstart
 
 test: $(READY)
-	$(VENV)/bin/python -m pytest -q -m "not e2e"
+	$(VENV)/bin/python -m pytest -q -m "not e2e" -n auto --dist worksteal
 
 e2e: $(READY)
 	$(VENV)/bin/python -m pytest -q -m e2e
