@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from importlib import import_module
 
 from dsrl import __version__
 from dsrl.errors import UserError
@@ -61,47 +62,26 @@ def _is_word(argument: str) -> bool:
     return not argument.startswith("-") and "=" not in argument and not argument.startswith(("+", "~"))
 
 
+VERBS = {
+    "ls": "dsrl.verbs:ls",
+    "why": "dsrl.verbs:why",
+    "trace": "dsrl.verbs:trace",
+    "gc": "dsrl.verbs:gc",
+    "task": "dsrl.tasks:task",
+    "audit": "dsrl.audit:audit",
+    "corpus": "dsrl.corpora:corpus",
+    "doctor": "dsrl.doctor:doctor",
+}
+"""Verbs without a pipeline -> module and function, imported when asked for."""
+
+
 def store_verb(name: str) -> Callable[[list[str]], int]:
-    """The verbs that only look at what was made."""
-    from dsrl import verbs
-
-    table: dict[str, Callable[[list[str]], int]] = {
-        "ls": verbs.ls,
-        "why": verbs.why,
-        "trace": verbs.trace,
-        "gc": verbs.gc,
-        "task": _task,
-        "audit": _audit,
-        "corpus": _corpus,
-        "doctor": _doctor,
-    }
-    if name not in table:
-        raise UserError("no such command", got=name, allowed=[*PIPELINE_VERBS, *table], next_step="dsrl --help")
-    return table[name]
-
-
-def _task(arguments: list[str]) -> int:
-    from dsrl.tasks import task
-
-    return task(arguments)
-
-
-def _doctor(arguments: list[str]) -> int:
-    from dsrl.doctor import doctor
-
-    return doctor(arguments)
-
-
-def _corpus(arguments: list[str]) -> int:
-    from dsrl.corpora import corpus
-
-    return corpus(arguments)
-
-
-def _audit(arguments: list[str]) -> int:
-    from dsrl.audit import audit
-
-    return audit(arguments)
+    """The function of a verb that runs no pipeline."""
+    if name not in VERBS:
+        raise UserError("no such command", got=name, allowed=[*PIPELINE_VERBS, *VERBS], next_step="dsrl --help")
+    module, _, function = VERBS[name].partition(":")
+    verb: Callable[[list[str]], int] = getattr(import_module(module), function)
+    return verb
 
 
 def help_text() -> str:

@@ -156,19 +156,19 @@ def whole(name: str, stage: Stage, study: Study, context: Context) -> Study:
         before = context.ledger.sums(name).lost
         after = stage(study, context)
         missing = context.ledger.sums(name).lost - before
-        if missing == 0 or (tries == TRIES and context.accept_missing):
-            break
-        if tries == TRIES:
-            raise StageFailed(
-                f"{name}: {missing} replies are still missing",
-                got=f"{TRIES} tries, each with all repeats",
-                next_step="run the same command, which asks for these alone; or accept_missing=true to go on without",
-            )
-        context.progress.say(f"{name}: {missing} replies are missing; asking for these again")
-        for path in context.scratch.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    if missing:
-        context.progress.warn(f"{name}: {missing} replies are missing, and the result is stored without them")
+        if missing == 0:
+            return after
+        if tries < TRIES:
+            context.progress.say(f"{name}: {missing} replies are missing; asking for these again")
+            for path in context.scratch.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if not context.accept_missing:
+        raise StageFailed(
+            f"{name}: {missing} replies are still missing",
+            got=f"{TRIES} tries, each with all repeats",
+            next_step="run the same command, which asks for these alone; or accept_missing=true to go on without",
+        )
+    context.progress.warn(f"{name}: {missing} replies are missing, and the result is stored without them")
     return after
 
 

@@ -15,7 +15,7 @@ from dsrl.llm.completions import Completions
 from dsrl.llm.endpoint import Endpoint, SamplingDials
 from dsrl.llm.failures import CallError
 from dsrl.llm.flight import Flight
-from dsrl.llm.ledger.ledger import Ledger, Spending
+from dsrl.llm.ledger.ledger import Ledger
 from dsrl.llm.pace.status import Status
 from dsrl.llm.request import Call, Request
 from dsrl.llm.sender import Sender
@@ -117,7 +117,7 @@ class Client:
         request = self.endpoint.request(messages, schema, **sampling)
         answer = await structured(self.complete, request, schema, index)
         if answer.failures:
-            self._book(repairs=int(len(answer.calls) > 1), parse_failures=Counter(answer.failures))
+            self._sender.book(repairs=int(len(answer.calls) > 1), parse_failures=Counter(answer.failures))
         return answer
 
     def status(self) -> Status:
@@ -177,7 +177,7 @@ class Client:
                 await self._sender.send(flight)
         except CallError as failure:
             lost = 0 if failure.kind == "prompt" else len(flight.missing)
-            self._book(errors=len(flight.missing), lost=lost)
+            self._sender.book(errors=len(flight.missing), lost=lost)
             flight.replies |= {i: Reply(text=None, error=str(failure), call=call.id(i)) for i in flight.missing}
         finally:
             self._store.free(call.digest)
@@ -240,10 +240,6 @@ class Client:
             await asyncio.wait(late, timeout=drain - min(QUIET_SECONDS, drain))
             kept = sum(not flight.missing for flight in flights)
             log.warning("%d of %d came and are kept; the same command goes on from here", kept, len(flights))
-
-    def _book(self, **counts: Any) -> None:
-        """Adds to the ledger; dollars stay unknown where the price is."""
-        self._ledger.add(self._key, Spending(**counts, usd=None if self.endpoint.price is None else 0.0))
 
 
 async def all_done(tasks: list["asyncio.Task[None]"]) -> None:

@@ -122,13 +122,13 @@ class Sender:
         try:
             return await wire.send(tries.body, flight.call.id(flight.block[0]))
         except CallError as failure:
-            self._book(**counts, throttled=int(failure.kind == "throttled"))
+            self.book(**counts, throttled=int(failure.kind == "throttled"))
             if not wire.batch:
                 self.pace.failed(slot, flight.call.digest, failure, tries.turned_away)
             raise
         except asyncio.CancelledError:
             if not wire.batch:
-                self._book(**counts)
+                self.book(**counts)
             raise
         finally:
             flight.airborne = False
@@ -194,8 +194,8 @@ class Sender:
         )
         reservation.settle(spending, tuple(flight.call.id(i) for i in came))
 
-    def _book(self, **counts: Any) -> None:
-        """Dollars stay unknown where the price is."""
+    def book(self, **counts: Any) -> None:
+        """Adds to the ledger; dollars stay unknown where the price is."""
         self._ledger.add(self._key, Spending(**counts, usd=None if self._endpoint.price is None else 0.0))
 
 

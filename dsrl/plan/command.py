@@ -11,7 +11,7 @@ from dsrl.plan.foresee import Forecast, Foresight
 from dsrl.plan.pilot import Pilot, Trial
 from dsrl.plan.settings import Plan
 from dsrl.plan.table import dollars, table
-from dsrl.run import Keys, roots
+from dsrl.run import Keys, begin_round, roots
 from dsrl.sample import Sample
 from dsrl.store import Store, write_json
 
@@ -83,8 +83,8 @@ def _try(pipeline: "dict[str, Stage]", study: "Study", store: Store, keys: Keys,
         calls=CallsStore(store.root / "calls"),
         progress=Progress(),
         ledger=Ledger(dials.budget_usd, dials.budget_tokens),
-        metrics={name: {} for name in ("keys", "seconds", "reused", "rows", "stages")},
     )
+    begin_round(context, 1)
     tried = None
     try:
         with heard(context.progress):

@@ -10,6 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from dsrl.disk import LEAST_ROOM, free
 from dsrl.errors import StageFailed
 
 RESERVE = 4 << 20
@@ -120,9 +121,8 @@ def _reserve(folder: Path) -> int | None:
         path.unlink()
     except OSError:
         return None
-    about = os.fstatvfs(descriptor)
     try:
-        if about.f_bavail * about.f_frsize < 8 * RESERVE:
+        if free(folder) < LEAST_ROOM:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.posix_fallocate(descriptor, 0, RESERVE)
     except (OSError, AttributeError):  # little room, or a system that can't
