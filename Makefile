@@ -11,10 +11,10 @@ quickstart: $(READY)
 	$(VENV)/bin/python -m dsrl experiment=quickstart
 
 test: $(READY)
-	$(VENV)/bin/python -m pytest -q -m "not e2e" -n auto --dist worksteal
+	$(VENV)/bin/python -m pytest -q -m "not e2e" --timeout 300 -n auto --dist worksteal
 
 e2e: $(READY)
-	$(VENV)/bin/python -m pytest -q -m e2e
+	$(VENV)/bin/python -m pytest -q -m e2e --timeout 1800
 
 lint: $(READY)
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy

@@ -1,6 +1,7 @@
 """What holds for every test: an environment without keys and stores of the machine, and no silent skips in CI."""
 
 import io
+import logging
 import os
 import signal
 from collections.abc import Generator
@@ -32,6 +33,14 @@ def _impersonal(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in PERSONAL:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(autouse=True)
+def _audible() -> Generator[None]:
+    """Hydra, run within a test, quiets the whole process: what comes after hears warnings again."""
+    level = logging.root.level
+    yield
+    logging.root.setLevel(level)
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 import json
+import logging
 import subprocess
 import sys
 import threading
@@ -221,24 +222,27 @@ def test_a_wait_for_the_process_that_makes_an_entry_is_said(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("dsrl.store.LOCK_SAID_AFTER", 0.05)
-    held, done = threading.Event(), threading.Event()
+    held, done, said = threading.Event(), threading.Event(), []
+
+    class Hearer(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+            done.set()
 
     def hold() -> None:
         with store.lock(STAGE, KEY):
             held.set()
             done.wait()
 
-    def said() -> None:
-        while "another process" not in caplog.text:
-            time.sleep(0.01)
+    holder, hearer = threading.Thread(target=hold, daemon=True), Hearer()
+    logging.getLogger("dsrl.store").addHandler(hearer)
+    try:
+        holder.start()
+        held.wait()
+        with caplog.at_level(logging.WARNING, "dsrl.store"), store.lock(STAGE, KEY) as waited:
+            assert waited
+    finally:
+        logging.getLogger("dsrl.store").removeHandler(hearer)
         done.set()
-
-    threads = [threading.Thread(target=hold), threading.Thread(target=said)]
-    threads[0].start()
-    held.wait()
-    threads[1].start()
-    with store.lock(STAGE, KEY) as waited:
-        assert waited
-    for thread in threads:
-        thread.join()
-    assert f"shares {store.root} is making {STAGE}" in caplog.text
+    holder.join()
+    assert f"shares {store.root} is making {STAGE}" in said[0]
