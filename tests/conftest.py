@@ -57,6 +57,11 @@ def context(tmp_path: Path) -> Context:
     )
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes don't name a test: those of an archive hold the second it was made in, and each worker makes its own."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
