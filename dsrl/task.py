@@ -45,7 +45,13 @@ class Contamination(Part):
     @field_validator("also", mode="before")
     @classmethod
     def _read_sources(cls, value: Any) -> Any:
-        return tuple(Source(**row) if isinstance(row, dict) else row for row in value or ())
+        if not isinstance(value, (list, tuple)):
+            raise UserError(
+                "task.contamination.also: a list of sets",
+                got=value,
+                allowed="[{path: FILE, input: COLUMN, output: COLUMN}]",
+            )
+        return tuple(Source(**row) if isinstance(row, dict) else row for row in value)
 
     @field_validator("also", mode="after")
     @classmethod

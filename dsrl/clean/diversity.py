@@ -57,6 +57,8 @@ class Diversity(Stage):
 
     def _measured(self, texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         """Every set that isn't empty."""
+        if not texts:
+            return {"sets": {}, "edges": [], "drawn": 0}
         split = {name: [measures.split(text) for text in group] for name, group in texts.items()}
         lengths = {name: [len(text) for text in group] for name, group in split.items()}
         bounds = measures.edges(list(lengths.values()))
