@@ -24,11 +24,12 @@ Texts = Sequence[Sequence[str]]
 @part
 class Diversity(Stage):
     """Measures all samples, those selected, and the test set alike (the paper's figures 19 to 24, without an embedding
-    model). Nothing is changed, and nothing later depends on it."""
+    model). Only looks, at what there is, so it is never stored."""
 
     name: ClassVar[str] = "diversity"
-    needs: ClassVar[tuple[str, ...]] = ("samples", "selected", "test", "format")
+    needs: ClassVar[tuple[str, ...]] = ("samples",)
     adds: ClassVar[tuple[str, ...]] = ()
+    stored: ClassVar[bool] = False
 
     draws: int = Field(default=1000, ge=2)
     """Texts of each set, drawn at random, that are compared with each other."""
