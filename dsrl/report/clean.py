@@ -85,7 +85,7 @@ def clean(study: Study, metrics: Mapping[str, Any]) -> Clean | None:
     subset = (metrics.get("evaluate") or {}).get("clean") or {}
     return Clean(
         lead=_lead(study, figures),
-        rows=tuple(Row(*RULES[kind], kinds.get(kind, 0)) for kind in KINDS) if figures.get("matched") else (),
+        rows=tuple(Row(*RULES[kind], kinds[kind]) for kind in KINDS if kind in kinds),
         pairs=pairs(study, found[:MOST_SHOWN]),
         more=max(0, len(found) - MOST_SHOWN),
         subset=_subset(subset),
