@@ -37,7 +37,7 @@ VALUES: dict[str, Any] = {
 
 BLOCKS = {
     "score": ("samples", "rollouts", "mean_pass_rate", "zero", "one", "histogram"),
-    "decontaminate": ("policy", "samples", "matched", "dropped", "items", "kinds", "patterned"),
+    "decontaminate": ("policy", "samples", "matched", "dropped", "items", "kinds", "silent"),
     "select": ("m", "selected", "shortfall"),
     "diversity": ("sets", "edges", "drawn", "answers"),
     "train": ("algorithm", "engine", "steps", "reward_first", "reward_last"),

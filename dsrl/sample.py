@@ -96,11 +96,11 @@ class Match:
     item: int
     """Position in that set, from 0."""
     kind: str
-    """`same`, `whole`, `run`, `most` or `renamed`: the surest rule that finds it (docs/clean.md)."""
+    """`same`, `whole`, `run`, `most`, `renamed` or `reworded`: the surest rule that finds it (docs/clean.md)."""
     size: int
-    """Words in a row that the rule looks at; 0 for `same`."""
+    """Words in a row that the rule looks at; 0 for `same` and `reworded`."""
     share: float
-    """Of the item's runs of that size, those found."""
+    """Of the item's runs of that size, or of the weight of its words, those found."""
     text: str
     """The longest run of words that both have, as the sample writes it."""
 

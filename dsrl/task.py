@@ -32,6 +32,9 @@ class Contamination(Part):
     renamed: float | None = Field(default=0.5, gt=0, le=1)
     """Share of an item's runs of words with names and numbers masked, from which on a sample is the same item under
     other names; None: names and numbers must agree."""
+    reworded: float | None = Field(default=0.5, gt=0, le=1)
+    """Share of what the less common words of sample and item weigh that both have, in whatever order, from which on a
+    sample is the same item in other words; None: words must agree."""
     also: Many[Source] = ()
     """Further sets that samples must not share text with, besides the task's own test set."""
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from dsrl.data import Source
 from dsrl.errors import StageFailed
 from dsrl.forecast import Load
-from dsrl.match.items import Hit, Items, rank, reason
+from dsrl.match.items import Hit, Items
+from dsrl.match.rules import rank, reason
 from dsrl.match.shared import shared
 from dsrl.part import part
 from dsrl.sample import Match, Rejected, Sample
@@ -43,20 +44,22 @@ class Decontaminate(Stage):
 
     def __call__(self, study: "Study", context: "Context") -> "Study":
         found: dict[int, list[Match]] = {}
-        untold: list[str] = []
+        silent: dict[str, list[str]] = {}
+        rules = self.contamination
         for name, source in self._sets(study.task):
             texts = [source.question(row) for row in source.rows()]
-            items = Items(texts, self.contamination.ngrams, self.contamination.renamed)
-            untold += [] if items.names_tell or self.contamination.renamed is None else [name]
+            items = Items(texts, rules.ngrams, rules.renamed, rules.reworded)
+            if items.silent:
+                silent[name] = list(items.silent)
             for hit in items.hits([sample.input for sample in study.samples]):
                 match = matched(name, hit, study.samples[hit.text].input, texts[hit.item])
                 found.setdefault(hit.text, []).append(match)
-        for name in untold:
+        for name, kinds in silent.items():
             context.progress.say(
-                f"decontaminate: items of {name} are made by a few patterns, so that samples aren't sought under other "
-                "names and numbers"
+                f"decontaminate: items of {name} resemble each other too much for the rule{'s' * (len(kinds) > 1)} "
+                f"{' and '.join(kinds)}"
             )
-        return self._settled(study, found, context, untold)
+        return self._settled(study, found, context, silent)
 
     def _sets(self, task: Task) -> Iterator[tuple[str, Source]]:
         if self.contamination.policy == "keep":
@@ -66,7 +69,7 @@ class Decontaminate(Stage):
         yield from ((source.path, source) for source in self.contamination.also)
 
     def _settled(
-        self, study: "Study", found: Mapping[int, list[Match]], context: "Context", untold: list[str]
+        self, study: "Study", found: Mapping[int, list[Match]], context: "Context", silent: dict[str, list[str]]
     ) -> "Study":
         """Raises `StageFailed` where nothing is left."""
         marked = {
@@ -87,10 +90,10 @@ class Decontaminate(Stage):
                 context.progress.say(f"{told} and are left out")
             else:
                 context.progress.warn(f"{told}; they are trained on (task.contamination.policy=flag)")
-        return study.add(samples=kept, rejected=rejected, figures=self._figures(study, found, len(kept), untold))
+        return study.add(samples=kept, rejected=rejected, figures=self._figures(study, found, len(kept), silent))
 
     def _figures(
-        self, study: "Study", found: Mapping[int, list[Match]], kept: int, untold: list[str]
+        self, study: "Study", found: Mapping[int, list[Match]], kept: int, silent: dict[str, list[str]]
     ) -> dict[str, Any]:
         kinds = Counter(surest(matches).kind for matches in found.values())
         pairs = {(match.source, match.item) for matches in found.values() for match in matches}
@@ -101,7 +104,7 @@ class Decontaminate(Stage):
             "dropped": len(study.samples) - kept,
             "items": len(pairs),
             "kinds": dict(kinds.most_common()),
-            "patterned": untold,
+            "silent": silent,
             "rows": {"in": len(study.samples), "out": kept},
         }
 

@@ -31,7 +31,7 @@ class Runs:
         """`distinct`: items that are no repetition of another."""
         import numpy
 
-        codes, owners = _once(rows)
+        codes, owners = once(rows)
         known, place = numpy.unique(codes, return_inverse=True)
         spread = numpy.bincount(place[distinct[owners]], minlength=len(known))
         kept = spread[place] <= demand.most
@@ -44,12 +44,11 @@ class Runs:
         """(text, item, share of the item's runs) for every pair in which the text has enough of them."""
         import numpy
 
-        codes, texts = _once(rows)
+        codes, texts = once(rows)
         first, last = (numpy.searchsorted(self._codes, codes, side) for side in ("left", "right"))
         hits = numpy.flatnonzero(last > first)
         counts = last[hits] - first[hits]
-        within = numpy.arange(counts.sum()) - numpy.repeat(numpy.cumsum(counts) - counts, counts)
-        items = self._owners[numpy.repeat(first[hits], counts) + within]
+        items = self._owners[spans(first[hits], counts)]
         pairs, found = numpy.unique(numpy.repeat(texts[hits], counts) * len(self._sizes) + items, return_counts=True)
         texts, items = numpy.divmod(pairs, max(1, len(self._sizes)))
         enough = found >= self._needed[items]
@@ -57,7 +56,7 @@ class Runs:
         yield from zip(texts[enough].tolist(), items[enough].tolist(), shares.tolist(), strict=True)
 
 
-def _once(rows: Coded) -> "tuple[Codes, Numbers]":
+def once(rows: Coded) -> "tuple[Codes, Numbers]":
     """Codes and owners, each pair of them once."""
     import numpy
 
@@ -66,3 +65,11 @@ def _once(rows: Coded) -> "tuple[Codes, Numbers]":
     new = numpy.ones(len(codes), dtype=bool)
     new[1:] = (codes[1:] != codes[:-1]) | (owners[1:] != owners[:-1])
     return codes[new], owners[new]
+
+
+def spans(first: "Numbers", counts: "Numbers") -> "Numbers":
+    """So many numbers from each first one on, one after the other."""
+    import numpy
+
+    within: Numbers = numpy.arange(counts.sum()) - numpy.repeat(numpy.cumsum(counts) - counts, counts)
+    return within + numpy.repeat(first, counts)

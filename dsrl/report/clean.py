@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dsrl.match.items import KINDS, rank
+from dsrl.match.rules import KINDS, rank
 from dsrl.match.shared import parts
 from dsrl.report import text
 from dsrl.sample import Match, Rejected, Sample
@@ -19,7 +19,8 @@ RULES = {
     "whole": ("a whole item", "of five words or more, within a longer text"),
     "run": ("a long run of words", "that stands in three test items at most"),
     "most": ("most of an item", "at least half of its shorter runs of words"),
-    "renamed": ("other names and numbers", "at least so many of its runs once these are masked"),
+    "renamed": ("other names and numbers", "at least half of its runs of words once these are masked"),
+    "reworded": ("other words", "half of what its less common words weigh, in any order"),
 }
 POLICIES = {
     "drop": "What shares text with one was left out.",
@@ -146,9 +147,9 @@ def _lead(study: Study, figures: Mapping[str, Any]) -> str:
 
 
 def _patterned(figures: Mapping[str, Any]) -> str:
-    if not figures.get("patterned"):
+    if not figures.get("silent"):
         return ""
-    return " The test items are made by a few patterns, so nothing was sought under other names and numbers."
+    return " Test items resemble each other too much for the rules on other names or other words to be applied."
 
 
 def _subset(subset: Mapping[str, Any]) -> str:

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from dsrl.match.items import Items, reason
+from dsrl.match.items import Items
+from dsrl.match.rules import reason
 from dsrl.sample import Passage
 
 
@@ -12,7 +13,7 @@ class TestOverlap:
     __test__ = False  # it is no test, whatever its name
 
     def __init__(self, items: Sequence[str], ngrams: Sequence[int] = (13, 8)) -> None:
-        self._items = Items(items, ngrams, renamed=None)
+        self._items = Items(items, ngrams, renamed=None, reworded=None)
 
     def __call__(self, passage: Passage) -> str | None:
         """Why the passage can't be used; None where it can."""

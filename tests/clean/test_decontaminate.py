@@ -59,7 +59,7 @@ def test_drop_takes_them_out_with_the_words_they_share(tmp_path: Path, context: 
     assert study.rejected[1].detail == f"item 0 of test: {shared}"
     assert study.figures == {
         "policy": "drop", "samples": 4, "matched": 2, "dropped": 2, "items": 1, "kinds": {"same": 1, "run": 1},
-        "patterned": [], "rows": {"in": 4, "out": 2},
+        "silent": {}, "rows": {"in": 4, "out": 2},
     }  # fmt: skip
     assert "decontaminate: 2 of 4 samples share text with the test set and are left out" in toys.said(context)
 
