@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from dsrl.forecast import Expectation, Outlook
     from dsrl.study import Study
 
+MANY = 0.1
+"""Share of samples from which on one should look."""
 SHOWN = 200
 """Characters of the shared words in the detail of a rejection."""
 
@@ -84,13 +86,22 @@ class Decontaminate(Stage):
                 got=f"{rejected[0].reason}: {rejected[0].detail}",
                 next_step="was the test set among demos or passages? task.contamination.policy=flag goes on with them",
             )
-        if found:
-            told = f"decontaminate: {len(found)} of {len(study.samples)} samples share text with the test set"
-            if drops:
-                context.progress.say(f"{told} and are left out")
-            else:
-                context.progress.warn(f"{told}; they are trained on (task.contamination.policy=flag)")
+        self._tell(found, len(study.samples), context)
         return study.add(samples=kept, rejected=rejected, figures=self._figures(study, found, len(kept), silent))
+
+    def _tell(self, found: Mapping[int, list[Match]], samples: int, context: "Context") -> None:
+        if not found:
+            return
+        told = f"decontaminate: {len(found)} of {samples} samples share text with the test set"
+        if self.contamination.policy == "flag":
+            context.progress.warn(f"{told}; they are trained on (task.contamination.policy=flag)")
+        elif len(found) > MANY * samples:
+            context.progress.warn(
+                f"{told} and are left out: see in the report whether they copy it or are only made like it; "
+                "task.contamination.renamed=null and task.contamination.reworded=null take the looser rules out"
+            )
+        else:
+            context.progress.say(f"{told} and are left out")
 
     def _figures(
         self, study: "Study", found: Mapping[int, list[Match]], kept: int, silent: dict[str, list[str]]

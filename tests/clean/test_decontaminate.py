@@ -61,7 +61,14 @@ def test_drop_takes_them_out_with_the_words_they_share(tmp_path: Path, context: 
         "policy": "drop", "samples": 4, "matched": 2, "dropped": 2, "items": 1, "kinds": {"same": 1, "run": 1},
         "silent": {}, "rows": {"in": 4, "out": 2},
     }  # fmt: skip
-    assert "decontaminate: 2 of 4 samples share text with the test set and are left out" in toys.said(context)
+    assert "WARNING decontaminate: 2 of 4 samples share text with the test set and are left out: see" in toys.said(
+        context
+    )
+
+
+def test_a_few_are_told_without_alarm(tmp_path: Path, context: Context) -> None:
+    stage()(study_of(tmp_path, ITEMS[0], *(f"Number {number}?" for number in range(20))), context)
+    assert toys.said(context) == "decontaminate: 1 of 21 samples share text with the test set and are left out\n"
 
 
 def test_flag_keeps_them_and_says_so(tmp_path: Path, context: Context) -> None:

@@ -32,7 +32,7 @@ def measured(folder: Path, policy: Any, items: int = 400) -> tuple[Study, Contex
     ]
     path = folder / "test.jsonl"
     path.write_text("".join(json.dumps({"Input": text, "Output": "#### 1"}) + "\n" for text in texts))
-    rules = Contamination(policy=policy, renamed=None)  # these stories are all made by one pattern
+    rules = Contamination(policy=policy, renamed=None, reworded=None)  # these stories are all made by one pattern
     task = replace(TASK, test=Source(path=str(path)), contamination=rules)
     study = Decontaminate(contamination=rules)(replace(study, task=task), context)
     context.metrics["decontaminate"] = study.figures
