@@ -37,7 +37,9 @@ VALUES: dict[str, Any] = {
 
 BLOCKS = {
     "score": ("samples", "rollouts", "mean_pass_rate", "zero", "one", "histogram"),
+    "decontaminate": ("policy", "samples", "matched", "dropped", "items", "kinds", "silent"),
     "select": ("m", "selected", "shortfall"),
+    "diversity": ("sets", "edges", "drawn", "answers"),
     "train": ("algorithm", "engine", "steps", "reward_first", "reward_last"),
 }
 """Blocks of `metrics.json` -> the figures of that stage that stand in them."""
@@ -257,7 +259,7 @@ def publish(metrics: dict[str, Any], name: str, study: Study) -> None:
         role: _measured(evaluation) for role, evaluation in measured.items() if evaluation is not None
     }
     if name == "compare":
-        found["difference"] = study.figures.get("difference")
+        found |= {key: study.figures.get(key) for key in ("difference", "clean")}
     if found:
         metrics["evaluate"] = {**metrics.get("evaluate", {}), **found}
 

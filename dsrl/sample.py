@@ -88,6 +88,24 @@ class Verdict:
 
 
 @record
+class Match:
+    """A test item that a text gives away."""
+
+    source: str
+    """`test`, or the path of a further set of `task.contamination.also`."""
+    item: int
+    """Position in that set, from 0."""
+    kind: str
+    """`same`, `whole`, `run`, `most`, `renamed` or `reworded`: the surest rule that finds it (docs/clean.md)."""
+    size: int
+    """Words in a row that the rule looks at; 0 for `same` and `reworded`."""
+    share: float
+    """Of the item's runs of that size, or of the weight of its words, those found."""
+    text: str
+    """The longest run of words that both have, as the sample writes it."""
+
+
+@record
 class Provenance:
     """Where a sample came from: enough to show its passage, prompt and raw replies again."""
 
@@ -153,6 +171,8 @@ class Sample:
     verdicts: Many[Verdict] = ()
     """Filled by `generate` and `rewrite`."""
     provenance: Provenance = Provenance()
+    matches: Many[Match] = ()
+    """Test items that the input gives away; filled by `decontaminate`."""
 
     @property
     def input(self) -> str:
@@ -177,6 +197,8 @@ class Rejected:
     parent_id: str | None = None
     votes: Votes | None = None
     provenance: Provenance = Provenance()
+    matches: Many[Match] = ()
+    """Test items for whose sake it was taken out."""
 
 
 def sample_id(task: str, messages: tuple[Message, ...], images: tuple[Image, ...] = ()) -> str:

@@ -19,7 +19,7 @@ ROOTS = ("definition", "format", "test", "base")
 """What is there before the first stage: the task as told to the teacher, how answers are asked for and graded, the
 test set, and the base model."""
 
-FACTS = ("probe", "score")
+FACTS = ("probe", "score", "decontaminated")
 """What a stage may add to samples that are there: no fields of the study, but other stages need them."""
 
 

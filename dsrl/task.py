@@ -22,12 +22,21 @@ class Demo:
 
 @part
 class Contamination(Part):
-    """What becomes of synthetic samples and passages that share text with a declared test split."""
+    """What becomes of synthetic samples that share text with a declared test split."""
 
     policy: Literal["drop", "flag", "keep"] = "drop"
-    """Take them out, only report them, or don't look."""
+    """Take them out; mark them, and train on them; or don't look."""
     ngrams: Many[int] = (13, 8)
-    """Lengths, in words, of the runs whose sharing is looked for, besides equality."""
+    """Lengths, in words, of the runs whose sharing is looked for, besides equality: of 13 words and more one shared run
+    is enough, of shorter ones it takes half of an item's."""
+    renamed: float | None = Field(default=0.5, gt=0, le=1)
+    """Share of an item's runs of words with names and numbers masked, from which on a sample is the same item under
+    other names; None: names and numbers must agree."""
+    reworded: float | None = Field(default=0.5, gt=0, le=1)
+    """Share of what the less common words of sample and item weigh that both have, in whatever order, from which on a
+    sample is the same item in other words; None: words must agree."""
+    also: Many[Source] = ()
+    """Further sets that samples must not share text with, besides the task's own test set."""
 
     @field_validator("ngrams")
     @classmethod
@@ -35,6 +44,33 @@ class Contamination(Part):
         if any(length < 2 for length in ngrams) or len(set(ngrams)) < len(ngrams):
             raise UserError("task.contamination.ngrams: lengths of 2 words or more, each once", got=list(ngrams))
         return ngrams
+
+    @field_validator("also", mode="before")
+    @classmethod
+    def _read_sources(cls, value: Any) -> Any:
+        if not isinstance(value, (list, tuple)):
+            raise UserError(
+                "task.contamination.also: a list of sets",
+                got=value,
+                allowed="[{path: FILE, input: COLUMN, output: COLUMN}]",
+            )
+        return tuple(Source(**row) if isinstance(row, dict) else row for row in value)
+
+    @field_validator("also", mode="after")
+    @classmethod
+    def _each_somewhere(cls, sources: tuple[Source, ...]) -> tuple[Source, ...]:
+        if not all(source.path for source in sources):
+            raise UserError("task.contamination.also: a set without a path", next_step="give each its path")
+        return sources
+
+    def identity(self) -> dict[str, Any]:
+        """Further sets by their content."""
+        return {**super().identity(), "also": [source.fingerprint() for source in self.also]}
+
+    def check(self) -> None:
+        """Raises `UserError` where a further set can't be read."""
+        for source in self.also if self.policy != "keep" else ():
+            source.rows()
 
 
 @part

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dsrl.errors import UserError
-from dsrl.sample import Passage, Sample
+from dsrl.sample import Match, Passage, Rejected, Sample
 from dsrl.store import Entry, Store, damage
 from dsrl.table import read_table
 
@@ -108,6 +108,8 @@ def story(store: Store, sample: Sample, samples: Mapping[str, Sample], entry: En
     for name, rate in (("probe", sample.probe), ("pass rate", sample.score)):
         if rate:
             yield f"{name:<9} {rate.num_correct} of {rate.num_valid} right, {rate.num_error} missing"
+    for match in _matches(store, sample.input):
+        yield f"shares    with item {match.item} of {match.source} ({match.kind}, {match.share:.2f}): {match.text}"
     if origin.passage and (passage := _passage(store, origin.passage)):
         yield f"passage   {passage.source} at character {passage.offset}, by keyword {passage.keyword!r}"
         yield textwrap.indent(textwrap.fill(passage.text, 100), "          ")
@@ -212,6 +214,16 @@ def _find_sample(store: Store, identifier: str) -> tuple[dict[str, Sample], Entr
             if identifier in samples:
                 return samples, entry
     raise UserError(f"no sample {identifier} in the store", next_step="ids stand in report.html and samples.parquet")
+
+
+def _matches(store: Store, text: str) -> tuple[Match, ...]:
+    """Test items that an input gives away, whether its sample was kept or taken out, as the latest look found them."""
+    for entry in reversed(store.entries("decontaminate")):
+        found = {row.input: row.matches for row in read_table(entry.folder / "samples.parquet", Sample)}
+        found |= {row.input or "": row.matches for row in read_table(entry.folder / "rejected.parquet", Rejected)}
+        if text in found:
+            return found[text]
+    return ()
 
 
 def _passage(store: Store, identifier: str) -> Passage | None:

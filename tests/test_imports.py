@@ -14,8 +14,8 @@ from dsrl.table import write_table
 from .command import CHECKOUT, ENVIRONMENT
 
 PACKAGE = CHECKOUT / "dsrl"
-ROOMS = ("retrieve", "generate", "score", "select", "train", "evaluate", "report", "cluster", "tracking")
-SHARED = ("llm", "grade", "prompts")
+ROOMS = ("retrieve", "generate", "score", "clean", "select", "train", "evaluate", "report", "cluster", "tracking")
+SHARED = ("llm", "grade", "match", "prompts")
 ABOVE = ("main", "cli", "run", "config", "record", "verbs", "plan", "doctor", "tasks")
 """What runs the rooms; no room may know of it."""
 HEAVY = (
@@ -36,6 +36,7 @@ HEAVY = (
     "math_verify",
     "sympy",
     "regex",
+    "rensa",
 )
 
 
@@ -131,6 +132,7 @@ STAGES = """
 from dsrl.generate import Generate, MajorityVote, Rewrite
 from dsrl.retrieve import Elasticsearch, Embedded, NoRetriever, Retrieve
 from dsrl.score import Probe, Score, ServerRollout, TransformersRollout
+from dsrl.clean import Decontaminate, Diversity
 from dsrl.select import All, Easiest, Hardest, Learnable, PaperRanking, RandomChoice
 from dsrl.train import DrGrpo, Grpo, NoTraining, Sft, Trl
 from dsrl.evaluate import Compare, Evaluate

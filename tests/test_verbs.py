@@ -92,6 +92,23 @@ def test_trace_leads_from_a_sample_to_its_passage_prompt_and_votes(say: Say, sto
     assert "(not in this store)" not in text
 
 
+@pytest.mark.parametrize("policy", ["drop", "flag"])
+def test_trace_says_which_test_item_a_sample_gives_away(
+    policy: str, say: Say, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample, folder = generated(store)[2], store.parent / policy
+    shutil.copytree(store, folder / "store")
+    (folder / "test.jsonl").write_text(json.dumps({"question": sample.input, "answer": "1"}) + "\n")
+    monkeypatch.chdir(folder)
+    later = ("select", "diversity", "train", "evaluate_base", "evaluate_trained", "compare", "report")
+    changed = ["task.test.path=test.jsonl", f"task.contamination.policy={policy}", "store=store", "hydra.run.dir=run"]
+    words = [*GENERATE[:-1], *changed, *(f"~pipeline.{name}" for name in ("probe", "rewrite", "score", *later))]
+    monkeypatch.setattr(sys, "argv", ["dsrl", *words])
+    assert dispatch(words) == 0
+    text = say("trace", sample.id, f"store={folder / 'store'}")
+    assert f"shares    with item 0 of test (same, 1.00): {sample.input.rstrip('?')}" in text
+
+
 def test_trace_of_an_unknown_sample_says_where_ids_stand(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert dispatch(["trace", "ffff", f"store={store}"]) == 2
     assert "no sample ffff" in capsys.readouterr().err

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from dsrl.digest import text_digest
+from dsrl.evaluate.clean import equal_items, given_away, on_clean
 from dsrl.evaluate.statistics import bootstrap, detectable, mcnemar, sign_flip_p_value, wilson
 from dsrl.part import part
 from dsrl.stage import Stage
@@ -33,7 +33,8 @@ class Compare(Stage):
 
     def __call__(self, study: "Study", context: "Context") -> "Study":
         base, trained = study.evaluation_base, study.evaluation_trained
-        overlap = seen_in_training(study)
+        equal = equal_items(study)
+        overlap = {} if equal is None else {"training": len(equal)}
         if overlap.get("training"):
             context.progress.warn(f"compare: {overlap['training']} test items are among the training samples")
         if base is None or trained is None:
@@ -42,7 +43,10 @@ class Compare(Stage):
             context.progress.warn(f"compare: {doubt}; don't compare these numbers")
         if base.test != trained.test or base.num_items != trained.num_items:
             return study.add(figures={"overlap": overlap})
-        figures = self._figures(base, trained)
+        known = given_away(study) | (equal or set())
+        clean = on_clean(base, trained, known, self.resamples, self.seed, self._difference)
+        looked = bool(study.selected) and study.task.contamination.policy != "keep"
+        figures = {**self._figures(base, trained), "clean": {**clean, "looked": looked}}
         context.progress.say(sentence(base, trained, figures["difference"]))
         return study.add(figures={**figures, "overlap": overlap})
 
@@ -95,15 +99,6 @@ def doubts(base: Evaluation, trained: Evaluation) -> list[str]:
         "temperature": "the two models were sampled at different temperatures",
     }
     return [text for name, text in words.items() if getattr(base, name) != getattr(trained, name)]
-
-
-def seen_in_training(study: "Study") -> dict[str, int]:
-    """Test items whose text is that of a selected sample; empty where there is no test set or nothing selected."""
-    source = study.task.test
-    if source is None or not study.selected:
-        return {}
-    texts = {text_digest(sample.input) for sample in study.chosen(study.selected)}
-    return {"training": sum(text_digest(source.question(row)) in texts for row in source.rows())}
 
 
 def sentence(base: Evaluation, trained: Evaluation, difference: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from dsrl.forecast import CHARACTERS_PER_TOKEN, Expectation, Load, Outlook
 from dsrl.generate.candidate import Candidate, SampleDraft, Verifier, check_verifiers, unusable, verified
 from dsrl.generate.costs import foretold, load
 from dsrl.generate.loop import Harvest, Patience, accept_until, hopeless
+from dsrl.generate.near import Near
 from dsrl.generate.rehearsal import Rehearsal, longest_gap, rehearse, spread
 from dsrl.llm import Endpoint
 from dsrl.llm.dry import DryClient, UnpaidError
@@ -58,6 +59,9 @@ class Generate(Stage):
     """Fail once fewer than this share of a hundred candidates or more is accepted; 0: never."""
     max_repeats: int | None = Field(default=50, ge=1)
     """Fail after so many duplicates in a row; None: never."""
+    near_duplicates: float | None = Field(default=None, gt=0, lt=1)
+    """Leave out candidates of which so large a share of word triples is that of an accepted one (Jaccard similarity,
+    estimated by MinHash); None: only equal inputs."""
     pattern: bool = True
     """Have the teacher describe the demos in general words first, and show that with every prompt."""
     demos_per_prompt: int = Field(default=3, ge=0)
@@ -74,10 +78,11 @@ class Generate(Stage):
 
     async def _generate(self, study: Study, context: "Context") -> Study:
         most = self.max_candidates or 4 * self.n
-        harvest = Harvest(self.name, patience=Patience(self.min_yield, self.max_repeats))
+        patience, near = Patience(self.min_yield, self.max_repeats), Near(self.near_duplicates)
+        harvest = Harvest(self.name, patience=patience, near=near)
         async with context.connect(self.teacher, "teacher") as client:
             pattern = await self._pattern(study, client)
-            writer = Writer(self, study, client, pattern)
+            writer = Writer(self, study, client, pattern, near)
             with context.progress.task("generate", self.n) as shown:
                 await accept_until(self.n, most, self.teacher.window, writer.attempt, harvest, shown)
         self._check(harvest, most, context)
@@ -121,10 +126,10 @@ class Generate(Stage):
         """Candidates on the replies that are there, and what is still to be paid for the pattern."""
         pattern, asked = await self._foretold_pattern(outlook)
         calls = None if asked.requests.high else outlook.calls  # every prompt holds the pattern
-        rehearsal = Rehearsal()
+        rehearsal = Rehearsal(near=Near(self.near_duplicates))
 
         async def attempt(number: int, client: DryClient) -> Sample | Rejected:
-            return await Writer(self, outlook.study, client, pattern).attempt(number)
+            return await Writer(self, outlook.study, client, pattern, rehearsal.near).attempt(number)
 
         for number, weight in itertools.chain(spread(self.n, outlook.limit), self._further(outlook.limit)):
             if rehearsal.hopeful >= self.n:
@@ -174,8 +179,8 @@ class Generate(Stage):
 class Writer:
     """Makes candidate i out of the task, its demos and passage i."""
 
-    def __init__(self, stage: Generate, study: Study, client: "Client", pattern: str | None) -> None:
-        self.stage, self.study, self.client, self.pattern = stage, study, client, pattern
+    def __init__(self, stage: Generate, study: Study, client: "Client", pattern: str | None, near: Near) -> None:
+        self.stage, self.study, self.client, self.pattern, self.near = stage, study, client, pattern, near
         self.prompt_digest = digest(prompts.source("generate"))
 
     async def attempt(self, number: int) -> Sample | Rejected:
@@ -206,6 +211,8 @@ class Writer:
         if answer.value is None:
             return unusable(stage.name, answer.error, answer.detail, provenance)
         draft = Candidate(answer.value.input, answer.value.output, "initial", provenance)
+        if refused := self.near.refusal(stage.name, draft.input, None, provenance):
+            return refused
         return await verified(draft, stage.verify, task, self.client, stage.name)
 
     def _passage(self, number: int) -> Passage | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from dsrl.digest import text_digest
 from dsrl.errors import StageFailed
+from dsrl.generate.near import Near
 from dsrl.progress import Task as Shown
 from dsrl.sample import Rejected, Sample
 
@@ -42,6 +43,8 @@ class Harvest:
     seen: set[str] = field(default_factory=set)
     """Digests of inputs already there: a candidate that repeats one is rejected."""
     patience: Patience = Patience()
+    near: Near = field(default_factory=lambda: Near(None))
+    """The same by what they say: a candidate that nearly repeats one is rejected."""
     accepted: list[Sample] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     waiting: dict[int, Sample | Rejected] = field(default_factory=dict)
@@ -88,15 +91,24 @@ class Harvest:
         return f"{reason}, for example: {textwrap.shorten(words, EXAMPLE_LENGTH)}"
 
     def _settle(self, outcome: Sample | Rejected) -> None:
-        if isinstance(outcome, Sample) and (digest := text_digest(outcome.input)) not in self.seen:
-            self.seen.add(digest)
+        repeated = self._repeated(outcome)
+        if isinstance(outcome, Sample) and repeated is None:
+            self.seen.add(text_digest(outcome.input))
+            self.near.add(outcome)
             self.accepted.append(outcome)
             self.repeats = 0
             return
-        refused = duplicate(outcome, self.stage) if isinstance(outcome, Sample) else outcome
-        self.repeats = self.repeats + 1 if isinstance(outcome, Sample) else 0
+        refused = repeated or outcome
+        assert isinstance(refused, Rejected)
+        self.repeats = self.repeats + 1 if repeated else 0
         self.rejected.append(refused)
         self.reasons[refused.reason] += 1
+
+    def _repeated(self, outcome: Sample | Rejected) -> Rejected | None:
+        """The record of an outcome that is no news, whatever its verifiers say."""
+        if isinstance(outcome, Sample) and text_digest(outcome.input) in self.seen:
+            return duplicate(outcome, self.stage)
+        return self.near.refusal(self.stage, outcome.input, outcome.parent_id, outcome.provenance)
 
 
 async def accept_until(wanted: int, most: int, window: int, attempt: Attempt, harvest: Harvest, shown: Shown) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from dsrl.digest import text_digest
 from dsrl.forecast import CHARACTERS_PER_TOKEN, Held
+from dsrl.generate.near import Near
 from dsrl.llm import CallsStore, Endpoint
 from dsrl.llm.dry import DryClient, Tally, UnpaidError
 from dsrl.sample import Rejected, Sample
@@ -33,6 +34,7 @@ class Rehearsal:
     parts: list[Rehearsed] = field(default_factory=list)
     """Those that lack a reply."""
     seen: set[str] = field(default_factory=set)
+    near: Near = field(default_factory=lambda: Near(None))
     num_accepted: int = 0
     """With those that the ones looked up stand for."""
     weights: dict[str, int] = field(default_factory=dict)
@@ -47,6 +49,7 @@ class Rehearsal:
         self.whole.append(tried)
         if isinstance(tried.outcome, Sample) and (digest := text_digest(tried.outcome.input)) not in self.seen:
             self.seen.add(digest)
+            self.near.add(tried.outcome)
             self.accepted.append(tried.outcome)
             self.num_accepted += tried.weight
             self.weights[tried.outcome.id] = tried.weight

@@ -13,6 +13,7 @@ from dsrl.forecast import Expectation, Load, Outlook
 from dsrl.generate.candidate import Candidate, SampleDraft, Verifier, check_verifiers, unusable, verified
 from dsrl.generate.costs import foretold, load, typical
 from dsrl.generate.loop import Harvest, Patience, accept_until, hopeless
+from dsrl.generate.near import Near
 from dsrl.generate.rehearsal import Rehearsal, longest_gap, rehearse, spread
 from dsrl.llm import Endpoint
 from dsrl.llm.dry import DryClient, UnpaidError
@@ -48,6 +49,8 @@ class Rewrite(Stage):
     """Fail once fewer than this share of a hundred rewrites or more is accepted; 0: never."""
     max_repeats: int | None = Field(default=50, ge=1)
     """Fail after so many duplicates in a row; None: never."""
+    near_duplicates: float | None = Field(default=None, gt=0, lt=1)
+    """Leave out rewrites that share so many word triples with another sample than their own; None: only equal ones."""
     verify: Many[Verifier] = ()
     seed: int = 0
 
@@ -61,11 +64,12 @@ class Rewrite(Stage):
     async def _rewrite(self, study: Study, context: "Context") -> Study:
         work = [(sample, way) for sample in study.samples if (way := self._way(sample)) is not None]
         seen = {text_digest(sample.input) for sample in study.samples}
-        harvest = Harvest(self.name, seen, Patience(self.min_yield, self.max_repeats))
+        near = Near(self.near_duplicates, study.samples)
+        harvest = Harvest(self.name, seen, Patience(self.min_yield, self.max_repeats), near)
         async with context.connect(self.teacher, "teacher") as client:
 
             async def attempt(number: int) -> Sample | Rejected:
-                return await self._attempt(number, *work[number], study, client)
+                return await self._attempt(number, *work[number], study, client, near)
 
             with context.progress.task("rewrite", len(work)) as shown:
                 # One more is wanted than there are, so that every sample gets its try.
@@ -84,7 +88,7 @@ class Rewrite(Stage):
         return way if self.direction in ("both", way) else None
 
     async def _attempt(
-        self, number: int, sample: Sample, way: Direction, study: Study, client: "Client"
+        self, number: int, sample: Sample, way: Direction, study: Study, client: "Client", near: Near
     ) -> Sample | Rejected:
         prompt = prompts.render(
             "rewrite",
@@ -109,6 +113,8 @@ class Rewrite(Stage):
         if answer.value is None:
             return unusable(self.name, answer.error, answer.detail, provenance, sample)
         draft = Candidate(answer.value.input, answer.value.output, way, provenance, sample)
+        if refused := near.refusal(self.name, draft.input, sample.id, provenance):
+            return refused
         return await verified(draft, self.verify, study.task, client, self.name)
 
     @property
@@ -128,18 +134,19 @@ class Rewrite(Stage):
     async def _rehearsed(self, outlook: Outlook) -> Rehearsal:
         """Rewrites of the samples that are known, on the replies that are there."""
         samples = outlook.study.samples or (typical(outlook),)
-        rehearsal = Rehearsal(seen={text_digest(sample.input) for sample in samples})
+        near = Near(self.near_duplicates, outlook.study.samples)
+        rehearsal = Rehearsal(seen={text_digest(sample.input) for sample in samples}, near=near)
         work = [sample for sample in samples if self._ways(sample)]
 
         async def attempt(number: int, client: DryClient) -> Sample | Rejected:
             *others, last = self._ways(work[number])
             for way in others:
                 try:
-                    return await self._attempt(number, work[number], way, outlook.study, client)
+                    return await self._attempt(number, work[number], way, outlook.study, client, near)
                 except UnpaidError:
                     if client.tally.completions:
                         raise
-            return await self._attempt(number, work[number], last, outlook.study, client)
+            return await self._attempt(number, work[number], last, outlook.study, client, near)
 
         for number, weight in spread(len(work), outlook.limit if outlook.whole else None):
             weight *= outlook.weights.get(work[number].id, 1)

@@ -19,14 +19,28 @@ class Check:
     words: str
 
 
-def checks(study: Study, measured: Evaluation, overlap: Mapping[str, Any]) -> tuple[Check, ...]:
-    """One for each place where test items may have been seen, and one if the two models were measured differently."""
+def checks(
+    study: Study, measured: Evaluation, overlap: Mapping[str, Any], clean: Mapping[str, Any]
+) -> tuple[Check, ...]:
+    """One for each place where test items may have been seen, and one if the two models were measured differently.
+    `clean`: what the comparison on clean items found, where there was one."""
     base, trained = study.evaluation_base, study.evaluation_trained
     known = {**measured.overlap, **(trained or measured).overlap, **overlap}
     found = [_overlap(known.get(name), place, measured.num_items) for name, place in PLACES.items()]
+    if clean.get("looked"):
+        found[0] = _shared(clean)
     if base and trained and (base.grader, base.test) != (trained.grader, trained.test):
         found.append(Check(False, "The two models were graded or tested differently: don't compare these numbers."))
     return tuple(found)
+
+
+def _shared(clean: Mapping[str, Any]) -> Check:
+    """Shared text says more than equality."""
+    if not clean["excluded"]:
+        return Check(True, f"None of the {text.count(clean['n'])} test items shares text with a training sample.")
+    gain = (clean.get("difference") or {}).get("estimate")
+    words = f"{text.plural(clean['excluded'], 'test item shares', 'test items share')} text with training samples"
+    return Check(False, f"{words}; without them the change is {text.points(gain)} points.")
 
 
 def _overlap(number: Any, place: str, items: int) -> Check:

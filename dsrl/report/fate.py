@@ -49,4 +49,5 @@ class Fates:
         }[kind]
         if not self.places and kind != "accepted":
             told = told.split(",")[0].rstrip(".") + "; nothing was selected in this run."
-        return told + (" Also drawn into the random control set." if sample.id in self.control else "")
+        told += " Also drawn into the random control set." if sample.id in self.control else ""
+        return told + (f" Shares with a test item: {sample.matches[0].text}" if sample.matches else "")

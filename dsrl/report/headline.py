@@ -68,7 +68,7 @@ def headline(study: Study, metrics: Mapping[str, Any]) -> Headline | None:
         verdict=_verdict(base, trained, found["difference"]),
         method=_method([model for model in (base, trained) if model], found["minimum_detectable"]),
         measures=_measures(base, trained, found),
-        checks=checks(study, measured, found["overlap"]),
+        checks=checks(study, measured, found["overlap"], found["clean"]),
         picture=_picture(base, trained),
         items=_items(base, trained),
     )
@@ -80,7 +80,7 @@ def comparison(metrics: Mapping[str, Any]) -> dict[str, Any]:
     sources = (stages.get("compare") or {}, metrics.get("evaluate") or {})
     return {
         name: next((source[name] for source in sources if source.get(name)), {})
-        for name in ("difference", "greedy", "flipped", "overlap", "minimum_detectable")
+        for name in ("difference", "greedy", "flipped", "overlap", "minimum_detectable", "clean")
     }
 
 

@@ -11,6 +11,7 @@ from dsrl.part import part
 from dsrl.report import text
 from dsrl.report.audit import audited
 from dsrl.report.browser import browser
+from dsrl.report.clean import clean
 from dsrl.report.cost import cost
 from dsrl.report.difficulty import difficulty
 from dsrl.report.forecast import forecast
@@ -20,6 +21,7 @@ from dsrl.report.labels import labels
 from dsrl.report.provenance import provenance
 from dsrl.report.selection import selection
 from dsrl.report.training import training
+from dsrl.report.variety import variety
 from dsrl.stage import Stage
 from dsrl.study import Study
 
@@ -71,7 +73,9 @@ class Report(Stage):
             funnel=funnel(metrics),
             difficulty=difficulty(study.samples),
             labels=votes,
+            clean=clean(study, metrics),
             selection=selection(study, metrics),
+            variety=variety(metrics),
             training=training(study, metrics),
             cost=cost(metrics, context.store.root),
             forecast=forecast(metrics),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from dsrl import priors
-from dsrl.digest import digest, text_digest
+from dsrl.digest import digest
 from dsrl.errors import StageFailed
 from dsrl.forecast import Load
 from dsrl.part import part
@@ -27,11 +27,9 @@ Fill = Literal["none", "unsolved", "solved", "error"]
 
 @dataclass(frozen=True)
 class Pool:
-    """The samples that may be selected, and how many may not."""
+    """The samples that may be selected, and how many may not be."""
 
     samples: tuple[Sample, ...]
-    leaked: int
-    """Their text is that of a test item."""
     unscored: int
     """No rollout of theirs brought a reply."""
 
@@ -41,7 +39,7 @@ class Select(Stage):
     """Takes the first m samples of a ranking, and a random set of the same size as their counterfactual."""
 
     name = "select"
-    needs = ("samples", "score", "test")
+    needs = ("samples", "score", "decontaminated")
     adds = ("selected", "control")
 
     m: int | None = Field(gt=0)
@@ -111,19 +109,15 @@ class Select(Stage):
             "filled": max(len(chosen) - len(ranked), 0),
             "suggested_n": self.suggested_n(len(ranked)),
             "mean_rate": sum(map(rate, chosen)) / len(chosen),
-            "leaked": pool.leaked,
             "unscored": pool.unscored,
-            "rows": {"in": len(pool.samples) + pool.leaked + pool.unscored, "out": len(chosen)},
+            "rows": {"in": len(pool.samples) + pool.unscored, "out": len(chosen)},
         }
 
 
 def candidates(study: "Study") -> Pool:
-    """All samples with a pass rate whose text isn't that of a test item."""
-    source = study.task.test
-    test = {text_digest(source.question(row)) for row in source.rows()} if source else set()
-    clean = [sample for sample in study.samples if text_digest(sample.input) not in test]
-    scored = tuple(sample for sample in clean if sample.score is not None and sample.score.value is not None)
-    return Pool(scored, len(study.samples) - len(clean), len(clean) - len(scored))
+    """All samples with a pass rate. Those that give test items away are gone by now, if they are to go."""
+    scored = tuple(sample for sample in study.samples if sample.score is not None and sample.score.value is not None)
+    return Pool(scored, len(study.samples) - len(scored))
 
 
 def rate(sample: Sample) -> float:
@@ -140,7 +134,7 @@ def describe(pool: Pool) -> str:
     zero, one = rates.count(0.0), rates.count(1.0)
     return (
         f"{len(rates)} scored: {zero} never solved, {one} always, {len(rates) - zero - one} sometimes; "
-        f"{pool.unscored} without a score, {pool.leaked} equal to a test item"
+        f"{pool.unscored} without a score"
     )
 
 

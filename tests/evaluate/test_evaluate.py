@@ -20,7 +20,7 @@ from dsrl.evaluate.predictions import Prediction, predict
 from dsrl.grade import Number
 from dsrl.model import Model, Reply, Sampling
 from dsrl.part import Part, part
-from dsrl.sample import new_sample
+from dsrl.sample import Match, new_sample
 from dsrl.study import Estimate, Evaluation, Study
 from dsrl.table import read_table
 from dsrl.task import Task
@@ -237,3 +237,28 @@ def test_only_one_model_gives_nothing_to_compare(context: Context) -> None:
 
 def test_pairs_leave_out_what_one_model_lacks() -> None:
     assert paired((0.5, None, 0.0, None), (1.0, 0.5, None, None)) == [(0.5, 1.0)]
+
+
+def shares(item: int, source: str = "test") -> Match:
+    return Match(source=source, item=item, kind="run", size=13, share=0.5, text="so many words")
+
+
+def test_the_comparison_is_repeated_without_items_that_a_training_sample_gives_away(
+    tmp_path: Path, context: Context
+) -> None:
+    study = both(tmp_path / "s", context, (["+-", "--", "--", "--"], "+---"), (["++", "++", "++", "--"], "+++-"))
+    chosen = new_sample("stories", "Question 1", "1", "initial").replace(matches=(shares(2), shares(0, "other.jsonl")))
+    left = new_sample("stories", "unlike", "1", "initial").replace(matches=(shares(3),))
+    found = Compare(resamples=50)(study.add(samples=(chosen, left), selected=(chosen.id,)), context).figures
+    clean = found["clean"]
+    assert (clean["n"], clean["excluded"], clean["looked"]) == (2, 2, True)
+    assert (found["difference"]["estimate"], clean["difference"]["estimate"]) == (0.625, 0.25)
+    assert (clean["base"]["pass_at_1"], clean["trained"]["pass_at_1"]) == (0.25, 0.5)
+    assert (clean["base"]["greedy"], clean["trained"]["greedy"]) == (0.5, 0.5)
+
+
+def test_a_test_set_that_is_given_away_whole_leaves_nothing_to_compare(tmp_path: Path, context: Context) -> None:
+    study = both(tmp_path / "s", context, (["+-"], "+"), (["++"], "+"))
+    sample = new_sample("stories", "unlike", "1", "initial").replace(matches=(shares(0),))
+    clean = Compare(resamples=50)(study.add(samples=(sample,), selected=(sample.id,)), context).figures["clean"]
+    assert clean == {"n": 0, "excluded": 1, "base": None, "trained": None, "difference": None, "looked": True}

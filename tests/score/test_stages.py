@@ -123,4 +123,4 @@ def test_an_empty_band_is_refused() -> None:
 
 
 def test_both_stages_say_what_they_find_out() -> None:
-    assert [stage.adds[-1] for stage in (Probe, Score)] == list(FACTS)
+    assert [stage.adds[-1] for stage in (Probe, Score)] == list(FACTS[:2])

@@ -1,6 +1,5 @@
 """Which samples are chosen, in which order, and what is said when there are too few."""
 
-import json
 import random
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsrl.context import Context
-from dsrl.data import Source
 from dsrl.errors import StageFailed
 from dsrl.grade import Number
 from dsrl.home import home
@@ -150,16 +148,6 @@ def test_samples_without_a_rate_are_counted_not_chosen(context: Context) -> None
     study = Hardest(m=5, n=9)(Study(task=TASK, samples=(scored("c", 4), nothing_came, unscored)), context)
     assert len(study.selected) == len(study.control) == 1
     assert study.figures["unscored"] == 2
-
-
-def test_test_items_are_never_trained_on(tmp_path: Path, context: Context) -> None:
-    path = tmp_path / "test.jsonl"
-    path.write_text(json.dumps({"Input": "Story  4 0", "Output": "#### 1"}) + "\n")
-    task = Task(name="stories", instruction="Answer stories.", answer=Number(), test=Source(path=str(path)))
-    study = All(n=9)(study_of(RATES, task=task), context)
-    assert study.figures["leaked"] == 1
-    assert len(study.selected) == len(study.control) == 8
-    assert not {"story 4 0"} & {sample.input for sample in study.chosen(study.selected + study.control)}
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.5, 0.5), (0.6, 0.4), (-0.1, 1.0), (0.0, 1.1)])

@@ -23,7 +23,7 @@ class Ingest(Part):
     """A longer line or text file counts as malformed; no more of it is held in memory."""
     near_duplicates: float | None = Field(default=None, gt=0, lt=1)
     """Leave out documents that share about so much of their word triples (Jaccard) with an earlier one; null: keep
-    them. Needs the package rensa, and memory that grows with the corpus."""
+    them. Needs memory that grows with the corpus."""
     max_malformed: int = Field(default=100, ge=0)
     """Stop after more lines that are no documents."""
     max_expansion: float = Field(default=250.0, ge=1)

@@ -6,8 +6,8 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from dsrl.errors import UserError
+from dsrl.match.near import NearDuplicates
 from dsrl.retrieve.ingest.cutting import pieces
-from dsrl.retrieve.ingest.near import NearDuplicates
 from dsrl.retrieve.ingest.records import Document, IngestReport, Piece
 from dsrl.retrieve.ingest.seen import Seen
 
