@@ -161,9 +161,12 @@ class Source(Part):
         if options is not None and options.right is None:
             return NO_OPTION
         gold = options.right if options is not None and options.right else self._gold(row)
-        answer = grader.given(question).gold(gold)
+        reader = grader.given(question)
+        answer = reader.gold(gold)
         if answer is None:
             return UNREAD
+        if (allowed := reader.allowed()) and answer not in allowed:
+            return NO_OPTION
         subject = text(lookup(row, self.subject)) if self.subject else None
         data = {name: lookup(row, name) for name in self.keep}
         return Item(input=question, answer=answer, subject=subject, data=data)
