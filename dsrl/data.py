@@ -206,13 +206,16 @@ class Source(Part):
     def _check_columns(self, rows: Rows) -> None:
         asked = columns(self.template) if self.template else {self.input}
         options = (self.options,) if isinstance(self.options, str) else self.options or ()
-        wanted = {self.output, *asked, *options, *self.keep, *((self.subject,) if self.subject else ())}
+        subject = (self.subject,) if self.subject else ()
+        named = {"input": asked, "output": (self.output,), "options": options, "subject": subject, "keep": self.keep}
+        keys = {column: key for key, columns in named.items() for column in columns}
         for number, row in enumerate(rows, 1):
-            if missing := sorted(name for name in wanted if not has(row, name)):
+            if missing := sorted(name for name in keys if not has(row, name)):
+                cures = dict.fromkeys(f"task.test.{keys[name]}=..." for name in missing)
                 raise UserError(
                     f"{self.path} has no column {', '.join(missing)}" + (f" in row {number}" if number > 1 else ""),
                     got=f"columns {', '.join(sorted(map(str, row)))}",
-                    next_step="name the right ones: task.test.input=... task.test.output=...",
+                    next_step=f"name the right ones: {' '.join(cures)}",
                 )
 
 

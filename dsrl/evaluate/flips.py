@@ -47,7 +47,7 @@ def _flip(before: Prediction, after: Prediction) -> Flip:
     return Flip(
         change="gained" if after.correct else "lost",
         item=after.item,
-        subject=after.subject,
+        subject=after.subject or before.subject,
         input=after.input,
         answer=after.answer,
         before=before.parsed,

@@ -55,6 +55,8 @@ class Headline:
     checks: tuple[Check, ...]
     picture: "Markup"
     items: Items | None
+    predictions: dict[str, str]
+    """Model -> the table of its graded replies."""
 
 
 def headline(study: Study, metrics: Mapping[str, Any]) -> Headline | None:
@@ -76,6 +78,11 @@ def headline(study: Study, metrics: Mapping[str, Any]) -> Headline | None:
         checks=checks(study, measured, found["overlap"]),
         picture=_picture(base, trained),
         items=_items(base, trained),
+        predictions={
+            role: str(path)
+            for role in ("base", "trained")
+            if (path := study.files.get(f"evaluate_{role}/predictions.parquet"))
+        },
     )
 
 
