@@ -50,6 +50,7 @@ CASES: dict[str, tuple[Draw, float, tuple[float, float]]] = {
     "pass@1 of 0.1, 8 replies": (rates(0.1, 3, 8), 0.1, SHARES),
     "pass@1 of 0.95, 8 replies": (rates(0.95, 4, 8), 0.95, SHARES),
     "pass@1 of 0.9, 1 reply": (rates(0.9, 10, 1), 0.9, SHARES),
+    "pass@1 of 0.98, 1 reply": (rates(0.98, 50, 1), 0.98, SHARES),
     "pass@1 of 0.02, 8 replies": (rates(0.02, 5, 8), 0.02, SHARES),
     "gain of 10 points, 8 replies": (gains(0.4), 0.1, DIFFERENCES),
     "no gain, 8 replies": (gains(0.0), 0.0, DIFFERENCES),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     Floats = NDArray[numpy.float64]
 
 LEAST_ITEMS = 30
-LEAST_DIFFERENT = 10
+LEAST_DIFFERENT = 5
 """With fewer items, or fewer that differ from the commonest value, the bootstrap's interval can't be trusted."""
 SHARES, DIFFERENCES = (0.0, 1.0), (-1.0, 1.0)
 """Where values lie."""

@@ -187,7 +187,7 @@ def _subjects(base: Evaluation | None, trained: Evaluation | None, found: Mappin
             text.plural(both[name].num_items, "item"),
             before[name].pass_at_1 if name in before else None,
             after[name].pass_at_1 if name in after else None,
-            _interval(found.get(name, {})),
+            f"change {change}" if (change := _interval(found.get(name, {}))) else "",
         )
         for both in [{**before, **after}]
         for name in both

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from dsrl.estimate import wilson
 from dsrl.evaluate import Compare, Evaluate
 from dsrl.evaluate.difference import paired
 from dsrl.evaluate.evaluate import seen_in_pretraining
-from dsrl.evaluate.predictions import Prediction, predict
+from dsrl.evaluate.predictions import Prediction, predict, read
 from dsrl.evaluate.summary import best, rate
 from dsrl.grade import Number
 from dsrl.model import Model, Reply, Sampling
@@ -104,6 +105,23 @@ def test_predictions_are_kept(tmp_path: Path, context: Context) -> None:
     ]  # fmt: skip
     assert (rows[4].error, rows[4].text, rows[4].format_ok) == ("the server hung up", None, None)
     assert (rows[5].correct_anywhere, rows[5].format_ok, rows[2].finish_reason) == (True, False, "length")
+
+
+def test_subjects_and_kept_columns_go_along(tmp_path: Path, context: Context) -> None:
+    study = study_of(tmp_path / "s", 3)
+    rows = [{"Input": f"question {number}", "Output": "1", "kind": "ab"[number % 2]} for number in range(3)]
+    (tmp_path / "s" / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = Source(path=str(tmp_path / "s" / "test.jsonl"), subject="kind", keep=("kind", "Output"))
+    study = study.add(task=replace(study.task, test=source))
+    found = evaluate(["++", "+-", "--"], "+-?")(study, context).evaluation_base
+    assert found is not None
+    assert found.item_subjects == ("a", "b", "a")
+    first, second = found.subjects
+    assert (first.name, first.num_items, second.name, second.num_items) == ("a", 2, "b", 1)
+    assert (first.pass_at_1 and first.pass_at_1.value, first.greedy and first.greedy.value) == (0.5, 1.0)
+    setting, kept = read(context.scratch / "predictions.parquet")
+    assert (setting.model, setting.max_tokens) == (found.model, found.max_tokens)
+    assert (kept[0].subject, json.loads(kept[0].data or "")) == ("a", {"kind": "a", "Output": "1"})
 
 
 def test_missing_replies_are_left_out_of_every_share(tmp_path: Path, context: Context) -> None:

@@ -105,8 +105,8 @@ def test_items_that_are_all_alike_prove_no_certainty(values: list[float]) -> Non
 def test_few() -> None:
     assert few([])
     assert few([0.0, 1.0] * 10)
-    assert few([0.0] * 91 + [1.0] * 9)
-    assert not few([0.0] * 90 + [1.0] * 10)
+    assert few([0.0] * 96 + [1.0] * 4)
+    assert not few([0.0] * 95 + [1.0] * 5)
 
 
 def test_items_are_needed() -> None:
