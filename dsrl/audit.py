@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dsrl.arguments import whole
 from dsrl.errors import UserError
 from dsrl.sample import Sample
 from dsrl.store import Entry, Store, damage, write_json
@@ -36,7 +37,7 @@ def write(options: Mapping[str, str]) -> int:
     from dsrl.report import sheet
     from dsrl.report.audit import draw, sizes
 
-    rows, seed = _whole(options, "rows", 50, least=1), _whole(options, "seed", 0, least=0)
+    rows, seed = whole(options, "rows", 50, least=1), whole(options, "seed", 0, least=0)
     run = Path(options["run"]).expanduser() if "run" in options else None
     store = opened(options, run)
     entry = newest(store) if run is None else of_run(store, run)
@@ -161,10 +162,3 @@ def samples_of(entry: Entry) -> tuple[Sample, ...]:
     if fault := damage(entry):
         raise UserError(f"the store entry {entry.folder} is damaged", got=fault, next_step="run again to make it anew")
     return read_table(entry.folder / "samples.parquet", Sample)
-
-
-def _whole(options: Mapping[str, str], name: str, default: int, least: int) -> int:
-    given = options.get(name, str(default))
-    if not given.isdecimal() or int(given) < least:
-        raise UserError(f"{name}: not a whole number", got=given, allowed=f"{least} or more")
-    return int(given)

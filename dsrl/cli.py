@@ -69,6 +69,7 @@ VERBS = {
     "gc": "dsrl.verbs:gc",
     "task": "dsrl.tasks:task",
     "audit": "dsrl.audit:audit",
+    "compare": "dsrl.comparison:compare",
     "corpus": "dsrl.corpora:corpus",
     "doctor": "dsrl.doctor:doctor",
 }
@@ -111,6 +112,7 @@ dsrl {version}: from one task definition to a trained and measured language mode
 
   dsrl [run] task=NAME teacher=NAME [OVERRIDE ...]   run the pipeline; what is in the store is used again
   dsrl evaluate task=NAME model=hf model.path=...    measure a model on the task's test set
+  dsrl compare RUN | A B                             two models on the same test items: difference, interval, flips
   dsrl plan [pilot=10] task=NAME teacher=NAME        requests, tokens, dollars, GPU-hours, before anything is spent
   dsrl -m ... m=100,300,500                          a sweep; the teacher is paid once
   dsrl ls | why STAGE | trace SAMPLE | gc            what was made; why a stage ran again; where a sample came from

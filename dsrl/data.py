@@ -161,9 +161,12 @@ class Source(Part):
         if options is not None and options.right is None:
             return NO_OPTION
         gold = options.right if options is not None and options.right else self._gold(row)
-        answer = grader.given(question).gold(gold)
+        reader = grader.given(question)
+        answer = reader.gold(gold)
         if answer is None:
             return UNREAD
+        if (allowed := reader.allowed()) and answer not in allowed:
+            return NO_OPTION
         subject = text(lookup(row, self.subject)) if self.subject else None
         data = {name: lookup(row, name) for name in self.keep}
         return Item(input=question, answer=answer, subject=subject, data=data)
@@ -203,13 +206,16 @@ class Source(Part):
     def _check_columns(self, rows: Rows) -> None:
         asked = columns(self.template) if self.template else {self.input}
         options = (self.options,) if isinstance(self.options, str) else self.options or ()
-        wanted = {self.output, *asked, *options, *self.keep, *((self.subject,) if self.subject else ())}
+        subject = (self.subject,) if self.subject else ()
+        named = {"input": asked, "output": (self.output,), "options": options, "subject": subject, "keep": self.keep}
+        keys = {column: key for key, columns in named.items() for column in columns}
         for number, row in enumerate(rows, 1):
-            if missing := sorted(name for name in wanted if not has(row, name)):
+            if missing := sorted(name for name in keys if not has(row, name)):
+                cures = dict.fromkeys(f"task.test.{keys[name]}=..." for name in missing)
                 raise UserError(
                     f"{self.path} has no column {', '.join(missing)}" + (f" in row {number}" if number > 1 else ""),
                     got=f"columns {', '.join(sorted(map(str, row)))}",
-                    next_step="name the right ones: task.test.input=... task.test.output=...",
+                    next_step=f"name the right ones: {' '.join(cures)}",
                 )
 
 

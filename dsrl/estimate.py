@@ -5,6 +5,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+Z = 1.959964
+"""Normal quantile of a two-sided 95 % interval."""
 LEAST = 1e-3
 """Share below which nothing is reckoned with."""
 
@@ -69,3 +71,13 @@ def share(hits: float, total: float, assumed: float, weight: float = 6.0) -> Ran
     middle = (hits + assumed * weight) / (total + weight)
     reach = 1.65 * math.sqrt(middle * (1 - middle) / (total + weight + 1))
     return Range(middle - reach, middle, middle + reach).within(0.0, 1.0)
+
+
+def wilson(share: float, trials: float) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share over so many trials, not always a whole number; all there is without any."""
+    if trials <= 0:
+        return 0.0, 1.0
+    spread = Z * Z / trials
+    centre = (share + spread / 2) / (1 + spread)
+    half = Z * math.sqrt((share * (1 - share) + spread / 4) / trials) / (1 + spread)
+    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from dsrl import __version__, cost
+from dsrl import __version__, cost, measured
 from dsrl.disk import refusal
 from dsrl.errors import UserError
 from dsrl.store import write_json
@@ -80,6 +80,7 @@ def end(context: "Context", status: str) -> str:
     _write_last(context, status)
     if status in ("failed", "interrupted", "budget"):
         say_spent(context)
+    say_measured(context)
     report = context.run_dir / "report.html"
     if report.is_file():
         context.progress.say(f"\nreport  {shown(report)}")
@@ -94,6 +95,15 @@ def _write_last(context: "Context", status: str) -> None:
         if status in ("finished", "stopped"):
             raise refusal(error, "writing metrics.json", context.run_dir) from error
         context.progress.warn(f"metrics.json can't be written: {error.strerror}")
+
+
+def say_measured(context: "Context") -> None:
+    """What came out on the test set, and where the graded replies are."""
+    for role, block in context.metrics.get("evaluate", {}).items():
+        if role in ("base", "trained"):
+            place = Path(block["predictions"]) if block.get("predictions") else None
+            told = {**block, "predictions": place and shown(place)}
+            context.progress.say("\n".join(["", *measured.lines(role, told)]))
 
 
 def say_spent(context: "Context") -> None:

@@ -19,7 +19,7 @@ from dsrl.model import Model
 from dsrl.sample import Passage, Rejected, Sample
 from dsrl.stage import FACTS, Stage
 from dsrl.store import Entry, Manifest
-from dsrl.study import Evaluation, Study
+from dsrl.study import Evaluation, Study, Subject
 from dsrl.table import read_table, write_table
 
 TRIES = 3
@@ -256,7 +256,9 @@ def publish(metrics: dict[str, Any], name: str, study: Study) -> None:
         metrics[name] = {key: study.figures.get(key) for key in BLOCKS[name]}
     measured = {"base": study.evaluation_base, "trained": study.evaluation_trained}
     found: dict[str, Any] = {
-        role: _measured(evaluation) for role, evaluation in measured.items() if evaluation is not None
+        role: {**_measured(evaluation), "predictions": _predictions(study, role)}
+        for role, evaluation in measured.items()
+        if evaluation is not None
     }
     if name == "compare":
         found |= {key: study.figures.get(key) for key in ("difference", "clean")}
@@ -265,16 +267,30 @@ def publish(metrics: dict[str, Any], name: str, study: Study) -> None:
 
 
 def _measured(evaluation: Evaluation) -> dict[str, Any]:
+    figures = {name: getattr(evaluation, name) for name in ("greedy", "format_ok", "format_free", "truncated")}
     return {
         "n": evaluation.num_items,
         "samples_per_item": evaluation.samples_per_item,
+        "temperature": evaluation.temperature,
         "pass_at_1": evaluation.pass_at_1.value,
         "low": evaluation.pass_at_1.low,
         "high": evaluation.pass_at_1.high,
-        "greedy": evaluation.greedy,
-        "format_ok": evaluation.format_ok,
-        "format_free": evaluation.format_free,
+        **{name: found.value for name, found in figures.items()},
+        "intervals": {name: [found.low, found.high] for name, found in figures.items()},
+        "num_errors": evaluation.num_errors,
+        "subjects": {subject.name: _of_subject(subject) for subject in evaluation.subjects},
     }
+
+
+def _predictions(study: Study, role: str) -> str | None:
+    """Where the graded replies are, for `dsrl compare` and whoever wants to read them."""
+    path = study.files.get(f"evaluate_{role}/predictions.parquet")
+    return str(path) if path else None
+
+
+def _of_subject(subject: Subject) -> dict[str, Any]:
+    figures = {"pass_at_1": subject.pass_at_1, "greedy": subject.greedy}
+    return {"n": subject.num_items, **{name: found and dataclasses.asdict(found) for name, found in figures.items()}}
 
 
 def summary(figures: Mapping[str, Any], rejected: tuple[Rejected, ...]) -> str:

@@ -13,7 +13,7 @@ from dsrl.task import Task
 
 @record
 class Estimate:
-    """A mean over test items with its 95 % bootstrap interval."""
+    """A mean over test items with its 95 % interval."""
 
     value: float
     low: float
@@ -21,26 +21,48 @@ class Estimate:
 
 
 @record
-class Evaluation:
-    """How one model does on the test set. Per-item counts are kept, so that two models can be paired."""
+class Setting:
+    """What was measured on what, and how: two evaluations can be compared as far as these agree."""
 
+    name: str
+    """Of the model, for people."""
     model: str
     """Fingerprint."""
     test: str
     """Fingerprint of the test set."""
     grader: str
-    num_items: int
+    """Digest of the answer kind with its options."""
     samples_per_item: int
     temperature: float
+    top_p: float
+    max_tokens: int
+
+
+@record
+class Subject:
+    """How the model does on the items of one subject."""
+
+    name: str
+    num_items: int
+    pass_at_1: Estimate | None
+    """None where no sampled reply came."""
+    greedy: Estimate | None
+
+
+@record
+class Evaluation(Setting):
+    """How one model does on the test set. Figures of single items are kept, so that two models can be paired."""
+
+    num_items: int
     pass_at_1: Estimate
-    """Mean share of right replies among the sampled ones."""
-    greedy: float
-    """Share of items whose greedy reply is right."""
-    format_ok: float
+    """Mean share of right replies among the sampled ones; its interval is bootstrapped over items, as those below."""
+    greedy: Estimate
+    """Share of items whose greedy reply is right, with Wilson's interval."""
+    format_ok: Estimate
     """Share of sampled replies with a readable answer where the instruction wants it."""
-    format_free: float
+    format_free: Estimate
     """Share of sampled replies with the right answer in any format."""
-    truncated: float
+    truncated: Estimate
     """Share of sampled replies cut at the token limit."""
     num_errors: int
     """Replies that never came; missing from every share."""
@@ -48,6 +70,10 @@ class Evaluation:
     """Share of right sampled replies, item by item; None where no reply came."""
     item_greedy: Many[bool | None]
     """Whether the greedy reply is right, item by item; None where it never came."""
+    item_subjects: Many[str | None] = ()
+    """Subject of each item; empty where the task names no column for it."""
+    subjects: Many[Subject] = ()
+    """By subject, in alphabetical order."""
     overlap: dict[str, int] = dataclasses.field(default_factory=dict)
     """Test items whose text also occurs in `training` samples or in the model's `pretraining` corpus, where known."""
 

@@ -15,13 +15,21 @@ if TYPE_CHECKING:
 Row = TypeVar("Row")
 
 
-def write_table(path: Path, rows: Sequence[Any], cls: type) -> None:
-    """Write records of one class; the columns are its fields, also when there are no rows."""
+ABOUT = b"dsrl"
+"""Where a Parquet file's own metadata says what its rows are about."""
+
+
+def write_table(path: Path, rows: Sequence[Any], cls: type, about: Any = None) -> None:
+    """Write records of one class; the columns are its fields, also when there are no rows. `about`: a record on all of
+    them, kept in the file's metadata."""
     import pyarrow
     import pyarrow.parquet
 
     table = pyarrow.Table.from_pylist([_plain(row) for row in rows], schema=schema(cls))
-    pyarrow.parquet.write_table(table, path, compression="zstd", store_schema=False)
+    with pyarrow.parquet.ParquetWriter(path, table.schema, compression="zstd", store_schema=False) as writer:
+        writer.write_table(table)
+        if about is not None:
+            writer.add_key_value_metadata({ABOUT: json.dumps(_plain(about)).encode()})
 
 
 def read_table(path: Path, cls: type[Row]) -> tuple[Row, ...]:
@@ -34,6 +42,15 @@ def read_table(path: Path, cls: type[Row]) -> tuple[Row, ...]:
     rows = pyarrow.parquet.ParquetFile(path).read().to_pylist(maps_as_pydicts="strict")
     adapter: TypeAdapter[tuple[Row, ...]] = TypeAdapter(tuple[cls, ...])  # type: ignore[valid-type]
     return adapter.validate_json(json.dumps(rows))
+
+
+def read_about(path: Path, cls: type[Row]) -> Row | None:
+    """What `write_table` was told about the rows; None where the file says nothing."""
+    import pyarrow.parquet
+    from pydantic import TypeAdapter
+
+    told = (pyarrow.parquet.ParquetFile(path).metadata.metadata or {}).get(ABOUT)
+    return TypeAdapter(cls).validate_json(told) if told else None
 
 
 @cache

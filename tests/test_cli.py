@@ -65,6 +65,8 @@ def test_every_verb_in_the_help_exists(tmp_path: Path, capsys: pytest.CaptureFix
         assert f" {verb} " in help_text()
         assert dispatch([verb, *words, f"store={tmp_path / 'none'}"]) == 2
         assert "no store at" in capsys.readouterr().err
+    assert dispatch(["compare", "a", "b", f"store={tmp_path / 'none'}"]) == 2
+    assert "no such run, evaluation or file" in capsys.readouterr().err
     assert dispatch(["task", "ls"]) == 0
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert listed == sorted(path.stem for path in (CONF / "task").glob("*.yaml"))

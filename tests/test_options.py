@@ -64,6 +64,13 @@ def test_a_gold_answer_outside_the_options_is_named_by_its_row(
     assert "rows [2]" in str(caught.value)
 
 
+def test_so_is_one_outside_the_options_that_stand_in_the_question_itself(tmp_path: Path) -> None:
+    rows = [{"q": "Which?\nA. red\nB. blue", "gold": gold} for gold in "BD"]
+    with pytest.raises(UserError, match="1 of 2 gold answers name none of the options") as caught:
+        source(tmp_path, *rows, options=None).load(Choice())
+    assert "rows [2], such as 'D'" in str(caught.value)
+
+
 def test_more_options_than_letters_are_not_cut_off(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="can't be read"):
         source(tmp_path, {"options": OPTIONS, "gold": "D"}).load(Choice(options="ABC"))

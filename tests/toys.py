@@ -135,18 +135,22 @@ class Measure(Stage):
     def __call__(self, study: Study, context: Context) -> Study:
         made.append(f"measure {self.of}")
         model: Model = getattr(study, self.of)
+        half = Estimate(value=0.5, low=0.0, high=1.0)
         found = Evaluation(
+            name=model.name,
             model=model.fingerprint(),
             test="t",
             grader=study.task.answer.digest(),
             num_items=2,
             samples_per_item=1,
             temperature=0.7,
-            pass_at_1=Estimate(value=0.5, low=0.0, high=1.0),
-            greedy=0.5,
-            format_ok=1.0,
-            format_free=0.5,
-            truncated=0.0,
+            top_p=1.0,
+            max_tokens=32,
+            pass_at_1=half,
+            greedy=half,
+            format_ok=half,
+            format_free=half,
+            truncated=half,
             num_errors=0,
             item_rates=(0.0, 1.0),
             item_greedy=(False, True),

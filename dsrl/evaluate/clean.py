@@ -1,16 +1,15 @@
 """The comparison once more, on the test items that no training sample gives away."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dsrl.digest import text_digest
-from dsrl.evaluate.statistics import bootstrap
+from dsrl.evaluate.difference import of_rates, paired
+from dsrl.evaluate.intervals import bootstrap
 from dsrl.study import Evaluation
 
 if TYPE_CHECKING:
     from dsrl.study import Study
-
-Difference = Callable[[list[float]], dict[str, Any]]
 
 
 def equal_items(study: "Study") -> set[int] | None:
@@ -30,17 +29,17 @@ def given_away(study: "Study") -> set[int]:
 
 
 def on_clean(
-    base: Evaluation, trained: Evaluation, known: Collection[int], resamples: int, seed: int, difference: Difference
+    base: Evaluation, trained: Evaluation, known: Collection[int], resamples: int, seed: int
 ) -> dict[str, Any]:
     """Both models without the items at these positions; None where no item, or no reply to one, is left."""
     before, after = (_without(model.item_rates, known) for model in (base, trained))
-    gains = [new - old for old, new in zip(before, after, strict=True) if old is not None and new is not None]
+    gains = [new - old for old, new in paired(before, after)]
     return {
         "n": len(before),
         "excluded": base.num_items - len(before),
         "base": _measured(before, _without(base.item_greedy, known), resamples, seed),
         "trained": _measured(after, _without(trained.item_greedy, known), resamples, seed),
-        "difference": difference(gains) or None,
+        "difference": of_rates(gains, resamples, seed) or None,
     }
 
 

@@ -1,31 +1,28 @@
 """Measures one model on the task's test set: several sampled replies and one greedy reply to every item."""
 
 from collections.abc import Iterable, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from dsrl.data import Item, Source
+from dsrl.data import Item
 from dsrl.digest import text_digest
-from dsrl.errors import StageFailed
 from dsrl.estimate import Range
-from dsrl.evaluate.predictions import GREEDY, Prediction, predict, share
-from dsrl.evaluate.statistics import bootstrap
+from dsrl.evaluate.intervals import LEAST_DIFFERENT, LEAST_ITEMS, few
+from dsrl.evaluate.predictions import PREDICTIONS, Prediction, predict, write
+from dsrl.evaluate.summary import summarise
 from dsrl.forecast import Load
 from dsrl.model import Model, Rollout, Sampling
 from dsrl.part import part
 from dsrl.stage import Stage
-from dsrl.study import Evaluation
-from dsrl.table import write_table
+from dsrl.study import Evaluation, Setting
 
 if TYPE_CHECKING:
     from dsrl.context import Context
     from dsrl.forecast import Expectation, Outlook
     from dsrl.study import Study
 
-PREDICTIONS = "predictions.parquet"
 PRETRAINING = "pretraining_digests.txt"
 """In a model's folder: the `text_digest` of every text it was pre-trained on, where its maker knows them."""
 
@@ -39,6 +36,7 @@ class Evaluate(Stage):
     needs = ("test", "format")
     adds = ()
     speed: ClassVar[frozenset[str]] = frozenset(("of",))
+    version = 2
 
     of: Literal["base", "trained"]
     """Which model of the study."""
@@ -87,10 +85,14 @@ class Evaluate(Stage):
             return self._add(study, None, {"of": self.of})
         items = source.load(study.task.answer)
         predictions = self._answers(model, items, study, context)
-        write_table(context.scratch / PREDICTIONS, predictions, Prediction)
-        result = self._summary(predictions, items, model, source, study)
+        setting = self._setting(model, study)
+        write(context.scratch / PREDICTIONS, predictions, setting)
+        overlap = seen_in_pretraining(items, (model, study.base))
+        result = summarise(predictions, setting, resamples=self.resamples, seed=self.seed, overlap=overlap)
         if result.num_errors:
             context.progress.warn(f"evaluate: {result.num_errors} of {len(predictions)} replies never came")
+        if doubt := shaky(result):
+            context.progress.warn(f"evaluate: {doubt}")
         return self._add(study, result, self._figures(result))
 
     def _add(self, study: "Study", result: Evaluation | None, figures: dict[str, Any]) -> "Study":
@@ -104,37 +106,17 @@ class Evaluate(Stage):
         greedy = self.rollout.generate(model, prompts, self.best, 1, context)
         return predict(items, sampled, greedy, study.task.answer)
 
-    def _summary(
-        self, predictions: list[Prediction], items: list[Item], model: Model, source: Source, study: "Study"
-    ) -> Evaluation:
-        """Raises `StageFailed` if no item got a sampled reply, or none a greedy one."""
-        sampled = [row for row in predictions if row.index != GREEDY]
-        item_rates, item_greedy = by_item(predictions)
-        rates = [rate for rate in item_rates if rate is not None]
-        greedy = share(item_greedy)
-        if not rates or greedy is None:
-            raise StageFailed(
-                f"evaluate: {model.name} gave no {'greedy' if rates else 'sampled'} reply to any of {len(items)} items",
-                got=next((row.error for row in predictions if row.error), None),
-                next_step="look at the rollout's log; what came is kept",
-            )
-        came = [row for row in sampled if row.text is not None]
-        return Evaluation(
+    def _setting(self, model: Model, study: "Study") -> Setting:
+        assert study.task.test is not None
+        return Setting(
+            name=model.name,
             model=model.fingerprint(),
-            test=source.fingerprint(),
+            test=study.task.test.fingerprint(),
             grader=study.task.answer.digest(),
-            num_items=len(items),
             samples_per_item=self.samples_per_item,
             temperature=self.temperature,
-            pass_at_1=bootstrap(rates, self.resamples, self.seed),
-            greedy=greedy,
-            format_ok=share(row.format_ok for row in came) or 0.0,
-            format_free=share(row.correct_anywhere for row in came) or 0.0,
-            truncated=share(row.finish_reason == "length" for row in came) or 0.0,
-            num_errors=sum(row.text is None for row in predictions),
-            item_rates=item_rates,
-            item_greedy=item_greedy,
-            overlap=seen_in_pretraining(items, (model, study.base)),
+            top_p=self.top_p,
+            max_tokens=self.max_tokens,
         )
 
     def _figures(self, result: Evaluation) -> dict[str, Any]:
@@ -144,10 +126,10 @@ class Evaluate(Stage):
             "pass_at_1": result.pass_at_1.value,
             "low": result.pass_at_1.low,
             "high": result.pass_at_1.high,
-            "greedy": result.greedy,
-            "format_ok": result.format_ok,
-            "format_free": result.format_free,
-            "truncated": result.truncated,
+            "greedy": result.greedy.value,
+            "format_ok": result.format_ok.value,
+            "format_free": result.format_free.value,
+            "truncated": result.truncated.value,
             "n": result.num_items,
             "samples_per_item": result.samples_per_item,
             "temperature": result.temperature,
@@ -157,11 +139,17 @@ class Evaluate(Stage):
         }
 
 
-def by_item(predictions: Iterable[Prediction]) -> tuple[tuple[float | None, ...], tuple[bool | None, ...]]:
-    """Each item's share of right sampled replies and its greedy verdict; None where no reply came."""
-    groups = [list(rows) for _, rows in groupby(predictions, key=lambda row: row.item)]
-    rates = tuple(share(row.correct for row in rows if row.index != GREEDY) for rows in groups)
-    return rates, tuple(row.correct for rows in groups for row in rows if row.index == GREEDY)
+def shaky(result: Evaluation) -> str | None:
+    """Why the interval of pass@1 is wider than it would be of more items, in words."""
+    known = [rate for rate in result.item_rates if rate is not None]
+    if not few(known):
+        return None
+    why = (
+        f"only {len(known)} items, where {LEAST_ITEMS} are wanted"
+        if len(known) < LEAST_ITEMS
+        else f"fewer than {LEAST_DIFFERENT} of {len(known)} items differ from the others"
+    )
+    return f"{why}: the intervals are cautious, wider than a bootstrap's"
 
 
 def seen_in_pretraining(items: Sequence[Item], models: Iterable[Model | None]) -> dict[str, int]:

@@ -1,13 +1,19 @@
-"""What a model answered, reply by reply: the side table `predictions.parquet`, and the shares made of it."""
+"""What a model answered, reply by reply: the table `predictions.parquet`, which says itself what was measured how."""
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from dsrl.data import Item
+from dsrl.errors import UserError
 from dsrl.grade import Grader
 from dsrl.model import Reply
 from dsrl.part import record
+from dsrl.study import Setting
+from dsrl.table import read_about, read_table, write_table
 
+PREDICTIONS = "predictions.parquet"
 GREEDY = -1
 
 
@@ -22,6 +28,10 @@ class Prediction:
     input: str
     answer: str
     """Gold."""
+    subject: str | None = None
+    """The row's column that `task.test.subject` names."""
+    data: str | None = None
+    """The row's columns that `task.test.keep` names, as a JSON object."""
     text: str | None
     parsed: str | None = None
     """The answer read where the instruction wants it."""
@@ -52,6 +62,8 @@ def prediction(number: int, index: int, item: Item, reply: Reply, grader: Grader
         index=index,
         input=item.input,
         answer=item.answer,
+        subject=item.subject,
+        data=json.dumps(item.data, ensure_ascii=False, default=str) if item.data else None,
         text=reply.text,
         finish_reason=reply.finish_reason,
         error=reply.error,
@@ -69,7 +81,27 @@ def prediction(number: int, index: int, item: Item, reply: Reply, grader: Grader
     )
 
 
-def share(values: Iterable[bool | None]) -> float | None:
-    """Share of true values among those that are known; None where none is."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+def write(path: Path, rows: Sequence[Prediction], setting: Setting) -> None:
+    """As a table that any Parquet reader opens; the setting stands in the file's metadata."""
+    write_table(path, rows, Prediction, setting)
+
+
+def read(path: Path) -> tuple[Setting, tuple[Prediction, ...]]:
+    """A table of predictions. Raises `UserError` for a file that is none."""
+    import pyarrow
+    from pydantic import ValidationError
+
+    try:
+        setting, rows = read_about(path, Setting), read_table(path, Prediction)
+    except (pyarrow.ArrowInvalid, ValidationError) as error:
+        what = str(error).partition("\n")[0]
+        raise UserError(
+            f"{path} holds no predictions of dsrl", got=what, next_step="dsrl evaluate makes them"
+        ) from error
+    if setting is None or not rows:
+        raise UserError(
+            f"{path} doesn't say what was measured how",
+            got="no rows" if setting else "predictions of an older dsrl, or a copy by another program",
+            next_step="evaluate again, which asks for no reply anew",
+        )
+    return setting, rows

@@ -3,39 +3,11 @@
 import math
 from collections.abc import Iterator, Sequence
 from statistics import NormalDist
-from typing import TYPE_CHECKING
-
-from dsrl.study import Estimate
-
-if TYPE_CHECKING:
-    import numpy
-    from numpy.typing import NDArray
-
-    Floats = NDArray[numpy.float64]
 
 LEVEL = 0.95
 POWER = 0.8
 BLOCK = 1 << 22
 """Random draws held in memory at a time."""
-
-
-def bootstrap(values: Sequence[float], resamples: int, seed: int) -> Estimate:
-    """The mean of item values with its percentile interval over items drawn with replacement. Paired differences of two
-    models, item by item, make this the paired bootstrap. Raises `ValueError` without values."""
-    import numpy
-
-    if not values:
-        raise ValueError("no items to resample")
-    items = numpy.asarray(values, dtype=float)
-    generator = numpy.random.default_rng(seed)
-    means = numpy.concatenate(
-        [
-            items[generator.integers(0, len(items), (rows, len(items)), dtype=numpy.int32)].mean(axis=1)
-            for rows in _blocks(resamples, len(items))
-        ]
-    )
-    low, high = numpy.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(value=float(items.mean()), low=float(low), high=float(high))
 
 
 def sign_flip_p_value(differences: Sequence[float], resamples: int, seed: int) -> float:
@@ -70,21 +42,10 @@ def mcnemar(gained: int, lost: int) -> float:
     return min(1.0, 2 * tail / (1 << flips))
 
 
-def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share; the whole range without trials."""
-    if not trials:
-        return 0.0, 1.0
-    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
-    share, spread = successes / trials, z * z / trials
-    centre = (share + spread / 2) / (1 + spread)
-    half = z * math.sqrt((share * (1 - share) + spread / 4) / trials) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
 def detectable(differences: Sequence[float]) -> float | None:
     """Smallest true mean difference that a 5 % two-sided test over so many items, spread like these, would find four
-    times in five. None for fewer than two items."""
-    if len(differences) < 2:
+    times in five. None where they show no spread to go by: fewer than two, or all alike."""
+    if len(set(differences)) < 2:
         return None
     mean = math.fsum(differences) / len(differences)
     variance = math.fsum((difference - mean) ** 2 for difference in differences) / (len(differences) - 1)

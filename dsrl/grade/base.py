@@ -2,7 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import ClassVar, Self
 
 from dsrl.digest import digest
@@ -103,6 +103,10 @@ class Grader(Part, ABC):
             if (answer := reader(text)) is not None:
                 return answer
         return None
+
+    def allowed(self) -> Collection[str]:
+        """The answers among which the question lets one choose; empty: it says nothing of that."""
+        return ()
 
     def reward(self, reply: str, answer: str, format_share: float) -> float:
         """(1 - f) * correct + f * format_ok, with f = `format_share`."""

@@ -1,6 +1,7 @@
 """One option letter inside an answer tag."""
 
 import re
+from collections.abc import Collection
 from functools import lru_cache
 from typing import Self
 
@@ -52,6 +53,9 @@ class Choice(Tagged):
 
     def given(self, question: str) -> Self:
         return self._lent(question)
+
+    def allowed(self) -> Collection[str]:
+        return option_texts(self.question, self.options)
 
     def read(self, text: str) -> str | None:
         bare = text.strip(TRIM)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from dsrl.report import svg, text
 from dsrl.report.checks import Check, checks
-from dsrl.study import Evaluation, Study
+from dsrl.study import Estimate, Evaluation, Study
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -22,6 +22,8 @@ class Measure:
     trained: str = ""
     change: str = ""
     note: str = ""
+    base_interval: str = ""
+    trained_interval: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,13 @@ class Headline:
     verdict: str
     method: str
     measures: tuple[Measure, ...]
+    subjects: tuple[Measure, ...]
+    """pass@1 of each subject; empty where the task has none."""
     checks: tuple[Check, ...]
     picture: "Markup"
     items: Items | None
+    predictions: dict[str, str]
+    """Model -> the table of its graded replies."""
 
 
 def headline(study: Study, metrics: Mapping[str, Any]) -> Headline | None:
@@ -68,9 +74,15 @@ def headline(study: Study, metrics: Mapping[str, Any]) -> Headline | None:
         verdict=_verdict(base, trained, found["difference"]),
         method=_method([model for model in (base, trained) if model], found["minimum_detectable"]),
         measures=_measures(base, trained, found),
+        subjects=_subjects(base, trained, found["subjects"]),
         checks=checks(study, measured, found["overlap"], found["clean"]),
         picture=_picture(base, trained),
         items=_items(base, trained),
+        predictions={
+            role: str(path)
+            for role in ("base", "trained")
+            if (path := study.files.get(f"evaluate_{role}/predictions.parquet"))
+        },
     )
 
 
@@ -80,7 +92,7 @@ def comparison(metrics: Mapping[str, Any]) -> dict[str, Any]:
     sources = (stages.get("compare") or {}, metrics.get("evaluate") or {})
     return {
         name: next((source[name] for source in sources if source.get(name)), {})
-        for name in ("difference", "greedy", "flipped", "overlap", "minimum_detectable", "clean")
+        for name in ("difference", "greedy", "flipped", "overlap", "minimum_detectable", "subjects", "clean")
     }
 
 
@@ -94,7 +106,7 @@ def _verdict(base: Evaluation | None, trained: Evaluation | None, difference: Ma
     if base is None or trained is None:
         return "Only one model was measured, so there is nothing to compare."
     gain = trained.pass_at_1.value - base.pass_at_1.value
-    free = trained.format_free - base.format_free
+    free = trained.format_free.value - base.format_free.value
     low, high = difference.get("low"), difference.get("high")
     if low is None or high is None:
         first = f"pass@1 changed by {text.points(gain)} points; without an interval this may be chance."
@@ -123,7 +135,8 @@ def _method(models: Sequence[Evaluation], detectable: object) -> str:
     items = text.plural(measured.num_items, "test item")
     words = (
         f"{items}, each answered {measured.samples_per_item} times at temperature {measured.temperature:g} and once "
-        "greedily. pass@1 is the mean share of right replies; its 95 % interval is bootstrapped over items."
+        "greedily. pass@1 is the mean share of right replies; "
+        "95 % intervals are bootstrapped over items; that of greedy replies is Wilson's."
     )
     if isinstance(detectable, float):
         words += f" A test set of this size can show a difference of about {100 * detectable:.1f} points."
@@ -134,28 +147,50 @@ def _method(models: Sequence[Evaluation], detectable: object) -> str:
 
 
 def _measures(base: Evaluation | None, trained: Evaluation | None, found: Mapping[str, Any]) -> tuple[Measure, ...]:
-    rows: tuple[tuple[str, str, Callable[[Evaluation], float], str], ...] = (
-        (
-            "pass@1",
-            "right, sampled",
-            lambda model: model.pass_at_1.value,
-            text.p_value(found["difference"].get("p_value")),
-        ),
+    rows: tuple[tuple[str, str, Callable[[Evaluation], Estimate], str], ...] = (
+        ("pass@1", "right, sampled", lambda model: model.pass_at_1, text.p_value(found["difference"].get("p_value"))),
         ("Greedy", "right, most likely reply", lambda model: model.greedy, _greedy(found)),
         ("In any format", "right, wherever the answer stands", lambda model: model.format_free, ""),
         ("Format kept", "readable where it was asked for", lambda model: model.format_ok, ""),
         ("Cut off", "at the token limit", lambda model: model.truncated, ""),
     )
     return tuple(
-        Measure(
-            name=name,
-            meaning=meaning,
-            base=text.percent(value(base)) if base else "",
-            trained=text.percent(value(trained)) if trained else "",
-            change=text.points(value(trained) - value(base)) if base and trained else "",
-            note=note,
-        )
+        _measure(name, meaning, value(base) if base else None, value(trained) if trained else None, note)
         for name, meaning, value, note in rows
+    )
+
+
+def _measure(name: str, meaning: str, base: Estimate | None, trained: Estimate | None, note: str) -> Measure:
+    return Measure(
+        name=name,
+        meaning=meaning,
+        base=text.percent(base.value) if base else "",
+        trained=text.percent(trained.value) if trained else "",
+        change=text.points(trained.value - base.value) if base and trained else "",
+        note=note,
+        base_interval=_range(base),
+        trained_interval=_range(trained),
+    )
+
+
+def _range(found: Estimate | None) -> str:
+    """`41.5 to 45.9`, in per cent."""
+    return f"{100 * found.low:.1f} to {100 * found.high:.1f}" if found else ""
+
+
+def _subjects(base: Evaluation | None, trained: Evaluation | None, found: Mapping[str, Any]) -> tuple[Measure, ...]:
+    """pass@1 of every subject, with the interval of its change as a note."""
+    before, after = ({part.name: part for part in model.subjects} if model else {} for model in (base, trained))
+    return tuple(
+        _measure(
+            name,
+            text.plural(both[name].num_items, "item"),
+            before[name].pass_at_1 if name in before else None,
+            after[name].pass_at_1 if name in after else None,
+            f"change {change}" if (change := _interval(found.get(name, {}))) else "",
+        )
+        for both in [{**before, **after}]
+        for name in both
     )
 
 

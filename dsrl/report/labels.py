@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from dsrl.estimate import wilson
 from dsrl.llm.calls.store import CallsStore
 from dsrl.report import svg, text
 from dsrl.report.difficulty import Panel
 from dsrl.report.noise import Tally, Teacher, fitted
-from dsrl.report.shares import wilson
 from dsrl.sample import Rejected, Sample, Votes
 
 BINS = 10

@@ -1,24 +1,13 @@
 """Shares with their 95 % intervals, of plain and of stratified draws."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-Z = 1.959964
-"""Normal quantile of a two-sided 95 % interval."""
+from dsrl.estimate import wilson
+
 PSEUDO_ROWS = 4.0
 """Rows with the pooled share that smooth each stratum's own when its variance is reckoned: five rows without a fault
 don't mean that there is none in their stratum."""
-
-
-def wilson(share: float, trials: float) -> tuple[float, float]:
-    """Wilson's interval of a share over so many trials, which needn't be a whole number; all there is without any."""
-    if trials <= 0:
-        return 0.0, 1.0
-    spread = Z * Z / trials
-    centre = (share + spread / 2) / (1 + spread)
-    half = Z * math.sqrt((share * (1 - share) + spread / 4) / trials) / (1 + spread)
-    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
 
 
 @dataclass(frozen=True)

@@ -146,10 +146,10 @@ def evaluations(study: "Study") -> dict[str, Any]:
             "pass_at_1": found.pass_at_1.value,
             "low": found.pass_at_1.low,
             "high": found.pass_at_1.high,
-            "greedy": found.greedy,
-            "format_ok": found.format_ok,
-            "format_free": found.format_free,
-            "truncated": found.truncated,
+            "greedy": found.greedy.value,
+            "format_ok": found.format_ok.value,
+            "format_free": found.format_free.value,
+            "truncated": found.truncated.value,
         }
         for name, found in models.items()
         if found

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from dsrl.context import Context
 from dsrl.data import Item, Source
 from dsrl.digest import text_digest
 from dsrl.errors import StageFailed
+from dsrl.estimate import wilson
 from dsrl.evaluate import Compare, Evaluate
-from dsrl.evaluate.compare import paired
-from dsrl.evaluate.evaluate import by_item, seen_in_pretraining
-from dsrl.evaluate.predictions import Prediction, predict
+from dsrl.evaluate.difference import paired
+from dsrl.evaluate.evaluate import seen_in_pretraining
+from dsrl.evaluate.predictions import Prediction, predict, read
+from dsrl.evaluate.summary import best, rate
 from dsrl.grade import Number
 from dsrl.model import Model, Reply, Sampling
 from dsrl.part import Part, part
@@ -83,12 +86,15 @@ def test_shares(tmp_path: Path, context: Context) -> None:
     assert found.item_rates == (1.0, 0.25, 0.0)
     assert found.item_greedy == (True, False, False)
     assert found.pass_at_1.value == pytest.approx(1.25 / 3)
-    assert (found.greedy, found.format_ok, found.format_free) == pytest.approx((1 / 3, 10 / 12, 6 / 12))
-    assert (found.truncated, found.num_errors, found.num_items) == (1 / 12, 0, 3)
+    shares = [found.greedy, found.format_ok, found.format_free, found.truncated]
+    assert [share.value for share in shares] == pytest.approx([1 / 3, 10 / 12, 6 / 12, 1 / 12])
+    assert all(0 <= share.low < share.value < share.high <= 1 for share in shares)
+    assert (found.greedy.low, found.greedy.high) == pytest.approx(wilson(1 / 3, 3))
+    assert (found.num_errors, found.num_items) == (0, 3)
     assert found.grader == Number().digest()
     assert study.evaluation_trained is None
     assert study.figures["rows"] == {"in": 3, "out": 3}
-    assert said(context) == ""
+    assert "WARNING evaluate: only 3 items, where 30 are wanted: the intervals are cautious" in said(context)
 
 
 def test_predictions_are_kept(tmp_path: Path, context: Context) -> None:
@@ -101,10 +107,27 @@ def test_predictions_are_kept(tmp_path: Path, context: Context) -> None:
     assert (rows[5].correct_anywhere, rows[5].format_ok, rows[2].finish_reason) == (True, False, "length")
 
 
+def test_subjects_and_kept_columns_go_along(tmp_path: Path, context: Context) -> None:
+    study = study_of(tmp_path / "s", 3)
+    rows = [{"Input": f"question {number}", "Output": "1", "kind": "ab"[number % 2]} for number in range(3)]
+    (tmp_path / "s" / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = Source(path=str(tmp_path / "s" / "test.jsonl"), subject="kind", keep=("kind", "Output"))
+    study = study.add(task=replace(study.task, test=source))
+    found = evaluate(["++", "+-", "--"], "+-?")(study, context).evaluation_base
+    assert found is not None
+    assert found.item_subjects == ("a", "b", "a")
+    first, second = found.subjects
+    assert (first.name, first.num_items, second.name, second.num_items) == ("a", 2, "b", 1)
+    assert (first.pass_at_1 and first.pass_at_1.value, first.greedy and first.greedy.value) == (0.5, 1.0)
+    setting, kept = read(context.scratch / "predictions.parquet")
+    assert (setting.model, setting.max_tokens) == (found.model, found.max_tokens)
+    assert (kept[0].subject, json.loads(kept[0].data or "")) == ("a", {"kind": "a", "Output": "1"})
+
+
 def test_missing_replies_are_left_out_of_every_share(tmp_path: Path, context: Context) -> None:
     found = evaluate(["+?", "-?"], "+-")(study_of(tmp_path / "s", 2), context).evaluation_base
     assert found is not None
-    assert (found.item_rates, found.format_ok, found.num_errors) == ((1.0, 0.0), 1.0, 2)
+    assert (found.item_rates, found.format_ok.value, found.num_errors) == ((1.0, 0.0), 1.0, 2)
     assert "WARNING evaluate: 2 of 6 replies never came" in said(context)
 
 
@@ -114,7 +137,7 @@ def test_an_item_that_was_never_answered_is_missing_not_wrong(tmp_path: Path, co
     assert study.evaluation_base is not None
     assert study.evaluation_base.item_rates == (1.0, None, 0.0)
     assert study.evaluation_base.item_greedy == (True, False, None)
-    assert (study.evaluation_base.pass_at_1.value, study.evaluation_base.greedy) == (0.5, 0.5)
+    assert (study.evaluation_base.pass_at_1.value, study.evaluation_base.greedy.value) == (0.5, 0.5)
     found = Compare(resamples=50)(study, context).figures
     assert (found["difference"]["estimate"], found["difference"]["num_items"]) == (0.25, 2)
     assert found["flipped"] == {"gained": 1, "lost": 0}
@@ -124,10 +147,11 @@ def test_an_item_that_was_never_answered_is_missing_not_wrong(tmp_path: Path, co
 def test_an_item_without_replies_has_no_rate(shapes: list[str]) -> None:
     items = [Item(input=f"q{number}", answer="1") for number in range(len(shapes))]
     replies = [[SHAPES[shape] for shape in row] for row in shapes]
-    rates, greedy = by_item(predict(items, [row[1:] for row in replies], [row[:1] for row in replies], Number()))
+    made = predict(items, [row[1:] for row in replies], [row[:1] for row in replies], Number())
+    groups = [made[start : start + 3] for start in range(0, len(made), 3)]
     expected = [[shape == "+" for shape in row[1:] if shape != "?"] for row in shapes]
-    assert rates == tuple(sum(known) / len(known) if known else None for known in expected)
-    assert greedy == tuple(None if row[0] == "?" else row[0] == "+" for row in shapes)
+    assert [rate(rows) for rows in groups] == [sum(known) / len(known) if known else None for known in expected]
+    assert [best(rows) for rows in groups] == [None if row[0] == "?" else row[0] == "+" for row in shapes]
 
 
 @pytest.mark.parametrize(("sampled", "greedy", "kind"), [("??", "+", "sampled"), ("++", "?", "greedy")])
@@ -181,18 +205,16 @@ def test_compare(tmp_path: Path, context: Context) -> None:
     study = both(tmp_path / "s", context, before, after)
     found = Compare(resamples=500)(study, context)
     difference = found.figures["difference"]
-    assert (difference["estimate"], difference["low"], difference["high"], difference["num_items"]) == (
-        0.5,
-        0.5,
-        0.5,
-        20,
-    )
+    assert (difference["estimate"], difference["num_items"]) == (0.5, 20)
+    assert 0 < difference["low"] < 0.5 < difference["high"] < 1  # all alike, which proves little about 20 items
     assert difference["p_value"] < 0.01
     assert found.figures["flipped"] == {"gained": 7, "lost": 1}
-    assert found.figures["greedy"]["p_value"] == pytest.approx(0.0703125)
+    greedy = found.figures["greedy"]
+    assert (greedy["p_value"], greedy["difference"]) == pytest.approx((0.0703125, 0.3))
+    assert greedy["low"] < 0.3 < greedy["high"]
     assert found.figures["overlap"] == {}
-    assert "pass@1 25.0 % -> 75.0 % (+50.0, 95 % interval 50.0 to 50.0, 20 items)" in said(context)
-    assert "WARNING" not in said(context)
+    assert "pass@1 25.0 % -> 75.0 % (+50.0, 95 % interval " in said(context)
+    assert "WARNING compare" not in said(context)
 
 
 def test_compare_finds_test_items_among_the_training_samples(tmp_path: Path, context: Context) -> None:
@@ -203,11 +225,15 @@ def test_compare_finds_test_items_among_the_training_samples(tmp_path: Path, con
     assert "WARNING compare: 1 test items are among the training samples" in said(context)
 
 
+HALF = Estimate(value=0.5, low=0.4, high=0.6)
+
+
 def evaluation(**changes: Any) -> Evaluation:
     values = {
-        "model": "m", "test": "t", "grader": "g", "num_items": 2, "samples_per_item": 8, "temperature": 1.0,
-        "pass_at_1": Estimate(value=0.5, low=0.4, high=0.6), "greedy": 0.5, "format_ok": 1.0, "format_free": 0.5,
-        "truncated": 0.0, "num_errors": 0, "item_rates": (0.0, 1.0), "item_greedy": (False, True),
+        "name": "m", "model": "m", "test": "t", "grader": "g", "num_items": 2, "samples_per_item": 8,
+        "temperature": 1.0, "top_p": 1.0, "max_tokens": 64, "num_errors": 0,
+        "item_rates": (0.0, 1.0), "item_greedy": (False, True),
+        **dict.fromkeys(("pass_at_1", "greedy", "format_ok", "format_free", "truncated"), HALF),
     }  # fmt: skip
     return Evaluation(**{**values, **changes})
 
@@ -218,6 +244,7 @@ def evaluation(**changes: Any) -> Evaluation:
         ({"test": "other"}, "different test sets", False),
         ({"grader": "other"}, "graded differently", True),
         ({"temperature": 0.5}, "different temperatures", True),
+        ({"max_tokens": 32}, "cut at different lengths (max_tokens: 64 and 32)", True),
         ({"samples_per_item": 4}, "different numbers of replies", True),
     ],
 )

@@ -5,10 +5,9 @@ from statistics import fmean
 
 import numpy
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from dsrl.evaluate.statistics import bootstrap, detectable, mcnemar, sign_flip_p_value, wilson
+from dsrl.estimate import wilson
+from dsrl.evaluate.statistics import detectable, mcnemar, sign_flip_p_value
 
 SIMULATIONS = 1000
 
@@ -30,39 +29,7 @@ def test_mcnemar_of_many_items() -> None:
     [(0, 0, (0, 1)), (0, 10, (0, 0.27754)), (10, 10, (0.72246, 1)), (8, 10, (0.49016, 0.94332))],
 )
 def test_wilson(successes: int, trials: int, interval: tuple[float, float]) -> None:
-    assert wilson(successes, trials) == pytest.approx(interval, abs=1e-4)
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.integers(0, 99))
-def test_bootstrap_is_ordered_and_seeded(values: list[float], seed: int) -> None:
-    estimate = bootstrap(values, 50, seed)
-    assert estimate == bootstrap(values, 50, seed)
-    assert estimate.value == pytest.approx(fmean(values))
-    assert min(values) - 1e-9 <= estimate.low <= estimate.high <= max(values) + 1e-9
-
-
-def test_bootstrap_needs_items() -> None:
-    with pytest.raises(ValueError, match="no items"):
-        bootstrap([], 10, 0)
-
-
-def simulated(num_items: int, seed: int) -> numpy.ndarray:
-    """Shares of eight replies to items of very different difficulty, one row an experiment; their true mean is 1/2."""
-    generator = numpy.random.default_rng(seed)
-    return generator.binomial(8, generator.beta(0.5, 0.5, (SIMULATIONS, num_items))) / 8
-
-
-def test_interval_covers_the_truth_95_times_in_100() -> None:
-    intervals = [bootstrap(row.tolist(), 400, number) for number, row in enumerate(simulated(100, 0))]
-    assert fmean(found.low <= 0.5 <= found.high for found in intervals) == pytest.approx(0.95, abs=0.02)
-
-
-def test_paired_interval_covers_the_true_difference() -> None:
-    generator = numpy.random.default_rng(1)
-    hard = generator.beta(1, 2, (SIMULATIONS, 100))
-    gains = (generator.binomial(8, (1 + hard) / 2) - generator.binomial(8, hard)) / 8  # true mean (1 - 1/3) / 2
-    intervals = [bootstrap(row.tolist(), 400, number) for number, row in enumerate(gains)]
-    assert fmean(found.low <= 1 / 3 <= found.high for found in intervals) == pytest.approx(0.95, abs=0.02)
+    assert wilson(successes / max(trials, 1), trials) == pytest.approx(interval, abs=1e-4)
 
 
 def test_sign_flips_reject_a_true_null_5_times_in_100() -> None:
@@ -80,6 +47,6 @@ def test_sign_flip_bounds(gains: list[float], low: float, high: float) -> None:
 
 def test_detectable_difference() -> None:
     assert detectable([0.1]) is None
-    assert detectable([0.0] * 5) == 0
+    assert detectable([0.0] * 5) is None
     spread = [0.5, -0.5] * 200
     assert detectable(spread) == pytest.approx(2.8016 * 0.5 * math.sqrt(400 / 399) / 20, rel=1e-3)

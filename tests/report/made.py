@@ -13,7 +13,7 @@ from dsrl.model import Model, Reply
 from dsrl.progress import Progress
 from dsrl.sample import Passage, Provenance, Rate, Rejected, Sample, Votes, new_sample
 from dsrl.store import Store
-from dsrl.study import Estimate, Evaluation, Study
+from dsrl.study import Estimate, Evaluation, Study, Subject
 from dsrl.task import Demo, Task
 
 NAMES = ("Zoe", "Jun", "Oscar", "Iris", "Noah", "Lena", "Omar", "Mia")
@@ -152,12 +152,20 @@ def evaluation(rng: random.Random, skill: float, free: float, overlap: dict[str,
     """What a model of this skill would do."""
     rates = tuple(sum(rng.random() < min(1, max(0, rng.gauss(skill, 0.3))) for _ in range(8)) / 8 for _ in range(400))
     mean = sum(rates) / len(rates)
+    halves = {"adding": mean + 0.02, "taking away": mean - 0.02}
     return Evaluation(
-        model=f"model-{skill}", test="test", grader="number", num_items=400, samples_per_item=8, temperature=1.0,
-        pass_at_1=Estimate(value=mean, low=mean - 0.031, high=mean + 0.03), greedy=mean + 0.05, format_ok=mean / free,
-        format_free=mean + 0.06, truncated=0.012, num_errors=3, item_rates=rates,
-        item_greedy=tuple(rate > 0.5 for rate in rates), overlap=overlap,
+        name=f"model-{skill}", model=f"model-{skill}", test="test", grader="number", samples_per_item=8,
+        temperature=1.0, top_p=1.0, max_tokens=64, num_items=400,
+        pass_at_1=near(mean), greedy=near(mean + 0.05), format_ok=near(mean / free), format_free=near(mean + 0.06),
+        truncated=near(0.012), num_errors=3, item_rates=rates, item_greedy=tuple(rate > 0.5 for rate in rates),
+        item_subjects=("adding", "taking away") * 200, overlap=overlap,
+        subjects=tuple(Subject(name=name, num_items=200, pass_at_1=near(value), greedy=None)
+                       for name, value in halves.items()),
     )  # fmt: skip
+
+
+def near(value: float) -> Estimate:
+    return Estimate(value=value, low=max(0.0, value - 0.031), high=min(1.0, value + 0.03))
 
 
 def write_progress(path: Path, rng: random.Random, steps: int = 50) -> None:
@@ -212,6 +220,8 @@ def make_metrics(study: Study) -> dict[str, Any]:
                 "greedy": {"p_value": 0.0002},
                 "flipped": {"gained": 130, "lost": 6},
                 "minimum_detectable": 0.041,
+                "subjects": {name: {"estimate": gain, "low": gain - 0.05, "high": gain + 0.05, "p_value": 0.001}
+                             for name in ("adding", "taking away")},
             },
         },
     }  # fmt: skip

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dsrl.estimate import wilson
 from dsrl.generate.ballot import Ballot, Rule
 from dsrl.grade import Number
 from dsrl.model import Reply, Usage
@@ -15,7 +16,7 @@ from dsrl.report import Report
 from dsrl.report.audit import shared
 from dsrl.report.labels import THRESHOLDS, labels
 from dsrl.report.noise import Tally, Teacher, beta_tail, fitted
-from dsrl.report.shares import Stratum, stratified, wilson
+from dsrl.report.shares import Stratum, stratified
 from dsrl.sample import Votes
 
 from .made import make_study

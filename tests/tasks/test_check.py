@@ -65,7 +65,7 @@ def test_a_sound_task_passes(capsys: pytest.CaptureFixture[str]) -> None:
         (
             {"answer": {"kind": "choice", "options": "ABCD"}, "demos": []},
             [{"q": "Which?\nA. one\nB. two", "a": "D"}],
-            ["row 1: gold answer D is none of the options A, B"],
+            ["row 1: gold answers name none of the options"],
         ),
         ({"demos": []}, None, ["grader   can't be proved"]),
     ],

@@ -1,0 +1,108 @@
+"""How often 95 % intervals hold the truth, by simulation, beside the plain percentile bootstrap's.
+
+    python benchmarks/coverage.py [--simulations 2000] [--resamples 1000]
+
+Prints Markdown. `tests/evaluate/test_intervals.py` holds a part of this.
+"""
+
+import argparse
+import math
+from collections.abc import Callable, Iterator
+from statistics import fmean
+
+import numpy
+
+from dsrl.estimate import wilson
+from dsrl.evaluate.intervals import DIFFERENCES, SHARES, bootstrap, few
+
+Draw = Callable[[numpy.random.Generator, tuple[int, int]], numpy.ndarray]
+SIZES = (10, 30, 100, 400)
+
+
+def rates(mean: float, spread: float, replies: int) -> Draw:
+    """Shares of right replies to items whose difficulty has a Beta distribution; the smaller `spread`, the more items
+    are solved always or never."""
+    return lambda generator, shape: (
+        generator.binomial(replies, generator.beta(mean * spread, (1 - mean) * spread, shape)) / replies
+    )
+
+
+def gains(share: float) -> Draw:
+    """Two models on the same items: half of them become easier by this share of what is lacking."""
+
+    def draw(generator: numpy.random.Generator, shape: tuple[int, int]) -> numpy.ndarray:
+        before = generator.beta(0.5, 0.5, shape)
+        after = before + share * (1 - before) * (generator.random(shape) < 0.5)
+        return (generator.binomial(8, after) - generator.binomial(8, before)) / 8
+
+    return draw
+
+
+def flips(gained: float, lost: float) -> Draw:
+    """Greedy verdicts of two models."""
+    chances = [gained, lost, 1 - gained - lost]
+    return lambda generator, shape: generator.choice([1.0, -1.0, 0.0], p=chances, size=shape)
+
+
+CASES: dict[str, tuple[Draw, float, tuple[float, float]]] = {
+    "pass@1 of 0.5, 8 replies": (rates(0.5, 1, 8), 0.5, SHARES),
+    "pass@1 of 0.5, 1 reply": (rates(0.5, 2, 1), 0.5, SHARES),
+    "pass@1 of 0.1, 8 replies": (rates(0.1, 3, 8), 0.1, SHARES),
+    "pass@1 of 0.95, 8 replies": (rates(0.95, 4, 8), 0.95, SHARES),
+    "pass@1 of 0.9, 1 reply": (rates(0.9, 10, 1), 0.9, SHARES),
+    "pass@1 of 0.98, 1 reply": (rates(0.98, 50, 1), 0.98, SHARES),
+    "pass@1 of 0.02, 8 replies": (rates(0.02, 5, 8), 0.02, SHARES),
+    "gain of 10 points, 8 replies": (gains(0.4), 0.1, DIFFERENCES),
+    "no gain, 8 replies": (gains(0.0), 0.0, DIFFERENCES),
+    "greedy, 30 % gained, 10 % lost": (flips(0.3, 0.1), 0.2, DIFFERENCES),
+    "greedy, 10 % gained, 5 % lost": (flips(0.1, 0.05), 0.05, DIFFERENCES),
+    "greedy, 3 % gained, 1 % lost": (flips(0.03, 0.01), 0.02, DIFFERENCES),
+}
+
+
+def percentile(row: numpy.ndarray, resamples: int, generator: numpy.random.Generator) -> tuple[float, float]:
+    """What most evaluation tools print."""
+    levels, counts = numpy.unique(row, return_counts=True)
+    means = generator.multinomial(len(row), counts / len(row), size=resamples) @ levels / len(row)
+    low, high = numpy.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def rows(simulations: int, resamples: int) -> Iterator[str]:
+    for name, (draw, truth, ends) in CASES.items():
+        for size in SIZES:
+            generator = numpy.random.default_rng(size)
+            table = draw(generator, (simulations, size))
+            ours = [bootstrap(row.tolist(), resamples, number, ends) for number, row in enumerate(table)]
+            plain = [percentile(row, resamples, generator) for row in table]
+            held = fmean(each.low - 1e-9 <= truth <= each.high + 1e-9 for each in ours)
+            theirs = fmean(low - 1e-9 <= truth <= high + 1e-9 for low, high in plain)
+            wary = fmean(few(row.tolist()) for row in table)
+            width = fmean(each.high - each.low for each in ours)
+            yield f"| {name} | {size} | {held:.1%} | {wary:.0%} | {theirs:.1%} | {100 * width:.1f} |"
+
+
+def exact(share: float, trials: int) -> float:
+    """Wilson's coverage, without simulation."""
+    chances = [math.comb(trials, n) * share**n * (1 - share) ** (trials - n) for n in range(trials + 1)]
+    found = [wilson(n / trials, trials) for n in range(trials + 1)]
+    return sum(chance for chance, (low, high) in zip(chances, found, strict=True) if low <= share <= high)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--simulations", type=int, default=2000)
+    parser.add_argument("--resamples", type=int, default=1000)
+    arguments = parser.parse_args()
+    print("| what is measured | items | held | of these cautious | percentile bootstrap | width, points |")
+    print("|---|---|---|---|---|---|")
+    for row in rows(arguments.simulations, arguments.resamples):
+        print(row, flush=True)
+    print("\n| Wilson, share of | " + " | ".join(f"{size} items" for size in SIZES) + " |")
+    print("|---|" + "---|" * len(SIZES))
+    for share in (0.5, 0.7, 0.9, 0.95, 0.98):
+        print(f"| {share} | " + " | ".join(f"{exact(share, size):.1%}" for size in SIZES) + " |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""The figures of one evaluation, made of its predictions alone."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
+
+from dsrl.errors import StageFailed
+from dsrl.evaluate.intervals import bootstrap, proportion
+from dsrl.evaluate.predictions import GREEDY, Prediction
+from dsrl.study import Estimate, Evaluation, Setting, Subject
+
+Rows = list[Prediction]
+"""All predictions of one item, the greedy one first."""
+SHARES: dict[str, Callable[[Prediction], bool | None]] = {
+    "format_ok": lambda row: row.format_ok,
+    "format_free": lambda row: row.correct_anywhere,
+    "truncated": lambda row: None if row.text is None else row.finish_reason == "length",
+}
+"""Figures over sampled replies besides pass@1."""
+
+
+def summarise(
+    predictions: Sequence[Prediction],
+    setting: Setting,
+    *,
+    resamples: int,
+    seed: int,
+    overlap: Mapping[str, int] | None = None,
+) -> Evaluation:
+    """Raises `StageFailed` if no item got a sampled reply, or none a greedy one."""
+    items = [list(rows) for _, rows in groupby(predictions, key=lambda row: row.item)]
+
+    def mean(of: Callable[[Prediction], bool | None]) -> Estimate | None:
+        return over_items([sampled(rows, of) for rows in items], resamples, seed)
+
+    rates, greedy = tuple(map(rate, items)), tuple(map(best, items))
+    pass_at_1, right = over_items(rates, resamples, seed), of_known(greedy)
+    if pass_at_1 is None or right is None:
+        lacking = "sampled" if pass_at_1 is None else "greedy"
+        raise StageFailed(
+            f"evaluate: {setting.name} gave no {lacking} reply to any of {len(items)} items",
+            got=next((row.error for row in predictions if row.error), None),
+            next_step="look at the rollout's log; what came is kept",
+        )
+    return Evaluation(
+        **dataclasses.asdict(setting),
+        num_items=len(items),
+        pass_at_1=pass_at_1,
+        greedy=right,
+        **{name: mean(of) for name, of in SHARES.items()},  # type: ignore[arg-type]  # there are sampled replies
+        num_errors=sum(row.text is None for row in predictions),
+        item_rates=rates,
+        item_greedy=greedy,
+        item_subjects=_subjects(items),
+        subjects=tuple(by_subject(items, resamples, seed)),
+        overlap=dict(overlap or {}),
+    )
+
+
+def rate(rows: Rows) -> float | None:
+    """An item's share of right sampled replies; None where none came."""
+    return sampled(rows, lambda row: row.correct)
+
+
+def best(rows: Rows) -> bool | None:
+    """Whether an item's greedy reply is right; None where it never came."""
+    return rows[0].correct if rows[0].index == GREEDY else None
+
+
+def sampled(rows: Rows, of: Callable[[Prediction], bool | None]) -> float | None:
+    """Share of sampled replies to one item of which something holds, among those of which it is known."""
+    known = [value for row in rows if row.index != GREEDY and (value := of(row)) is not None]
+    return sum(known) / len(known) if known else None
+
+
+def over_items(values: Iterable[float | None], resamples: int, seed: int) -> Estimate | None:
+    """The mean over the items that have a value; None where none has."""
+    known = [value for value in values if value is not None]
+    return bootstrap(known, resamples, seed) if known else None
+
+
+def of_known(verdicts: Iterable[bool | None]) -> Estimate | None:
+    """The share of true verdicts among the known ones; None where none is known."""
+    known = [verdict for verdict in verdicts if verdict is not None]
+    return proportion(known) if known else None
+
+
+def by_subject(items: Sequence[Rows], resamples: int, seed: int) -> Iterable[Subject]:
+    """The figures of each subject; nothing where the task has none."""
+    for name in sorted(set(filter(None, _subjects(items)))):
+        own = [rows for rows in items if rows[0].subject == name]
+        yield Subject(
+            name=name,
+            num_items=len(own),
+            pass_at_1=over_items(map(rate, own), resamples, seed),
+            greedy=of_known(map(best, own)),
+        )
+
+
+def _subjects(items: Sequence[Rows]) -> tuple[str | None, ...]:
+    """Every item's subject; empty where no item has one."""
+    found = tuple(rows[0].subject for rows in items)
+    return found if any(found) else ()
