@@ -5,6 +5,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from dsrl.digest import text_digest
 from dsrl.errors import StageFailed
@@ -16,6 +17,17 @@ Attempt = Callable[[int], Awaitable[Sample | Rejected]]
 FAIR_TRIAL = 100
 """Candidates before a low yield says anything."""
 EXAMPLE_LENGTH = 200
+DUPLICATE = "duplicate"
+
+
+class Novelty(Protocol):
+    """Says whether a sample is new beside those accepted before it, for more than equal texts."""
+
+    def fault(self, text: str) -> str | None:
+        """Why an input isn't new enough, in a few words; None: it is."""
+
+    def add(self, text: str) -> None:
+        """An input that was accepted."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,7 @@ class Harvest:
     seen: set[str] = field(default_factory=set)
     """Digests of inputs already there: a candidate that repeats one is rejected."""
     patience: Patience = Patience()
+    novelty: Novelty | None = None
     accepted: list[Sample] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     waiting: dict[int, Sample | Rejected] = field(default_factory=dict)
@@ -56,6 +69,7 @@ class Harvest:
     """Why candidates were rejected."""
     lost: str | None = None
     """Why the rest isn't tried; then nothing more is settled."""
+    _moved: asyncio.Event = field(default_factory=asyncio.Event)
 
     def add(self, number: int, outcome: Sample | Rejected) -> None:
         self.waiting[number] = outcome
@@ -66,6 +80,14 @@ class Harvest:
             self._settle(turn)
             self.settled += 1
             self.lost = self.patience.lost(self.settled, len(self.accepted), self.repeats)
+        self._moved.set()
+
+    async def before(self, number: int) -> list[Sample]:
+        """Those accepted among the candidates below `number`, once all of these are settled."""
+        while self.settled < number:
+            self._moved.clear()
+            await self._moved.wait()
+        return [sample for sample in self.accepted if (sample.provenance.index or 0) < number]
 
     @property
     def hopeful(self) -> int:
@@ -88,15 +110,23 @@ class Harvest:
         return f"{reason}, for example: {textwrap.shorten(words, EXAMPLE_LENGTH)}"
 
     def _settle(self, outcome: Sample | Rejected) -> None:
-        if isinstance(outcome, Sample) and (digest := text_digest(outcome.input)) not in self.seen:
-            self.seen.add(digest)
+        fault = self._fault(outcome.input) if isinstance(outcome, Sample) else None
+        if isinstance(outcome, Sample) and fault is None:
+            self.seen.add(text_digest(outcome.input))
+            if self.novelty:
+                self.novelty.add(outcome.input)
             self.accepted.append(outcome)
             self.repeats = 0
             return
-        refused = duplicate(outcome, self.stage) if isinstance(outcome, Sample) else outcome
+        refused = duplicate(outcome, self.stage, fault) if isinstance(outcome, Sample) else outcome
         self.repeats = self.repeats + 1 if isinstance(outcome, Sample) else 0
         self.rejected.append(refused)
         self.reasons[refused.reason] += 1
+
+    def _fault(self, text: str) -> str | None:
+        if text_digest(text) in self.seen:
+            return DUPLICATE
+        return self.novelty.fault(text) if self.novelty else None
 
 
 async def accept_until(wanted: int, most: int, window: int, attempt: Attempt, harvest: Harvest, shown: Shown) -> None:
@@ -130,12 +160,12 @@ async def accept_until(wanted: int, most: int, window: int, attempt: Attempt, ha
         await asyncio.gather(*flying.values(), return_exceptions=True)
 
 
-def duplicate(sample: Sample, stage: str) -> Rejected:
-    """The record of a sample whose input is there already."""
+def duplicate(sample: Sample, stage: str, fault: str | None = None) -> Rejected:
+    """The record of a sample whose input is there already, or one too like it."""
     return Rejected(
         stage=stage,
-        reason="duplicate",
-        detail="the same input as an earlier sample",
+        reason=fault or DUPLICATE,
+        detail="the same input as an earlier sample" if fault in (None, DUPLICATE) else "too like an earlier sample",
         input=sample.input,
         answer=sample.answer,
         parent_id=sample.parent_id,
