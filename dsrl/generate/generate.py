@@ -1,6 +1,7 @@
 """New samples: pattern, a few demos and one passage in, a verified sample out (paper, section 3.1)."""
 
 import random
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
@@ -10,11 +11,10 @@ from dsrl.digest import digest
 from dsrl.errors import StageFailed
 from dsrl.estimate import Range
 from dsrl.forecast import CHARACTERS_PER_TOKEN
-from dsrl.generate.candidate import Candidate, SampleDraft, unusable, verified
 from dsrl.generate.writing import Desk, Writing
 from dsrl.llm.structured.answer import TEMPLATES, usable
 from dsrl.part import part
-from dsrl.sample import Provenance, Rejected, Sample
+from dsrl.sample import Rejected, Sample
 from dsrl.study import Study
 from dsrl.task import Task
 
@@ -31,12 +31,20 @@ class Pattern(BaseModel):
     pattern: str = Field(min_length=1)
 
 
+@cache
+def shuffled(seed: int, count: int) -> tuple[int, ...]:
+    """The numbers below `count` in seeded order."""
+    numbers = list(range(count))
+    random.Random(digest([seed, "passages"])).shuffle(numbers)
+    return tuple(numbers)
+
+
 @part
 class Generate(Writing):
     """The paper's way: one passage, the pattern of the demos and a few of them for each candidate."""
 
     needs: ClassVar[tuple[str, ...]] = ("definition", "passages")
-    templates: ClassVar[tuple[str, ...]] = ("pattern", "generate", *TEMPLATES)
+    templates: ClassVar[tuple[str, ...]] = ("generate", "pattern", *TEMPLATES)
 
     pattern: bool = True
     """Have the teacher describe the demos in general words first, and show that with every prompt."""
@@ -44,6 +52,8 @@ class Generate(Writing):
     demo_draw: Literal["always", "sparse"] = "always"
     """`sparse`: a prompt shows demos with a chance of their number over `n` only, and the pattern only beside demos, as
     in the authors' code."""
+    passage_order: Literal["ranked", "shuffled"] = "ranked"
+    """Whether candidate i gets passage i, or the i-th of all passages in a seeded order."""
 
     def pieces(self, study: Study) -> int:
         return int(self.pattern and bool(study.task.demos))
@@ -68,7 +78,7 @@ class Generate(Writing):
     async def attempt(self, number: int, desk: Desk) -> Sample | Rejected:
         task, passages = desk.study.task, desk.study.passages
         demos = self._demos(number, task)
-        passage = passages[number % len(passages)] if passages else None
+        passage = passages[self._place(number, len(passages))] if passages else None
         prompt = prompts.render(
             "generate",
             task=task.turn(number),
@@ -77,21 +87,12 @@ class Generate(Writing):
             passage=passage.text if passage else None,
             index=number,
         )
-        messages = [{"role": "user", "content": prompt}]
-        answer = await desk.client.ask(messages, SampleDraft, index=self.seed, temperature=self.temperature)
-        provenance = Provenance(
-            teacher=self.teacher.model,
-            prompt=digest(prompts.source("generate")),
-            index=number,
-            demos=tuple(demos),
-            keyword=passage.keyword if passage else None,
-            passage=passage.id if passage else None,
-            calls=answer.calls,
-        )
-        if answer.value is None:
-            return unusable(self.name, answer.error, answer.detail, provenance)
-        draft = Candidate(answer.value.input, answer.value.output, "initial", provenance)
-        return await verified(draft, self.verify, task, desk.client, self.name)
+        keyword, identifier = (passage.keyword, passage.id) if passage else (None, None)
+        return await self.draft(number, desk, prompt, demos=tuple(demos), keyword=keyword, passage=identifier)
+
+    def _place(self, number: int, num_passages: int) -> int:
+        place = number % num_passages
+        return shuffled(self.seed, num_passages)[place] if self.passage_order == "shuffled" else place
 
     def _demos(self, number: int, task: Task) -> list[int]:
         """Places of the demos that candidate `number` is shown."""

@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
+from dsrl import prompts
+from dsrl.digest import digest
 from dsrl.errors import StageFailed
 from dsrl.estimate import Range
 from dsrl.forecast import CHARACTERS_PER_TOKEN, Expectation, Load, Outlook
-from dsrl.generate.candidate import Verifier, check_verifiers
+from dsrl.generate.candidate import Candidate, SampleDraft, Verifier, check_verifiers, unusable, verified
 from dsrl.generate.costs import foretold, load
 from dsrl.generate.loop import Harvest, Novelty, Patience, accept_until, hopeless
 from dsrl.generate.rehearsal import Rehearsal, longest_gap, rehearse, spread
 from dsrl.llm import Endpoint
 from dsrl.llm.dry import DryClient, UnpaidError
 from dsrl.part import Many, part
-from dsrl.sample import Rejected, Sample
+from dsrl.sample import Provenance, Rejected, Sample
 from dsrl.stage import Stage
 from dsrl.study import Study
 
@@ -46,7 +48,8 @@ class Desk:
 @part
 class Writing(Stage):
     """Writes candidates until `n` are accepted. Candidate i depends only on (seed, i), and on earlier accepted ones
-    where a subclass shows these. A subclass says what is asked for beforehand and how one candidate is written."""
+    where a subclass shows these. A subclass says what is asked for beforehand and how one candidate is written; the
+    first of its templates is that of the draft."""
 
     name: ClassVar[str] = "generate"
     adds: ClassVar[tuple[str, ...]] = ("samples",)
@@ -70,6 +73,24 @@ class Writing(Stage):
     @abstractmethod
     async def attempt(self, number: int, desk: Desk) -> Sample | Rejected:
         """Write candidate `number` and put it before the verifiers."""
+
+    async def draft(self, number: int, desk: Desk, prompt: str, **origin: Any) -> Sample | Rejected:
+        """Have candidate `number` written and put it before the verifiers. `origin`: what its provenance says besides;
+        `calls` are those that came before."""
+        messages = [{"role": "user", "content": prompt}]
+        answer = await desk.client.ask(messages, SampleDraft, index=self.seed, temperature=self.temperature)
+        calls = (*origin.pop("calls", ()), *answer.calls)
+        provenance = Provenance(
+            teacher=self.teacher.model,
+            prompt=digest(prompts.source(self.templates[0])),
+            index=number,
+            calls=calls,
+            **origin,
+        )
+        if answer.value is None:
+            return unusable(self.name, answer.error, answer.detail, provenance)
+        written = Candidate(answer.value.input, answer.value.output, "initial", provenance)
+        return await verified(written, self.verify, desk.study.task, desk.client, self.name)
 
     async def prepare(self, study: Study, client: "Client", number: int) -> Any:  # noqa: ARG002
         """Piece `number` of what is asked for beforehand; there are `pieces` of them. Raises `StageFailed`."""
