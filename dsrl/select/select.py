@@ -154,7 +154,7 @@ def rate(sample: Sample) -> float:
 def describe(pool: Pool) -> str:
     """How hard the samples were, in words."""
     rates = [value for sample in pool.samples if (value := known_rate(sample)) is not None]
-    if not rates:
+    if pool.samples and not rates:
         return f"{len(pool.samples)} samples, none of them scored; {pool.leaked} equal to a test item"
     zero, one = rates.count(0.0), rates.count(1.0)
     return (
