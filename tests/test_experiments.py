@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from dsrl.cli import dispatch
+from dsrl.config import check_used, known_stages
 from dsrl.errors import UserError
 from dsrl.experiments import experiments, markdown, read
 from dsrl.home import home
@@ -177,3 +178,28 @@ def test_a_file_without_a_head_is_named(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("# @package _global_\nm: 3\n")
     with pytest.raises(UserError, match=r"mine.yaml: no head"):
         read(tmp_path / "mine.yaml", tmp_path)
+
+
+@pytest.mark.parametrize("override", ["rewrite.direction=none", "+generate.verify.0.votes=3", "retrieve.seed=2"])
+def test_a_dial_of_a_stage_that_does_not_run_is_refused(override: str) -> None:
+    with pytest.raises(UserError, match=r"this pipeline has no such stage(.|\n)*self_instruct, select, train"):
+        check_used({"self_instruct": 1, "select": 1, "train": 1}, [override])
+
+
+def test_dials_that_are_of_use_pass() -> None:
+    used = [
+        "score.temperature=1",
+        "train.seed=2",
+        "m=3",
+        "rewrite.direction=none",
+        "teacher.concurrency=2",
+        "select=all",
+    ]
+    check_used({"rewrite": 1, "select": 1, "train": 1}, used)
+    assert {"seeds", "targen", "probe_easier", "rewrite"} <= known_stages()
+
+
+@pytest.mark.parametrize("name", ["ablation/no_retrival", "[quickstart,paper/nothing]"])
+def test_a_mistyped_experiment_is_pointed_to_the_list(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert dispatch(["run", f"experiment={name}", "task=quickstart"]) == 2
+    assert "next:    dsrl experiment ls" in capsys.readouterr().err

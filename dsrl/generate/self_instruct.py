@@ -23,6 +23,7 @@ class SelfInstruct(Writing):
     taken. The pool grows by rounds: candidates of one round see the samples of those before, so that the result is the
     same however calls overlap."""
 
+    place: ClassVar[str] = "self_instruct"
     needs: ClassVar[tuple[str, ...]] = ("definition",)
     templates: ClassVar[tuple[str, ...]] = ("self_instruct", *TEMPLATES)
 

@@ -27,6 +27,7 @@ class SynthLlm(Writing):
     the documents nearest to what the walk has met. With no steps at all it recombines a single document (level 2 of the
     method), with some it crosses documents (level 3)."""
 
+    place: ClassVar[str] = "synthllm"
     needs: ClassVar[tuple[str, ...]] = ("definition", "passages")
     templates: ClassVar[tuple[str, ...]] = ("recombine", "concepts", *TEMPLATES)
 

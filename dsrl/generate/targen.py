@@ -38,6 +38,7 @@ class TarGen(Writing):
     """Seedless: no demos, no passages. Labels take turns where the answer kind has a few (choice, label); where answers
     are open, the writer settles on one first. The last step, self-correction, is a verifier."""
 
+    place: ClassVar[str] = "targen"
     needs: ClassVar[tuple[str, ...]] = ("definition",)
     templates: ClassVar[tuple[str, ...]] = ("constrained", "contexts", "instance_seed", *TEMPLATES)
     drafts: ClassVar[int] = 2

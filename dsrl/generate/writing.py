@@ -54,6 +54,8 @@ class Writing(Stage):
     name: ClassVar[str] = "generate"
     adds: ClassVar[tuple[str, ...]] = ("samples",)
     speed: ClassVar[frozenset[str]] = frozenset({"min_yield", "max_repeats"})
+    place: ClassVar[str] = "generate"
+    """Its key in the config of the pipeline that ships."""
     drafts: ClassVar[int] = 1
     """Requests before the verifiers are asked."""
 
@@ -122,7 +124,7 @@ class Writing(Stage):
         return self.max_candidates or 4 * self.n
 
     def check(self) -> None:
-        check_verifiers(self.name, self.verify)
+        check_verifiers(self.place, self.verify)
 
     def __call__(self, study: Study, context: "Context") -> Study:
         return asyncio.run(self._write(study, context))
@@ -132,7 +134,7 @@ class Writing(Stage):
         async with context.connect(self.teacher, "teacher") as client:
             work = (self.prepare(study, client, number) for number in range(self.pieces(study)))
             desk = Desk(study, client, self.assembled(study, await asyncio.gather(*work)), harvest.before)
-            with context.progress.task("generate", self.n) as shown:
+            with context.progress.task(self.place, self.n) as shown:
                 await accept_until(
                     self.n, self.most, self.teacher.window, lambda i: self.attempt(i, desk), harvest, shown
                 )
@@ -148,17 +150,20 @@ class Writing(Stage):
         """Too few is said; none at all, or a teacher who has nothing more to give, is a failure."""
         accepted = len(harvest.accepted)
         if harvest.lost:
-            cure = "raise generate.temperature, or give more passages or demos"
+            cure = f"raise {self.place}.temperature, or give more passages or demos"
             if accepted:
-                dials = f"generate.min_yield=0 generate.max_repeats=null generate.max_candidates={harvest.settled}"
+                knobs = {"min_yield": 0, "max_repeats": "null", "max_candidates": harvest.settled}
+                dials = " ".join(f"{self.place}.{name}={value}" for name, value in knobs.items())
                 cure += f"; {dials} goes on with the {accepted} there are"
             raise hopeless(harvest, self.n, cure)
         if accepted == self.n:
             return
-        text = f"generate: {accepted} of {self.n} samples after {self.most} candidates ({harvest.reasons_text})"
+        text = f"{self.place}: {accepted} of {self.n} samples after {self.most} candidates ({harvest.reasons_text})"
         if not accepted:
             raise StageFailed(
-                text, got=harvest.example, next_step="change the task or the teacher, or raise generate.max_candidates"
+                text,
+                got=harvest.example,
+                next_step=f"change the task or the teacher, or raise {self.place}.max_candidates",
             )
         context.progress.warn(text)
 
