@@ -19,6 +19,7 @@ from dsrl.stage import Stage
 
 if TYPE_CHECKING:
     from dsrl.context import Context
+    from dsrl.estimate import Range
     from dsrl.forecast import Expectation, Outlook
     from dsrl.study import Study
 
@@ -60,8 +61,12 @@ class Select(Stage):
 
     def expect(self, outlook: "Outlook") -> "Expectation":
         """Nothing is asked; how many samples can be learned from is assumed."""
-        found = outlook.samples * priors.LEARNABLE
+        found = self.expected(outlook)
         return outlook.expects(Load(), selected=found if self.m is None else found.within(most=self.m))
+
+    def expected(self, outlook: "Outlook") -> "Range":
+        """Samples that will be ranked."""
+        return outlook.samples * priors.LEARNABLE
 
     def __call__(self, study: "Study", context: "Context") -> "Study":
         pool = self.pool(study)

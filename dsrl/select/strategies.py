@@ -13,6 +13,8 @@ from dsrl.sample import Sample
 from dsrl.select.select import Pool, Select, rate, unseen
 
 if TYPE_CHECKING:
+    from dsrl.estimate import Range
+    from dsrl.forecast import Outlook
     from dsrl.study import Study
 
 
@@ -109,6 +111,9 @@ class Blind(RandomChoice):
     def pool(self, study: "Study") -> Pool:
         clean = unseen(study)
         return Pool(clean, len(study.samples) - len(clean), 0)
+
+    def expected(self, outlook: "Outlook") -> "Range":
+        return outlook.samples
 
 
 @part

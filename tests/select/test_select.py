@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from dsrl.context import Context
 from dsrl.data import Source
 from dsrl.errors import StageFailed
+from dsrl.estimate import Range
+from dsrl.forecast import Outlook
 from dsrl.grade import Number
 from dsrl.home import home
 from dsrl.sample import Rate, Sample, new_sample
@@ -167,6 +169,12 @@ def test_blind_takes_what_was_never_scored(context: Context) -> None:
     Blind(m=40, n=30)(Study(task=TASK, samples=samples), context)
     assert "only 30 of the 40 samples asked for (30 samples, none of them scored" in said(context)
     assert "score" not in Blind(m=1, n=1).reads()
+
+
+@pytest.mark.parametrize(("m", "expected"), [(10, 10), (60, 40), (None, 40)])
+def test_blind_is_expected_to_take_what_there_is(m: int | None, expected: int) -> None:
+    outlook = Outlook(Study(task=TASK), samples=Range.of(40))
+    assert Blind(m=m, n=40).expect(outlook).after.selected.expected == expected
 
 
 def test_fill_error_fails(context: Context) -> None:
