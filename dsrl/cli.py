@@ -68,6 +68,7 @@ VERBS = {
     "trace": "dsrl.verbs:trace",
     "gc": "dsrl.verbs:gc",
     "task": "dsrl.tasks:task",
+    "experiment": "dsrl.experiments:experiment",
     "audit": "dsrl.audit:audit",
     "compare": "dsrl.comparison:compare",
     "corpus": "dsrl.corpora:corpus",
@@ -91,7 +92,7 @@ def help_text() -> str:
 
     conf = home() / "conf"
     groups = {
-        folder.name: sorted(path.stem for path in folder.glob("[!_]*.yaml")) + _nested(folder)
+        folder.name: sorted(path.stem for path in folder.glob("[!_]*.yaml")) + _folders(folder)
         for folder in sorted(conf.iterdir())
         if folder.is_dir() and folder.name != "hydra"
     }
@@ -101,10 +102,12 @@ def help_text() -> str:
     return HELP.format(version=__version__, groups=rows, dials="\n".join(f"  {line}" for line in dials.splitlines()))
 
 
-def _nested(folder: "os.PathLike[str]") -> list[str]:
+def _folders(folder: "os.PathLike[str]") -> list[str]:
+    """Choices in folders of a group's own, which would be too many to name."""
     from pathlib import Path
 
-    return sorted(f"{path.parent.name}/{path.stem}" for path in Path(folder).glob("*/*.yaml"))
+    inner = sorted(path for path in Path(folder).iterdir() if path.is_dir())
+    return [f"{path.name}/ ({len(list(path.glob('[!_]*.yaml')))})" for path in inner]
 
 
 HELP = """\
@@ -119,6 +122,8 @@ dsrl {version}: from one task definition to a trained and measured language mode
   dsrl audit write | read FILE.csv                   labels checked by hand: a sheet to fill in, and what it tells
   dsrl corpus index | search | ls | rm               texts from which passages are taken (docs/corpora.md)
   dsrl task ls | new NAME | check NAME               the tasks there are; begin one; prove its data and its grader
+  dsrl task demos NAME count=10                      demos drawn from its labelled data
+  dsrl experiment ls [WORD]                          whole settings: the paper's rows, ablations, baselines
   dsrl doctor [teacher=NAME] [live=true]             what is there, what is missing; a tiny request to a teacher
   dsrl --cfg job ...                                 print the config and stop
 

@@ -126,6 +126,20 @@ def check_pair(train: Any, overrides: Iterable[str]) -> None:
         )
 
 
+def check_used(pipeline: Mapping[str, Any], overrides: Iterable[str]) -> None:
+    """What is set by hand for a stage must belong to one that runs. `score` lends its sampling to others."""
+    absent = known_stages() - set(pipeline) - {"score"}
+    for override in overrides:
+        name, inner, _ = override.partition("=")[0].lstrip("+~").partition(".")
+        if inner and name in absent:
+            raise UserError(
+                f"{name}: this pipeline has no such stage",
+                got=override,
+                allowed=list(pipeline),
+                next_step=f"take out {override}, or give the pipeline that has the stage: pipeline=...",
+            )
+
+
 def pieces(value: Any) -> Iterator[Part]:
     """A part and all parts inside it."""
     if isinstance(value, Part):
@@ -262,6 +276,13 @@ def known_keys() -> set[str]:
     files = [conf / "config.yaml", *(conf / "pipeline").glob("*.yaml")]
     contents = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in files]
     return {key for content in contents for key in content if key != "defaults"}
+
+
+def known_stages() -> set[str]:
+    """Names of all stages of the shipped pipelines."""
+    files = (home() / "conf" / "pipeline").glob("*.yaml")
+    contents = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in files]
+    return {name for content in contents for name in content.get("stages", content["pipeline"])}
 
 
 def _where(key: str) -> str:

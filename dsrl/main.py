@@ -93,6 +93,7 @@ def experiment(config: "DictConfig") -> "Study":
     values = checked.resolved(config)
     dials = checked.dials(values)
     checked.check_pair(values.get("train"), HydraConfig.get().overrides.task)
+    checked.check_used(values["pipeline"], HydraConfig.get().overrides.task)
     if dials.pilot:
         raise UserError("pilot belongs to `dsrl plan`", got=f"pilot={dials.pilot}", next_step="dsrl plan pilot=10 ...")
     pipeline, study = assemble(values, dials)
@@ -196,6 +197,8 @@ def advice(message: str) -> str:
 
     from dsrl.config import known_keys
 
+    if "experiment/" in message:
+        return "dsrl experiment ls lists the experiments there are"
     name = message.partition("Could not override '")[2].partition("'")[0]
     close = get_close_matches(name, known_keys(), 1) if name and "." not in name else []
     return f"did you mean `{close[0]}`?" if close else "dsrl --help lists groups and dials; --cfg job prints all keys"

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from dsrl.data import Source, read_rows
 from dsrl.errors import UserError
@@ -86,6 +86,8 @@ class Task(Part):
     """Said before the answer kind's own instruction (I_output)."""
     demos: Many[Demo] = ()
     """Worked examples: inline, or the path of a JSONL file with `input` and `output`."""
+    num_demos: int | None = Field(default=None, ge=0)
+    """Only the first so many of them are known to the run; None: all."""
     answer: Grader
     """The answer kind: how answers are asked for, read and compared."""
     domain: str | None = None
@@ -110,6 +112,19 @@ class Task(Part):
     def _none_without_path(cls, value: Source | None) -> Source | None:
         return value if value is not None and value.path else None
 
+    @model_validator(mode="after")
+    def _first_demos(self) -> "Task":
+        """A smaller number of demos is the beginning of a larger one. Raises `UserError` where there are too few."""
+        if self.num_demos is not None and self.num_demos > len(self.demos):
+            raise UserError(
+                f"task.num_demos: {self.name} has fewer demos than that",
+                got=f"task.num_demos={self.num_demos}, {len(self.demos)} demos",
+                next_step=f"give task.demos=FILE.jsonl; `dsrl task demos {self.name} count={self.num_demos} "
+                "out=FILE.jsonl` draws them from labelled data",
+            )
+        object.__setattr__(self, "demos", self.demos[: self.num_demos])
+        return self
+
     @property
     def output_instruction(self) -> str:
         """What every model is told about its output; ends with the answer kind's own words."""
@@ -127,8 +142,9 @@ class Task(Part):
         return dataclasses.replace(self, instruction=f"{self.instruction}\nSubject of this sample: {subject}.")
 
     def definition(self) -> dict[str, Any]:
-        """The identity of what the teacher is told: everything but the data sets and what is done about them."""
-        left_out = {"test", "gold", "contamination", *(() if self.subjects else ("subjects",))}
+        """The identity of what the teacher is told: everything but the data sets and what is done about them, and how
+        many demos were left out."""
+        left_out = {"test", "gold", "contamination", "num_demos", *(() if self.subjects else ("subjects",))}
         return {key: value for key, value in self.identity().items() if key not in left_out}
 
     def format(self) -> dict[str, Any]:

@@ -22,11 +22,8 @@ from .composed import built, values
 
 CONF = home() / "conf"
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra")
-CHOICES = [
-    (group, str(path.relative_to(CONF / group).with_suffix("")))
-    for group in GROUPS
-    for path in sorted((CONF / group).rglob("[!_]*.yaml"))
-]
+CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("[!_]*.yaml"))]
+"""Those in folders of a group's own are experiments: tests/test_experiments.py."""
 NEEDED = {
     ("task", "adhoc"): ["task.instruction=Add."],
     ("teacher", "server"): ["teacher.model=m", "teacher.base_url=http://localhost:1/v1"],

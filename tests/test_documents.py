@@ -1,5 +1,6 @@
 """Whatever README, docs and comments tell a reader to type can be typed, and what they point at is there."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -47,6 +48,8 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (shown,) = re.findall(r"^(    name: mytask\n(?:    .*\n)*)", text, re.MULTILINE)
     (tmp_path / "my_conf" / "task").mkdir(parents=True)
     (tmp_path / "my_conf" / "task" / "mytask.yaml").write_text(re.sub(r"^    ", "", shown, flags=re.MULTILINE))
+    rows = ({"input": f"{number} + 1?", "output": f"#### {number + 1}"} for number in range(100))
+    (tmp_path / "demos.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     for name in ("my_test", "gsm8k_test"):
         (tmp_path / f"{name}.jsonl").write_text('{"question": "1 + 1?", "answer": "2"}\n')
     return tmp_path

@@ -14,7 +14,19 @@ from dsrl.table import write_table
 from .command import CHECKOUT, ENVIRONMENT
 
 PACKAGE = CHECKOUT / "dsrl"
-ROOMS = ("retrieve", "generate", "score", "clean", "select", "train", "evaluate", "report", "cluster", "tracking")
+ROOMS = (
+    "seeds",
+    "retrieve",
+    "generate",
+    "score",
+    "clean",
+    "select",
+    "train",
+    "evaluate",
+    "report",
+    "cluster",
+    "tracking",
+)
 SHARED = ("llm", "grade", "match", "prompts")
 ABOVE = ("main", "cli", "run", "config", "record", "verbs", "plan", "doctor", "tasks")
 """What runs the rooms; no room may know of it."""

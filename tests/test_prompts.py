@@ -16,6 +16,13 @@ VALUES: dict[str, dict[str, Any]] = {
     "keywords": {"demos": TASK.demos, "pattern": "p", "count": 3},
     "generate": {"demos": TASK.demos, "pattern": "p", "passage": "sea", "index": 0},
     "rewrite": {"demos": (), "pattern": None, "direction": "harder", "input": "1?", "answer": "1"},
+    "self_instruct": {"demos": TASK.demos, "pattern": None, "index": 0},
+    "contexts": {"demos": (), "pattern": None, "count": 3},
+    "instance_seed": {"demos": (), "pattern": None, "context": "sea", "index": 0},
+    "constrained": {"demos": (), "pattern": None, "context": "sea", "seed": "a boat", "label": "yes"},
+    "correct": {"demos": (), "pattern": None, "input": "1?", "answer": "1"},
+    "concepts": {"demos": (), "pattern": None, "passage": "sea"},
+    "recombine": {"demos": (), "pattern": None, "topics": ["sea"], "concepts": ["boat"], "passages": ["a"], "index": 0},
 }
 
 
@@ -60,6 +67,15 @@ def test_a_missing_value_is_an_error(name: str, missing: str) -> None:
 @pytest.mark.parametrize("name", VALUES)
 def test_the_source_of_a_template_holds_what_it_includes(name: str) -> None:
     assert "task.instruction" in prompts.source(name)
+
+
+def test_an_open_answer_is_settled_on_first_where_no_label_is_given() -> None:
+    texts = [
+        prompts.render("constrained", task=TASK, **{**VALUES["constrained"], "label": one}) for one in ("yes", None)
+    ]
+    assert "must be: yes" in texts[0]
+    assert "must be" not in texts[1]
+    assert "Settle on its right answer first" in texts[1]
 
 
 def test_what_is_said_of_passages_and_demos_is_left_out_with_them() -> None:

@@ -81,3 +81,18 @@ def test_subjects_change_the_definition_and_nothing_else_new_does() -> None:
 def test_runs_of_words_are_of_two_or_more_each_once(ngrams: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"task\.contamination\.ngrams"):
         Contamination(ngrams=ngrams)
+
+
+def test_only_the_first_demos_are_known_where_fewer_are_wanted() -> None:
+    demos = [{"input": f"{number}", "output": "1"} for number in range(5)]
+    assert task(demos=demos, num_demos=2).demos == task(demos=demos[:2]).demos
+    assert task(demos=demos, num_demos=0).demos == ()
+    assert task(demos=demos, num_demos=2).definition() == task(demos=demos[:2]).definition()
+    assert task(demos=demos, num_demos=2, subjects=["a", "b"]).turn(1).demos == task(demos=demos[:2]).demos
+
+
+def test_more_demos_than_there_are_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"task.num_demos: sums has fewer demos than that(.|\n)*dsrl task demos sums"):
+        task(demos=[{"input": "a", "output": "1"}], num_demos=2)
+    with pytest.raises(ValueError, match="num_demos"):
+        task(num_demos=-1)

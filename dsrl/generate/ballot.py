@@ -11,6 +11,7 @@ from dsrl.model import Reply
 from dsrl.sample import Votes
 
 Stop = Literal["certain", "lead", "none"]
+Ties = Literal["refused", "first"]
 QUORUM = 0.5
 """Share of the votes that has to come, or to be still to come: more failed calls than that, and there is no label."""
 
@@ -24,10 +25,15 @@ class Rule:
     min_margin: float = 0.0
     stop: Stop = "certain"
     lead: int = 3
+    ties: Ties = "refused"
 
     def wins(self, first: int, second: int, came: int) -> bool:
         """Whether the first answer would win if `came` votes were all."""
-        return first >= least(self.min_share, came) and first - second >= least(self.min_margin, came)
+        tied = self.ties == "first" and self.min_margin == 0 and first == second
+        return first >= least(self.min_share, came) and (tied or self._leads(first, second, came))
+
+    def _leads(self, first: int, second: int, came: int) -> bool:
+        return first - second >= least(self.min_margin, came)
 
     def settled(self, first: int, second: int, came: int, left: int) -> bool:
         """Whether the outcome is the same however `left` more votes turn out, failed ones among them.
@@ -35,7 +41,8 @@ class Rule:
         The worst for the first answer is that all go to the second, the best that all go to itself: a call that fails
         lowers what is needed by one vote at most.
         """
-        wins_at_worst = self.quorate(came) and self.wins(first, second + left, came + left)
+        clear = self.wins(first, second + left, came + left) and self._leads(first, second + left, came + left)
+        wins_at_worst = self.quorate(came) and clear  # a tie goes to whichever came first, so it settles nothing
         wins_at_best = self.quorate(came + left) and self.wins(first + left, second, came + left)
         return wins_at_worst == wins_at_best
 

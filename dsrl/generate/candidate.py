@@ -36,9 +36,9 @@ class Candidate:
     votes: Votes | None = None
     verdicts: tuple[Verdict, ...] = ()
 
-    def passed(self, verifier: str, **changes: object) -> "Candidate":
+    def passed(self, verifier: str, reason: str = "", **changes: object) -> "Candidate":
         """A copy that this verifier let through."""
-        verdict = Verdict(verifier=verifier, accepted=True)
+        verdict = Verdict(verifier=verifier, accepted=True, reason=reason)
         return replace(self, verdicts=(*self.verdicts, verdict), **changes)  # type: ignore[arg-type]
 
     def with_calls(self, calls: Sequence[str]) -> Provenance:

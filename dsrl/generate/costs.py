@@ -51,12 +51,14 @@ def measured(rehearsal: Rehearsal, assumed: float) -> Each | None:
     )
 
 
-def foretold(stage: str, endpoint: Endpoint, verify: Sequence[Verifier], rehearsal: Rehearsal, look: Outlook) -> Each:
-    """What one candidate costs: by those in the store, else by an earlier run, else by assumption."""
+def foretold(
+    stage: str, endpoint: Endpoint, verify: Sequence[Verifier], rehearsal: Rehearsal, look: Outlook, drafts: int = 1
+) -> Each:
+    """What one candidate of so many drafts costs: by those in the store, else by an earlier run, else by assumption."""
     return (
         measured(rehearsal, priors.USABLE.expected)
         or remembered(stage, endpoint, verify, rehearsal.prompt_tokens(), look)
-        or imagined(endpoint, verify, look)
+        or imagined(endpoint, verify, look, drafts)
     )
 
 
@@ -101,15 +103,15 @@ def _of_manifest(calls: Mapping[str, int], tried: int, accepted: int, prompt: fl
     )
 
 
-def imagined(endpoint: Endpoint, verify: Sequence[Verifier], look: Outlook) -> Each:
+def imagined(endpoint: Endpoint, verify: Sequence[Verifier], look: Outlook, drafts: int) -> Each:
     """What the verifiers would ask for, played through with made-up votes; lengths from demos or plain assumptions."""
     short, usual, long = (asyncio.run(_play(endpoint, verify, look, agreement)) for agreement in priors.AGREEMENT)
     requests, completions, _ = (Range(*sorted(of)) for of in zip(short, usual, long, strict=True))
     reply, draft = look.teacher_reply_tokens(), look.question_tokens() + look.teacher_reply_tokens()
     return Each(
-        requests=requests + Range.of(1.0),
-        input_tokens=requests * look.prompt_tokens(),
-        output_tokens=completions * reply + draft,
+        requests=requests + Range.of(float(drafts)),
+        input_tokens=(requests + Range.of(drafts - 1.0)) * look.prompt_tokens(),
+        output_tokens=completions * reply + draft * float(drafts),
         usable=priors.USABLE * Range(long[2], usual[2], 1.0),
         basis="assumptions",
     )

@@ -5,6 +5,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from dsrl.digest import text_digest
 from dsrl.errors import StageFailed
@@ -17,6 +18,17 @@ Attempt = Callable[[int], Awaitable[Sample | Rejected]]
 FAIR_TRIAL = 100
 """Candidates before a low yield says anything."""
 EXAMPLE_LENGTH = 200
+DUPLICATE = "duplicate"
+
+
+class Novelty(Protocol):
+    """Says whether a sample is new beside those accepted before it, for more than equal texts."""
+
+    def fault(self, text: str) -> str | None:
+        """Why an input isn't new enough, in a few words; None: it is."""
+
+    def add(self, text: str) -> None:
+        """An input that was accepted."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,8 @@ class Harvest:
     patience: Patience = Patience()
     near: Near = field(default_factory=lambda: Near(None))
     """The same by what they say: a candidate that nearly repeats one is rejected."""
+    novelty: Novelty | None = None
+    """A way of writing's own idea of what is new."""
     accepted: list[Sample] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     waiting: dict[int, Sample | Rejected] = field(default_factory=dict)
@@ -59,6 +73,7 @@ class Harvest:
     """Why candidates were rejected."""
     lost: str | None = None
     """Why the rest isn't tried; then nothing more is settled."""
+    _moved: asyncio.Event = field(default_factory=asyncio.Event)
 
     def add(self, number: int, outcome: Sample | Rejected) -> None:
         self.waiting[number] = outcome
@@ -69,6 +84,14 @@ class Harvest:
             self._settle(turn)
             self.settled += 1
             self.lost = self.patience.lost(self.settled, len(self.accepted), self.repeats)
+        self._moved.set()
+
+    async def before(self, number: int) -> list[Sample]:
+        """Those accepted among the candidates below `number`, once all of these are settled."""
+        while self.settled < number:
+            self._moved.clear()
+            await self._moved.wait()
+        return [sample for sample in self.accepted if (sample.provenance.index or 0) < number]
 
     @property
     def hopeful(self) -> int:
@@ -95,6 +118,8 @@ class Harvest:
         if isinstance(outcome, Sample) and repeated is None:
             self.seen.add(text_digest(outcome.input))
             self.near.add(outcome)
+            if self.novelty:
+                self.novelty.add(outcome.input)
             self.accepted.append(outcome)
             self.repeats = 0
             return
@@ -106,9 +131,14 @@ class Harvest:
 
     def _repeated(self, outcome: Sample | Rejected) -> Rejected | None:
         """The record of an outcome that is no news, whatever its verifiers say."""
-        if isinstance(outcome, Sample) and text_digest(outcome.input) in self.seen:
-            return duplicate(outcome, self.stage)
+        if isinstance(outcome, Sample) and (fault := self._fault(outcome.input)):
+            return duplicate(outcome, self.stage, fault)
         return self.near.refusal(self.stage, outcome.input, outcome.parent_id, outcome.provenance)
+
+    def _fault(self, text: str) -> str | None:
+        if text_digest(text) in self.seen:
+            return DUPLICATE
+        return self.novelty.fault(text) if self.novelty else None
 
 
 async def accept_until(wanted: int, most: int, window: int, attempt: Attempt, harvest: Harvest, shown: Shown) -> None:
@@ -142,12 +172,12 @@ async def accept_until(wanted: int, most: int, window: int, attempt: Attempt, ha
         await asyncio.gather(*flying.values(), return_exceptions=True)
 
 
-def duplicate(sample: Sample, stage: str) -> Rejected:
-    """The record of a sample whose input is there already."""
+def duplicate(sample: Sample, stage: str, fault: str | None = None) -> Rejected:
+    """The record of a sample whose input is there already, or one too like it."""
     return Rejected(
         stage=stage,
-        reason="duplicate",
-        detail="the same input as an earlier sample",
+        reason=fault or DUPLICATE,
+        detail="the same input as an earlier sample" if fault in (None, DUPLICATE) else "too like an earlier sample",
         input=sample.input,
         answer=sample.answer,
         parent_id=sample.parent_id,

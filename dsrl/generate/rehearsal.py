@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from dsrl.digest import text_digest
 from dsrl.forecast import CHARACTERS_PER_TOKEN, Held
+from dsrl.generate.loop import Novelty
 from dsrl.generate.near import Near
 from dsrl.llm import CallsStore, Endpoint
 from dsrl.llm.dry import DryClient, Tally, UnpaidError
@@ -35,6 +36,7 @@ class Rehearsal:
     """Those that lack a reply."""
     seen: set[str] = field(default_factory=set)
     near: Near = field(default_factory=lambda: Near(None))
+    novelty: Novelty | None = None
     num_accepted: int = 0
     """With those that the ones looked up stand for."""
     weights: dict[str, int] = field(default_factory=dict)
@@ -47,12 +49,21 @@ class Rehearsal:
             self.parts.append(tried)
             return
         self.whole.append(tried)
-        if isinstance(tried.outcome, Sample) and (digest := text_digest(tried.outcome.input)) not in self.seen:
-            self.seen.add(digest)
+        if isinstance(tried.outcome, Sample) and self._is_new(tried.outcome.input):
+            self.seen.add(text_digest(tried.outcome.input))
             self.near.add(tried.outcome)
+            if self.novelty:
+                self.novelty.add(tried.outcome.input)
             self.accepted.append(tried.outcome)
             self.num_accepted += tried.weight
             self.weights[tried.outcome.id] = tried.weight
+
+    async def before(self, number: int) -> list[Sample]:
+        """Those accepted so far among the candidates below `number`."""
+        return [sample for sample in self.accepted if (sample.provenance.index or 0) < number]
+
+    def _is_new(self, text: str) -> bool:
+        return text_digest(text) not in self.seen and not (self.novelty and self.novelty.fault(text))
 
     @property
     def num_tried(self) -> int:

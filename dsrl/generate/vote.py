@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from dsrl.errors import UserError
-from dsrl.generate.ballot import Ballot, Rule, Stop
+from dsrl.generate.ballot import Ballot, Rule, Stop, Ties
 from dsrl.generate.candidate import Candidate, Refusal
 from dsrl.llm import Endpoint
 from dsrl.model import Reply
@@ -24,7 +24,7 @@ USUAL_LEAD = 3
 class MajorityVote(Part):
     """The answer of most of the teacher's own attempts becomes the label; too small a share or lead is refused."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     teacher: Endpoint
     votes: int = Field(default=16, ge=1)
@@ -39,6 +39,10 @@ class MajorityVote(Part):
     for all votes."""
     lead: int = Field(default=USUAL_LEAD, ge=1)
     """Votes by which the first answer must lead to end a vote with `stop=lead`."""
+    ties: Ties = "refused"
+    """What becomes of a candidate with two answers in front; `first`: the one that came first is the label."""
+    count_own: bool = False
+    """Whether the answer that the writer of the candidate gave counts as one more vote."""
     temperature: float = Field(default=0.7, ge=0)
 
     def check(self) -> None:
@@ -51,7 +55,8 @@ class MajorityVote(Part):
 
     @property
     def rule(self) -> Rule:
-        return Rule(self.votes, self.min_share, self.min_margin, self.stop, self.lead)
+        votes = self.votes + self.count_own
+        return Rule(votes, self.min_share, self.min_margin, self.stop, self.lead, self.ties)
 
     async def verify(self, candidate: Candidate, task: Task, client: "Client") -> Candidate | Refusal:
         """Ask in waves, each the smallest that could end the vote.
@@ -63,14 +68,18 @@ class MajorityVote(Part):
             [{"role": "user", "content": task.prompt(candidate.input)}], temperature=self.temperature
         )
         ballot = Ballot(task.answer.given(candidate.input), self.rule)
+        if self.count_own:
+            ballot.add([Reply(text=candidate.output)])
         replies: list[Reply] = []
+        counted = 0
         while not ballot.over():
-            end = ballot.asked + ballot.next_wave()
+            end = counted + ballot.next_wave()
             if end > len(replies):
                 wanted = (self.votes if self.teacher.batch else end) - len(replies)
                 replies += await client.complete(request, count=wanted, first=len(replies))
-            ballot.add(replies[ballot.asked : end])
-        return _outcome(candidate, ballot, replies[: ballot.asked])
+            ballot.add(replies[counted:end])
+            counted = end
+        return _outcome(candidate, ballot, replies[:counted])
 
 
 def _outcome(candidate: Candidate, ballot: Ballot, replies: Sequence[Reply]) -> Candidate | Refusal:

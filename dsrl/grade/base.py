@@ -60,6 +60,11 @@ class Grader(Part, ABC):
             next_step="define `write(self, answer) -> str` in your answer kind",
         )
 
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """All canonical answers there can be, where they are a few."""
+        return ()
+
     def given(self, question: str) -> Self:  # noqa: ARG002
         """This kind for one question: some need its options or its tables. It changes no digest."""
         return self

@@ -43,6 +43,10 @@ class Choice(Tagged):
         return options
 
     @property
+    def answers(self) -> tuple[str, ...]:
+        return tuple(self.options)
+
+    @property
     def wanted(self) -> str:
         letters = ", ".join(self.options[:-1]) + f" or {self.options[-1]}"
         return f"the letter of the right option ({letters})"

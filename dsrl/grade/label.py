@@ -40,6 +40,10 @@ class Label(Tagged):
         return self
 
     @property
+    def answers(self) -> tuple[str, ...]:
+        return self.labels
+
+    @property
     def wanted(self) -> str:
         return f"the right label ({', '.join(self.labels[:-1])} or {self.labels[-1]})"
 

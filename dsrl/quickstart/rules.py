@@ -64,6 +64,8 @@ def reply(user: Sequence[str], keys: frozenset[str], habits: Habits, rng: random
     prompt = next((text for text in reversed(user) if "# Task\n" in text), user[-1])
     keys = keys or frozenset(re.findall(r'"(\w+)":', "".join(ASKED_FOR.findall(prompt)[-1:])))
     try:
+        if not keys and "# Sample to check\n" in prompt:
+            return Said(_checked(prompt, habits, rng))
         if keys:
             return Said(json.dumps(_structured(prompt, keys, habits, rng)))
         return Said(_vote(prompt, habits, rng))
@@ -76,11 +78,16 @@ def _structured(prompt: str, keys: frozenset[str], habits: Habits, rng: random.R
     write = SHAPES.get(keys)
     if write is None:
         raise CannotDo(f"nothing known to write under {sorted(keys)}")
-    parts = HEADING.split(prompt)
-    sections = {heading.strip(): text.strip() for heading, text in zip(parts[1::2], parts[2::2], strict=True)}
+    sections = _sections(prompt)
     if not re.search(r"\bstor(?:y|ies)\b.*\bhow many\b", sections.get("Task", ""), re.DOTALL | re.IGNORECASE):
         raise CannotDo(f"the task is another one: {sections.get('Task', prompt)[:80]!r}")
     return write(Writer(sections, habits, rng))
+
+
+def _sections(prompt: str) -> dict[str, str]:
+    """Heading -> what stands below it."""
+    parts = HEADING.split(prompt)
+    return {heading.strip(): text.strip() for heading, text in zip(parts[1::2], parts[2::2], strict=True)}
 
 
 @dataclass(frozen=True)
@@ -100,10 +107,33 @@ class Writer:
         return {"pattern": PATTERN}
 
     def sample(self) -> dict[str, object]:
-        story = self._rewritten() or self._invented(self.sections.get("Passage", ""))
+        story = self._rewritten() or self._invented(self._material())
         steps, answer = _worked(story, self.rng.random() < self.habits.wrong, self.rng)
         ending = _ending(answer, self.sections.get("Output format", ""))
         return {"input": story.text, "output": f"{', '.join(steps)} {ending}"}
+
+    def contexts(self) -> dict[str, object]:
+        wanted = re.search(r"Name (\d+)", self.sections.get("What to do", ""))
+        return {"contexts": self.rng.sample(TOPICS, min(int(wanted[1]) if wanted else 8, len(TOPICS)))}
+
+    def seed(self) -> dict[str, object]:
+        name, noun = self.rng.choice(NAMES), self.rng.choice(NOUNS)
+        return {"seed": f"{name} keeps {noun}. Context: {self.sections.get('Context', 'anywhere')}."}
+
+    def concepts(self) -> dict[str, object]:
+        """What a story could take from a passage: its topic, where it is one that is known, its people and things."""
+        passage = self.sections.get("Passage", "")
+        topics = [topic for topic in TOPICS if topic.split()[0] in passage.lower()]
+        things = _things(passage)
+        return {"topics": (topics or things)[:3], "concepts": [*things[:5], *_people(passage)[:3]]}
+
+    def _material(self) -> str:
+        """Whatever a story may be about: concepts come first, where there are any of them that can be counted."""
+        concepts = self.sections.get("Concepts", "")
+        passages = [text for name, text in self.sections.items() if name.startswith("Passage")]
+        if set(re.findall(r"[a-z]+", concepts)) & set(NOUNS):
+            return concepts.replace(";", " and").title() + " and " + concepts
+        return " ".join([self.sections.get("Instance seed", ""), *passages])
 
     def _rewritten(self) -> Story | None:
         """The given story with one step more or less; None if no story is given."""
@@ -124,6 +154,9 @@ SHAPES = {
     frozenset({"keywords"}): Writer.keywords,
     frozenset({"pattern"}): Writer.pattern,
     frozenset({"input", "output"}): Writer.sample,
+    frozenset({"contexts"}): Writer.contexts,
+    frozenset({"seed"}): Writer.seed,
+    frozenset({"topics", "concepts"}): Writer.concepts,
 }
 
 
@@ -137,6 +170,13 @@ def _things(passage: str) -> list[str]:
     """Plural nouns it knows; else whatever the passage counts."""
     known = [word for word in re.findall(r"[a-z]+", passage.lower()) if word in NOUNS]
     return list(dict.fromkeys(known or re.findall(rf"\b{QUANTITY} ([a-z]+[a-hj-rt-z]s)\b", passage)))
+
+
+def _checked(prompt: str, habits: Habits, rng: random.Random) -> str:
+    """The story that it is shown worked anew, whatever answer stands below it."""
+    sections = _sections(prompt)
+    given = GIVEN.match(sections["Sample to check"])
+    return _vote(f"{given[1] if given else ''}\n\n{sections.get('Output format', '')}", habits, rng)
 
 
 def _vote(question: str, habits: Habits, rng: random.Random) -> str:

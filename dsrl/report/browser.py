@@ -62,7 +62,7 @@ def embedded(data: Any) -> "Markup":
 
 def chosen(study: Study, most: int) -> tuple[list[Sample], list[tuple[int, Rejected]]]:
     """All selected samples first, then a seeded draw of the rest in proportion, in their own order."""
-    selected = list(study.chosen(study.selected))[:most]
+    selected = list(study.chosen(tuple(dict.fromkeys(study.selected))))[:most]
     taken = {sample.id for sample in selected}
     others: list[Sample | tuple[int, Rejected]] = [sample for sample in study.samples if sample.id not in taken]
     others += list(enumerate(study.rejected))

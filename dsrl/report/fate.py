@@ -20,7 +20,7 @@ class Fates:
     @classmethod
     def of(cls, study: Study) -> "Fates":
         return cls(
-            places={identifier: place for place, identifier in enumerate(study.selected, 1)},
+            places={identifier: place for place, identifier in enumerate(dict.fromkeys(study.selected), 1)},
             control=frozenset(study.control),
             scored=any(sample.score for sample in study.samples),
         )

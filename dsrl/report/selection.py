@@ -8,6 +8,8 @@ from dsrl.report import text
 from dsrl.report.difficulty import Panel, panel, rate, slots
 from dsrl.study import Study
 
+CONTROL = "The control set, drawn blindly from all that were scored, shows what choosing adds."
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -32,11 +34,17 @@ def selection(study: Study, metrics: Mapping[str, Any]) -> Selection | None:
     top = max((slot.height for group in groups.values() for slot in slots(group)), default=None)
     styles = {"Selected": "", "Random control": "other"}
     return Selection(
-        lead=f"{text.plural(len(selected), 'sample')} to train on{_origins(selected)}. "
-        + ("The control set, drawn blindly from all that were scored, shows what choosing adds." if control else ""),
+        lead=f"{text.plural(len(selected), 'sample')} to train on{_repeats(study)}{_origins(selected)}. "
+        + (CONTROL if "Random control" in groups else ""),
         shortfall=_shortfall(figures),
         panels=tuple(panel(title, group, styles[title], top) for title, group in groups.items()),
     )
+
+
+def _repeats(study: Study) -> str:
+    """Samples may be drawn more than once."""
+    distinct = len(set(study.selected))
+    return f" ({text.count(distinct)} different ones)" if distinct < len(study.selected) else ""
 
 
 def _origins(selected: tuple[Any, ...]) -> str:

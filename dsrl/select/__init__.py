@@ -1,6 +1,25 @@
 """Chooses the samples to train on."""
 
 from dsrl.select.select import Select
-from dsrl.select.strategies import All, Easiest, Hardest, Learnable, PaperRanking, RandomChoice
+from dsrl.select.strategies import (
+    All,
+    Blind,
+    Easiest,
+    Hardest,
+    Learnable,
+    PaperRanking,
+    Probability,
+    RandomChoice,
+)
 
-__all__ = ["All", "Easiest", "Hardest", "Learnable", "PaperRanking", "RandomChoice", "Select"]
+__all__ = [
+    "All",
+    "Blind",
+    "Easiest",
+    "Hardest",
+    "Learnable",
+    "PaperRanking",
+    "Probability",
+    "RandomChoice",
+    "Select",
+]

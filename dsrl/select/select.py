@@ -5,7 +5,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -19,10 +19,11 @@ from dsrl.stage import Stage
 
 if TYPE_CHECKING:
     from dsrl.context import Context
+    from dsrl.estimate import Range
     from dsrl.forecast import Expectation, Outlook
     from dsrl.study import Study
 
-Fill = Literal["none", "unsolved", "solved", "error"]
+Fill = Literal["none", "unsolved", "solved", "both", "error"]
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,9 @@ class Pool:
 class Select(Stage):
     """Takes the first m samples of a ranking, and a random set of the same size as their counterfactual."""
 
-    name = "select"
-    needs = ("samples", "score", "decontaminated")
-    adds = ("selected", "control")
+    name: ClassVar[str] = "select"
+    needs: ClassVar[tuple[str, ...]] = ("samples", "score", "decontaminated")
+    adds: ClassVar[tuple[str, ...]] = ("selected", "control")
 
     m: int | None = Field(gt=0)
     """Samples to train on; null takes all that the strategy ranks."""
@@ -48,7 +49,8 @@ class Select(Stage):
     """Samples that were asked for from the teacher; only used to say how many would have been enough."""
     fill: Fill = "none"
     """What to do when the ranking is shorter than m. `none`: go on with fewer, with a warning. `unsolved`, `solved`:
-    fill up from below or above the band of pass rates, nearest to it first. `error`: stop."""
+    fill up from below or above the band of pass rates, nearest to it first. `both`: from below and above alike, in
+    seeded order. `error`: stop."""
     seed: int = 0
 
     @abstractmethod
@@ -57,11 +59,15 @@ class Select(Stage):
 
     def expect(self, outlook: "Outlook") -> "Expectation":
         """Nothing is asked; how many samples can be learned from is assumed."""
-        found = outlook.samples * priors.LEARNABLE
+        found = self.expected(outlook)
         return outlook.expects(Load(), selected=found if self.m is None else found.within(most=self.m))
 
+    def expected(self, outlook: "Outlook") -> "Range":
+        """Samples that will be ranked."""
+        return outlook.samples * priors.LEARNABLE
+
     def __call__(self, study: "Study", context: "Context") -> "Study":
-        pool = candidates(study)
+        pool = self.pool(study)
         ranked = self.ranking(pool.samples)
         wanted = len(ranked) if self.m is None else self.m
         chosen = ranked[:wanted]
@@ -77,6 +83,10 @@ class Select(Stage):
         control = self.shuffled("control", pool.samples)[: len(chosen)]
         figures = self._figures(pool, ranked, chosen, wanted)
         return study.add(selected=_ids(chosen), control=_ids(control), figures=figures)
+
+    def pool(self, study: "Study") -> Pool:
+        """What there is to choose from."""
+        return candidates(study)
 
     def beyond(self, samples: Iterable[Sample]) -> list[Sample]:  # noqa: ARG002
         """What `fill` adds to a ranking that is too short, best first."""
@@ -97,18 +107,21 @@ class Select(Stage):
         what = f"select: only {ranked} of the {self.m} samples asked for ({describe(pool)})"
         if self.fill == "error":
             raise StageFailed(what, next_step=f"{cure}; or give fill=none")
-        filled = f", {chosen - ranked} of them {self.fill}" if chosen > ranked else ""
+        kind = "unsolved or solved" if self.fill == "both" else self.fill
+        filled = f", {chosen - ranked} of them {kind}" if chosen > ranked else ""
         context.progress.warn(f"{what}; going on with {chosen}{filled}. {cure}; what is there isn't paid for again.")
 
     def _figures(self, pool: Pool, ranked: list[Sample], chosen: list[Sample], wanted: int) -> dict[str, Any]:
+        rates = [value for sample in chosen if (value := known_rate(sample)) is not None]
         return {
             "strategy": strategy(type(self)),
             "m": wanted,
             "selected": len(chosen),
+            "distinct": len(set(_ids(chosen))),
             "shortfall": wanted - len(chosen),
             "filled": max(len(chosen) - len(ranked), 0),
             "suggested_n": self.suggested_n(len(ranked)),
-            "mean_rate": sum(map(rate, chosen)) / len(chosen),
+            "mean_rate": sum(rates) / len(rates) if rates else None,
             "unscored": pool.unscored,
             "rows": {"in": len(pool.samples) + pool.unscored, "out": len(chosen)},
         }
@@ -116,21 +129,27 @@ class Select(Stage):
 
 def candidates(study: "Study") -> Pool:
     """All samples with a pass rate. Those that give test items away are gone by now, if they are to go."""
-    scored = tuple(sample for sample in study.samples if sample.score is not None and sample.score.value is not None)
+    scored = tuple(sample for sample in study.samples if known_rate(sample) is not None)
     return Pool(scored, len(study.samples) - len(scored))
+
+
+def known_rate(sample: Sample) -> float | None:
+    """Pass rate, where the sample was scored and a reply came."""
+    return sample.score.value if sample.score else None
 
 
 def rate(sample: Sample) -> float:
     """Pass rate of a sample that has one."""
-    assert sample.score is not None
-    value = sample.score.value
+    value = known_rate(sample)
     assert value is not None
     return value
 
 
 def describe(pool: Pool) -> str:
     """How hard the samples were, in words."""
-    rates = [rate(sample) for sample in pool.samples]
+    rates = [value for sample in pool.samples if (value := known_rate(sample)) is not None]
+    if pool.samples and not rates:
+        return f"{len(pool.samples)} samples, none of them scored"
     zero, one = rates.count(0.0), rates.count(1.0)
     return (
         f"{len(rates)} scored: {zero} never solved, {one} always, {len(rates) - zero - one} sometimes; "

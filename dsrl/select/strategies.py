@@ -1,13 +1,25 @@
 """The rankings behind `select=`. Equal pass rates are settled by a seeded hash of the sample's id."""
 
+import random
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, model_validator
 
+from dsrl.digest import digest
 from dsrl.errors import UserError
 from dsrl.part import part
 from dsrl.sample import Sample
-from dsrl.select.select import Select, rate
+from dsrl.select.select import Pool, Select, rate
+
+if TYPE_CHECKING:
+    from dsrl.estimate import Range
+    from dsrl.forecast import Outlook
+    from dsrl.study import Study
+
+
+FLOOR = 1e-3
+"""Weight of a sample that is always solved."""
 
 
 @part
@@ -31,6 +43,8 @@ class Band(Select):
         mixed = self.shuffled("tie", samples)
         if self.fill == "unsolved":
             return sorted((sample for sample in mixed if rate(sample) <= self.low), key=rate, reverse=True)
+        if self.fill == "both":
+            return [sample for sample in mixed if not self.low < rate(sample) < self.high]
         return sorted((s for s in mixed if rate(s) >= self.high), key=rate) if self.fill == "solved" else []
 
 
@@ -40,6 +54,18 @@ class PaperRanking(Band):
 
     def ranking(self, samples: Iterable[Sample]) -> list[Sample]:
         return sorted(self.within(samples), key=rate)
+
+
+@part
+class Probability(Band):
+    """`m` draws with replacement from the band, each sample with weight 1 - rate + 0.001, as in the authors' code. A
+    sample drawn k times stands k times in the training set, and is so seen k times an epoch."""
+
+    def ranking(self, samples: Iterable[Sample]) -> list[Sample]:
+        band = self.within(samples)
+        weights = [1 - rate(sample) + FLOOR for sample in band]
+        rng = random.Random(digest([self.seed, "probability"]))
+        return rng.choices(band, weights, k=self.m or len(band)) if band else []
 
 
 @part
@@ -74,6 +100,19 @@ class RandomChoice(Select):
 
     def ranking(self, samples: Iterable[Sample]) -> list[Sample]:
         return self.shuffled("choice", samples)
+
+
+@part
+class Blind(RandomChoice):
+    """Any samples, in seeded order, scored or not: for data sets that are trained on as they are."""
+
+    needs: ClassVar[tuple[str, ...]] = ("samples", "decontaminated")
+
+    def pool(self, study: "Study") -> Pool:
+        return Pool(study.samples, 0)
+
+    def expected(self, outlook: "Outlook") -> "Range":
+        return outlook.samples
 
 
 @part

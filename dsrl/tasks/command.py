@@ -3,16 +3,19 @@
 from dsrl.errors import UserError
 from dsrl.tasks.loading import words
 
-VERBS = "dsrl task ls | new NAME | check NAME, each with --config-dir FOLDER for tasks of your own"
+VERBS = (
+    "dsrl task ls | new NAME | check NAME | demos NAME count=10, each with --config-dir FOLDER for tasks of your own"
+)
 
 
 def task(arguments: list[str]) -> int:
     """Does what the words after `dsrl task` say; returns the exit code."""
     from dsrl.tasks.check import check
+    from dsrl.tasks.demos import demos
     from dsrl.tasks.listing import ls
     from dsrl.tasks.new import new
 
-    verbs = {"ls": ls, "new": new, "check": check}
+    verbs = {"ls": ls, "new": new, "check": check, "demos": demos}
     if not arguments or arguments[0] not in verbs:
         raise UserError("task: what?", got=" ".join(arguments) or None, allowed=VERBS)
     return verbs[arguments[0]](words(arguments[1:]))

@@ -4,10 +4,10 @@ import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from dsrl.cells import lookup
 from dsrl.data import Source
 from dsrl.digest import digest
 from dsrl.errors import StageFailed
+from dsrl.gold import drawn
 from dsrl.sample import Sample
 from dsrl.task import Task
 from dsrl.train.job import Row
@@ -35,25 +35,19 @@ def sample_row(task: Task, sample: Sample) -> Row:
 
 
 def gold_rows(task: Task, gold: Source, count: int, seed: int) -> tuple[Row, ...]:
-    """A seeded draw of labelled data; a gold column that follows the output format is a solution, too."""
-    rows = list(zip(gold.rows(), gold.load(task.answer), strict=True))
-    random.Random(digest([seed, "gold"])).shuffle(rows)
+    """A seeded draw of labelled data."""
     return tuple(
-        Row(
-            id=digest(item.input),
-            prompt=task.prompt(item.input),
-            answer=item.answer,
-            solution=text if task.answer.given(item.input).parse(text := str(lookup(row, gold.output))) else None,
-        )
-        for row, item in rows[:count]
+        Row(id=digest(item.input), prompt=task.prompt(item.input), answer=item.answer, solution=item.solution)
+        for item in drawn(gold, task.answer, count, seed)
     )
 
 
 def validation_rows(study: "Study", count: int, seed: int) -> tuple[Row, ...]:
-    """Samples that can be learned from but were neither selected nor drawn for control."""
+    """Samples that can be learned from but were neither selected nor drawn for control; where none was scored, any."""
     taken = {*study.selected, *study.control}
     free = sorted((sample for sample in study.samples if sample.id not in taken), key=lambda sample: sample.id)
-    learnable = [sample for sample in free if _learnable(sample)]
+    unscored = all(sample.score is None for sample in study.samples)
+    learnable = [sample for sample in free if unscored or _learnable(sample)]
     random.Random(digest([seed, "validation"])).shuffle(learnable)
     return tuple(sample_row(study.task, sample) for sample in learnable[:count])
 

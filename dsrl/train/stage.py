@@ -74,6 +74,10 @@ class Training(Stage):
     def label(self) -> str:
         """The algorithm's name."""
 
+    def rows(self, study: "Study", context: "Context") -> tuple[Row, ...]:  # noqa: ARG002
+        """What is trained on."""
+        return training_rows(study, self.train_on, self.gold, self.seed)
+
     @abstractmethod
     def usable(self, rows: tuple[Row, ...]) -> tuple[Row, ...]:
         """The rows that can be trained on. Raises `UserError` where there is none."""
@@ -117,7 +121,7 @@ class Training(Stage):
 
     def __call__(self, study: "Study", context: "Context") -> "Study":
         started = time.monotonic()
-        rows = self.usable(training_rows(study, self.train_on, self.gold, self.seed))
+        rows = self.usable(self.rows(study, context))
         held_out = validation_rows(study, self.validation, self.seed)
         job = self._job(study, rows, held_out, context)
         result = train(self.module, job, self.threads, self.timeout_minutes, context)

@@ -224,3 +224,16 @@ def test_stopping_early_is_certain_even_then(votes: list[str], share: float, mar
 def test_the_least_number_of_votes_is_one_and_never_more_than_all(share: float, votes: int) -> None:
     assert 1 <= least(share, votes) <= max(1, votes)
     assert least(0.3, 10) == 3
+
+
+@settings(deadline=None, max_examples=500)
+@given(votes=sequences, share=shares)
+def test_where_the_first_wins_a_tie_stopping_early_changes_nothing(votes: list[str], share: float) -> None:
+    ends = [counted(votes, Rule(len(votes), share, 0.0, stop, ties="first")) for stop in ("certain", "none")]
+    early_winner, winner = (ballot.winner() for ballot in ends)
+    assert early_winner == winner
+    strict = full(votes, share).winner()
+    assert strict is None or winner == strict
+    first, second = ends[1].leaders
+    if winner is not None and first == second:
+        assert winner == next(name for name, count in ends[1].counts.items() if count == first)

@@ -325,3 +325,48 @@ def test_a_rewrite_that_repeats_a_sample_is_rejected(tmp_path: Path) -> None:
     ]
     assert [candidate.provenance.index for candidate in found.rejected] == [0, 2]
     assert all(len(candidate.provenance.calls) == 2 for candidate in found.rejected)
+
+
+def shown(found: Study, where: Context) -> list[str]:
+    """The prompts in which the samples were asked for."""
+    prompts = []
+    for sample in found.samples:
+        request = where.calls.request(sample.provenance.calls[0].rpartition(":")[0])
+        assert request is not None
+        prompts.append(request["messages"][-1]["content"])
+    where.calls.close()
+    return prompts
+
+
+def test_sparse_demos_are_shown_as_often_as_there_are_some_and_the_pattern_only_beside_them(tmp_path: Path) -> None:
+    found, where = carried_out(writer(offline(), n=30, votes=1, demo_draw="sparse"), tmp_path)
+    prompts = shown(found, where)
+    with_demos = [bool(sample.provenance.demos) for sample in found.samples]
+    assert 0 < sum(with_demos) <= 8, "three of thirty are expected"
+    for prompt, some in zip(prompts, with_demos, strict=True):
+        assert ("# Example 1" in prompt) == ("# Pattern of the samples" in prompt) == some
+
+
+def test_without_pattern_the_demos_are_shown_alone(tmp_path: Path) -> None:
+    found, where = carried_out(writer(offline(), n=4, votes=1, pattern=False), tmp_path)
+    for prompt in shown(found, where):
+        assert "# Example 3" in prompt
+        assert "# Pattern" not in prompt
+
+
+def test_without_passages_and_demos_the_definition_is_all_there_is(tmp_path: Path) -> None:
+    bare = Study(task=dataclasses.replace(TASK, num_demos=0))
+    found, where = carried_out(writer(offline(), n=4, votes=1), tmp_path, bare)
+    for prompt in shown(found, where):
+        assert not any(heading in prompt for heading in ("# Example", "# Pattern", "# Passage"))
+
+
+def test_shuffled_passages_come_in_another_order_each_once_in_a_turn(tmp_path: Path) -> None:
+    many = tuple(dataclasses.replace(PASSAGES[0], id=f"q{i}", text=f"{i} apples.") for i in range(12))
+    found, _ = carried_out(
+        writer(offline(), n=12, votes=1, passage_order="shuffled"), tmp_path, Study(task=TASK, passages=many)
+    )
+    places = [(sample.provenance.index, sample.provenance.passage) for sample in found.samples]
+    first = [passage for index, passage in places if index is not None and index < 12]
+    assert len(set(first)) == len(first)
+    assert first != [f"q{index}" for index, _ in places][: len(first)]

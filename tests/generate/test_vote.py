@@ -137,3 +137,31 @@ def test_a_lead_without_effect_is_refused() -> None:
     MajorityVote(teacher=ENDPOINT).check()
     with pytest.raises(UserError, match="lead=5 has no effect with stop=certain"):
         MajorityVote(teacher=ENDPOINT, lead=5).check()
+
+
+def test_the_first_of_two_equals_is_the_label_where_ties_are_no_refusal() -> None:
+    outcome, _ = vote(["#### 3", "#### 4", "#### 4", "#### 3"], stop="none", ties="first")
+    assert isinstance(outcome, Candidate)
+    assert outcome.answer == "3"
+
+
+def test_the_writers_own_answer_is_one_more_vote_where_that_is_wanted() -> None:
+    outcome, urn = vote(["#### 2", "#### 3"], stop="none", count_own=True)
+    assert isinstance(outcome, Candidate)
+    assert outcome.votes is not None
+    assert (outcome.answer, outcome.votes.counts, outcome.votes.planned) == ("2", {"2": 2, "3": 1}, 3)
+    assert urn.waves == [(0, 2)]
+    assert outcome.provenance.calls == ("written", "c:0", "c:1")
+    mute, _ = vote(["#### 3", "#### 3"], replace(DRAFT, output="no idea"), stop="none", count_own=True)
+    assert isinstance(mute, Candidate)
+    assert mute.votes is not None
+    assert (mute.answer, mute.votes.unparsable, mute.votes.share) == ("3", 1, pytest.approx(2 / 3))
+
+
+def test_a_vote_that_stops_early_counts_the_writer_too() -> None:
+    outcome, urn = vote(["#### 2"] * 8, count_own=True)
+    assert isinstance(outcome, Candidate)
+    assert outcome.votes is not None
+    assert outcome.votes.asked == 1 + sum(count for _, count in urn.waves) == 5
+    batch = Endpoint(model="m", base_url="http://127.0.0.1:1/v1", takes_batch=True, batch=True)
+    assert vote(["#### 2"] * 8, count_own=True, teacher=batch)[0] == outcome

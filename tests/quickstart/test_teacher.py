@@ -301,3 +301,42 @@ def test_a_mistaken_dial_is_refused(fields: dict[str, Any]) -> None:
 def test_how_busy_it_is_and_how_slow_is_not_part_of_what_it_says() -> None:
     assert OfflineTeacher(busy=0.5, latency=1.0).identity() == OfflineTeacher().identity()
     assert OfflineTeacher(wrong=0.5).identity() != OfflineTeacher().identity()
+
+
+def test_it_names_settings_raw_material_and_concepts(flawless: Running) -> None:
+    shown: dict[str, Any] = {"task": TASK, "pattern": None, "demos": ()}
+    (choice,) = ask(flawless, render("contexts", **shown, count=5), response_format=schema("contexts"))
+    contexts = json.loads(choice["message"]["content"])["contexts"]
+    assert len(set(contexts)) == 5
+    prompt = render("instance_seed", **shown, context=contexts[0], index=0)
+    (choice,) = ask(flawless, prompt, response_format=schema("seed"))
+    seed = json.loads(choice["message"]["content"])["seed"]
+    assert contexts[0] in seed
+    prompt = render("constrained", **shown, context=contexts[0], seed=seed, label=None, index=0)
+    (choice,) = ask(flawless, prompt, response_format=SAMPLE)
+    story = parse(json.loads(choice["message"]["content"])["input"])
+    assert story.name in seed
+    assert story.noun in seed
+    (choice,) = ask(
+        flawless, render("concepts", **shown, passage=PASSAGE), response_format=schema("topics", "concepts")
+    )
+    found = json.loads(choice["message"]["content"])
+    assert {"Hugo", "Vera", "crabs", "baskets"} <= set(found["concepts"])
+
+
+def test_it_looks_a_sample_over_whatever_answer_it_is_shown(flawless: Running) -> None:
+    right = Number().parse(ask(flawless, TASK.prompt(STORY))[0]["message"]["content"])
+    for shown in (f"#### {right}", "#### 99", "no idea"):
+        prompt = render("correct", task=TASK, pattern=None, demos=(), input=STORY, answer=shown)
+        (choice,) = ask(flawless, prompt)
+        assert Number().parse(choice["message"]["content"]) == right
+
+
+def test_concepts_it_can_count_go_into_the_story(flawless: Running) -> None:
+    prompt = render(
+        "recombine", task=TASK, pattern=None, demos=(), topics=("pier",), concepts=("crabs", "vera"),
+        passages=(PASSAGE, "Omar has kites."), index=0,
+    )  # fmt: skip
+    (choice,) = ask(flawless, prompt, response_format=SAMPLE)
+    story = parse(json.loads(choice["message"]["content"])["input"])
+    assert (story.name, story.noun) == ("Vera", "crabs")

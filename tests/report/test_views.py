@@ -170,6 +170,18 @@ def test_a_shortfall_is_told_with_its_cure(tmp_path: Path):
     assert [panel.title for panel in found.panels] == ["Selected", "Random control"]
 
 
+def test_samples_drawn_twice_are_said_and_unscored_ones_have_no_control(tmp_path: Path):
+    study, context = make_study(tmp_path, count=20)
+    twice = selection(replace(study, selected=study.selected[:2] * 3), context.metrics)
+    assert twice is not None
+    assert "6 samples to train on (2 different ones)" in twice.lead
+    assert "control set" in twice.lead
+    unscored = replace(study, samples=tuple(sample.replace(score=None) for sample in study.samples))
+    blind = selection(unscored, context.metrics)
+    assert blind is not None
+    assert "control" not in blind.lead
+
+
 def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path: Path):
     path = tmp_path / "progress.jsonl"
     path.write_text('{"step": 1, "reward": 0.5}\n{"step": 2, "rew')

@@ -1,6 +1,8 @@
 """Which samples are chosen, in which order, and what is said when there are too few."""
 
+import dataclasses
 import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +13,19 @@ from hypothesis import strategies as st
 
 from dsrl.context import Context
 from dsrl.errors import StageFailed
+from dsrl.estimate import Range
+from dsrl.forecast import Outlook
 from dsrl.grade import Number
 from dsrl.home import home
 from dsrl.sample import Rate, Sample, new_sample
-from dsrl.select import All, Easiest, Hardest, Learnable, PaperRanking, RandomChoice, Select
+from dsrl.select import All, Blind, Easiest, Hardest, Learnable, PaperRanking, Probability, RandomChoice, Select
 from dsrl.select.select import rate
 from dsrl.study import Study
 from dsrl.task import Task
 
 TASK = Task(name="stories", instruction="Answer stories.", answer=Number())
 RATES = (0, 1, 2, 3, 4, 5, 6, 7, 8)
-STRATEGIES = (PaperRanking, Learnable, Hardest, Easiest, RandomChoice, All)
+STRATEGIES = (PaperRanking, Learnable, Hardest, Easiest, RandomChoice, All, Probability, Blind)
 
 
 def scored(text: str, num_correct: int, num_valid: int = 8) -> Sample:
@@ -128,6 +132,49 @@ def test_fill(fill: str, dials: dict[str, Any], expected: list[int], context: Co
     assert study.figures["filled"] == len(expected) - len(in_band)
 
 
+def test_both_ends_fill_up_alike(context: Context) -> None:
+    study = PaperRanking(m=40, n=9, fill="both")(study_of((0, 4, 8), 20), context)
+    rates = chosen_rates(study)
+    assert rates[:20] == [4] * 20
+    assert set(rates[20:]) == {0, 8}
+    assert "20 of them unsolved or solved" in said(context)
+
+
+def test_probability_draws_hard_ones_oftener_and_repeats_them(context: Context) -> None:
+    study = Probability(m=4000, n=9)(study_of(RATES, 3), context)
+    counts = Counter(chosen_rates(study))
+    total = sum(1 - number / 8 + 1e-3 for number in range(1, 8))
+    for number in range(1, 8):
+        share = (1 - number / 8 + 1e-3) / total
+        assert counts[number] / 4000 == pytest.approx(share, abs=0.03), number
+    assert set(counts) == {1, 2, 3, 4, 5, 6, 7}
+    assert (study.figures["selected"], study.figures["distinct"], study.figures["shortfall"]) == (4000, 21, 0)
+    assert len(study.control) == 27, "the control set has no repeats"
+    assert Probability(m=9, n=9, seed=1)(study_of(RATES), context).selected != study.selected[:9]
+
+
+def test_probability_without_a_sample_in_the_band_fails(context: Context) -> None:
+    with pytest.raises(StageFailed, match="nothing to train on"):
+        Probability(m=4, n=9)(study_of((0, 8)), context)
+
+
+def test_blind_takes_what_was_never_scored(context: Context) -> None:
+    samples = tuple(new_sample("stories", f"story {number}", "1", "seed") for number in range(30))
+    some = Blind(m=10, n=30)(Study(task=TASK, samples=samples), context)
+    assert len(set(some.selected)) == 10
+    assert some.figures["mean_rate"] is None
+    assert len(Blind(m=None, n=30)(Study(task=TASK, samples=samples), context).selected) == 30
+    Blind(m=40, n=30)(Study(task=TASK, samples=samples), context)
+    assert "only 30 of the 40 samples asked for (30 samples, none of them scored" in said(context)
+    assert "score" not in Blind(m=1, n=1).reads()
+
+
+@pytest.mark.parametrize(("m", "expected"), [(10, 10), (60, 40), (None, 40)])
+def test_blind_is_expected_to_take_what_there_is(m: int | None, expected: int) -> None:
+    outlook = Outlook(Study(task=TASK), samples=Range.of(40))
+    assert Blind(m=m, n=40).expect(outlook).after.selected.expected == expected
+
+
 def test_fill_error_fails(context: Context) -> None:
     with pytest.raises(StageFailed, match=r"only 7 of the 20 samples.*\n.*n=26 would give about 20; or give fill=none"):
         PaperRanking(m=20, n=9, fill="error")(study_of(RATES), context)
@@ -161,4 +208,4 @@ def test_every_option_names_every_knob(path: Path) -> None:
     node = yaml.safe_load(path.read_text())
     target = node.pop("_target_")
     cls = next(cls for cls in STRATEGIES if target == f"dsrl.select.{cls.__name__}")
-    assert set(node) == set(cls.__dataclass_fields__)  # type: ignore[attr-defined]
+    assert set(node) == {field.name for field in dataclasses.fields(cls)}

@@ -1,0 +1,35 @@
+"""Labelled data of the user's as questions with worked answers: seeds, demos and the baselines on human data."""
+
+import random
+from typing import TYPE_CHECKING
+
+from dsrl.cells import lookup, text
+from dsrl.data import Source
+from dsrl.digest import digest
+from dsrl.grade import Grader
+from dsrl.part import record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@record
+class Worked:
+    """One labelled question."""
+
+    input: str
+    answer: str
+    solution: str | None
+    """In the task's output format: the gold column where it is one, else the bare answer as the format wants it. None
+    where the answer kind can't say how that is written."""
+
+
+def drawn(source: Source, grader: Grader, count: int | None, seed: int) -> "Iterator[Worked]":
+    """A seeded draw of rows, all of them for None: a smaller draw is the beginning of a larger one."""
+    rows = list(zip(source.rows(), source.load(grader), strict=True))
+    random.Random(digest([seed, "gold"])).shuffle(rows)
+    for row, item in rows[:count]:
+        gold, given = text(lookup(row, source.output)), grader.given(item.input)
+        writes = type(grader).write is not Grader.write
+        solution = gold if given.parse(gold) is not None else given.write(item.answer) if writes else None
+        yield Worked(input=item.input, answer=item.answer, solution=solution)
