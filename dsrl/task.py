@@ -54,6 +54,9 @@ class Contamination(Part):
                 got=value,
                 allowed="[{path: FILE, input: COLUMN, output: COLUMN}]",
             )
+        known = {field.name for field in dataclasses.fields(Source)}
+        if unknown := sorted({str(key) for row in value if isinstance(row, dict) for key in row} - known):
+            raise UserError(f"task.contamination.also: unknown key {unknown[0]}", allowed=sorted(known))
         return tuple(Source(**row) if isinstance(row, dict) else row for row in value)
 
     @field_validator("also", mode="after")

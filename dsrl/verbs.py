@@ -30,7 +30,7 @@ def ls(arguments: list[str]) -> int:
         flow = f"{rows['in']} -> {rows['out']}" if "in" in rows and "out" in rows else ""
         calls = sum(role.get("requests", 0) for role in manifest.calls.values())
         print(
-            f"{manifest.stage:<9} {manifest.key}  {age(manifest.created):>8} ago  {_size(entry):>9}  "
+            f"{manifest.stage:<13} {manifest.key}  {age(manifest.created):>8} ago  {_size(entry):>9}  "
             f"{flow:>14}  {manifest.seconds:>7.1f} s" + (f"  {calls} requests" if calls else "")
         )
     return 0
@@ -138,7 +138,7 @@ def gc(arguments: list[str]) -> int:
     total = sum(_bytes(folder) for folder in [entry.folder for entry in doomed] + left)
     sure = _flag(options, "yes")
     for entry in doomed:
-        print(f"{entry.manifest.stage:<9} {entry.manifest.key}  used {age(last_used(entry))} ago")
+        print(f"{entry.manifest.stage:<13} {entry.manifest.key}  used {age(last_used(entry))} ago")
     if sure:
         for folder in [entry.folder for entry in doomed] + left:
             shutil.rmtree(folder)

@@ -4,11 +4,11 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from dsrl.match.runs import once, spans
+from dsrl.match.postings import Postings, once
 from dsrl.match.words import Coded, plain
 
 if TYPE_CHECKING:
-    from dsrl.match.words import Codes, Flags, Numbers
+    from dsrl.match.words import Flags
 
 _FIGURES = "zero one two three four five six seven eight nine ten eleven twelve"
 FIGURES = {word: str(number) for number, word in enumerate(_FIGURES.split())}
@@ -38,43 +38,39 @@ class Bags:
         """`most`: items in which a word that counts may stand; `share`: of the weight of either text, in both."""
         import numpy
 
-        codes, owners = once(words)
-        self._known, place, self._counts = numpy.unique(codes, return_inverse=True, return_counts=True)
-        self._first = numpy.cumsum(self._counts) - self._counts
-        self._owners = owners[numpy.argsort(codes, kind="stable")]
-        spread = numpy.maximum(numpy.bincount(place[distinct[owners]], minlength=len(self._known)), 1)
+        words = once(words)
+        self._postings = Postings(words)
+        place, kinds = self._postings.place, len(self._postings.codes)
+        spread = numpy.maximum(numpy.bincount(place[distinct[words.owners]], minlength=kinds), 1)
         self._unheard = math.log(distinct.sum() + 1)
         self._weights = numpy.where(spread <= most, self._unheard - numpy.log(spread), 0.0)
-        self._totals = numpy.bincount(owners, self._weights[place], minlength=words.count)
+        self._totals = numpy.bincount(words.owners, self._weights[place], minlength=words.count)
         self._share = share
 
     def found(self, words: Coded) -> Iterator[tuple[int, int, float]]:
         """(text, item, share) for every pair that has enough in common."""
         import numpy
 
-        step = max(1, CELLS // max(1, len(self._totals)))
-        codes, texts = once(words)
-        for start in range(0, words.count if len(self._known) else 0, step):
-            first, last = numpy.searchsorted(texts, (start, start + step))
-            count = min(step, words.count - start)
-            for text, item, share in self._block(codes[first:last], texts[first:last] - start, count):
+        words, step = once(words), max(1, CELLS // max(1, len(self._totals)))
+        for start in range(0, words.count if len(self._weights) else 0, step):
+            first, last = numpy.searchsorted(words.owners, (start, start + step))
+            block = Coded(words.codes[first:last], words.owners[first:last] - start, min(step, words.count - start))
+            for text, item, share in self._block(block):
                 yield start + text, item, share
 
-    def _block(self, codes: "Codes", texts: "Numbers", count: int) -> Iterator[tuple[int, int, float]]:
-        """Of so many texts, by a table of all of them and all items."""
+    def _block(self, words: Coded) -> Iterator[tuple[int, int, float]]:
+        """By a table of all of these texts and all items."""
         import numpy
 
-        place = numpy.searchsorted(self._known, codes).clip(max=len(self._known) - 1)
-        heard = self._known[place] == codes
+        place, heard = self._postings.find(words.codes)
         weights = numpy.where(heard, self._weights[place], self._unheard)
-        totals = numpy.bincount(texts, weights, minlength=count)
+        totals = numpy.bincount(words.owners, weights, minlength=words.count)
         used = numpy.flatnonzero(heard & (weights > 0))
-        counts, cells = self._counts[place[used]], count * len(self._totals)
-        items = self._owners[spans(self._first[place[used]], counts)]
-        pairs = numpy.repeat(texts[used], counts) * len(self._totals) + items
-        common = numpy.bincount(pairs, numpy.repeat(weights[used], counts), minlength=cells)
-        pairs = numpy.flatnonzero(numpy.bincount(pairs, minlength=cells) >= FEWEST)
-        found, items = numpy.divmod(pairs, len(self._totals))
-        shares = common[pairs] / numpy.maximum(totals[found], self._totals[items])
+        counts, cells = self._postings.counts[place[used]], words.count * len(self._totals)
+        cell = numpy.repeat(words.owners[used] * len(self._totals), counts) + self._postings.items(place[used])
+        common = numpy.bincount(cell, numpy.repeat(weights[used], counts), minlength=cells)
+        pairs = numpy.flatnonzero(numpy.bincount(cell, minlength=cells) >= FEWEST)
+        texts, items = numpy.divmod(pairs, len(self._totals))
+        shares = common[pairs] / numpy.maximum(totals[texts], self._totals[items])
         near = shares >= self._share
-        yield from zip(found[near].tolist(), items[near].tolist(), shares[near].tolist(), strict=True)
+        yield from zip(texts[near].tolist(), items[near].tolist(), shares[near].tolist(), strict=True)

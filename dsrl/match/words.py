@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -117,7 +118,8 @@ class Coder(dict[str, int]):
         import numpy
 
         lengths = [len(text) for text in texts]
-        codes = numpy.fromiter((self[word] for text in texts for word in text), dtype=numpy.uint64, count=sum(lengths))
+        every = map(self.__getitem__, chain.from_iterable(texts))
+        codes = numpy.fromiter(every, dtype=numpy.uint64, count=sum(lengths))
         return Coded(codes, numpy.repeat(numpy.arange(len(texts)), lengths), len(texts))
 
 

@@ -13,7 +13,7 @@ from dsrl.data import Source
 from dsrl.errors import StageFailed, UserError
 from dsrl.grade import Number
 from dsrl.run import Keys, run
-from dsrl.sample import Sample, new_sample
+from dsrl.sample import Image, Sample, new_sample
 from dsrl.study import Study
 from dsrl.table import read_table, write_table
 from dsrl.task import Contamination, Task
@@ -64,6 +64,13 @@ def test_drop_takes_them_out_with_the_words_they_share(tmp_path: Path, context: 
     assert "WARNING decontaminate: 2 of 4 samples share text with the test set and are left out: see" in toys.said(
         context
     )
+
+
+def test_words_alone_don_t_make_a_picture_known(tmp_path: Path, context: Context) -> None:
+    study = study_of(tmp_path, CLEAN[0], ITEMS[0])
+    image = Image(digest="d", path="d.png", width=1, height=1)
+    shown = study.add(samples=tuple(sample.replace(images=(image,)) for sample in study.samples))
+    assert stage()(shown, context).figures["matched"] == 0
 
 
 def test_a_few_are_told_without_alarm(tmp_path: Path, context: Context) -> None:
