@@ -86,10 +86,10 @@ def student(freedom: int, normal: float = Z) -> float:
     """Quantile of Student's t where the normal distribution has `normal` (Cornish and Fisher's series)."""
     if freedom < 3:
         return FEWEST[normal][freedom]
-    third, fifth, seventh = (normal**power for power in (3, 5, 7))
+    third, fifth, seventh = (math.pow(normal, power) for power in (3, 5, 7))
     terms = (
         (third + normal) / 4,
         (5 * fifth + 16 * third + 3 * normal) / 96,
         (3 * seventh + 19 * fifth + 17 * third - 15 * normal) / 384,
     )
-    return normal + sum(term / freedom**power for power, term in enumerate(terms, 1))
+    return normal + sum(term / math.pow(freedom, power) for power, term in enumerate(terms, 1))
