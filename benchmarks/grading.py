@@ -4,8 +4,8 @@
 
 `--data` holds gsm8k_{train,test}.jsonl, logiqa_test.txt and minerva_math_test.jsonl. `--verl` is the folder of veRL's
 package, whose scorers are loaded as single files; `--math-verify` a checkout of its repository, whose tests' tables of
-(gold, prediction, expected) are put to our grader. Prints Markdown. Times are the best of the repeats: wall clock, or on a
-busy machine the CPU seconds of this process and its workers (Linux).
+(gold, prediction, expected) are put to our grader. Prints Markdown. Times are the best of the repeats: wall clock, or
+on a busy machine the CPU seconds of this process and its workers (Linux).
 """
 
 import argparse
