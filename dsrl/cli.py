@@ -22,7 +22,7 @@ def dispatch(arguments: list[str]) -> int:
         if arguments in (["--help"], ["-h"], ["help"]):
             print(help_text())
             return 0
-        verb, rest = (arguments[0], arguments[1:]) if arguments and _is_word(arguments[0]) else ("run", arguments)
+        verb, rest = _verb(arguments)
         if verb in PIPELINE_VERBS:
             return plan(rest) if verb == "plan" else compose(PIPELINE_VERBS[verb] + rest)
         return store_verb(verb)(rest)
@@ -30,6 +30,14 @@ def dispatch(arguments: list[str]) -> int:
         return explain(error)
     except KeyboardInterrupt:
         return interrupted(arguments)
+
+
+def _verb(arguments: list[str]) -> tuple[str, list[str]]:
+    """The verb and what it is given; `--config-dir FOLDER` may stand before it."""
+    at = 2 if arguments[:1] == ["--config-dir"] else 0
+    if len(arguments) > at and _is_word(arguments[at]):
+        return arguments[at], arguments[at + 1 :] + arguments[:at]
+    return "run", arguments
 
 
 def plan(overrides: list[str]) -> int:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 Z = 1.959964
 """Normal quantile of a two-sided 95 % interval."""
+Z_90 = 1.644854
+FEWEST = {Z: (math.inf, 12.7062, 4.3027), Z_90: (math.inf, 6.3138, 2.9200)}
+"""Student's t for up to two degrees of freedom, where the series is too coarse."""
 LEAST = 1e-3
 """Share below which nothing is reckoned with."""
 
@@ -51,10 +54,6 @@ class Range:
 NOTHING = Range(0.0, 0.0, 0.0)
 
 
-T_90 = (math.inf, 6.31, 2.92, 2.35, 2.13, 2.02, 1.94, 1.89, 1.86, 1.83, 1.81, 1.80, 1.78, 1.77, 1.76)
-"""Student's t for a two-sided 90 % interval, by degrees of freedom."""
-
-
 def mean(values: Iterable[float]) -> Range:
     """The mean of some measured values with its 90 % interval."""
     known = list(values)
@@ -62,7 +61,7 @@ def mean(values: Iterable[float]) -> Range:
     if len(known) < 2:
         return Range(middle / 2, middle, middle * 2)
     deviation = math.sqrt(sum((value - middle) ** 2 for value in known) / (len(known) - 1))
-    reach = (T_90[len(known) - 1] if len(known) <= len(T_90) else 1.65) * deviation / math.sqrt(len(known))
+    reach = student(len(known) - 1, Z_90) * deviation / math.sqrt(len(known))
     return Range(middle - reach, middle, middle + reach).within(0.0)
 
 
@@ -81,3 +80,16 @@ def wilson(share: float, trials: float) -> tuple[float, float]:
     centre = (share + spread / 2) / (1 + spread)
     half = Z * math.sqrt((share * (1 - share) + spread / 4) / trials) / (1 + spread)
     return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
+
+
+def student(freedom: int, normal: float = Z) -> float:
+    """Quantile of Student's t where the normal distribution has `normal` (Cornish and Fisher's series)."""
+    if freedom < 3:
+        return FEWEST[normal][freedom]
+    third, fifth, seventh = (math.pow(normal, power) for power in (3, 5, 7))
+    terms = (
+        (third + normal) / 4,
+        (5 * fifth + 16 * third + 3 * normal) / 96,
+        (3 * seventh + 19 * fifth + 17 * third - 15 * normal) / 384,
+    )
+    return normal + sum(term / math.pow(freedom, power) for power, term in enumerate(terms, 1))

@@ -79,6 +79,13 @@ def test_tasks_of_a_config_dir_are_listed_with_the_others(tmp_path: Path, capsys
     assert re.search(r"^mine +- +- no test set$", capsys.readouterr().out, re.MULTILINE)
 
 
+def test_the_folder_of_a_config_may_stand_before_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task" / "mine.yaml").write_text("name: mine\ninstruction: Do my bidding.\n")
+    assert dispatch(["--config-dir", str(tmp_path), "task", "ls"]) == 0
+    assert "mine" in capsys.readouterr().out
+
+
 def test_an_interrupted_command_is_repeated_as_it_was_typed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

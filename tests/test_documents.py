@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.cli import PIPELINE_VERBS, store_verb
+from dsrl.cli import PIPELINE_VERBS, _verb, store_verb
 from dsrl.overrides import refuse_secrets
 
 from .command import CHECKOUT
@@ -58,7 +58,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(("document", "line"), commands(), ids=lambda value: value)
 def test_every_command_line_can_be_typed(document: str, line: str, reader: Path) -> None:
     words = shlex.split(line)
-    verb = words.pop(0) if "=" not in words[0] and not words[0].startswith("-") else "run"
+    verb, words = _verb(words)
     if verb not in PIPELINE_VERBS:
         assert callable(store_verb(verb))
         return

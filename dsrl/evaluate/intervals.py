@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from dsrl.estimate import Z, wilson
+from dsrl.estimate import Z, student, wilson
 from dsrl.study import Estimate
 
 if TYPE_CHECKING:
@@ -72,17 +72,6 @@ def proportion(verdicts: Sequence[bool]) -> Estimate:
     value = sum(verdicts) / len(verdicts)
     low, high = wilson(value, len(verdicts))
     return Estimate(value=value, low=low, high=high)
-
-
-def student(freedom: int) -> float:
-    """Quantile of Student's t for a two-sided 95 % interval (Cornish and Fisher's series; exact below three)."""
-    if freedom < 3:
-        return (math.inf, 12.706, 4.303)[freedom]
-    powers = {n: Z**n for n in (3, 5, 7)}
-    first = (powers[3] + Z) / 4
-    second = (5 * powers[5] + 16 * powers[3] + 3 * Z) / 96
-    third = (3 * powers[7] + 19 * powers[5] + 17 * powers[3] - 15 * Z) / 384
-    return Z + first / freedom + second / freedom**2 + third / freedom**3
 
 
 def _means(

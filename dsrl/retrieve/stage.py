@@ -130,7 +130,7 @@ class Retrieve(Stage):
             raise StageFailed(
                 f"retrieve: {self.teacher.model} named no keywords",
                 got=f"{answer.error}: {answer.detail}" if answer.error else "an empty list",
-                next_step="give keywords of your own (retriever.keywords=[...]), or retriever=none",
+                next_step="give keywords of your own (retriever.keywords=[...]), or retriever=none, or another teacher",
             )
         return distinct([task.domain or "", *named])
 

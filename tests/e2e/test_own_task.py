@@ -66,7 +66,7 @@ def test_a_task_of_ones_own_from_new_to_compare(tmp_path: Path, cache: Path, tea
     assert "pass@1 by subject" in (tmp_path / "run/report.html").read_text()
     for role in ("base", "trained"):
         assert Path(found["evaluate"][role]["predictions"]).is_file()
-        assert f"\n{role} " in ran.out
+        assert f"\n{role} " in ran.err
 
     compared = place.dsrl("compare", "run")
     assert compared.code == 0, compared.err

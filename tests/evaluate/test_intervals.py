@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsrl.evaluate.intervals import DIFFERENCES, SHARES, bootstrap, cautious, few, proportion, student
+from dsrl.evaluate.intervals import DIFFERENCES, SHARES, bootstrap, cautious, few, proportion
 
 Values = numpy.ndarray
 Draw = Callable[[numpy.random.Generator, tuple[int, int]], Values]
@@ -113,8 +113,3 @@ def test_items_are_needed() -> None:
     for made in (lambda: bootstrap([], 10, 0), lambda: proportion([])):
         with pytest.raises(ValueError, match="no items"):
             made()
-
-
-@pytest.mark.parametrize(("freedom", "value"), [(1, 12.706), (2, 4.303), (5, 2.5706), (29, 2.0452), (399, 1.9659)])
-def test_student(freedom: int, value: float) -> None:
-    assert student(freedom) == pytest.approx(value, rel=2e-3)
