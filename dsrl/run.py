@@ -38,7 +38,16 @@ VALUES: dict[str, Any] = {
 BLOCKS = {
     "score": ("samples", "rollouts", "mean_pass_rate", "zero", "one", "histogram"),
     "select": ("m", "selected", "shortfall"),
-    "train": ("algorithm", "engine", "steps", "reward_first", "reward_last"),
+    "train": (
+        "algorithm",
+        "engine",
+        "steps",
+        "reward_first",
+        "reward_last",
+        "readiness",
+        "memory",
+        "rollout_probs_diff_mean",
+    ),
 }
 """Blocks of `metrics.json` -> the figures of that stage that stand in them."""
 

@@ -19,7 +19,7 @@ def values(*overrides: str, config_dir: Path | None = None) -> dict[str, Any]:
         return config.resolved(compose("config", [*search, *overrides]))
 
 
-def built(*overrides: str, config_dir: Path | None = None) -> tuple[dict[str, Stage], Study]:
-    """Stages and study, checked as before a run."""
+def built(*overrides: str, config_dir: Path | None = None, dry: bool = False) -> tuple[dict[str, Stage], Study]:
+    """Stages and study, checked as before a run; `dry`: as before a forecast, without what is needed for work."""
     found = values(*overrides, config_dir=config_dir)
-    return assemble(found, config.dials(found))
+    return assemble(found, config.dials(found), dry=dry)
