@@ -13,7 +13,6 @@ WORDS = {
     "kl": "actor/kl_loss",
     "entropy": "actor/entropy",
     "completion_length": "response_length/mean",
-    "truncated": "response_length/clip_ratio",
     "grad_norm": "actor/grad_norm",
     "learning_rate": "actor/lr",
     "clipped": "actor/pg_clipfrac",
@@ -27,14 +26,26 @@ WORDS = {
 MUST_BE_FINITE = ("reward", "loss", "kl", "entropy", "grad_norm", "value_loss", "rollout_probs_diff_mean")
 
 
-def translated(data: Mapping[str, Any], devices: int) -> dict[str, float]:
+def translated(data: Mapping[str, Any], devices: int, longest: int) -> dict[str, float]:
     """What a step's line says. Raises FloatingPointError where one of them is no number: in JSON veRL writes null."""
     broken = [name for name in MUST_BE_FINITE if WORDS[name] in data and not _finite(data[WORDS[name]])]
     if broken:
         raise FloatingPointError(f"{', '.join(broken)} is no finite number")
     row = {ours: data[theirs] for ours, theirs in WORDS.items() if _finite(data.get(theirs))}
     tokens: Any = data.get("perf/throughput")  # of one device
-    return {**row, **({"tokens_per_second": tokens * devices} if _finite(tokens) else {})}
+    return {
+        **row,
+        **({"tokens_per_second": tokens * devices} if _finite(tokens) else {}),
+        **_truncated(data, longest),
+    }
+
+
+def _truncated(data: Mapping[str, Any], longest: int) -> dict[str, float]:
+    """veRL counts replies as long as the longest of the batch, which are cut ones only where that is the limit."""
+    most, share = (data.get(f"response_length/{name}") for name in ("max", "clip_ratio"))
+    if most is None or share is None:
+        return {}
+    return {"truncated": share if most >= longest else 0.0}
 
 
 def validation(data: Mapping[str, Any], job: Job) -> float | None:

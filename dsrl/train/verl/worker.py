@@ -129,7 +129,7 @@ class Follower:
         row: dict[str, Any] = {"step": step}
         if "training/global_step" in data:
             try:
-                row.update(translated(data, self.setup.devices))
+                row.update(translated(data, self.setup.devices, self.job.settings["max_response_tokens"]))
             except FloatingPointError as error:
                 raise Broken(f"step {step}: {error}") from error
             row.update(self._graded(step))

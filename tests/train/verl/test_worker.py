@@ -125,7 +125,14 @@ def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
     with pytest.raises(Broken, match="step 2: loss is no finite number"):
         Follower(made).look()
     with pytest.raises(FloatingPointError):
-        translated({"actor/grad_norm": float("inf")}, 1)
+        translated({"actor/grad_norm": float("inf")}, 1, 48)
+
+
+def test_a_reply_is_cut_only_where_it_reached_the_limit() -> None:
+    """veRL's own share counts those as long as the longest of the batch."""
+    data = {"response_length/max": 26.0, "response_length/clip_ratio": 0.3}
+    assert translated(data, 1, 48)["truncated"] == 0.0
+    assert translated(data, 1, 26)["truncated"] == 0.3
 
 
 def test_groups_without_any_signal_would_keep_dapo_drawing_for_ever(tmp_path: Path) -> None:
