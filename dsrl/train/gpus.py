@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 
 QUERY = ("--query-gpu=index,memory.total", "--format=csv,noheader,nounits")
 MIB_PER_GIB = 1024
@@ -19,6 +20,7 @@ class Gpus:
     """Memory of the smallest; None: unknown."""
 
 
+@cache
 def gpus_here() -> Gpus:
     """What `nvidia-smi` reports, as far as `CUDA_VISIBLE_DEVICES` allows it."""
     program = shutil.which("nvidia-smi")

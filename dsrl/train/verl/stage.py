@@ -82,6 +82,14 @@ class Verl(Reinforcement):
                 got=f"rl.prompts_per_step x rl.responses_per_prompt = {replies}, {setup.devices} GPUs",
                 next_step=f"give numbers whose product {setup.devices} divides",
             )
+        here = len(gpus_here().names)
+        if setup.gpus > here:
+            raise UserError(
+                "train.gpus: more than there are",
+                got=setup.gpus,
+                allowed=f"up to {here}",
+                next_step="give train.gpus=0 to train a tiny model on the CPU",
+            )
         self._preflight()
 
     def interpreter(self) -> str | None:

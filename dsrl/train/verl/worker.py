@@ -32,6 +32,9 @@ SAVED = "latest_checkpointed_iteration.txt"
 STARVED = 20
 """Batches of groups without any signal after which DAPO, which would draw for ever, is ended."""
 
+SEGMENTS: set[Path] = set()
+"""Shared memory seen in use, some of which is left behind."""
+
 
 class Broken(Exception):
     """The training must end; the text says why."""
@@ -66,7 +69,7 @@ def _end_with_parent(ray_folder: str) -> None:
 
 
 def _clean(ray_folder: str) -> None:
-    processes.end_all()
+    processes.end_all(SEGMENTS)
     shutil.rmtree(ray_folder, ignore_errors=True)
 
 
@@ -88,7 +91,6 @@ def _train(job: Job, ray_folder: str) -> None:
     follower.look()
     if process.returncode != 0:
         raise Broken(end_in_words(process.returncode))
-    processes.end_all()
 
 
 class Follower:
@@ -137,6 +139,7 @@ class Follower:
             row["validation"] = right
         self._write(row)
         self._keep(step, right)
+        SEGMENTS.update(processes.shared_memory(os.getpid()))
 
     def _graded(self, step: int) -> dict[str, float]:
         """Raises `Broken` where replies never came: veRL pads the batch and goes on."""

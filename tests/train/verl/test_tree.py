@@ -45,7 +45,8 @@ def test_veRLs_own_knobs_pass(override: str) -> None:  # noqa: N802 - its name
         (Verl(algorithm=Grpo(responses_per_prompt=1)), r"rl\.responses_per_prompt=1"),
         (Verl(algorithm=Dapo(), gpus=2, tensor_parallel=3), r"train\.tensor_parallel"),
         (Verl(algorithm=Grpo(prompts_per_step=3, responses_per_prompt=5), gpus=2), "15, 2 GPUs"),
-        (Verl(algorithm=Grpo(), python="/no/such/python"), r"train\.python"),
+        (Verl(algorithm=Grpo(), gpus=64), r"train\.gpus: more than there are"),
+        (Verl(algorithm=Grpo(), gpus=0, python="/no/such/python"), r"train\.python"),
         (Verl(algorithm=Grpo(), gpus=0), "must be installed in the trainer's environment"),
     ],
 )
