@@ -65,7 +65,7 @@ def test_every_choice_of_every_group_is_composed_and_built(group: str, choice: s
     overrides = [f"{name}={value}" for name, value in {**usual, group: choice}.items()]
     overrides += local(choice) if group == "task" else [small_test_set]
     overrides += NEEDED.get((group, choice), [])
-    dry = "train=verl" in overrides  # its packages are in an environment of their own
+    dry = bool({"train=verl", "rollout=vllm"} & {*overrides})  # what they need is in an environment of its own
     pipeline, study = built(*overrides, dry=dry)
     assert pipeline
     for stage in pipeline.values():
