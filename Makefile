@@ -9,7 +9,7 @@ READY := $(VENV)/ready
 VERL := .venv-verl
 PYTHON311 := $(firstword $(foreach name,python3 python3.11,$(if $(shell $(name) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && echo yes),$(name))))
 
-.PHONY: quickstart test lint fix e2e install verl-cpu lock clean
+.PHONY: quickstart test lint fix e2e install verl lock clean
 
 quickstart: $(READY)
 	$(VENV)/bin/python -m dsrl experiment=quickstart
@@ -33,7 +33,7 @@ $(READY): pyproject.toml $(wildcard requirements/*.txt) requirements/install.sh
 	sh requirements/install.sh "$(PYTHON)" $(VENV)
 	@touch $(READY)
 
-verl-cpu: $(VERL)/ready
+verl: $(VERL)/ready
 
 $(VERL)/ready: pyproject.toml requirements/verl-cpu-3.11.txt requirements/verl-cpu.sh requirements/vllm-name/pyproject.toml
 	@test -n "$(PYTHON311)" || { echo "veRL's environment needs Python 3.11 on the PATH"; exit 1; }

@@ -1,5 +1,6 @@
 """Configs composed by Hydra as the command line composes them, without a command line."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,11 @@ def values(*overrides: str, config_dir: Path | None = None) -> dict[str, Any]:
     search = [f"hydra.searchpath=[file://{config_dir}]"] if config_dir else []
     with initialize_config_dir(str(home() / "conf"), version_base="1.3"):
         return config.resolved(compose("config", [*search, *overrides]))
+
+
+def elsewhere(overrides: Iterable[str]) -> bool:
+    """Whether what they ask for is installed in an environment of its own, which the fast tests do without."""
+    return bool({"train=verl", "rollout=vllm"} & {*overrides})
 
 
 def built(*overrides: str, config_dir: Path | None = None, dry: bool = False) -> tuple[dict[str, Stage], Study]:

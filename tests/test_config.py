@@ -19,7 +19,7 @@ from dsrl.overrides import refuse_secrets
 from dsrl.part import Part, part
 from dsrl.train.reinforcement import ENGINES
 
-from .composed import built, values
+from .composed import built, elsewhere, values
 
 CONF = home() / "conf"
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra")
@@ -65,8 +65,7 @@ def test_every_choice_of_every_group_is_composed_and_built(group: str, choice: s
     overrides = [f"{name}={value}" for name, value in {**usual, group: choice}.items()]
     overrides += local(choice) if group == "task" else [small_test_set]
     overrides += NEEDED.get((group, choice), [])
-    dry = bool({"train=verl", "rollout=vllm"} & {*overrides})  # what they need is in an environment of its own
-    pipeline, study = built(*overrides, dry=dry)
+    pipeline, study = built(*overrides, dry=elsewhere(overrides))
     assert pipeline
     for stage in pipeline.values():
         assert len(stage.key(dict.fromkeys(stage.reads(), "0"))) == 20

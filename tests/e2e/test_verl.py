@@ -1,6 +1,6 @@
 """veRL, Ray and vLLM as they are, on the CPU, started by the command line and nothing else. Three launches of veRL.
 
-Needs its environment: `make verl-cpu`, or DSRL_VERL_PYTHON naming its interpreter.
+Needs its environment: `make verl`, or DSRL_VERL_PYTHON naming its interpreter.
 """
 
 import json
@@ -22,7 +22,7 @@ from tests.e2e.tiny import tiny_model
 INTERPRETER = Path(os.environ.get("DSRL_VERL_PYTHON") or CHECKOUT / ".venv-verl" / "bin" / "python")
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.skipif(not INTERPRETER.is_file(), reason="veRL's environment isn't there: make verl-cpu"),
+    pytest.mark.skipif(not INTERPRETER.is_file(), reason="veRL's environment isn't there: make verl"),
 ]
 VERL = (*SMALL, "train=verl", f"train.python={INTERPRETER}", "train.checkpoint_every=1")
 GRPO = (*VERL, "rl.max_steps=3", "rl.kl=0.01")

@@ -1,6 +1,6 @@
 """vLLM itself on the CPU, beside transformers: the same model, asked in the same tokens, stopped by the same rules.
 
-Needs veRL's environment, which holds vLLM: `make verl-cpu`.
+Needs veRL's environment, which holds vLLM: `make verl`.
 """
 
 import os
@@ -18,7 +18,7 @@ from tests.e2e.tiny import surroundings
 PROGRAM = Path(os.environ.get("DSRL_VLLM") or CHECKOUT / ".venv-verl" / "bin" / "vllm")
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.skipif(not PROGRAM.is_file(), reason="vLLM isn't there: make verl-cpu"),
+    pytest.mark.skipif(not PROGRAM.is_file(), reason="vLLM isn't there: make verl"),
 ]
 PROMPTS = [
     f"Mia has {start} cards. Mia wins {gain} extra. How many cards now?" for start in (3, 7, 12) for gain in (1, 2, 5)

@@ -34,7 +34,7 @@ def look(asked: dict[str, Any]) -> None:
         raise UserError(
             f"{', '.join(missing)} must be installed in the trainer's environment",
             got=sys.prefix,
-            next_step="make verl-cpu and train.python=.venv-verl/bin/python, or on GPUs: pip install 'dsrl[gpu]'",
+            next_step="make verl and train.python=.venv-verl/bin/python, or on GPUs: pip install 'dsrl[gpu]'",
         )
     if _version("verl") != VERSION:
         raise UserError(

@@ -101,7 +101,7 @@ class Verl(Reinforcement):
             raise UserError(
                 "train.python: no such program",
                 got=self.python,
-                next_step="make verl-cpu, which makes .venv-verl/bin/python",
+                next_step="make verl, which makes .venv-verl/bin/python",
             )
         return os.path.abspath(found)  # not resolved: a link to it is what makes an environment
 
