@@ -65,8 +65,7 @@ class VllmServer(Part):
             raise UserError(
                 "vLLM is not installed here",
                 got=f"no program `{self.command}` on the path",
-                next_step="pip install vllm, give the path of the program, or use teacher=server or rollout=server for one that "
-                "runs elsewhere",
+                next_step="pip install vllm, give the path of the program, or use teacher=server or rollout=server",
             )
         return program
 
