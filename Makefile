@@ -5,7 +5,11 @@ PYTHON := $(or $(if $(shell python3 -c 'import sys; sys.exit(not (3,11) <= sys.v
 VENV := .venv
 READY := $(VENV)/ready
 
-.PHONY: quickstart test lint fix e2e install lock clean
+# veRL's own environment, for train.python; it needs Python 3.11.
+VERL := .venv-verl
+PYTHON311 := $(firstword $(foreach name,python3 python3.11,$(if $(shell $(name) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && echo yes),$(name))))
+
+.PHONY: quickstart test lint fix e2e install verl lock clean
 
 quickstart: $(READY)
 	$(VENV)/bin/python -m dsrl experiment=quickstart
@@ -29,8 +33,15 @@ $(READY): pyproject.toml $(wildcard requirements/*.txt) requirements/install.sh
 	sh requirements/install.sh "$(PYTHON)" $(VENV)
 	@touch $(READY)
 
+verl: $(VERL)/ready
+
+$(VERL)/ready: pyproject.toml requirements/verl-cpu-3.11.txt requirements/verl-cpu.sh requirements/vllm-name/pyproject.toml
+	@test -n "$(PYTHON311)" || { echo "veRL's environment needs Python 3.11 on the PATH"; exit 1; }
+	sh requirements/verl-cpu.sh "$(PYTHON311)" $(VERL)
+	@touch $(VERL)/ready
+
 lock:
 	sh requirements/lock.sh
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VERL) build dist .mypy_cache .pytest_cache .ruff_cache

@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import sysconfig
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
@@ -15,21 +17,32 @@ TAIL_LINES = 12
 STOP_SECONDS = 10.0
 
 
-def start(module: str, arguments: Sequence[str], log: Path, threads: int | None, answers: int | None) -> "Child":
+def start(
+    module: str,
+    arguments: Sequence[str],
+    log: Path,
+    threads: int | None,
+    answers: int | None,
+    python: str | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> "Child":
     """Run `python -m module arguments` with its errors in `log`, which is added to.
 
-    `answers` is what becomes of its standard output: `subprocess.PIPE`, or None for the log.
+    `answers` is what becomes of its standard output: `subprocess.PIPE`, or None for the log. `python` is the
+    interpreter of another environment, which then imports its own packages; None: this one. `variables` go before the
+    environment.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
+    program = command(module, arguments, python, threads)
     with log.open("ab") as errors:
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", module, *arguments],
+            program.arguments,
             stdin=subprocess.PIPE,
             stdout=errors if answers is None else answers,
             stderr=errors,
             text=True,
             encoding="utf-8",
-            env=_environment(threads),
+            env={**program.environment, **(variables or {})},
             start_new_session=True,  # Ctrl-C goes to the parent, which ends it
         )
 
@@ -37,10 +50,23 @@ def start(module: str, arguments: Sequence[str], log: Path, threads: int | None,
 Child = subprocess.Popen[str]
 
 
-def _environment(threads: int | None) -> dict[str, str]:
+@dataclass(frozen=True)
+class Program:
+    """How a child is called."""
+
+    arguments: list[str]
+    environment: dict[str, str]
+
+
+def command(module: str, arguments: Sequence[str], python: str | None = None, threads: int | None = None) -> Program:
+    """`python -m module arguments`, by this interpreter or that of another environment."""
+    return Program([python or sys.executable, "-P", "-m", module, *arguments], _environment(threads, python))
+
+
+def _environment(threads: int | None, python: str | None) -> dict[str, str]:
     """Ours, with what a child needs to import all that we can, and the first of the GPUs we see."""
     wanted = {
-        "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path),
+        "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path if python is None or _ours(entry)),
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",
         # Idle threads sleep instead of spinning: on a busy machine spinning makes small models twenty times slower.
@@ -48,6 +74,17 @@ def _environment(threads: int | None) -> dict[str, str]:
         "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0],
     }
     return {**os.environ, **wanted, **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
+
+
+def _ours(entry: str) -> bool:
+    """Whether it holds modules of the user or this checkout, and not the packages of this very interpreter."""
+    places = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib")}
+    parts = Path(entry).parts
+    return (
+        not entry.endswith(".zip")
+        and not {"site-packages", "dist-packages"} & {*parts}
+        and not any(Path(entry).is_relative_to(place) for place in places)
+    )
 
 
 def require(*packages: str) -> None:

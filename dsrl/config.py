@@ -121,7 +121,7 @@ def check_pair(train: Any, overrides: Iterable[str]) -> None:
         raise UserError(
             f"train={str(train.get('_target_')).rpartition('.')[2].lower()} runs no RL algorithm",
             got=" ".join(asked),
-            allowed="train=trl with rl=grpo or rl=dr_grpo; train=sft and train=none without rl",
+            allowed="train=verl with any rl; train=trl with rl=grpo or rl=dr_grpo; train=sft and train=none without rl",
             next_step=f"take out {asked[0]}, or give train=trl",
         )
 

@@ -136,7 +136,12 @@ def stop_ids(model: Any, tokenizer: Any) -> list[int]:
 
 def context_length(model: Model, weights: Any) -> int:
     """Longest prompt plus reply: the configured one, or the model's own where that is shorter."""
-    own = getattr(weights.config.get_text_config(), "max_position_embeddings", None)
+    return context_limit(model, weights.config)
+
+
+def context_limit(model: Model, config: Any) -> int:
+    """The same of a model's configuration alone."""
+    own = getattr(config.get_text_config(), "max_position_embeddings", None)
     return min(model.max_length, own or model.max_length)
 
 

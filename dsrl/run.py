@@ -40,7 +40,16 @@ BLOCKS = {
     "decontaminate": ("policy", "samples", "matched", "dropped", "items", "kinds", "silent"),
     "select": ("m", "selected", "shortfall"),
     "diversity": ("sets", "edges", "drawn", "answers"),
-    "train": ("algorithm", "engine", "steps", "reward_first", "reward_last"),
+    "train": (
+        "algorithm",
+        "engine",
+        "steps",
+        "reward_first",
+        "reward_last",
+        "readiness",
+        "memory",
+        "rollout_probs_diff_mean",
+    ),
 }
 """Blocks of `metrics.json` -> the figures of that stage that stand in them."""
 

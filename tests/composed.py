@@ -1,5 +1,6 @@
 """Configs composed by Hydra as the command line composes them, without a command line."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,12 @@ def values(*overrides: str, config_dir: Path | None = None) -> dict[str, Any]:
         return config.resolved(compose("config", [*search, *overrides]))
 
 
-def built(*overrides: str, config_dir: Path | None = None) -> tuple[dict[str, Stage], Study]:
-    """Stages and study, checked as before a run."""
+def elsewhere(overrides: Iterable[str]) -> bool:
+    """Whether what they ask for is installed in an environment of its own, which the fast tests do without."""
+    return bool({"train=verl", "rollout=vllm"} & {*overrides})
+
+
+def built(*overrides: str, config_dir: Path | None = None, dry: bool = False) -> tuple[dict[str, Stage], Study]:
+    """Stages and study, checked as before a run; `dry`: as before a forecast, without what is needed for work."""
     found = values(*overrides, config_dir=config_dir)
-    return assemble(found, config.dials(found))
+    return assemble(found, config.dials(found), dry=dry)

@@ -17,8 +17,9 @@ from dsrl.grade import Number
 from dsrl.home import home
 from dsrl.overrides import refuse_secrets
 from dsrl.part import Part, part
+from dsrl.train.reinforcement import ENGINES
 
-from .composed import built, values
+from .composed import built, elsewhere, values
 
 CONF = home() / "conf"
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra")
@@ -30,6 +31,7 @@ NEEDED = {
     **{("teacher", name): ["teacher.model=m"] for name in ("azure", "ollama", "openrouter", "vllm")},
     ("model", "hf"): ["model.path=."],
     ("model", "server"): ["model.name=m", "rollout=server", "train=none"],
+    **{("rl", name): ["train=verl"] for name in ENGINES["verl"] if name not in ENGINES["trl"]},
 }
 """What a choice leaves to the user."""
 
@@ -59,7 +61,8 @@ def test_every_choice_of_every_group_is_composed_and_built(group: str, choice: s
     usual = {"task": "gsm8k", "teacher": "offline", "model": "qwen2_5_3b_instruct"}
     overrides = [f"{name}={value}" for name, value in {**usual, group: choice}.items()]
     overrides += local(choice) if group == "task" else [small_test_set]
-    pipeline, study = built(*overrides, *NEEDED.get((group, choice), []))
+    overrides += NEEDED.get((group, choice), [])
+    pipeline, study = built(*overrides, dry=elsewhere(overrides))
     assert pipeline
     for stage in pipeline.values():
         assert len(stage.key(dict.fromkeys(stage.reads(), "0"))) == 20

@@ -11,7 +11,7 @@ from dsrl.cli import PIPELINE_VERBS, _verb, store_verb
 from dsrl.overrides import refuse_secrets
 
 from .command import CHECKOUT
-from .composed import built
+from .composed import built, elsewhere
 
 DOCUMENTS = sorted(
     path
@@ -74,7 +74,7 @@ def test_every_command_line_can_be_typed(document: str, line: str, reader: Path)
         named = [word.partition("=")[2] for word in overrides if word.startswith("task=")]
         files = [path for name in named for path in (CHECKOUT / "tests" / "tasks" / "data").glob(f"{name}.*")]
         overrides += [f"task.test.path={path}" for path in files]  # the hub is out of reach
-    pipeline, _ = built(*PIPELINE_VERBS[verb], *overrides, config_dir=config_dir)
+    pipeline, _ = built(*PIPELINE_VERBS[verb], *overrides, config_dir=config_dir, dry=elsewhere(overrides))
     assert pipeline
 
 

@@ -47,13 +47,7 @@ class VllmServer(Part):
 
     def start(self) -> "RunningVllm":
         """Returns once it takes requests. Raises `UserError` if there is no vLLM, `StageFailed` if it doesn't start."""
-        program = shutil.which(self.command)
-        if program is None:
-            raise UserError(
-                "vLLM is not installed here",
-                got=f"no program `{self.command}` on the path",
-                next_step="pip install vllm, or give teacher=server teacher.base_url=... for one that runs elsewhere",
-            )
+        program = self.program()
         port = self.port or _free_port()
         log = Path(self.log).expanduser()
         running = RunningVllm(_start([program, *self.arguments(port)], log), port, log)
@@ -63,6 +57,17 @@ class VllmServer(Part):
             running.stop()
             raise
         return running
+
+    def program(self) -> str:
+        """Where vLLM is. Raises `UserError` if there is none."""
+        program = shutil.which(self.command)
+        if program is None:
+            raise UserError(
+                "vLLM is not installed here",
+                got=f"no program `{self.command}` on the path",
+                next_step="pip install vllm, give the path of the program, or use teacher=server or rollout=server",
+            )
+        return program
 
     def arguments(self, port: int) -> list[str]:
         """The command line after `vllm`."""

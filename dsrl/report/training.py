@@ -20,6 +20,8 @@ CURVES = {
     "Entropy": "entropy",
     "KL from the base model": "kl",
     "Loss": "loss",
+    "Loss of the critic": "value_loss",
+    "Rollout against trainer, probability of a token": "rollout_probs_diff_mean",
 }
 """Title -> name in `progress.jsonl`."""
 SHARES = {"correct", "format_ok", "validation", "zero_variance"}

@@ -4,5 +4,6 @@ from dsrl.score.local import TransformersRollout
 from dsrl.score.probe import Probe
 from dsrl.score.rates import Score
 from dsrl.score.server import ServerRollout
+from dsrl.score.vllm import VllmRollout
 
-__all__ = ["Probe", "Score", "ServerRollout", "TransformersRollout"]
+__all__ = ["Probe", "Score", "ServerRollout", "TransformersRollout", "VllmRollout"]

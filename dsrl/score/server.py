@@ -33,12 +33,13 @@ class ServerRollout(Part):
     ) -> list[list[Reply]]:
         """`count` replies to each prompt, in order. Raises `UserError` for a model that this server doesn't offer."""
         self._check(model)
-        return asyncio.run(self._generate(prompts, sampling, count, context))
+        return asyncio.run(self.replies(prompts, sampling, count, context))
 
-    async def _generate(
+    async def replies(
         self, prompts: Sequence[str], sampling: Sampling, count: int, context: "Context"
     ) -> list[list[Reply]]:
-        requests = [self._request(prompt, sampling) for prompt in prompts]
+        """Of whatever the endpoint offers, asked in chat turns."""
+        requests = [self.request(prompt, sampling) for prompt in prompts]
         with context.progress.task("rollouts", total=len(prompts) * count) as progress:
             async with context.connect(self.endpoint, "model") as client:
                 return await together(_ask(client, request, count, progress) for request in requests)
@@ -46,9 +47,10 @@ class ServerRollout(Part):
     def held(self, model: Model, prompts: Sequence[str], sampling: Sampling, count: int, store: "CallsStore") -> Held:
         """What is in the store of these replies, for a forecast."""
         del model  # known by the endpoint's name for it
-        return held([self.endpoint.call(self._request(prompt, sampling)) for prompt in prompts], count, store)
+        return held([self.endpoint.call(self.request(prompt, sampling)) for prompt in prompts], count, store)
 
-    def _request(self, prompt: str, sampling: Sampling) -> Request:
+    def request(self, prompt: str, sampling: Sampling) -> Request:
+        """One user turn."""
         return self.endpoint.request(
             [{"role": "user", "content": prompt}],
             temperature=sampling.temperature,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 LEARNING = 6.0
 DRAWING = 2.0
 LOOKING = 2.0
-"""By the policy before the update, and by the base model where the loss holds the divergence from it."""
+"""By the policy before the update, by the base model where the loss holds the divergence from it, and by a critic."""
 
 
 def training_flops(training: "Training", outlook: Outlook) -> Range | None:
@@ -44,5 +44,7 @@ def _sequences(training: "Training", outlook: Outlook, rows: int) -> tuple[float
 def _factor(training: "Training") -> float:
     if not training.replies_per_row():
         return LEARNING
-    reference = LOOKING if training.settings().get("kl") else 0.0
-    return DRAWING + LOOKING + LEARNING + reference
+    settings = training.settings()
+    reference = LOOKING if settings.get("kl") else 0.0
+    critic = LOOKING + LEARNING if "critic_learning_rate" in settings else 0.0
+    return DRAWING + LOOKING + LEARNING + reference + critic

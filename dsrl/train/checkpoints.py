@@ -7,11 +7,14 @@ from pathlib import Path
 
 MARK = "whole.json"
 NEEDED_TO_RESUME = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
+"""Of the trainers of transformers and TRL."""
+ONLY_TO_RESUME = (*NEEDED_TO_RESUME, "actor/optim_*.pt", "actor/extra_state_*.pt", "critic", "data.pt")
+"""What makes a checkpoint large and no model of it needs, veRL's among it."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A whole checkpoint: a Hugging Face folder with the optimizer's state beside the weights."""
+    """A whole checkpoint: a Hugging Face folder, or veRL's shards, with the optimizer's state beside the weights."""
 
     folder: Path
     step: int
@@ -20,7 +23,8 @@ class Checkpoint:
 
     @property
     def resumable(self) -> bool:
-        return all((self.folder / name).is_file() for name in NEEDED_TO_RESUME)
+        of_verl = any(self.folder.glob("actor/optim_*.pt")) and (self.folder / "data.pt").is_file()
+        return of_verl or all((self.folder / name).is_file() for name in NEEDED_TO_RESUME)
 
 
 def mark(folder: Path, step: int, validation: float | None) -> None:
@@ -59,12 +63,13 @@ def prune(folder: Path, keep: str) -> None:
         if checkpoint not in (best, last):
             (checkpoint.folder / MARK).unlink()
             shutil.rmtree(checkpoint.folder)
-    for name in NEEDED_TO_RESUME if best != last else ():
-        (best.folder / name).unlink(missing_ok=True)
+    for pattern in ONLY_TO_RESUME if best != last else ():
+        for path in best.folder.glob(pattern):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def sweep(folder: Path) -> None:
     """Remove what a killed training left half written."""
-    for place in folder.glob("checkpoint-*"):
+    for place in folder.glob("*/"):
         if not (place / MARK).is_file():
             shutil.rmtree(place)

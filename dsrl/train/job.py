@@ -19,6 +19,8 @@ FAILURE = "failure.json"
 RESULT = "result.json"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
+TREE = "verl.yaml"
+"""veRL's whole config, as it ran."""
 
 
 @record
@@ -30,6 +32,12 @@ class Row:
     """As every model is asked: input and output instruction."""
     answer: str
     solution: str | None = None
+    origin: str | None = None
+    """Of a synthetic sample: `initial`, `harder`, `easier` or `seed`; None for labelled data."""
+    parent: str | None = None
+    """Id of the sample that it was rewritten from."""
+    passage: str | None = None
+    """Id of the passage that it was written from."""
 
 
 @record

@@ -31,7 +31,15 @@ def training_rows(study: "Study", train_on: TrainOn, gold: Source | None, seed: 
 
 def sample_row(task: Task, sample: Sample) -> Row:
     """A synthetic sample as it is put to a model."""
-    return Row(id=sample.id, prompt=task.prompt(sample.input), answer=sample.answer, solution=sample.solution)
+    return Row(
+        id=sample.id,
+        prompt=task.prompt(sample.input),
+        answer=sample.answer,
+        solution=sample.solution,
+        origin=sample.origin,
+        parent=sample.parent_id,
+        passage=sample.provenance.passage,
+    )
 
 
 def gold_rows(task: Task, gold: Source, count: int, seed: int) -> tuple[Row, ...]:

@@ -27,3 +27,8 @@ def order(num_rows: int, count: int, seed: int) -> tuple[int, ...]:
         rows.extend(numbers)
         epoch += 1
     return tuple(rows[:count])
+
+
+def device_batch(wanted: int | None, per_step: int) -> int:
+    """The largest divisor of an update's rows that is not above the wanted number."""
+    return max(size for size in range(1, per_step + 1) if per_step % size == 0 and size <= (wanted or per_step))

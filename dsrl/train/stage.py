@@ -20,7 +20,7 @@ from dsrl.part import part
 from dsrl.stage import Stage
 from dsrl.train import checkpoints, progress
 from dsrl.train.arithmetic import training_flops
-from dsrl.train.job import CHECKPOINTS, JOB, LOG, MODEL, PROGRESS, TRAIN, VALIDATION, Job, Row, write_rows
+from dsrl.train.job import CHECKPOINTS, JOB, LOG, MODEL, PROGRESS, TRAIN, TREE, VALIDATION, Job, Row, write_rows
 from dsrl.train.rows import TrainOn, training_rows, validation_rows
 from dsrl.train.watch import train
 
@@ -112,6 +112,22 @@ class Training(Stage):
         """The updates, and the replies to held-out samples at every checkpoint."""
         return outlook.expects(Load(role="model", flops=training_flops(self, outlook), basis="assumptions"))
 
+    def interpreter(self) -> str | None:
+        """The Python of the environment in which the child runs; None: this one."""
+        return None
+
+    def variables(self) -> dict[str, str]:
+        """What goes into the child's environment."""
+        return {}
+
+    def foretell(self, study: "Study", rows: Sequence[Row], job: Job, context: "Context") -> dict[str, Any]:  # noqa: ARG002
+        """What can be said of the training before it runs: told at once, and kept among its figures."""
+        return {}
+
+    def judge(self, course: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], list[str]]:
+        """Figures of the engine's own, and what to warn of, once it has run."""
+        return {}, progress.warnings(course)
+
     def parts(self) -> dict[str, Any]:
         """Labelled data count by their content, and only where they are trained on."""
         parts = super().parts()
@@ -124,9 +140,12 @@ class Training(Stage):
         rows = self.usable(self.rows(study, context))
         held_out = validation_rows(study, self.validation, self.seed)
         job = self._job(study, rows, held_out, context)
-        result = train(self.module, job, self.threads, self.timeout_minutes, context)
+        foretold = self.foretell(study, rows, job, context)
+        result = train(
+            self.module, job, self.threads, self.timeout_minutes, context, self.interpreter(), self.variables()
+        )
         _deliver(job, context.scratch)
-        figures = self._figures(job, result, len(study.samples), rows, held_out)
+        figures = {**self._figures(job, result, len(study.samples), rows, held_out), **foretold}
         for warning in figures["warnings"]:
             context.progress.warn(f"train: {warning}")
         trained = replace(job.model, name=f"{job.model.name}+{self.label}", path=MODEL, revision=None)
@@ -163,7 +182,7 @@ class Training(Stage):
         self, job: Job, result: dict[str, Any], num_samples: int, rows: Sequence[Row], held_out: Sequence[Row]
     ) -> dict[str, Any]:
         course = progress.read(job.path(PROGRESS))
-        warnings = progress.warnings(course)
+        own, warnings = self.judge(course)
         if self.keep == "best" and not held_out:
             warnings.append("no sample was left to hold out, so the last checkpoint was kept; raise n or lower m")
         return {
@@ -175,6 +194,7 @@ class Training(Stage):
             "train_on": self.train_on,
             "held_out": len(held_out),
             **progress.figures(course),
+            **own,
             "warnings": warnings,
         }
 
@@ -182,5 +202,6 @@ class Training(Stage):
 def _deliver(job: Job, scratch: Path) -> None:
     """Into the store entry: the model, and all that says how it was made."""
     shutil.move(job.path(MODEL), scratch / MODEL)
-    for name in (JOB, TRAIN, VALIDATION, PROGRESS, LOG):
-        shutil.copy(job.path(name), scratch / name)
+    for name in (JOB, TRAIN, VALIDATION, PROGRESS, LOG, TREE):
+        if job.path(name).is_file():
+            shutil.copy(job.path(name), scratch / name)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +17,30 @@ if TYPE_CHECKING:
     from dsrl.progress import Task
 
 POLL_SECONDS = 0.2
+SHOWN = {
+    "reward": "reward",
+    "loss": "loss",
+    "kl": "kl",
+    "validation": "validation",
+    "length": "completion_length",
+    "tokens/s": "tokens_per_second",
+}
+"""Label beside the count -> name in `progress.jsonl`."""
 
 
-def train(module: str, job: Job, threads: int | None, timeout_minutes: float, context: "Context") -> dict[str, Any]:
+def train(
+    module: str,
+    job: Job,
+    threads: int | None,
+    timeout_minutes: float,
+    context: "Context",
+    python: str | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """Run the child to its end and return what it says of its result. Raises `StageFailed`."""
     for name in (FAILURE, RESULT):
         job.path(name).unlink(missing_ok=True)
-    process = child.start(module, [str(job.write())], job.path(LOG), threads, None)
+    process = child.start(module, [str(job.write())], job.path(LOG), threads, None, python, variables)
     try:
         with context.progress.task("training", total=job.steps) as task:
             task.series = job.path(PROGRESS)
@@ -63,8 +81,8 @@ def _news(path: Path, offset: int) -> tuple[list[bytes], int]:
 
 
 def _show(task: "Task", row: dict[str, Any]) -> None:
-    names = ("reward", "loss", "validation")
-    task.set(row["step"], **{name: f"{row[name]:.3g}" for name in names if row.get(name) is not None})
+    shown = {label: f"{row[name]:.3g}" for label, name in SHOWN.items() if row.get(name) is not None}
+    task.set(row["step"], **shown)
 
 
 def failed(job: Job, ending: str) -> StageFailed:

@@ -19,6 +19,7 @@ from dsrl.errors import UserError
 from dsrl.grade import Grader
 from dsrl.model import Model, Sampling
 from dsrl.train import checkpoints
+from dsrl.train.card import card
 from dsrl.train.job import (
     CHECKPOINTS,
     FAILURE,
@@ -33,11 +34,12 @@ from dsrl.train.job import (
     read_rows,
 )
 from dsrl.train.rebuild import rebuild
-from dsrl.train.schedule import order
+from dsrl.train.schedule import device_batch, order
 
 DEVICE_BATCH = 256
 """Replies drawn at a time for a validation, where nothing else is said."""
 NUM_CHECK_PROMPTS = 4
+CARD = "README.md"
 JOURNAL = {
     "reward": "reward",
     "correct": "correct",
@@ -154,11 +156,6 @@ def arguments(job: Job, per_step: int) -> dict[str, Any]:
     }
 
 
-def device_batch(wanted: int | None, per_step: int) -> int:
-    """The largest divisor of an update's rows that is not above the wanted number."""
-    return max(size for size in range(1, per_step + 1) if per_step % size == 0 and size <= (wanted or per_step))
-
-
 class Journal(TrainerCallback):  # type: ignore[misc]
     """Writes a line a step; a loss that is no number ends the training."""
 
@@ -214,20 +211,33 @@ def fit(trainer: Any, trainee: Trainee) -> None:
 
 
 def finish(job: Job) -> None:
-    """The chosen checkpoint as a Hugging Face folder like the base model's: its dtype, tokenizer and defaults."""
+    """The chosen checkpoint as a Hugging Face folder."""
     best = checkpoints.chosen(job.path(CHECKPOINTS), job.keep)
+    trust = job.model.trust_remote_code
+    deliver(
+        job,
+        best,
+        lambda base: AutoModelForCausalLM.from_pretrained(
+            best.folder, config=base.config, dtype=base.dtype, trust_remote_code=trust
+        ),
+    )
+
+
+def deliver(job: Job, best: checkpoints.Checkpoint, trained: Callable[[Any], Any]) -> None:
+    """A Hugging Face folder like the base model's, with its dtype, tokenizer and defaults, and a card; `trained` makes
+    the weights from the base model."""
     folder = job.path(MODEL)
     shutil.rmtree(folder, ignore_errors=True)
     base = hf.load_model(job.model)
-    weights = AutoModelForCausalLM.from_pretrained(
-        best.folder, config=base.config, dtype=base.dtype, trust_remote_code=job.model.trust_remote_code
-    )
-    weights.generation_config = base.generation_config
+    defaults = base.generation_config
+    weights = trained(base)
+    weights.generation_config = defaults
     weights.save_pretrained(folder)
     tokenizer = hf.load_tokenizer(job.model)
     tokenizer.save_pretrained(folder)
     prompts = [row.prompt for row in read_rows(job.path(TRAIN))[:NUM_CHECK_PROMPTS]]
     hf.write_tokenizer_check(tokenizer, folder, prompts)
+    (folder / CARD).write_text(card(job, best), encoding="utf-8")
     check(replace(job.model, path=str(folder), revision=None))
     job.path(RESULT).write_text(json.dumps({"step": best.step, "validation": best.validation}), encoding="utf-8")
 

@@ -1,0 +1,154 @@
+"""Rollouts by a `vllm serve` of our own, which holds the GPUs only while there is something to draw."""
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from dsrl.digest import digest
+from dsrl.errors import StageFailed
+from dsrl.forecast import Held
+from dsrl.llm import Endpoint, Price
+from dsrl.llm.vllm_server import Flag, RunningVllm, VllmServer
+from dsrl.model import Model, Reply, Sampling
+from dsrl.part import Part, part
+from dsrl.score.held import held
+from dsrl.score.server import ServerRollout
+
+if TYPE_CHECKING:
+    from dsrl.context import Context
+    from dsrl.llm import CallsStore
+
+FREE = Price(input=0.0, output=0.0, date="2026-11-20")
+"""Of replies that this machine draws itself."""
+NOWHERE = "http://127.0.0.1:9/v1"
+"""Stands for a server that isn't started, because every reply is in the store."""
+RAW_TEMPLATE = "{{ messages[0]['content'] }}"
+"""Adds nothing to a prompt: base models are asked in plain text, with the tokenizer's own beginning of a text."""
+
+
+@part
+class VllmRollout(Part):
+    """Each stage starts the server for the model at hand and ends it; replies go through the calls store like a
+    teacher's, so a killed stage goes on where it was and 64 replies after 8 cost 56."""
+
+    speed: ClassVar[frozenset[str]] = frozenset(
+        {"speed_args", "command", "log", "ready", "concurrency", "timeout", "outage"}
+    )
+    needs_weights: ClassVar[bool] = True
+
+    args: dict[str, Flag] = Field(default_factory=dict)
+    """Further flags of `vllm serve` that may change replies, without the dashes: `quantization: fp8`."""
+    speed_args: dict[str, Flag] = Field(default_factory=dict)
+    """Further flags that only change how fast they come: `tensor-parallel-size: 2`."""
+    command: str = "vllm"
+    """The program, on the path or as a path."""
+    log: str = "vllm.log"
+    ready: float = Field(default=1800.0, gt=0)
+    """Seconds it may take to load the model."""
+    concurrency: int = Field(default=256, gt=0)
+    """Requests in flight."""
+    timeout: float = Field(default=1800.0, gt=0)
+    """Seconds that one of them may take."""
+    outage: float = Field(default=60.0, gt=0)
+    """Seconds without any success after which the server is looked at: one that has died is started once more."""
+
+    def check(self) -> None:
+        """Raises `UserError` where there is no vLLM."""
+        VllmServer(model="any", command=self.command).program()
+
+    def generate(
+        self, model: Model, prompts: Sequence[str], sampling: Sampling, count: int, context: "Context"
+    ) -> list[list[Reply]]:
+        """`count` replies to each prompt, in order."""
+        located = model.located()
+        endpoint = self._endpoint(located)
+
+        def drawn(url: str) -> list[list[Reply]]:
+            rollout = ServerRollout(endpoint=replace(endpoint, base_url=url))
+            return asyncio.run(rollout.replies(prompts, sampling, count, context))
+
+        if _held(endpoint, prompts, sampling, count, context.calls).completions == len(prompts) * count:
+            return drawn(NOWHERE)
+        for last in (False, True):
+            with context.progress.task(f"vLLM loads {located.name}"):
+                running = self._server(located, endpoint.model).start()
+            if (found := _unless_it_died(running, drawn, last=last)) is not None:
+                return found
+            context.progress.warn(f"vLLM has ended while it drew replies and is started again; see {self.log}")
+        raise AssertionError("the last start returns or raises")
+
+    def held(self, model: Model, prompts: Sequence[str], sampling: Sampling, count: int, store: "CallsStore") -> Held:
+        """What is in the store of these replies, for a forecast; `model` is located."""
+        return _held(self._endpoint(model), prompts, sampling, count, store)
+
+    def _endpoint(self, model: Model) -> Endpoint:
+        """Under whose model's name whatever can change a reply is known."""
+        raw = {"add_special_tokens": True} if model.prompt_format == "raw" else {}
+        return Endpoint(
+            model=f"{model.name}-{digest([model.fingerprint(), 'vllm', self.args], 16)}",
+            base_url=NOWHERE,
+            json_mode="text",
+            price=FREE,
+            extra=raw,
+            concurrency=self.concurrency,
+            timeout=self.timeout,
+            outage=self.outage,
+        )
+
+    def _server(self, model: Model, name: str) -> VllmServer:
+        assert model.path is not None, "checked before the run"
+        return VllmServer(
+            model=model.path,
+            revision=model.revision,
+            args={**_flags(model), "served-model-name": name, **self.args},
+            speed_args=self.speed_args,
+            command=self.command,
+            log=self.log,
+            ready=self.ready,
+        )
+
+
+def _held(endpoint: Endpoint, prompts: Sequence[str], sampling: Sampling, count: int, store: "CallsStore") -> Held:
+    rollout = ServerRollout(endpoint=endpoint)
+    return held([endpoint.call(rollout.request(prompt, sampling)) for prompt in prompts], count, store)
+
+
+def _unless_it_died(
+    running: RunningVllm, drawn: Callable[[str], list[list[Reply]]], *, last: bool
+) -> list[list[Reply]] | None:
+    """All replies; None where the server died on the way and may be started again. It is ended in any case."""
+    try:
+        found = drawn(running.url)
+        complete = all(reply.error is None for replies in found for reply in replies)
+        return found if complete or last or running.process.poll() is None else None
+    except StageFailed:
+        if last or running.process.poll() is None:
+            raise
+        return None
+    finally:
+        running.stop()
+
+
+def _flags(model: Model) -> dict[str, Flag]:
+    """The model's own way of speaking; nobody else's defaults of sampling."""
+    raw: dict[str, Flag] = {"chat-template": RAW_TEMPLATE, "chat-template-content-format": "string"}
+    return {
+        "dtype": model.dtype,
+        "max-model-len": _context(model),
+        "generation-config": "vllm",
+        "trust-remote-code": model.trust_remote_code,
+        **(raw if model.prompt_format == "raw" else {}),
+    }
+
+
+def _context(model: Model) -> int:
+    """The configured one, or the model's own where that is shorter and can be read here."""
+    path = Path(model.path or "") / "config.json"
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    own = config.get("text_config", config).get("max_position_embeddings")
+    return min(model.max_length, own or model.max_length)

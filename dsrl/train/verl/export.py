@@ -1,0 +1,72 @@
+"""The chosen checkpoint as a Hugging Face folder: `python -m dsrl.train.verl.export job.json`.
+
+veRL's own merger writes bfloat16 whatever was trained; this one keeps the model's dtype.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dsrl.train import checkpoints
+from dsrl.train.job import CHECKPOINTS, FAILURE, read_job
+from dsrl.train.verl import processes
+from dsrl.train.worker import deliver, reason
+
+
+def main() -> None:
+    """Merge, check against the shards, save, load again."""
+    processes.die_with_parent()
+    job = read_job(Path(sys.argv[1]))
+    try:
+        best = checkpoints.chosen(job.path(CHECKPOINTS), job.keep)
+        deliver(job, best, lambda base: _filled(base, merged(best.folder / "actor")))
+    except Exception as error:
+        job.path(FAILURE).write_text(json.dumps({"reason": f"export: {reason(error)}"}), encoding="utf-8")
+        raise
+
+
+def merged(folder: Path) -> dict[str, torch.Tensor]:
+    """Whole weights out of the shards of all ranks."""
+    world = json.loads((folder / "fsdp_config.json").read_text(encoding="utf-8"))["world_size"]
+    shards = [
+        # written by veRL on this machine; torch's safe loader doesn't know sharded tensors
+        torch.load(folder / f"model_world_size_{world}_rank_{rank}.pt", map_location="cpu", weights_only=False)
+        for rank in range(world)
+    ]
+    return {name: _whole([shard[name] for shard in shards]) for name in shards[0]}
+
+
+def _whole(parts: list[Any]) -> torch.Tensor:
+    """One tensor of its parts, by the way in which it was shared out."""
+    first = parts[0]
+    if not hasattr(first, "placements"):
+        return first  # type: ignore[no-any-return]
+    if len(first.placements) != 1:
+        raise ValueError(f"weights shared out in {len(first.placements)} dimensions can't be merged")
+    (placement,) = first.placements
+    local = [part._local_tensor for part in parts]
+    whole = torch.cat(local, dim=placement.dim) if placement.is_shard() else local[0]
+    if whole.shape != first.shape:
+        raise ValueError(f"the parts make {tuple(whole.shape)}, not {tuple(first.shape)}")
+    return whole
+
+
+def _filled(base: Any, weights: dict[str, torch.Tensor]) -> Any:
+    """The base model with these weights, in its own dtype. Raises ValueError where one lacks or isn't the shards'."""
+    own = base.state_dict()
+    if set(own) != set(weights):
+        raise ValueError(f"other tensors than the base model's: {sorted(set(own) ^ set(weights))[:3]}")
+    base.load_state_dict(weights)
+    different = [
+        name for name, value in base.state_dict().items() if not torch.equal(value, weights[name].to(value.dtype))
+    ]
+    if different:
+        raise ValueError(f"merged tensors that don't equal the shards: {different[:3]}")
+    return base
+
+
+if __name__ == "__main__":
+    main()

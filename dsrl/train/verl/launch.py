@@ -1,0 +1,159 @@
+"""veRL itself, in a process of its own: `python -m dsrl.train.verl.launch job.json`.
+
+Writes the rows and the whole config, has veRL check it, and runs its trainer on a Ray of this training's own.
+"""
+
+import json
+import sys
+import traceback
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dsrl import hf
+from dsrl.errors import UserError
+from dsrl.train.job import FAILURE, TRAIN, TREE, VALIDATION, Job, read_job, read_rows
+from dsrl.train.schedule import order
+from dsrl.train.verl import processes
+from dsrl.train.verl.patch import TRAIN_TABLE, VALIDATION_TABLE, Patch, patch
+from dsrl.train.verl.setup import Setup
+from dsrl.train.verl.tables import encode, longest, template, write_table
+from dsrl.train.verl.tree import compose_tree
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+MEMORY = (
+    "out of memory: lower train.device_batch, train.gpu_memory or rl.max_response_tokens, or give train.offload=true"
+)
+
+
+def main() -> None:
+    """Trains to the end. What broke it stands in the job's folder afterwards."""
+    processes.die_with_parent()
+    job = read_job(Path(sys.argv[1]))
+    try:
+        run(prepared(job, ray_folder=sys.argv[2]), Setup(**job.settings["engine"]))
+    except Exception as error:
+        path = job.path(FAILURE)
+        if not path.exists():  # a grader that broke has said so already
+            path.write_text(json.dumps({"reason": reason(error)}), encoding="utf-8")
+        raise
+
+
+def prepared(job: Job, ray_folder: str) -> "DictConfig":
+    """Rows and config on disk, checked by veRL. Raises `UserError`."""
+    from transformers import AutoConfig
+
+    tokenizer = hf.load_tokenizer(job.model)
+    rows, held_out = read_rows(job.path(TRAIN)), read_rows(job.path(VALIDATION))
+    encoded = encode(tokenizer, job, (*rows, *held_out))
+    config = AutoConfig.from_pretrained(
+        job.model.path, revision=job.model.revision, trust_remote_code=job.model.trust_remote_code
+    )
+    limit = hf.context_limit(job.model, config)
+    prompt_tokens = longest((*rows, *held_out), encoded, limit, job.settings["max_response_tokens"])
+    numbers = order(len(rows), job.steps * job.rows_per_step, job.seed)
+    write_table(job.path(TRAIN_TABLE), [rows[number] for number in numbers], "train")
+    write_table(job.path(VALIDATION_TABLE), held_out or rows[: job.rows_per_step], "validation")
+    setup = Setup(**job.settings["engine"])
+    known = {**_asking(template(tokenizer, job, encoded)), **_attention(setup), **_ray(ray_folder)}
+    tree = compose_tree(patch(job, prompt_tokens, validates=bool(held_out), model=known), setup.overrides)
+    _save(tree, job.path(TREE))
+    validate(tree)
+    return tree
+
+
+def _asking(chat_template: str | None) -> Patch:
+    return {} if chat_template is None else {"actor_rollout_ref.model.custom_chat_template": chat_template}
+
+
+def _attention(setup: Setup) -> Patch:
+    """veRL supposes flash-attn and the packing of sequences that needs it; its own lock doesn't bring it."""
+    if not setup.gpus:
+        return {}
+    packed = find_spec("flash_attn") is not None
+    name = "flash_attention_2" if packed else "sdpa"
+    return {
+        "actor_rollout_ref.model.use_remove_padding": packed,
+        "+actor_rollout_ref.model.override_config.attn_implementation": name,
+    }
+
+
+def _ray(folder: str) -> Patch:
+    """A Ray of our own: started here whatever else runs on this machine, its sockets and logs in a folder of ours."""
+    init = "+ray_kwargs.ray_init"
+    return {f"{init}.address": "local", f"{init}._temp_dir": folder, f"{init}.include_dashboard": False}
+
+
+def _save(tree: "DictConfig", path: Path) -> None:
+    from omegaconf import OmegaConf
+
+    OmegaConf.save(tree, path)
+
+
+def validate(tree: "DictConfig", *, model_is_there: bool = True) -> None:
+    """veRL's own look at a config, which needs no GPU; at that of a critic only with its model. Raises `UserError`."""
+    from hydra.errors import HydraException
+    from verl.trainer.ppo.core_algos import get_adv_estimator_fn, get_policy_loss_fn
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import omega_conf_to_dataclass, validate_config
+
+    critic = model_is_there and need_critic(tree)
+    parts = ["actor_rollout_ref.actor", "actor_rollout_ref.rollout", "algorithm", *(["critic"] if critic else [])]
+    try:
+        validate_config(config=tree, use_reference_policy=need_reference_policy(tree), use_critic=critic)
+        for name in parts:
+            omega_conf_to_dataclass(_at(tree, name))
+        get_adv_estimator_fn(tree.algorithm.adv_estimator)
+        get_policy_loss_fn(tree.actor_rollout_ref.actor.policy_loss.loss_mode)
+    except (AssertionError, ValueError, TypeError, KeyError, HydraException) as error:
+        raise UserError("veRL refuses these settings", got=str(error), next_step="see train.overrides") from error
+
+
+def _at(tree: "DictConfig", key: str) -> Any:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.select(tree, key)
+
+
+def run(tree: "DictConfig", setup: Setup) -> None:
+    """veRL's trainer; the older of the two where an algorithm needs it."""
+    import ray
+    from verl.trainer import main_ppo_v0
+    from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
+
+    if setup.gpus:
+        _enough_gpus(setup.gpus)
+    runner = TaskRunnerV1 if tree.trainer.use_v1 else main_ppo_v0.TaskRunner
+    try:
+        run_ppo(tree, task_runner_class=runner)
+    finally:
+        ray.shutdown()
+
+
+def _enough_gpus(wanted: int) -> None:
+    import torch
+
+    if torch.cuda.device_count() < wanted:
+        raise UserError(
+            "fewer GPUs than asked for",
+            got=f"{torch.cuda.device_count()} are seen by the trainer's environment",
+            allowed=f"train.gpus={wanted}",
+            next_step="lower train.gpus, or look at CUDA_VISIBLE_DEVICES and the build of torch there",
+        )
+
+
+def reason(error: Exception) -> str:
+    """Why it broke, for the user: Ray puts the traceback of a worker into the text of its own error."""
+    if isinstance(error, UserError):
+        return str(error)
+    text = str(error)
+    if "OutOfMemoryError" in text or "OutOfMemory" in type(error).__name__:
+        return MEMORY
+    last = [line for line in text.splitlines() if line.strip()][-1:]
+    return f"{type(error).__name__}: {''.join(last) or traceback.format_exc().splitlines()[-1]}"
+
+
+if __name__ == "__main__":
+    main()

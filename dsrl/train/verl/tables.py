@@ -1,0 +1,87 @@
+"""The rows as veRL reads them: Parquet, in the order of training, with prompts that are sure to fit and to be asked as
+everywhere else."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dsrl import hf
+from dsrl.errors import UserError
+from dsrl.train.job import Job, Row
+from dsrl.train.verl.patch import SOURCE
+
+RAW_TEMPLATES = ("{{ messages[0]['content'] }}", "{{ bos_token }}{{ messages[0]['content'] }}")
+"""Chat templates that add nothing to a prompt: for base models, with and without the token that begins a text."""
+
+
+def write_table(path: Path, rows: Iterable[Row], split: str) -> None:
+    """One row a question, each with what tells where it came from."""
+    pq.write_table(pa.Table.from_pylist([_as_verl(row, number, split) for number, row in enumerate(rows)]), path)
+
+
+def _as_verl(row: Row, number: int, split: str) -> dict[str, Any]:
+    return {
+        "data_source": SOURCE,
+        "prompt": [{"role": "user", "content": row.prompt}],
+        "ability": SOURCE,
+        "reward_model": {"style": "rule", "ground_truth": row.answer},
+        "extra_info": {
+            "index": number,
+            "split": split,
+            "id": row.id,
+            "prompt": row.prompt,
+            "origin": row.origin or "",
+            "parent": row.parent or "",
+            "passage": row.passage or "",
+        },
+    }
+
+
+def longest(rows: Sequence[Row], encoded: dict[str, list[int]], limit: int, reply: int) -> int:
+    """Tokens of the longest prompt. Raises `UserError` where it leaves less room than a reply may take."""
+    worst = max(rows, key=lambda row: len(encoded[row.prompt]))
+    length = len(encoded[worst.prompt])
+    if length + reply > limit:
+        raise UserError(
+            f"sample {worst.id}: question and reply don't fit into the model's context",
+            got=f"{length} tokens of the question and rl.max_response_tokens={reply}",
+            allowed=f"{limit} together",
+            next_step="lower rl.max_response_tokens, raise model.max_length, or take out such long samples",
+        )
+    return length
+
+
+def template(tokenizer: Any, job: Job, encoded: dict[str, list[int]]) -> str | None:
+    """The chat template under which veRL asks exactly as every other stage does; None: the model's own. Raises
+    `UserError` where there is none."""
+    candidates = RAW_TEMPLATES if job.model.prompt_format == "raw" else (None,)
+    for candidate in candidates:
+        if all(_asked(tokenizer, prompt, candidate) == ids for prompt, ids in encoded.items()):
+            return candidate
+    prompt, ids = next(iter(encoded.items()))
+    raise UserError(
+        "veRL would ask with other tokens than the stages before",
+        got=f"{_asked(tokenizer, prompt, candidates[0])[:12]} for {prompt[:40]!r}",
+        allowed=f"{ids[:12]}",
+        next_step="check model.prompt_format and the tokenizer's chat template",
+    )
+
+
+def _asked(tokenizer: Any, prompt: str, chat_template: str | None) -> list[int]:
+    ids = tokenizer.apply_chat_template(
+        [{"role": "user", "content": prompt}],
+        chat_template=chat_template,
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=False,
+    )
+    return list(ids)
+
+
+def encode(tokenizer: Any, job: Job, rows: Iterable[Row]) -> dict[str, list[int]]:
+    """Prompt -> its tokens, as in every other stage."""
+    prompts = dict.fromkeys(row.prompt for row in rows)
+    return {prompt: hf.encode_prompt(tokenizer, prompt, job.model.prompt_format) for prompt in prompts}

@@ -1,0 +1,137 @@
+"""veRL, Ray and vLLM as they are, on the CPU, started by the command line and nothing else. Three launches of veRL.
+
+Needs its environment: `make verl`, or DSRL_VERL_PYTHON naming its interpreter.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsrl.train.reinforcement import ENGINES
+from tests.command import CHECKOUT, ENVIRONMENT
+from tests.e2e.runs import SMALL, Place
+from tests.e2e.tiny import tiny_model
+
+INTERPRETER = Path(os.environ.get("DSRL_VERL_PYTHON") or CHECKOUT / ".venv-verl" / "bin" / "python")
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(not INTERPRETER.is_file(), reason="veRL's environment isn't there: make verl"),
+]
+VERL = (*SMALL, "train=verl", f"train.python={INTERPRETER}", "train.checkpoint_every=1")
+GRPO = (*VERL, "rl.max_steps=3", "rl.kl=0.01")
+PPO = ("rl=ppo", "rl.learning_rate=3e-4", "rl.critic_learning_rate=1e-3", "rl.max_steps=2")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Place:
+    return Place(tmp_path_factory.mktemp("verl"), cache)
+
+
+def course(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "progress.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def at_work(place: Place) -> list[dict[str, Any]]:
+    """The journal of the training that is under way."""
+    return [row for folder in (place.store / "work" / "train").glob("*/") for row in course(folder)]
+
+
+def until(holds: Callable[[], bool], seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def ray_folders() -> set[str]:
+    return {path.name for path in Path("/tmp").glob("dsrl-ray-*")}  # noqa: S108 - where they are
+
+
+def in_the_trainers(code: str, *arguments: str) -> str:
+    environment = {**ENVIRONMENT, "VERL_PLATFORM": "cpu", "VERL_USE_EXTERNAL_MODULES": "dsrl.train.verl.cpu"}
+    command = [str(INTERPRETER), "-P", "-c", code, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+VALIDATE = """
+import sys
+from dataclasses import replace
+from dsrl.model import Model
+from dsrl.train import Dapo, DrGrpo, Grpo, Gspo, Ppo, ReinforcePlusPlus, Remax, Rloo, Verl
+from dsrl.train.verl.launch import validate
+from dsrl.train.verl.patch import patch
+from dsrl.train.verl.tree import compose_tree
+for gpus in (0, 2):
+    for algorithm in (Grpo(), DrGrpo(), Ppo(), Rloo(), ReinforcePlusPlus(), Remax(), Dapo(), Gspo()):
+        supposed = replace(Verl(algorithm=algorithm, gpus=gpus)._supposed(), model=Model(name="m", path=sys.argv[1]))
+        validate(compose_tree(patch(supposed, 100, validates=True)))
+        print("fine:", algorithm.label, gpus)
+"""
+
+
+def test_every_algorithm_passes_veRLs_own_checks(tmp_path: Path) -> None:  # noqa: N802 - its name
+    model = tiny_model(tmp_path)
+    said = in_the_trainers(VALIDATE, str(model.path))
+    for name in ENGINES["verl"]:
+        assert f"fine: {name} 0" in said
+        assert f"fine: {name} 2" in said
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("trainer.total_epochz=1", "trainer.total_epochz"),
+        ("actor_rollout_ref.rollout.max_num_seqs=many", "takes a int"),
+        ("actor_rollout_ref.actor.ppo_mini_batch_size=64", "veRL refuses these settings"),
+    ],
+)
+def test_a_mistyped_key_dies_with_its_name_before_anything_starts(place: Place, override: str, words: str) -> None:
+    outcome = place.dsrl(*GRPO, f'train.overrides=["{override}"]')
+    assert outcome.code == 2
+    assert words in outcome.err
+    assert not (place.store / "stages" / "generate").exists()
+
+
+def test_grpo_killed_at_its_second_step_is_resumed_exported_and_loaded(place: Place) -> None:
+    before = ray_folders()
+    outcome = place.interrupted(
+        *GRPO, when=lambda: any(row["step"] == 2 for row in at_work(place)), sign=signal.SIGKILL
+    )
+    assert outcome.code == -signal.SIGKILL
+    until(lambda: not place.processes() and ray_folders() <= before)
+    found = place.run(*GRPO)
+    entry = place.entry("train", found)
+    job = json.loads((entry / "job.json").read_text())
+    assert "global_step_" in job["resume"]
+    steps = [row for row in course(entry) if "reward" in row]
+    assert [row["step"] for row in steps] == [1, 2, 3]
+    assert {"correct", "format_ok", "zero_variance", "kl", "tokens_per_second", "completion_length"} <= steps[0].keys()
+    assert all(abs(row["reward"] - 0.9 * row["correct"] - 0.1 * row["format_ok"]) < 1e-5 for row in steps)
+    assert all(row["rollout_probs_diff_mean"] < 1e-6 for row in steps)
+    assert found["train"]["engine"] == "verl"
+    assert found["train"]["rollout_probs_diff_mean"] < 1e-6
+    assert 0 < found["train"]["readiness"]["zero_variance"] < 1
+    assert {"algorithm:", "trainer:"} <= {line.strip() for line in (entry / "verl.yaml").read_text().splitlines()}
+    assert "library_name: transformers" in (entry / "model" / "README.md").read_text()
+    assert found["evaluate"]["trained"]["n"] == 24
+    assert not place.processes()
+    assert ray_folders() <= before
+
+
+def test_two_steps_of_ppo_with_a_critic(place: Place) -> None:
+    found = place.run(*VERL, *PPO)
+    steps = [row for row in course(place.entry("train", found)) if "reward" in row]
+    assert [row["step"] for row in steps] == [1, 2]
+    assert all("value_loss" in row for row in steps)
+    assert found["train"]["algorithm"] == "ppo"
+    assert not place.processes()

@@ -1,0 +1,84 @@
+"""The rows as veRL reads them, with real tokenizers; veRL itself isn't needed."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from tokenizers import processors
+
+from dsrl import hf
+from dsrl.errors import UserError
+from dsrl.model import Model
+from dsrl.train.job import Job, Row
+from dsrl.train.verl.tables import RAW_TEMPLATES, encode, longest, template, write_table
+from tests.e2e.tiny import tiny_model
+from tests.train.verl.test_worker import job
+
+pytestmark = pytest.mark.e2e
+ROWS = tuple(
+    Row(id=f"s{number}", prompt="1 2 " * number, answer="1", origin="harder", parent="s0", passage="p")
+    for number in range(1, 4)
+)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Model:
+    return tiny_model(tmp_path / "model")
+
+
+def asked(folder: Path, model: Model) -> Job:
+    return replace(job(folder), model=model)
+
+
+def test_a_base_model_is_asked_in_plain_text(model: Model, tmp_path: Path) -> None:
+    tokenizer, made = hf.load_tokenizer(model), asked(tmp_path, model)
+    encoded = encode(tokenizer, made, ROWS)
+    assert template(tokenizer, made, encoded) == RAW_TEMPLATES[0]
+
+
+def test_one_whose_texts_begin_with_a_token_is_asked_with_it(model: Model, tmp_path: Path) -> None:
+    tokenizer, made = hf.load_tokenizer(model), asked(tmp_path, model)
+    tokenizer.add_special_tokens({"bos_token": "#"})
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="# $A", special_tokens=[("#", tokenizer.convert_tokens_to_ids("#"))]
+    )
+    encoded = encode(tokenizer, made, ROWS)
+    assert encoded[ROWS[0].prompt][0] == tokenizer.convert_tokens_to_ids("#")
+    assert template(tokenizer, made, encoded) == RAW_TEMPLATES[1]
+
+
+def test_an_instruct_model_keeps_its_own_template(model: Model, tmp_path: Path) -> None:
+    tokenizer, made = hf.load_tokenizer(model), asked(tmp_path, replace(model, prompt_format="chat"))
+    tokenizer.chat_template = "# {{ messages[0]['content'] }} #"
+    assert template(tokenizer, made, encode(tokenizer, made, ROWS)) is None
+
+
+def test_other_tokens_than_elsewhere_are_refused(model: Model, tmp_path: Path) -> None:
+    tokenizer, made = hf.load_tokenizer(model), asked(tmp_path, model)
+    with pytest.raises(UserError, match="other tokens than the stages before"):
+        template(tokenizer, made, {"1 2": [4, 4, 4]})
+
+
+def test_a_prompt_that_leaves_no_room_is_refused_with_its_sample(model: Model, tmp_path: Path) -> None:
+    tokenizer, made = hf.load_tokenizer(model), asked(tmp_path, model)
+    encoded = encode(tokenizer, made, ROWS)
+    assert longest(ROWS, encoded, limit=16, reply=10) == 6
+    with pytest.raises(UserError, match=r"sample s3(.|\n)*6 tokens(.|\n)*rl\.max_response_tokens"):
+        longest(ROWS, encoded, limit=16, reply=11)
+
+
+def test_a_row_says_where_it_came_from(tmp_path: Path) -> None:
+    write_table(tmp_path / "rows.parquet", ROWS, "train")
+    rows = pq.read_table(tmp_path / "rows.parquet").to_pylist()
+    assert rows[1]["prompt"] == [{"role": "user", "content": ROWS[1].prompt}]
+    assert rows[1]["reward_model"]["ground_truth"] == "1"
+    assert {**rows[1]["extra_info"], "prompt": ""} == {
+        "index": 1,
+        "split": "train",
+        "id": "s2",
+        "prompt": "",
+        "origin": "harder",
+        "parent": "s0",
+        "passage": "p",
+    }

@@ -1,0 +1,61 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from dsrl.train import memory
+from dsrl.train.gpus import Gpus, parsed
+from dsrl.train.memory import Load, Shapes
+
+SEVEN = Shapes(hidden=3584, layers=28, vocabulary=152064, parameters=7.6e9)
+
+
+def test_the_state_of_a_model_is_shared_out_among_the_gpus() -> None:
+    loads = [Load(gpus, 4, 2560, critic=False, offload=False) for gpus in (1, 8)]
+    states = [memory.needed(SEVEN, load)["weights, gradients and optimizer"] for load in loads]
+    assert states[0] == pytest.approx(16 * 7.6e9 / 2**30)
+    assert states[1] == pytest.approx(states[0] / 8)
+
+
+def test_a_critic_doubles_it_and_fewer_sequences_need_less() -> None:
+    one, two = (memory.needed(SEVEN, Load(8, 4, 2560, critic=critic, offload=False)) for critic in (False, True))
+    assert two["weights, gradients and optimizer"] == pytest.approx(2 * one["weights, gradients and optimizer"])
+    few = memory.needed(SEVEN, Load(8, 1, 2560, critic=False, offload=False))
+    assert few["logits"] == pytest.approx(one["logits"] / 4)
+
+
+def test_what_does_not_fit_is_warned_of() -> None:
+    parts = memory.needed(SEVEN, Load(1, 64, 2560, critic=False, offload=False))
+    said = " ".join(memory.warnings(SEVEN, parts, 24.0, 0.5, 1))
+    assert "train.device_batch" in said
+    assert "train.gpu_memory" in said
+    small = Shapes(hidden=896, layers=24, vocabulary=151936, parameters=0.5e9)
+    assert (
+        memory.warnings(small, memory.needed(small, Load(1, 4, 1024, critic=False, offload=False)), 80.0, 0.5, 1) == []
+    )
+    assert memory.warnings(SEVEN, parts, None, 0.5, 1) == []
+
+
+def test_the_shapes_are_read_from_the_config(tmp_path: Path) -> None:
+    config = {"hidden_size": 3584, "num_hidden_layers": 28, "vocab_size": 152064, "intermediate_size": 18944}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    found = memory.shapes(tmp_path, None)
+    assert found is not None
+    assert found.parameters == pytest.approx(7.6e9, rel=0.1)
+    assert memory.shapes(tmp_path, 0.5) == Shapes(3584, 28, 152064, 0.5e9)
+    assert memory.shapes(tmp_path / "none", None) is None
+
+
+@pytest.mark.parametrize(
+    ("report", "visible", "expected"),
+    [
+        ("0, 81559\n1, 81559\n", None, Gpus(("0", "1"), 81559 / 1024)),
+        ("0, 81559\n1, 81559\n", "1", Gpus(("1",), 81559 / 1024)),
+        ("0, 81559\n", "", Gpus((), 81559 / 1024)),
+        ("0, [N/A]\n", None, Gpus(("0",), None)),
+        ("", "0", Gpus()),
+        ("No devices were found\n", None, Gpus()),
+    ],
+)
+def test_the_gpus_of_this_machine(report: str, visible: str | None, expected: Gpus) -> None:
+    assert parsed(report, visible) == expected
