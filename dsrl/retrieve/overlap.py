@@ -42,7 +42,7 @@ class TestOverlap:
         import numpy
 
         words = WORD.findall(passage.text.lower())
-        if numpy.isin(rows(words, LONG), self._long).any():
+        if _any_in(self._long, rows(words, LONG)):
             return f"{LONG} words of a test item"
         if any(not found.isdisjoint(rows(words, size).tolist()) for size, found in self._whole.items()):
             return "a whole test item"
@@ -73,6 +73,14 @@ def rows(words: Sequence[str], size: int) -> "numpy.ndarray[Any, Any]":
     for place in range(size):
         found = found * numpy.uint64(0x9E3779B97F4A7C15) + hashes[place : len(words) - size + 1 + place]
     return found
+
+
+def _any_in(ordered: "numpy.ndarray[Any, Any]", sought: "numpy.ndarray[Any, Any]") -> bool:
+    """Whether any of the few is among the many, which are in order: `numpy.isin` would go through all of these."""
+    import numpy
+
+    first, last = (numpy.searchsorted(ordered, sought, side) for side in ("left", "right"))
+    return bool((last > first).any())
 
 
 def _joined(parts: "Sequence[numpy.ndarray[Any, Any]]") -> "numpy.ndarray[Any, Any]":
