@@ -216,7 +216,8 @@ def ask(engine: Any, queries: Sequence[str], hits: Path) -> dict[str, Any]:
     hits.write_text(json.dumps(dict(zip(queries, found, strict=True))))
     cuts = statistics.quantiles(single, n=20, method="inclusive")
     return {
-        "reopen_s": reopen, "reopen_cpu_s": reopen_cpu, "first_ms": 1000 * first, "p50_ms": 1000 * cuts[9], "p95_ms": 1000 * cuts[18],
+        "reopen_s": reopen, "reopen_cpu_s": reopen_cpu, "first_ms": 1000 * first,
+        "p50_ms": 1000 * cuts[9], "p95_ms": 1000 * cuts[18],
         "queries": len(queries), "batch_per_s": len(queries) / batch, "domain_s": statistics.median(domains),
     }  # fmt: skip
 

@@ -241,8 +241,8 @@ def further_domain(row: Row) -> float:
     return float(row["domain_s"] + (row["reopen_s"] if row["engine"] == "rank_bm25" else 0.0))
 
 
-ENGINE_HEAD = ["engine", "build s", "build CPU s", "index MB", "build: private / RSS MB", "reopen s", "first ms", "p50 / p95 ms",
-               "batch q/s", "asked: private MB", "server MB"]  # fmt: skip
+ENGINE_HEAD = ["engine", "build s", "build CPU s", "index MB", "build: private / RSS MB", "reopen s", "first ms",
+               "p50 / p95 ms", "batch q/s", "asked: private MB", "server MB"]  # fmt: skip
 DOMAIN_HEAD = ["engine", "first domain s", "further domain s", "times rank_bm25: first", "further"]
 
 

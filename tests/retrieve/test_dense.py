@@ -58,6 +58,7 @@ MEANINGS = (
     "Doctors treat high blood pressure with diuretics.",
     "Blood oranges were under pressure from frost.",
     "Hypertension is managed by medication that lowers the load on the heart.",
+    "The heart of the old town is its market, and markets are loud.",
 )
 
 
@@ -69,7 +70,7 @@ def test_search_puts_what_is_meant_before_what_has_the_words(
     folder = Path(package.__file__).parent / "model"
     path = tmp_path / "blood.jsonl"
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in MEANINGS))
-    words = ["search", "managing high blood pressure", f"corpora={path}", f"store={tmp_path / 'store'}"]
+    words = ["search", "high blood pressure medication", f"corpora={path}", f"store={tmp_path / 'store'}"]
     corpus([*words, "retriever.rerank=dense", f"retriever.rerank_model={folder}"])
     dense = capsys.readouterr().out
     corpus(words)
