@@ -75,6 +75,6 @@ def test_search_puts_what_is_meant_before_what_has_the_words(
     dense = capsys.readouterr().out
     corpus(words)
     plain = capsys.readouterr().out
-    places = [[text.index(meant[:20]) for meant in MEANINGS] for text in (dense, plain)]
+    places = [[text.index(meant[:20]) for meant in MEANINGS[:3]] for text in (dense, plain)]
     assert places[0][0] < places[0][2] < places[0][1]
     assert places[1][1] < places[1][2]
