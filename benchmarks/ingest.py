@@ -23,7 +23,7 @@ from typing import Any
 from passages import queries
 
 from dsrl.progress import Progress
-from dsrl.retrieve.build import MEMORY, build_index, open_index
+from dsrl.retrieve.build import MEMORY, THREADS, build_index, open_index
 from dsrl.retrieve.corpus import find_corpus
 from dsrl.retrieve.index import ANALYZER, analyzer, document, schema
 from dsrl.retrieve.ingest import Piece
@@ -68,7 +68,7 @@ def memory(file: str, root: Path) -> dict[str, Any]:
     started = time.monotonic()
     made = tantivy.Index(schema(), path=str(root))
     made.register_tokenizer(ANALYZER, analyzer())
-    writer = made.writer(MEMORY, num_threads=1)
+    writer = made.writer(MEMORY, num_threads=THREADS)
     for number, row in enumerate(rows):
         writer.add_document(document(Piece(row["id"], 0, row["text"]), number))
     writer.commit()

@@ -78,9 +78,11 @@ def search(words: list[str], options: Mapping[str, str], overrides: Mapping[str,
         raise UserError("corpus search: give the words as one argument, in quotes", got=words or None, allowed=USAGE)
     limit = _limit(options.get("limit", "10"))
     given = [name for name in options.get("corpora", "everyday").strip("[]").split(",") if name.strip()]
-    searcher = _retriever([name.strip() for name in given], overrides).open(_root(options), Progress())
-    if searcher is None:
+    retriever = _retriever([name.strip() for name in given], overrides)
+    opened = retriever.open(_root(options), Progress())
+    if opened is None:
         raise UserError("corpus search: retriever=none searches nothing", next_step="give retriever=embedded")
+    searcher = retriever.ordered(opened)
     started = time.monotonic()
     hits = searcher.search(words[0], limit)
     seconds = time.monotonic() - started

@@ -16,6 +16,7 @@ from dsrl.disk import refusal
 from dsrl.errors import StageFailed
 from dsrl.forecast import outcome
 from dsrl.model import Model
+from dsrl.part import identify
 from dsrl.sample import Passage, Rejected, Sample
 from dsrl.stage import FACTS, Stage
 from dsrl.store import Entry, Manifest
@@ -70,8 +71,8 @@ class Keys:
             self._known[name] = self._roots[name]()
         return self._known[name]
 
-    def made(self, names: tuple[str, ...], key: str) -> None:
-        self._known.update(dict.fromkeys(names, key))
+    def made(self, keys: Mapping[str, str]) -> None:
+        self._known.update(keys)
 
 
 def run(
@@ -95,7 +96,7 @@ def run(
                 context.metrics["stopped_after"] = name
                 return look(pipeline, study, keys, context)
         if number < rounds and study.trained is not None:
-            keys.made(("base",), keys["trained"])
+            keys.made({"base": keys["trained"]})
             study = dataclasses.replace(study, base=study.trained, trained=None, rejected=(), files={})
     return study
 
@@ -145,12 +146,13 @@ def _step(name: str, stage: Stage, study: Study, keys: Keys, context: Context) -
             calls=context.ledger.of(name),
             seconds=round(time.monotonic() - started, 2),
             created=time.time(),
+            contents=contents(stage, after),
         )
 
     entry, reused = context.store.remembered(stage.name, key, make)
     while context.store.corrupt:
         context.progress.warn(context.store.corrupt.pop())
-    keys.made(stage.writes(), key)
+    keys.made(handed_on(stage, entry.manifest))
     after = load(entry, stage, study, name)
     cost.book(context.metrics, name, context.ledger.of(name), entry.manifest.calls)
     context.metrics["per_sample"] = cost.per_sample(context.metrics, len(after.samples))
@@ -181,6 +183,17 @@ def whole(name: str, stage: Stage, study: Study, context: Context) -> Study:
         )
     context.progress.warn(f"{name}: {missing} replies are missing, and the result is stored without them")
     return after
+
+
+def contents(stage: Stage, after: Study) -> dict[str, str]:
+    """Digests of what a stage wrote, if later stages go by these."""
+    names = stage.writes() if stage.by_content else ()
+    return {name: digest(identify(getattr(after, name)), 20) for name in names}
+
+
+def handed_on(stage: Stage, manifest: Manifest) -> dict[str, str]:
+    """What a stage wrote -> the key by which later stages know it."""
+    return {name: manifest.contents.get(name, manifest.key) for name in stage.writes()}
 
 
 def save(folder: Path, stage: Stage, before: Study, after: Study) -> None:

@@ -36,6 +36,8 @@ class Stage(Part, ABC):
     """Prompt templates whose text takes part in the key."""
     stored: ClassVar[bool] = True
     """False for a stage that only looks at things, such as the report."""
+    by_content: ClassVar[bool] = False
+    """Whether later stages go by the content of what it wrote, whatever led to it: equal content, equal keys."""
 
     @abstractmethod
     def __call__(self, study: "Study", context: "Context") -> "Study":

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+LATER = {"contents"}
+"""What the manifests of earlier releases lack."""
 LOCK_SAID_AFTER = 5.0
 """Seconds after which a wait for another process is said."""
 
@@ -47,6 +49,8 @@ class Manifest:
     """Unix time."""
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Relative path -> size and digest."""
+    contents: dict[str, str] = field(default_factory=dict)
+    """What it wrote -> the digest of that, where later stages go by it instead of by the key."""
     format: int = FORMAT
 
 
@@ -197,7 +201,8 @@ def read_entry(folder: Path) -> Entry:
     values = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise ValueError(f"this version reads format {FORMAT}")
-    if set(values) != {place.name for place in fields(Manifest)} or not isinstance(values["files"], dict):
+    known = {place.name for place in fields(Manifest)}
+    if not known - LATER <= set(values) <= known or not isinstance(values["files"], dict):
         raise ValueError("its fields are not those of a manifest")
     return Entry(folder, Manifest(**values))
 

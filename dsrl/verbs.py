@@ -60,7 +60,11 @@ def reasons(store: Store, before: Entry, after: Entry, path: str = "") -> Iterat
         old = before.manifest.parents.get(need)
         if old == key:
             continue
-        makers = {entry.manifest.key: entry for entry in store.entries()}
+        makers = {
+            known: entry
+            for entry in store.entries()
+            for known in (entry.manifest.key, *entry.manifest.contents.values())
+        }
         if old in makers and key in makers:
             yield from reasons(store, makers[old], makers[key], f"{path}{need} <- {makers[key].manifest.stage}: ")
         else:

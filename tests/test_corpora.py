@@ -44,6 +44,14 @@ def test_index_search_ls_rm(notes: Path, store: str, tmp_path: Path, capsys: pyt
     assert list(all_of(tmp_path / "store" / "index")) == []
 
 
+def test_a_stricter_bound_holds_for_an_index_that_is_there(notes: Path, store: str) -> None:
+    words = ["index", str(notes), "retriever.ingest.field=Body", store]
+    assert corpus(words) == 0
+    with pytest.raises(UserError, match=r"index of notes: 1 lines are no documents\n.*line 4: not JSON"):
+        corpus([*words, "retriever.ingest.max_malformed=0"])
+    assert corpus(words) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

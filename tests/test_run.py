@@ -1,18 +1,22 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dsrl import prompts
+from dsrl.context import Context
 from dsrl.data import Source
 from dsrl.errors import StageFailed, UserError
 from dsrl.grade import Number
+from dsrl.part import part
 from dsrl.run import run
 from dsrl.stage import Stage, check_chain
 from dsrl.store import damage
 from dsrl.study import Study
+from dsrl.verbs import reasons
 
 from . import toys
 from .toys import Choose, Fetch, Learn, Measure, Rank, Tell, Write, context, made, metrics, pipeline, said, study
@@ -98,6 +102,53 @@ def test_a_changed_task_recomputes_only_what_its_change_is_about(
     changes = {**task, **({"test": source(task["test"])} if "test" in task else {})}
     again(tmp_path, start=study(tmp_path, **{"test": source("first"), **changes}))
     assert made == [*recomputed, "tell"]
+
+
+@part
+class Screen(Fetch):
+    """Passages that depend on the test set: later stages go by what is left."""
+
+    needs = ("definition", "test")
+    by_content = True
+
+    def __call__(self, study: Study, context: Context) -> Study:
+        assert study.task.test is not None
+        found = super().__call__(study, context)
+        about = study.task.test.rows()[0]["q"].split()[0]
+        return found.add(passages=tuple(replace(passage, text=about) for passage in found.passages))
+
+
+def screened(folder: Path, question: str, **changed: Stage) -> dict[str, str]:
+    """A run on a test set of one question; `metrics.json` says its keys."""
+    (folder / "test.jsonl").write_text(json.dumps({"q": question, "a": "1"}))
+    test = Source(path=str(folder / "test.jsonl"), input="q", output="a")
+    again(folder, pipeline(**{"fetch": Screen(), **changed}), study(folder, test=test))
+    keys: dict[str, str] = metrics(context(folder))["keys"]
+    return keys
+
+
+def test_a_stage_that_is_known_by_its_content_shields_the_later_ones(tmp_path: Path) -> None:
+    first = screened(tmp_path, "sea one")
+    assert made == EVERYTHING
+    second = screened(tmp_path, "sea two")
+    assert made == ["fetch", "measure base", "measure trained", "tell"]
+    assert second["fetch"] != first["fetch"]
+    assert second["write"] == first["write"]
+    screened(tmp_path, "lake two")
+    assert made == EVERYTHING
+    screened(tmp_path, "sea two")
+    assert made == ["tell"]
+
+
+def test_why_follows_what_is_known_by_its_content(tmp_path: Path) -> None:
+    for question in ("sea one", "sea two", "lake two"):
+        screened(tmp_path, question)
+    store = context(tmp_path).store
+    found = list(reasons(store, *store.entries("write")))
+    tests = [entry.manifest.parents["test"] for entry in store.entries("fetch")]
+    assert found == [f"passages <- fetch: test: {tests[1]} -> {tests[2]}"]
+    screened(tmp_path, "lake two", fetch=Screen(seed=1))
+    assert list(reasons(store, *store.entries("write")[1:])) == ["passages <- fetch: stage.seed: 0 -> 1"]
 
 
 def test_changed_weights_are_noticed_by_their_content(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from dsrl.estimate import NOTHING, Range
 from dsrl.forecast import Load, Outlook
 from dsrl.llm import CallsStore
 from dsrl.model import Model
-from dsrl.run import Keys, load
+from dsrl.run import Keys, handed_on, load
 from dsrl.stage import Stage
 from dsrl.store import Entry, Store
 from dsrl.study import Study
@@ -122,8 +122,10 @@ class Foresight:
 
     def _step(self, name: str, stage: Stage, outlook: Outlook, forecast: Forecast) -> Outlook:
         key = self._key(stage, outlook.study)
-        self._known.update(dict.fromkeys(stage.writes(), key))
         entry = self._store.find(stage.name, key) if key else None
+        before = entry or self._before(stage)
+        unmade = dict.fromkeys(stage.writes(), None if stage.by_content else key)
+        self._known.update(handed_on(stage, before.manifest) if before else unmade)
         if entry is not None:
             forecast.add(name, "stored", Load())
             self._unread.append((entry, stage, name))
@@ -134,7 +136,18 @@ class Foresight:
         load = expected.load
         state: State = "unknown" if load is None else "begun" if load.held.completions else "new"
         forecast.add(name, state, load)
-        return expected.after
+        return stored(before, stage, name, expected.after) if before else expected.after
+
+    def _before(self, stage: Stage) -> Entry | None:
+        """What a stage left when the test set was another one, where others go by its content: probably the same."""
+        same = {stage.neutral(need): self._known.get(need) for need in stage.reads() if need != "test"}
+        earlier = [
+            entry
+            for entry in (self._store.entries(stage.name) if stage.by_content else ())
+            if entry.manifest.parts == stage.parts()
+            and {need: key for need, key in entry.manifest.parents.items() if need != "test"} == same
+        ]
+        return self._store.find(stage.name, earlier[-1].manifest.key) if earlier else None
 
     def _key(self, stage: Stage, study: Study) -> str | None:
         """None where it can't be known without making a model first."""

@@ -13,9 +13,10 @@ from dsrl.errors import BudgetReached, UserError
 from dsrl.estimate import mean
 from dsrl.llm.calls.store import CallsStore
 from dsrl.model import Model
-from dsrl.run import Keys, load, step
+from dsrl.run import Keys, handed_on, load, step
 from dsrl.sample import Rate, Sample
 from dsrl.stage import Stage
+from dsrl.store import Entry
 from dsrl.study import Study
 
 MOST_BILLIONS_ON_CPU = 1.0
@@ -55,10 +56,8 @@ class Trial:
         if small is stage and not self.cut:
             study = step(name, stage, study, self.keys, self.context)
         elif not self.cut and (entry := self._stored(stage)) is not None:
-            self.keys.made(stage.writes(), entry)
-            found = self.context.store.find(stage.name, entry)
-            assert found is not None
-            study = load(found, stage, study, name)
+            self.keys.made(handed_on(stage, entry.manifest))
+            study = load(entry, stage, study, name)
         else:
             study = self._apart(name, small, study)
         if "samples" in stage.writes() and not self.cut:
@@ -66,10 +65,10 @@ class Trial:
             study = replace(study, samples=study.samples[: self.count])
         return study
 
-    def _stored(self, stage: Stage) -> str | None:
-        """Key of the whole stage, if it is in the store."""
+    def _stored(self, stage: Stage) -> Entry | None:
+        """The whole stage, if it is in the store."""
         key = stage.key({stage.neutral(need): self.keys[need] for need in stage.reads()})
-        return key if self.context.store.find(stage.name, key) else None
+        return self.context.store.find(stage.name, key)
 
     def _apart(self, name: str, stage: Stage, study: Study) -> Study:
         """The stage on these few samples; only the replies of endpoints outlive it."""

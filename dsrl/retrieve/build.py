@@ -22,6 +22,8 @@ from dsrl.store import write_json
 
 MEMORY = 128 << 20
 """Bytes that building an index may hold before it writes to disk."""
+THREADS = min(4, max(1, (os.cpu_count() or 1) - 1))
+"""That index while another one reads; they share the memory, and what is found doesn't depend on their number."""
 COMMIT_EVERY = 100_000
 """Pieces after which what is there outlives a kill."""
 SHOWN_EVERY = 500
@@ -47,10 +49,17 @@ def open_index(
 
 
 def build_index(root: Path, corpora: Sequence[Corpus], progress: Progress, ingest: Ingest | None = None) -> Index:
-    """The whole index of these corpora: the one that is there, or one made now."""
+    """The whole index of these corpora: the one that is there, or one made now. Raises `UserError` where it was made
+    out of more malformed lines than are put up with."""
+    wanted = Wanted(tuple(corpora), ingest or Ingest())
+    index = _built(root, wanted, progress)
+    wanted.ingest.put_up_with(index.report, f"index of {_names(corpora)}")
+    return index
+
+
+def _built(root: Path, wanted: Wanted, progress: Progress) -> Index:
     from filelock import FileLock
 
-    wanted = Wanted(tuple(corpora), ingest or Ingest())
     folder = root / wanted.key
     root.mkdir(parents=True, exist_ok=True)
     there = shelf.found(folder)
@@ -63,7 +72,7 @@ def build_index(root: Path, corpora: Sequence[Corpus], progress: Progress, inges
         if there is not None:
             _discard(folder, there, progress)
         elif change := shelf.older(root, wanted):
-            progress.say(f"index: the one of {_names(corpora)} is of an older version ({change}); built anew")
+            progress.say(f"index: the one of {_names(wanted.corpora)} is of an older version ({change}); built anew")
         return _build(folder, wanted, progress)
 
 
@@ -147,7 +156,7 @@ def _fill(making: Path, begun: dict[str, Any], wanted: Wanted, progress: Progres
     if done > begun["documents"]:
         progress.say(f"index: going on after {done} pieces")
     corpora, report = wanted.corpora[begun["corpora"] :], IngestReport()
-    writer = index.writer(MEMORY, num_threads=1)  # one, so that memory stays bounded and the other cores free
+    writer = index.writer(MEMORY, num_threads=THREADS)
     number = begun["documents"]
     with _remembered(making) as seen, progress.task(*measure(corpora)) as task:
         for piece in read(corpora, wanted.ingest, report, seen):

@@ -122,7 +122,8 @@ class Corpus:
         hasher = hashlib.sha256() if self.sha256 is not None else None
         for found in self._found(options, report, hasher):
             if isinstance(found, Malformed):
-                self._put_up_with(found, options, report)
+                report.spoilt(found)
+                options.put_up_with(report, f"corpus {self.name}")
             elif found.text.strip():
                 yield found
             else:
@@ -140,16 +141,6 @@ class Corpus:
     def _files(self) -> list[Path]:
         assert isinstance(self.place, Path)
         return [self.place] if self.place.is_file() else members(self.place)
-
-    def _put_up_with(self, line: Malformed, options: Ingest, report: IngestReport) -> None:
-        report.spoilt(line)
-        if report.num_malformed > options.max_malformed:
-            raise UserError(
-                f"corpus {self.name}: {report.num_malformed} lines are no documents",
-                got="\n           ".join(map(str, report.malformed[:3])),
-                allowed=f"{options.max_malformed} (retriever.ingest.max_malformed)",
-                next_step="name the right field (retriever.ingest.field=...), mend the lines, or allow more of them",
-            )
 
     def _refuse_changed(self, found: str) -> None:
         raise UserError(

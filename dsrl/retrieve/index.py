@@ -110,7 +110,9 @@ def words(text: str) -> str:
     """The text without possessives, and with numbers and the characters of Chinese as the words that they are. Parted
     at whatever is no letter or digit, it gives nearly the words of Unicode (UAX #29), which Elasticsearch takes."""
     spaced = text if text.isascii() else SINGLE.sub(r" \g<0> ", text)
-    return WITHIN_NUMBER.sub(JOINED, POSSESSIVE.sub("", spaced))
+    if "'" in spaced or "\u2019" in spaced:  # looked for in a tenth of the time
+        spaced = POSSESSIVE.sub("", spaced)
+    return WITHIN_NUMBER.sub(JOINED, spaced)
 
 
 def analyzer() -> "TextAnalyzer":

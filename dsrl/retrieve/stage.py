@@ -40,6 +40,7 @@ class Retrieve(Stage):
     needs = ("definition",)
     adds = ("keywords", "passages")
     templates = ("task", "keywords", *TEMPLATES)
+    by_content = True
 
     retriever: Retriever
     teacher: Endpoint
@@ -63,14 +64,15 @@ class Retrieve(Stage):
     """Corpus -> most passages of it."""
     max_per_document: int | None = Field(default=None, gt=0)
     """Most passages of one document."""
-    drop_test_overlap: bool = False
+    drop_test_overlap: bool = True
     """Leave out passages that share 13 words in a row, or most of an item, with the test set."""
     on_empty: Literal["go_on", "stop"] = "go_on"
     """What to do where no keyword finds a passage."""
     seed: int = 0
 
     def reads(self) -> tuple[str, ...]:
-        """The test set too, where passages are held against it: another test set may then mean other passages."""
+        """The test set too, where passages are held against it. Later stages go by the passages that are left, so a
+        test set that drops none of them, or the same ones, is nothing to them."""
         against = self.drop_test_overlap and not isinstance(self.retriever, NoRetriever)
         return (*self.needs, "test") if against else self.needs
 

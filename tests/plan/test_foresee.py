@@ -1,8 +1,10 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from dsrl.data import Source
 from dsrl.forecast import Load
 from dsrl.generate import Generate, MajorityVote, Rewrite
 from dsrl.llm import Endpoint
@@ -12,6 +14,7 @@ from dsrl.plan.foresee import Foresight, counted, foretell, parameters
 from dsrl.retrieve import NoRetriever, Retrieve
 from dsrl.run import Keys, roots, run
 from dsrl.store import write_json
+from dsrl.study import Study
 
 from .. import toys
 from .trial import PRICE, TASK, files, foreseen, pipeline, ran, start, surroundings
@@ -57,6 +60,22 @@ def test_what_is_in_the_store_costs_nothing_and_the_rest_is_foretold_from_it(tmp
         for figure in COMPARED:
             expected, real = getattr(row.load, figure), getattr(spent(second, name), figure)
             assert expected.expected == pytest.approx(real, rel=0.35), (name, figure)  # from twelve candidates
+
+
+def test_a_changed_test_set_is_taken_to_leave_the_same_passages(tmp_path: Path) -> None:
+    def on(question: str) -> Study:
+        (tmp_path / "test.jsonl").write_text(json.dumps({"Input": question, "Output": "1"}) + "\n")
+        return Study(task=replace(TASK, test=Source(path=str(tmp_path / "test.jsonl"))))
+
+    where, stages = surroundings(tmp_path), pipeline(n=6)
+    run(stages, on("How many?"), where)
+    changed = on("How many are there?")
+    forecast = Foresight(where.store, Keys(roots(changed)), where.calls).look(stages, changed)
+    assert [row.state for row in forecast.rows.values()] == ["begun", "stored", "stored", "stored"]
+    assert forecast.total.requests.high == 0
+    run(stages, changed, where)
+    where.close()
+    assert where.metrics["reused"] == {"retrieve": False, "generate": True, "probe": True, "rewrite": True}
 
 
 def test_a_stage_with_all_its_replies_is_free_even_if_it_was_never_finished(tmp_path: Path) -> None:

@@ -104,6 +104,15 @@ def test_a_corpus_is_added_without_touching_the_index_before(tmp_path: Path) -> 
     assert kites == before[: len(kites)]
 
 
+def test_the_number_of_threads_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = corpus(tmp_path, "kites")
+    found = []
+    for threads in (1, 4):
+        monkeypatch.setattr(build, "THREADS", threads)
+        found.append(state(tmp_path / f"by-{threads}", path)[0])
+    assert found[0] == found[1]
+
+
 def test_another_order_or_another_cut_is_another_index(tmp_path: Path) -> None:
     one, two = corpus(tmp_path, "one", count=5), corpus(tmp_path, "two", first=3, count=5)
     made = {state(tmp_path / "index", *paths)[1].folder for paths in ((one,), (two,), (one, two), (two, one))}

