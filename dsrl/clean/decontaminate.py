@@ -1,7 +1,7 @@
 """Samples that give test items away: found after all that is paid for, so that another test set costs no replies."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dsrl.data import Source
@@ -45,6 +45,16 @@ class Decontaminate(Stage):
         return outlook.expects(Load())
 
     def __call__(self, study: "Study", context: "Context") -> "Study":
+        found, silent = self._looked(study)
+        for name, kinds in silent.items():
+            context.progress.say(
+                f"decontaminate: items of {name} resemble each other too much for the rule{'s' * (len(kinds) > 1)} "
+                f"{' and '.join(kinds)}"
+            )
+        return self._settled(study, found, context, silent)
+
+    def _looked(self, study: "Study") -> tuple[dict[int, list[Match]], dict[str, list[str]]]:
+        """Matches by the place of the sample, and rules that say nothing of a set."""
         found: dict[int, list[Match]] = {}
         silent: dict[str, list[str]] = {}
         rules = self.contamination
@@ -56,12 +66,7 @@ class Decontaminate(Stage):
             for hit in items.hits([compared(sample) for sample in study.samples]):
                 match = matched(name, hit, study.samples[hit.text].input, texts[hit.item])
                 found.setdefault(hit.text, []).append(match)
-        for name, kinds in silent.items():
-            context.progress.say(
-                f"decontaminate: items of {name} resemble each other too much for the rule{'s' * (len(kinds) > 1)} "
-                f"{' and '.join(kinds)}"
-            )
-        return self._settled(study, found, context, silent)
+        return found, silent
 
     def _sets(self, task: Task) -> Iterator[tuple[str, Source]]:
         if self.contamination.policy == "keep":
@@ -74,12 +79,10 @@ class Decontaminate(Stage):
         self, study: "Study", found: Mapping[int, list[Match]], context: "Context", silent: dict[str, list[str]]
     ) -> "Study":
         """Raises `StageFailed` where nothing is left."""
-        marked = {
-            place: sample.replace(matches=tuple(found.get(place, ()))) for place, sample in enumerate(study.samples)
-        }
+        marked = [with_matches(sample, found.get(place, ())) for place, sample in enumerate(study.samples)]
         drops = self.contamination.policy == "drop"
-        kept = tuple(sample for sample in marked.values() if not (drops and sample.matches))
-        rejected = tuple(refusal(sample) for sample in marked.values() if drops and sample.matches)
+        kept = tuple(sample for sample in marked if not (drops and sample.matches))
+        rejected = tuple(refusal(sample) for sample in marked if drops and sample.matches)
         if rejected and not kept:
             raise StageFailed(
                 f"decontaminate: all {len(rejected)} samples share text with the test set",
@@ -125,6 +128,11 @@ def compared(sample: Sample) -> str:
     return "" if sample.images else sample.input
 
 
+def with_matches(sample: Sample, matches: Sequence[Match]) -> Sample:
+    """The same object where nothing changes: there may be a hundred thousand."""
+    return sample if sample.matches == tuple(matches) else sample.replace(matches=tuple(matches))
+
+
 def matched(source: str, hit: Hit, sample: str, item: str) -> Match:
     """The record of a hit."""
     return Match(
@@ -132,7 +140,7 @@ def matched(source: str, hit: Hit, sample: str, item: str) -> Match:
     )
 
 
-def surest(matches: "list[Match] | tuple[Match, ...]") -> Match:
+def surest(matches: Sequence[Match]) -> Match:
     """The one that leaves least doubt."""
     return min(matches, key=lambda match: (rank(match.kind), -match.share))
 

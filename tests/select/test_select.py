@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsrl.context import Context
@@ -79,6 +79,7 @@ def test_all_takes_all_and_random_is_seeded(context: Context) -> None:
 
 
 @pytest.mark.parametrize("cls", STRATEGIES)
+@settings(deadline=None)
 @given(order=st.randoms(use_true_random=False))
 def test_arrival_order_does_not_matter(cls: type[Select], order: random.Random) -> None:
     samples = list(study_of((1, 4, 7), 3).samples)
