@@ -173,7 +173,11 @@ def test_the_trained_model_can_be_measured_by_itself(finished: Place, first: dic
         "score.max_tokens=48",
         "score.temperature=1.0",
     )
-    assert measured["evaluate"]["base"] == first["evaluate"]["trained"]
+    alone, beside = measured["evaluate"]["base"], first["evaluate"]["trained"]
+    assert {**alone, "predictions": ""} == {**beside, "predictions": ""}
+    compared = finished.dsrl("compare", alone["predictions"], beside["predictions"])
+    assert "+0.0 (" in compared.out, compared.err
+    assert "0 gained, 0 lost" in compared.out
 
 
 def test_a_second_round_starts_from_the_first_ones_model(finished: Place, first: dict[str, Any]) -> None:
