@@ -44,6 +44,7 @@ def shared_memory(ancestor: int) -> set[Path]:
         with suppress(OSError):  # it has just ended
             text = Path(f"/proc/{process}/maps").read_text(encoding="utf-8", errors="replace")
             found |= {Path(line[line.index(SEGMENTS) :]) for line in text.splitlines() if SEGMENTS in line}
+            found |= {*Path(SEGMENTS).glob(f"sem.loky-{process}-*")}
     return {path for path in found if path.name.startswith(LEAKED)}
 
 
