@@ -140,14 +140,15 @@ class Foresight:
 
     def _before(self, stage: Stage) -> Entry | None:
         """What a stage left when the test set was another one, where others go by its content: probably the same."""
+        if not stage.by_content:
+            return None
         same = {stage.neutral(need): self._known.get(need) for need in stage.reads() if need != "test"}
-        earlier = [
-            entry
-            for entry in (self._store.entries(stage.name) if stage.by_content else ())
-            if entry.manifest.parts == stage.parts()
-            and {need: key for need, key in entry.manifest.parents.items() if need != "test"} == same
-        ]
-        return self._store.find(stage.name, earlier[-1].manifest.key) if earlier else None
+        parts = stage.parts()
+        for entry in reversed(self._store.entries(stage.name)):
+            parents = {need: key for need, key in entry.manifest.parents.items() if need != "test"}
+            if entry.manifest.parts == parts and parents == same:
+                return self._store.find(stage.name, entry.manifest.key)
+        return None
 
     def _key(self, stage: Stage, study: Study) -> str | None:
         """None where it can't be known without making a model first."""
