@@ -52,6 +52,7 @@ def run(body: str, tmp_path: Path, context: Context, monkeypatch: pytest.MonkeyP
     head = """
         import json, os, sys, time
         from pathlib import Path
+        Path(sys.argv[1]).with_name("pid").write_text(str(os.getpid()))
         from dsrl import child
         from dsrl.train.job import read_job
         child.end_with_parent(sys.stdin)
@@ -95,12 +96,8 @@ def test_a_training_that_breaks_fails_with_its_reason(
 def test_a_training_that_stands_still_is_ended(
     tmp_path: Path, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    body = """
-        Path(job.folder, "pid").write_text(str(os.getpid()))
-        time.sleep(600)
-    """
     with pytest.raises(StageFailed, match="no step within"):
-        run(body, tmp_path, context, monkeypatch, minutes=0.05)
+        run("time.sleep(600)", tmp_path, context, monkeypatch, minutes=0.1)
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), signal.SIGCONT)
 
