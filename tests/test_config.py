@@ -32,6 +32,7 @@ NEEDED = {
     ("teacher", "server"): ["teacher.model=m", "teacher.base_url=http://localhost:1/v1"],
     **{("teacher", name): ["teacher.model=m"] for name in ("azure", "ollama", "openrouter", "vllm")},
     ("model", "hf"): ["model.path=."],
+    **{("verify", path.stem): ["pipeline=synthrl"] for path in (CONF / "verify").glob("*.yaml")},
     ("model", "server"): ["model.name=m", "rollout=server", "train=none"],
 }
 """What a choice leaves to the user."""

@@ -14,7 +14,7 @@ from dsrl.table import write_table
 from .command import CHECKOUT, ENVIRONMENT
 
 PACKAGE = CHECKOUT / "dsrl"
-ROOMS = ("retrieve", "generate", "score", "select", "train", "evaluate", "report", "cluster", "tracking")
+ROOMS = ("seeds", "retrieve", "generate", "score", "select", "train", "evaluate", "report", "cluster", "tracking")
 SHARED = ("llm", "grade", "prompts")
 ABOVE = ("main", "cli", "run", "config", "record", "verbs", "plan", "doctor", "tasks")
 """What runs the rooms; no room may know of it."""
@@ -128,9 +128,10 @@ def loaded(code: str) -> set[str]:
 
 
 STAGES = """
-from dsrl.generate import Generate, MajorityVote, Rewrite
+from dsrl.seeds import Seeds
+from dsrl.generate import Generate, HarderVariants, MajorityVote, Rewrite
 from dsrl.retrieve import Elasticsearch, Embedded, NoRetriever, Retrieve
-from dsrl.score import Probe, Score, ServerRollout, TransformersRollout
+from dsrl.score import PassCount, Probe, Score, ServerRollout, TransformersRollout
 from dsrl.select import All, Easiest, Hardest, Learnable, PaperRanking, RandomChoice
 from dsrl.train import DrGrpo, Grpo, NoTraining, Sft, Trl
 from dsrl.evaluate import Compare, Evaluate

@@ -13,6 +13,7 @@ from itertools import accumulate
 
 from dsrl.quickstart import stories
 from dsrl.quickstart.stories import NAMES, NOUNS, CannotDo, Story
+from dsrl.quickstart.variants import harder_same, judged
 
 _TOPICS = """
     market stall, school library, vegetable garden, coin collection, toy box, post office, fishing harbour, village
@@ -105,6 +106,15 @@ class Writer:
         ending = _ending(answer, self.sections.get("Output format", ""))
         return {"input": story.text, "output": f"{', '.join(steps)} {ending}"}
 
+    def variant(self) -> dict[str, object]:
+        """A harder story with the same answer, or nearly."""
+        story = stories.parse(self.sections.get("Question to make harder", ""))
+        return {"question": harder_same(story, self.rng.random() < self.habits.wrong, self.rng).text}
+
+    def judgement(self) -> dict[str, object]:
+        score, reason = judged(*(self.sections.get(f"{which} question", "") for which in ("Original", "Rewritten")))
+        return {"score": score, "reason": reason}
+
     def _rewritten(self) -> Story | None:
         """The given story with one step more or less; None if no story is given."""
         for edit in (stories.harder, stories.easier):
@@ -124,6 +134,8 @@ SHAPES = {
     frozenset({"keywords"}): Writer.keywords,
     frozenset({"pattern"}): Writer.pattern,
     frozenset({"input", "output"}): Writer.sample,
+    frozenset({"question"}): Writer.variant,
+    frozenset({"score", "reason"}): Writer.judgement,
 }
 
 
