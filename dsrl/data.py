@@ -223,7 +223,7 @@ class Source(Part):
                 raise UserError(
                     f"{self.path} has no column {', '.join(missing)}" + (f" in row {number}" if number > 1 else ""),
                     got=f"columns {', '.join(sorted(map(str, row)))}",
-                    next_step="name the right ones: task.test.input=... task.test.output=...",
+                    next_step="name the right ones: task.test.input=... task.test.output=...; or task.gold.input=...",
                 )
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from dsrl.quickstart.stories import GAINS, LOSSES, CannotDo, Change, Story, parse
 
-TRIES = 20
+TRIES = 50
 """Draws of an edit before it is given up."""
 
 
@@ -45,7 +45,8 @@ def _split(story: Story, rng: random.Random) -> Story:
 
 def _slipped(story: Story, rng: random.Random) -> Story:
     place = rng.randrange(len(story.changes))
-    wrong = replace(story.changes[place], amount=story.changes[place].amount + 1)
+    amount = story.changes[place].amount
+    wrong = replace(story.changes[place], amount=amount + rng.choice((1, -1) if amount > 1 else (1,)))
     return replace(story, changes=(*story.changes[:place], wrong, *story.changes[place + 1 :]))
 
 

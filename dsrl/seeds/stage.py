@@ -58,6 +58,8 @@ class Seeds(Stage):
                 got="a task without `gold`",
                 next_step="give task.gold.path=FILE task.gold.input=COLUMN task.gold.output=COLUMN",
             )
+        if self.source.local is not None and not self.source.local.exists():
+            self.source.rows()  # raises
         if self.free_form and self.source.options is None:
             raise UserError(
                 "seeds.free_form=true turns multiple-choice questions into free ones, and these have no options",

@@ -26,8 +26,9 @@ class Judgement(BaseModel):
 
 @part
 class QualityJudge(Part):
-    """Scores a rewritten question beside its seed from 0 to 10 (SynthRL, algorithm 1), without seeing the answer. A reply
-    without a score is no judgement: the candidate isn't accepted, and not called bad either."""
+    """Scores a rewritten question beside its seed from 0 to 10 (SynthRL, algorithm 1). It doesn't see the answer.
+
+    A reply without a score is no judgement: the candidate isn't accepted, and not called bad either."""
 
     version: ClassVar[int] = 1
 
