@@ -14,7 +14,19 @@ from dsrl.table import write_table
 from .command import CHECKOUT, ENVIRONMENT
 
 PACKAGE = CHECKOUT / "dsrl"
-ROOMS = ("seeds", "retrieve", "generate", "score", "select", "train", "evaluate", "report", "cluster", "tracking")
+ROOMS = (
+    "seeds",
+    "difficulty",
+    "retrieve",
+    "generate",
+    "score",
+    "select",
+    "train",
+    "evaluate",
+    "report",
+    "cluster",
+    "tracking",
+)
 SHARED = ("llm", "grade", "prompts")
 ABOVE = ("main", "cli", "run", "config", "record", "verbs", "plan", "doctor", "tasks")
 """What runs the rooms; no room may know of it."""
@@ -128,6 +140,7 @@ def loaded(code: str) -> set[str]:
 
 
 STAGES = """
+from dsrl.difficulty import Difficulty
 from dsrl.seeds import Seeds
 from dsrl.generate import Generate, HarderVariants, MajorityVote, Rewrite
 from dsrl.retrieve import Elasticsearch, Embedded, NoRetriever, Retrieve

@@ -15,6 +15,9 @@ VALUES: dict[str, dict[str, Any]] = {
     "pattern": {"demos": TASK.demos, "pattern": None},
     "keywords": {"demos": TASK.demos, "pattern": "p", "count": 3},
     "generate": {"demos": TASK.demos, "pattern": "p", "passage": "sea", "index": 0},
+    "harder": {"demos": (), "pattern": None, "question": "1?"},
+    "quality": {"demos": (), "pattern": None, "question": "1?", "rewritten": "2?"},
+    "battle": {"demos": (), "pattern": None, "first": "1?", "second": "2?"},
     "rewrite": {"demos": (), "pattern": None, "direction": "harder", "input": "1?", "answer": "1"},
 }
 

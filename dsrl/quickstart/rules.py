@@ -13,7 +13,7 @@ from itertools import accumulate
 
 from dsrl.quickstart import stories
 from dsrl.quickstart.stories import NAMES, NOUNS, CannotDo, Story
-from dsrl.quickstart.variants import harder_same, judged
+from dsrl.quickstart.variants import compared, harder_same, judged
 
 _TOPICS = """
     market stall, school library, vegetable garden, coin collection, toy box, post office, fishing harbour, village
@@ -115,6 +115,10 @@ class Writer:
         score, reason = judged(*(self.sections.get(f"{which} question", "") for which in ("Original", "Rewritten")))
         return {"score": score, "reason": reason}
 
+    def battle(self) -> dict[str, object]:
+        first, second = (stories.parse(self.sections.get(f"{which} problem", "")) for which in ("First", "Second"))
+        return dict(zip(("harder", "reason"), compared(first, second), strict=True))
+
     def _rewritten(self) -> Story | None:
         """The given story with one step more or less; None if no story is given."""
         for edit in (stories.harder, stories.easier):
@@ -136,6 +140,7 @@ SHAPES = {
     frozenset({"input", "output"}): Writer.sample,
     frozenset({"question"}): Writer.variant,
     frozenset({"score", "reason"}): Writer.judgement,
+    frozenset({"harder", "reason"}): Writer.battle,
 }
 
 

@@ -61,3 +61,22 @@ def judged(original: str, rewritten: str) -> tuple[int, str]:
         return 2, "It takes no more steps than the original."
     subject = 3 if (old.name, old.noun) == (new.name, new.noun) else 1
     return min(3 + added, 5) + subject + 2, f"It takes {added} more step{'s' if added > 1 else ''} and is clear."
+
+
+def compared(first: Story, second: Story) -> tuple[str, str]:
+    """Which of two stories is harder, `first`, `second` or `tie`, and why: the one with more changes, then the one with
+    the larger numbers."""
+    steps, sizes = ([measure(story) for story in (first, second)] for measure in (_steps, _largest))
+    for values, words in ((steps, "steps"), (sizes, "in its largest number")):
+        if values[0] != values[1]:
+            harder = "first" if values[0] > values[1] else "second"
+            return harder, f"{max(values)} {words} against {min(values)}."
+    return "tie", "As many steps, and numbers as large."
+
+
+def _steps(story: Story) -> int:
+    return len(story.changes)
+
+
+def _largest(story: Story) -> int:
+    return max(story.counts)
