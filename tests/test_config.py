@@ -76,7 +76,8 @@ def sweeps() -> list[tuple[str, str]]:
     found = []
     for path in sorted((CONF / "experiment").rglob("sweep_*.yaml")):
         dials = yaml.safe_load(path.read_text(encoding="utf-8"))["hydra"]["sweeper"]["params"]
-        found += [(path.stem, f"{dial}={value}") for dial, values in dials.items() for value in str(values).split(",")]
+        name = str(path.relative_to(CONF / "experiment").with_suffix(""))
+        found += [(name, f"{dial}={value}") for dial, values in dials.items() for value in str(values).split(",")]
     return found
 
 

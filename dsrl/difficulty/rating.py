@@ -91,15 +91,17 @@ def fit(fought: Battles, weight: "Array", ridge: float, start: "Array | None" = 
 def _chance(fought: Battles, strength: "Array") -> "Array":
     import numpy
 
-    return 1 / (1 + numpy.exp(-(strength[fought.first] - strength[fought.second])))
+    chance: Array = 1 / (1 + numpy.exp(strength[fought.second] - strength[fought.first]))
+    return chance
 
 
 def _sum(fought: Battles, value: "Array") -> "Array":
     """Item by item: what its battles say for it."""
     import numpy
 
-    gain = numpy.bincount(fought.first, value, fought.items)
-    return gain - numpy.bincount(fought.second, value, fought.items)
+    gain: Array = numpy.bincount(fought.first, value, fought.items)
+    gain -= numpy.bincount(fought.second, value, fought.items)
+    return gain
 
 
 def _solve(fought: Battles, curve: "Array", slope: "Array", ridge: float) -> "Array":
