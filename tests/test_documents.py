@@ -47,7 +47,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (shown,) = re.findall(r"^(    name: mytask\n(?:    .*\n)*)", text, re.MULTILINE)
     (tmp_path / "my_conf" / "task").mkdir(parents=True)
     (tmp_path / "my_conf" / "task" / "mytask.yaml").write_text(re.sub(r"^    ", "", shown, flags=re.MULTILINE))
-    for name in ("my_test", "gsm8k_test"):
+    for name in ("my_test", "my_train", "gsm8k_test"):
         (tmp_path / f"{name}.jsonl").write_text('{"question": "1 + 1?", "answer": "2"}\n')
     return tmp_path
 
