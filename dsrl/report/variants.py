@@ -60,7 +60,7 @@ def variants(study: Study, metrics: Mapping[str, Any]) -> Variants | None:
 
 
 def _lead(figures: Mapping[str, Any]) -> str:
-    seeds, eligible, kept = sum(figures["seed_counts"]), figures["eligible"], figures["variants"]
+    seeds, eligible, kept = figures["seeds"], figures["eligible"], figures["variants"]
     told = (
         f"{text.count(eligible)} of {text.plural(seeds, 'seed')} were solved often enough to be made harder, and "
         f"{text.count(kept)} of these got a variant with the same answer."

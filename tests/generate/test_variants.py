@@ -452,3 +452,14 @@ def test_ids_differ_between_seed_and_variant(tmp_path: Path) -> None:
     assert (variant.source_id, variant.generation, variant.solution) == (after.samples[0].id, 1, None)
     assert [verdict.verifier for verdict in variant.verdicts] == ["QualityJudge", "PassBand"]
     assert variant.verdicts[1].reason == "8 of 16, the seed 14 of 16"
+
+
+def test_seeds_without_enough_replies_are_no_hard_seeds(tmp_path: Path) -> None:
+    """They are not rewritten, and stand in no bin of the histogram."""
+    count = counter(lambda question, number: CUT)
+    where = context(tmp_path)
+    before = scored(count, where, "a", "b")
+    where.close()
+    after, then, _ = rewritten(tmp_path, writer(lambda *_: "v"), count, before)
+    assert after.figures["seed_counts"] == [0] * 17
+    assert "and 2 without 16 replies that came to an end" in said(then)

@@ -6,6 +6,7 @@ from dsrl.task import Task
 
 TASK = Task(name="t", instruction="Add.", answer=Number())
 FIGURES = {
+    "seeds": 2,
     "seed_counts": [0, 1, 0, 0, 1],
     "eligible": 1,
     "variants": 1,

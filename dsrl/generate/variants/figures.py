@@ -8,16 +8,21 @@ from dsrl.generate.variants.trial import Stop, Trial
 from dsrl.sample import Sample
 
 
-def seed_counts(samples: Sequence[Sample]) -> list[int]:
-    """Seeds by their number of right replies, from 0 to the most that were asked for."""
+def seed_counts(samples: Sequence[Sample], rollouts: int) -> list[int]:
+    """Seeds by their number of right replies, from 0 to all; those whose count is incomplete are in no bin."""
     scores = [sample.score for sample in samples if sample.score is not None]
-    counts = Counter(score.num_correct for score in scores)
-    most = max((score.num_valid for score in scores), default=0)
-    return [counts[number] for number in range(most + 1)]
+    counts = Counter(score.num_correct for score in scores if score.num_valid >= rollouts)
+    return [counts[number] for number in range(rollouts + 1)]
 
 
 def variant_figures(
-    samples: Sequence[Sample], trials: Sequence[Trial], variants: Sequence[Sample], attempts: int, stop: Stop
+    samples: Sequence[Sample],
+    trials: Sequence[Trial],
+    variants: Sequence[Sample],
+    *,
+    attempts: int,
+    stop: Stop,
+    rollouts: int,
 ) -> dict[str, Any]:
     """Pass counts of seeds, of their variants when they were accepted, and of the variants drawn anew."""
     by_seed = {trial.seed.id: trial for trial in trials}
@@ -35,7 +40,8 @@ def variant_figures(
         "mean_fresh": _mean(fresh),
         "mean_accepting": _mean([number for number in accepting if number is not None]),
         "yield": len(variants) / len(trials) if trials else None,
-        "seed_counts": seed_counts(samples),
+        "seeds": len(samples),
+        "seed_counts": seed_counts(samples, rollouts),
         "counts": {"seed": before, "accepting": accepting, "fresh": fresh},
     }
 

@@ -100,7 +100,9 @@ class HarderVariants(Stage):
                 self._attempt(number, left, seen, study, context)
                 progress.set(sum(bool(trial.accepted) for trial in trials), attempt=number + 1, open=len(left))
         variants, undecided = self._counted_anew(trials, study, context)
-        figures = variant_figures(study.samples, trials, variants, attempts, self.stop)
+        figures = variant_figures(
+            study.samples, trials, variants, attempts=attempts, stop=self.stop, rollouts=self.counter.rollouts
+        )
         rejected = [one for trial in trials for one in trial.rejected]
         rejected += [
             one.rejected(self.name, "another variant was kept", shown(one.rate) if one.rate else "")
@@ -194,15 +196,17 @@ class HarderVariants(Stage):
 
     def _warn(self, study: Study, trials: Sequence[Trial], context: "Context") -> None:
         """Say what the seeds are like where little can come of them."""
-        counts = seed_counts(study.samples)
+        counts = seed_counts(study.samples, self.counter.rollouts)
         number, most = sum(counts), len(counts) - 1
         told = f"right replies 0 to {most}: {' '.join(map(str, counts))} seeds"
+        if incomplete := len(study.samples) - number:
+            told += f", and {incomplete} without {most} replies that came to an end"
         if not trials:
             context.progress.warn(
                 f"rewrite: no seed is solved {self.min_correct} times or more, so none is rewritten ({told}); "
-                "all are too hard for this model: take easier seeds or lower rewrite.min_correct"
+                "take easier seeds or lower rewrite.min_correct"
             )
-        elif most > 0 and counts[most] == number:
+        elif counts[most] == number:
             context.progress.warn(
                 f"rewrite: every seed is always solved ({told}); only their variants can teach this model anything"
             )
