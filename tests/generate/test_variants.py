@@ -13,7 +13,7 @@ import pytest
 from dsrl.context import Context
 from dsrl.counting import Asked
 from dsrl.data import Source
-from dsrl.errors import UserError
+from dsrl.errors import StageFailed, UserError
 from dsrl.generate import Agreement, HarderVariants, IntervalBand, MajorityVote, PassBand, QualityJudge, SinglePass
 from dsrl.generate.candidate import Candidate, Refusal
 from dsrl.generate.variants.interval import least_drop
@@ -202,6 +202,7 @@ def test_failed_calls_never_make_a_question_harder(tmp_path: Path) -> None:
         counter(fails(0.6)),
         before,
         verify=(lambda teacher: PassBand(counter=counter(fails(0.6))),),
+        min_yield=0.0,
     )
     assert after.samples == before.samples
     assert after.figures["attempts"] == len(after.rejected) == 160
@@ -463,3 +464,15 @@ def test_seeds_without_enough_replies_are_no_hard_seeds(tmp_path: Path) -> None:
     after, then, _ = rewritten(tmp_path, writer(lambda *_: "v"), count, before)
     assert after.figures["seed_counts"] == [0] * 17
     assert "and 2 without 16 replies that came to an end" in said(then)
+
+
+def test_a_writer_who_brings_nothing_is_given_up(tmp_path: Path) -> None:
+    texts = [f"Seed {number}?" for number in range(60)]
+    count = counter(lambda question, number: RIGHT)
+    where = context(tmp_path)
+    before = scored(count, where, *texts)
+    where.close()
+    with pytest.raises(StageFailed, match="0 of 120 candidates accepted") as caught:
+        rewritten(tmp_path, writer(lambda old, _: old), count, before)
+    assert "120 x same question" in str(caught.value)
+    assert "rewrite.min_yield=0" in str(caught.value)

@@ -15,7 +15,8 @@ from dsrl.generate.candidate import Candidate, Refusal, Verifier, unusable
 from dsrl.generate.variants.band import BatchVerifier, shown
 from dsrl.generate.variants.checks import at_first_sight
 from dsrl.generate.variants.costs import foretold
-from dsrl.generate.variants.figures import seed_counts, variant_figures
+from dsrl.generate.variants.figures import variant_figures
+from dsrl.generate.variants.outcome import about_seeds, check_yield
 from dsrl.generate.variants.trial import Chain, Stop, Trial
 from dsrl.llm import Endpoint
 from dsrl.llm.client import together
@@ -51,6 +52,7 @@ class HarderVariants(Stage):
     needs: ClassVar[tuple[str, ...]] = ("definition", "format", "base", "samples", "score")
     adds: ClassVar[tuple[str, ...]] = ("samples",)
     templates: ClassVar[tuple[str, ...]] = (TEMPLATE, "quality", *TEMPLATES)
+    speed: ClassVar[frozenset[str]] = frozenset({"min_yield"})
 
     teacher: Endpoint
     counter: PassCounter
@@ -64,6 +66,8 @@ class HarderVariants(Stage):
     chain: Chain = "parent"
     """What the writer is shown: the seed, or the variant that was accepted last."""
     temperature: float = Field(default=1.0, ge=0)
+    min_yield: float = Field(default=0.02, ge=0, lt=1)
+    """Fail once fewer than this share of a hundred attempts or more is accepted; 0: never."""
     verify: Many[Verifier | BatchVerifier] = ()
     """Asked in this order; one that refuses ends an attempt."""
     seed: int = 0
@@ -88,7 +92,8 @@ class HarderVariants(Stage):
 
     def __call__(self, study: Study, context: "Context") -> Study:
         trials = [Trial(sample) for sample in study.samples if self._eligible(sample)]
-        self._warn(study, trials, context)
+        if words := about_seeds(study.samples, len(trials), self.counter.rollouts, self.min_correct):
+            context.progress.warn(words)
         seen = {text_digest(sample.input) for sample in study.samples}
         attempts = 0
         with context.progress.task("rewrite", len(trials)) as progress:
@@ -98,6 +103,7 @@ class HarderVariants(Stage):
                     break
                 attempts += len(left)
                 self._attempt(number, left, seen, study, context)
+                check_yield(trials, attempts, self.min_yield)
                 progress.set(sum(bool(trial.accepted) for trial in trials), attempt=number + 1, open=len(left))
         variants, undecided = self._counted_anew(trials, study, context)
         figures = variant_figures(
@@ -193,20 +199,3 @@ class HarderVariants(Stage):
             else:
                 variants.append(one.sample(study.task).replace(score=rate))
         return variants, undecided
-
-    def _warn(self, study: Study, trials: Sequence[Trial], context: "Context") -> None:
-        """Say what the seeds are like where little can come of them."""
-        counts = seed_counts(study.samples, self.counter.rollouts)
-        number, most = sum(counts), len(counts) - 1
-        told = f"right replies 0 to {most}: {' '.join(map(str, counts))} seeds"
-        if incomplete := len(study.samples) - number:
-            told += f", and {incomplete} without {most} replies that came to an end"
-        if not trials:
-            context.progress.warn(
-                f"rewrite: no seed is solved {self.min_correct} times or more, so none is rewritten ({told}); "
-                "take easier seeds or lower rewrite.min_correct"
-            )
-        elif counts[most] == number:
-            context.progress.warn(
-                f"rewrite: every seed is always solved ({told}); only their variants can teach this model anything"
-            )
