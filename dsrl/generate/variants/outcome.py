@@ -35,6 +35,6 @@ def check_yield(trials: Sequence[Trial], attempts: int, min_yield: float) -> Non
         raise StageFailed(
             f"rewrite: giving up: {lost}; {', '.join(f'{count} x {reason}' for reason, count in reasons)}",
             got=f"such as {rejected[0].reason}: {(rejected[0].input or '')[:100]!r} {rejected[0].detail[:100]}",
-            next_step="look at the writer and the thresholds; rewrite.min_yield=0 makes all attempts; what was paid for "
-            "is kept and not paid again",
+            next_step="look at the writer and the thresholds; rewrite.min_yield=0 makes all attempts; what was paid "
+            "for is kept and not paid again",
         )
