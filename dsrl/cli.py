@@ -7,7 +7,7 @@ from importlib import import_module
 from dsrl import __version__
 from dsrl.errors import UserError
 
-PIPELINE_VERBS = {"run": [], "evaluate": ["pipeline=evaluate"], "plan": []}
+PIPELINE_VERBS = {"run": [], "evaluate": ["pipeline=evaluate"], "difficulty": ["pipeline=difficulty"], "plan": []}
 """Verbs that run a pipeline, or look ahead at one -> the overrides they stand for."""
 
 
@@ -124,6 +124,7 @@ dsrl {version}: from one task definition to a trained and measured language mode
   dsrl [run] task=NAME teacher=NAME [OVERRIDE ...]   run the pipeline; what is in the store is used again
   dsrl evaluate task=NAME model=hf model.path=...    measure a model on the task's test set
   dsrl compare RUN | A B                             two models on the same test items: difference, interval, flips
+  dsrl difficulty task=NAME teacher=NAME             rate the task's test items, from easy to hard
   dsrl plan [pilot=10] task=NAME teacher=NAME        requests, tokens, dollars, GPU-hours, before anything is spent
   dsrl -m ... m=100,300,500                          a sweep; the teacher is paid once
   dsrl ls | why STAGE | trace SAMPLE | gc            what was made; why a stage ran again; where a sample came from

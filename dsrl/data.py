@@ -176,6 +176,20 @@ class Source(Part):
         asked, options = self._asked(row), self._options(row)
         return asked if options is None else f"{asked}\n{options.render()}"
 
+    def bare_question(self, row: Mapping[str, Any]) -> str:
+        """The question of a row, without its options."""
+        return self._asked(row)
+
+    def free_item(self, row: Mapping[str, Any], grader: "Grader") -> "Item | str":
+        """A multiple-choice row as a question to be answered freely, with the right option's text for an answer."""
+        question, options = self._asked(row), self._options(row)
+        if not question.strip():
+            return NO_QUESTION
+        if options is None or options.right_text is None:
+            return NO_OPTION
+        answer = grader.given(question).gold(options.right_text)
+        return UNREAD if answer is None else Item(input=question, answer=answer)
+
     def _asked(self, row: Mapping[str, Any]) -> str:
         return filled(self.template, row) if self.template else text(lookup(row, self.input))
 

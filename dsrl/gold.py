@@ -4,7 +4,7 @@ import random
 from typing import TYPE_CHECKING
 
 from dsrl.cells import lookup, text
-from dsrl.data import Source
+from dsrl.data import Item, Source
 from dsrl.digest import digest
 from dsrl.grade import Grader
 from dsrl.part import record
@@ -29,7 +29,13 @@ def drawn(source: Source, grader: Grader, count: int | None, seed: int) -> "Iter
     rows = list(zip(source.rows(), source.load(grader), strict=True))
     random.Random(digest([seed, "gold"])).shuffle(rows)
     for row, item in rows[:count]:
-        gold, given = text(lookup(row, source.output)), grader.given(item.input)
-        writes = type(grader).write is not Grader.write
-        solution = gold if given.parse(gold) is not None else given.write(item.answer) if writes else None
+        solution = in_format(text(lookup(row, source.output)), item, grader)
         yield Worked(input=item.input, answer=item.answer, solution=solution)
+
+
+def in_format(gold: str, item: Item, grader: Grader) -> str | None:
+    """A gold answer as a model would have to give it; None where the answer kind can't say how that is written."""
+    given = grader.given(item.input)
+    if given.parse(gold) is not None:
+        return gold
+    return given.write(item.answer) if type(grader).write is not Grader.write else None

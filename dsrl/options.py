@@ -17,6 +17,11 @@ class Options:
     right: str | None
     """Letter of the right one; None where the gold column names none of them."""
 
+    @property
+    def right_text(self) -> str | None:
+        """Text of the right one."""
+        return None if self.right is None else self.texts[ascii_uppercase.index(self.right)]
+
     def render(self) -> str:
         """The one way in which options are written: `A. ...`, one to a line."""
         return "\n".join(f"{letter}. {text}" for letter, text in zip(ascii_uppercase, self.texts, strict=False))

@@ -62,12 +62,12 @@ class Rate:
     num_rollouts: int
     """Replies asked for."""
     num_valid: int
-    """Replies that came: right or wrong, truncated ones among them."""
+    """Replies that came: right or wrong, truncated ones among them (of `PassCount`: without them)."""
     num_correct: int
     num_error: int
     """Calls without a reply: neither right nor wrong."""
     num_truncated: int
-    """Replies cut at the token limit; wrong unless they hold a readable right answer."""
+    """Replies cut at the token limit; wrong unless they hold a readable right answer (of `PassCount`: neither)."""
     temperature: float
     grader: str
     """Digest of the grader; rates of different graders aren't compared."""

@@ -30,6 +30,7 @@ NEEDED = {
     ("teacher", "server"): ["teacher.model=m", "teacher.base_url=http://localhost:1/v1"],
     **{("teacher", name): ["teacher.model=m"] for name in ("azure", "ollama", "openrouter", "vllm")},
     ("model", "hf"): ["model.path=."],
+    **{("verify", path.stem): ["pipeline=synthrl"] for path in (CONF / "verify").glob("*.yaml")},
     ("model", "server"): ["model.name=m", "rollout=server", "train=none"],
     **{("rl", name): ["train=verl"] for name in ENGINES["verl"] if name not in ENGINES["trl"]},
 }
@@ -75,7 +76,8 @@ def sweeps() -> list[tuple[str, str]]:
     found = []
     for path in sorted((CONF / "experiment").rglob("sweep_*.yaml")):
         dials = yaml.safe_load(path.read_text(encoding="utf-8"))["hydra"]["sweeper"]["params"]
-        found += [(path.stem, f"{dial}={value}") for dial, values in dials.items() for value in str(values).split(",")]
+        name = str(path.relative_to(CONF / "experiment").with_suffix(""))
+        found += [(name, f"{dial}={value}") for dial, values in dials.items() for value in str(values).split(",")]
     return found
 
 

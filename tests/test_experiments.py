@@ -84,7 +84,7 @@ SWITCHES = {
     "paper/sft_same": {
         "train.learning_rate": 2e-5, "train.weight_decay": 0.01, "train.batch": 64, "train.epochs": 3, "select.m": 500,
     },
-    "paper/rl_whole": {"select.m": None, "seeds.n": None, "train.algorithm.kl": 0.01},
+    "paper/rl_whole": {"select.m": None, "seeds.size": None, "train.algorithm.kl": 0.01},
     "paper/main": {
         "task.num_demos": 0, "generate.n": 500, "generate.temperature": 0.7, "generate.verify.0.votes": 16,
         "generate.verify.0.temperature": 0.7, "generate.verify.0.count_own": False, "rewrite.direction": "both",

@@ -16,6 +16,7 @@ from .command import CHECKOUT, ENVIRONMENT
 PACKAGE = CHECKOUT / "dsrl"
 ROOMS = (
     "seeds",
+    "difficulty",
     "retrieve",
     "generate",
     "score",
@@ -141,9 +142,11 @@ def loaded(code: str) -> set[str]:
 
 
 STAGES = """
-from dsrl.generate import Generate, MajorityVote, Rewrite
+from dsrl.difficulty import Difficulty
+from dsrl.seeds import Seeds
+from dsrl.generate import Generate, HarderVariants, MajorityVote, Rewrite
 from dsrl.retrieve import Elasticsearch, Embedded, NoRetriever, Retrieve
-from dsrl.score import Probe, Score, ServerRollout, TransformersRollout
+from dsrl.score import PassCount, Probe, Score, ServerRollout, TransformersRollout
 from dsrl.clean import Decontaminate, Diversity
 from dsrl.select import All, Easiest, Hardest, Learnable, PaperRanking, RandomChoice
 from dsrl.train import DrGrpo, Grpo, NoTraining, Sft, Trl

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol, runtime_checkable
 from pydantic import BaseModel, Field, StringConstraints
 
 from dsrl.errors import UserError
-from dsrl.sample import Origin, Provenance, Rejected, Sample, Verdict, Votes, new_sample
+from dsrl.sample import Origin, Provenance, Rate, Rejected, Sample, Verdict, Votes, new_sample
 from dsrl.task import Task
 
 if TYPE_CHECKING:
@@ -35,6 +35,11 @@ class Candidate:
     solution: str | None = None
     votes: Votes | None = None
     verdicts: tuple[Verdict, ...] = ()
+    rate: Rate | None = None
+    """How often the target reaches the answer, by the latest verifier that had it counted."""
+    drawn: int = 0
+    """Replies of the target that verifiers have looked at: a later count begins after them."""
+    drawn_of_parent: int = 0
 
     def passed(self, verifier: str, reason: str = "", **changes: object) -> "Candidate":
         """A copy that this verifier let through."""

@@ -13,6 +13,7 @@ from itertools import accumulate
 
 from dsrl.quickstart import stories
 from dsrl.quickstart.stories import NAMES, NOUNS, CannotDo, Story
+from dsrl.quickstart.variants import compared, harder_same, judged
 
 _TOPICS = """
     market stall, school library, vegetable garden, coin collection, toy box, post office, fishing harbour, village
@@ -135,6 +136,19 @@ class Writer:
             return concepts.replace(";", " and").title() + " and " + concepts
         return " ".join([self.sections.get("Instance seed", ""), *passages])
 
+    def variant(self) -> dict[str, object]:
+        """A harder story with the same answer, or nearly."""
+        story = stories.parse(self.sections.get("Question to make harder", ""))
+        return {"question": harder_same(story, self.rng.random() < self.habits.wrong, self.rng).text}
+
+    def judgement(self) -> dict[str, object]:
+        score, reason = judged(*(self.sections.get(f"{which} question", "") for which in ("Original", "Rewritten")))
+        return {"score": score, "reason": reason}
+
+    def battle(self) -> dict[str, object]:
+        first, second = (stories.parse(self.sections.get(f"{which} problem", "")) for which in ("First", "Second"))
+        return dict(zip(("harder", "reason"), compared(first, second), strict=True))
+
     def _rewritten(self) -> Story | None:
         """The given story with one step more or less; None if no story is given."""
         for edit in (stories.harder, stories.easier):
@@ -157,6 +171,9 @@ SHAPES = {
     frozenset({"contexts"}): Writer.contexts,
     frozenset({"seed"}): Writer.seed,
     frozenset({"topics", "concepts"}): Writer.concepts,
+    frozenset({"question"}): Writer.variant,
+    frozenset({"score", "reason"}): Writer.judgement,
+    frozenset({"harder", "reason"}): Writer.battle,
 }
 
 

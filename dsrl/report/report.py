@@ -21,6 +21,7 @@ from dsrl.report.labels import labels
 from dsrl.report.provenance import provenance
 from dsrl.report.selection import selection
 from dsrl.report.training import training
+from dsrl.report.variants import variants
 from dsrl.report.variety import variety
 from dsrl.stage import Stage
 from dsrl.study import Study
@@ -72,6 +73,7 @@ class Report(Stage):
             headline=headline(study, metrics),
             funnel=funnel(metrics),
             difficulty=difficulty(study.samples),
+            variants=variants(study, metrics),
             labels=votes,
             clean=clean(study, metrics),
             selection=selection(study, metrics),

@@ -31,6 +31,11 @@ class GradedRollout:
     finish_reason: str | None
     error: str | None
 
+    @property
+    def ended(self) -> bool:
+        """Whether it came, and whole."""
+        return self.error is None and self.finish_reason != "length"
+
 
 def measure(
     study: "Study", rollout: Rollout, sampling: Sampling, count: int, context: "Context"
@@ -40,25 +45,29 @@ def measure(
     grader, fingerprint = study.task.answer, study.base.fingerprint()
     prompts = [study.task.prompt(sample.input) for sample in study.samples]
     replies = rollout.generate(study.base, prompts, sampling, count, context)
-    graded = [_grade(sample, own, grader) for sample, own in zip(study.samples, replies, strict=True)]
-    write_table(context.scratch / TABLE, [row for rows in graded for row in rows], GradedRollout)
-    rates = [_rate(rows, fingerprint, sampling, grader) for rows in graded]
+    pairs = zip(study.samples, replies, strict=True)
+    rolled = [graded(sample.id, sample.input, sample.answer, own, grader) for sample, own in pairs]
+    write_table(context.scratch / TABLE, [row for rows in rolled for row in rows], GradedRollout)
+    rates = [_rate(rows, fingerprint, sampling, grader) for rows in rolled]
     return list(zip(study.samples, rates, strict=True))
 
 
-def _grade(sample: Sample, replies: Sequence[Reply], grader: Grader) -> list[GradedRollout]:
-    """All replies to a sample at once: a kind that compares in another process makes one trip."""
-    came = [(reply.text, sample.answer) for reply in replies if reply.text is not None and not reply.error]
-    grades = iter(grader.given(sample.input).grade_many(came))
+def graded(
+    name: str, question: str, answer: str, replies: Sequence[Reply], grader: Grader, *, first: int = 0
+) -> list[GradedRollout]:
+    """All replies to a question at once: a kind that compares in another process makes one trip. `first` is the number
+    of the first of them."""
+    came = [(reply.text, answer) for reply in replies if reply.text is not None and not reply.error]
+    grades = iter(grader.given(question).grade_many(came))
     return [
-        _row(sample, index, reply, None if reply.text is None or reply.error else next(grades))
-        for index, reply in enumerate(replies)
+        _row(name, number, reply, None if reply.text is None or reply.error else next(grades))
+        for number, reply in enumerate(replies, first)
     ]
 
 
-def _row(sample: Sample, index: int, reply: Reply, grade: Grade | None) -> GradedRollout:
+def _row(name: str, index: int, reply: Reply, grade: Grade | None) -> GradedRollout:
     return GradedRollout(
-        sample=sample.id,
+        sample=name,
         index=index,
         text=reply.text,
         correct=grade is not None and grade.correct,

@@ -1,5 +1,5 @@
-"""Labelled data that a pipeline starts from."""
+"""Labelled questions that a pipeline starts from."""
 
-from dsrl.seeds.seeds import Seeds
+from dsrl.seeds.stage import Seeds
 
 __all__ = ["Seeds"]

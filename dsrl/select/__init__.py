@@ -11,9 +11,11 @@ from dsrl.select.strategies import (
     Probability,
     RandomChoice,
 )
+from dsrl.select.variants import Augment, Replace, SeedsOnly
 
 __all__ = [
     "All",
+    "Augment",
     "Blind",
     "Easiest",
     "Hardest",
@@ -21,5 +23,7 @@ __all__ = [
     "PaperRanking",
     "Probability",
     "RandomChoice",
+    "Replace",
+    "SeedsOnly",
     "Select",
 ]

@@ -1,74 +1,154 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dsrl.context import Context
 from dsrl.data import Source
-from dsrl.errors import UserError
-from dsrl.grade import Label, Number
+from dsrl.errors import StageFailed, UserError
+from dsrl.grade import Label, Number, Text
+from dsrl.model import Model
+from dsrl.sample import Rate, new_sample
 from dsrl.seeds import Seeds
-from dsrl.select import Blind
+from dsrl.select import Augment, Blind, Replace, SeedsOnly
 from dsrl.study import Study
 from dsrl.task import Task
-from dsrl.train.rows import gold_rows, validation_rows
+from dsrl.train.rows import validation_rows
 
-TASK = Task(name="sums", instruction="Add.", answer=Number(marker="####"))
+from ..toys import context, said
 
-
-@pytest.fixture
-def source(tmp_path: Path) -> Source:
-    """Twenty rows, the last of which repeats the first."""
-    rows = [{"Input": f"{i} + 1?", "Output": f"{i}+1={i + 1} #### {i + 1}" if i % 2 else str(i + 1)} for i in range(19)]
-    path = tmp_path / "train.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]))
-    return Source(path=str(path), split="train")
-
-
-def test_rows_become_samples_and_repeats_are_rejected(source: Source, context: Context) -> None:
-    study = Seeds(source=source)(Study(task=TASK), context)
-    assert len(study.samples) == 19
-    assert [one.reason for one in study.rejected] == ["duplicate"]
-    assert study.figures["rows"] == {"in": 20, "out": 19}
-    by_input = {sample.input: sample for sample in study.samples}
-    assert {sample.origin for sample in study.samples} == {"seed"}
-    assert (by_input["3 + 1?"].answer, by_input["3 + 1?"].solution) == ("4", "3+1=4 #### 4")
-    assert (by_input["2 + 1?"].answer, by_input["2 + 1?"].solution) == ("3", "#### 3")
+ROWS: list[dict[str, Any]] = [
+    {"q": "1 + 1?", "a": "It is 2.\n#### 2"},
+    {"q": "2 + 2?", "a": "4"},
+    {"q": "1 + 1?", "a": "2"},
+    {"q": "3 + 3?", "a": None},
+    {"q": "", "a": "3"},
+    {"q": "4 + 4?", "a": "eight or so"},
+    {"q": "In the test?", "a": "1"},
+]
 
 
-def test_fewer_seeds_are_the_first_of_many_and_those_of_the_other_human_baseline(
-    source: Source, context: Context
-) -> None:
-    few, many = (Seeds(source=source, n=n)(Study(task=TASK), context).samples for n in (5, None))
-    assert few == many[:5]
-    assert [row.prompt for row in gold_rows(TASK, source, 5, 0)] == [TASK.prompt(sample.input) for sample in few]
-    assert Seeds(source=source, n=5, seed=1)(Study(task=TASK), context).samples != few
+def source(folder: Path, rows: list[dict[str, Any]], **fields: Any) -> Source:
+    path = folder / f"rows{len(list(folder.iterdir()))}.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Source(**{"path": str(path), "input": "q", "output": "a", **fields})
 
 
-def test_labels_alone_are_learned_in_the_output_format(tmp_path: Path, context: Context) -> None:
-    path = tmp_path / "train.csv"
-    path.write_text("Input,Output\nIs it so?,yes\n")
-    task = Task(name="t", instruction="Say.", answer=Label(labels=("yes", "no")))
-    (sample,) = Seeds(source=Source(path=str(path)))(Study(task=task), context).samples
+def read(stage: Seeds, folder: Path, answer: Any = None) -> tuple[Study, str]:
+    task = Task(
+        name="t",
+        instruction="Add.",
+        answer=answer or Number(),
+        test=source(folder, [{"q": "In the  TEST?", "a": "1"}]),
+    )
+    where = context(folder)
+    try:
+        return stage(Study(task=task, base=Model(name="m")), where), said(where)
+    finally:
+        where.close()
+
+
+def test_every_row_is_a_seed_or_a_rejection_with_its_reason(tmp_path: Path) -> None:
+    found, words = read(Seeds(source=source(tmp_path, ROWS)), tmp_path)
+    assert [(sample.input, sample.answer, sample.solution) for sample in found.samples] == [
+        ("1 + 1?", "2", "It is 2.\n#### 2"),
+        ("2 + 2?", "4", "#### 4"),
+    ]
+    assert {sample.origin for sample in found.samples} == {"seed"}
+    assert [(one.reason, one.provenance.index) for one in found.rejected] == [
+        ("duplicate", 2),
+        ("no answer", 3),
+        ("no question", 4),
+        ("no readable answer", 5),
+        ("a test item", 6),
+    ]
+    assert "seeds: 5 of 7 rows can't be used: 1 x duplicate, 1 x no answer" in words
+    assert found.figures["rows"] == {"in": 7, "out": 2}
+
+
+def test_labels_alone_are_learned_in_the_output_format(tmp_path: Path) -> None:
+    rows = source(tmp_path, [{"q": "Is it so?", "a": "yes"}])
+    (sample,) = read(Seeds(source=rows), tmp_path, Label(labels=("yes", "no")))[0].samples
     assert sample.solution == "<answer>yes</answer>"
 
 
-def test_the_key_follows_the_content_of_the_file(source: Source) -> None:
-    before = Seeds(source=source).key({})
-    assert Seeds(source=source).key({}) == before != Seeds(source=source, n=3).key({})
-    Path(source.path).write_text('{"Input": "a", "Output": "1"}\n')
-    assert Seeds(source=source).key({}) != before
-
-
-def test_without_labelled_data_there_is_nothing_to_begin_with() -> None:
-    for none in (None, Source()):
-        with pytest.raises(UserError, match=r"seeds.source(.|\n)*task.gold.path"):
-            Seeds(source=none).check()
-
-
-def test_unscored_samples_that_were_not_taken_are_held_out(source: Source, context: Context) -> None:
-    study = Seeds(source=source)(Study(task=TASK), context)
-    study = Blind(m=8, n=1)(study, context)
+def test_unscored_seeds_that_were_not_taken_are_held_out(tmp_path: Path) -> None:
+    rows = source(tmp_path, [{"q": f"{number} + 0?", "a": str(number)} for number in range(19)])
+    study, where = read(Seeds(source=rows), tmp_path)[0], context(tmp_path)
+    study = Blind(m=8, n=1)(study, where)
+    where.close()
     held_out = {row.id for row in validation_rows(study, 99, 0)}
     assert len(held_out) >= 3
     assert not held_out & {*study.selected, *study.control}
+
+
+def test_no_seed_at_all_is_a_failure(tmp_path: Path) -> None:
+    with pytest.raises(StageFailed, match="none of the 1 rows can be used") as caught:
+        read(Seeds(source=source(tmp_path, [ROWS[5]])), tmp_path)
+    assert "1 x no readable answer; such as 'row 1: eight or so'" in str(caught.value)
+
+
+def test_a_smaller_draw_is_part_of_a_larger_one(tmp_path: Path) -> None:
+    rows = source(tmp_path, [{"q": f"{number} + 0?", "a": str(number)} for number in range(40)])
+    drawn = [read(Seeds(source=rows, size=size), tmp_path)[0].samples for size in (10, 20)]
+    assert (len(drawn[0]), len(drawn[1])) == (10, 20)
+    assert {sample.id for sample in drawn[0]} < {sample.id for sample in drawn[1]}
+    other = read(Seeds(source=rows, size=10, seed=1), tmp_path)[0].samples
+    assert {sample.id for sample in other} != {sample.id for sample in drawn[0]}
+    _, words = read(Seeds(source=rows, size=50), tmp_path)
+    assert "40 rows can be used, fewer than seeds.size=50" in words
+
+
+CHOICES = [
+    {"q": "How long is it?", "o": ["3 m", "4 m"], "a": "B"},
+    {"q": "Which of the following is true?", "o": ["this", "that"], "a": "A"},
+    {"q": "Is it long?", "o": ["Yes", "No"], "a": "A"},
+    {"q": "What is it?", "o": ["red", "blue"], "a": "Z"},
+    {"q": "What colour?", "o": ["red", "blue"], "a": "A"},
+]
+
+
+def test_multiple_choice_becomes_free_form_and_yes_or_no_is_left_out(tmp_path: Path) -> None:
+    stage = Seeds(source=source(tmp_path, CHOICES, options="o"), free_form=True, drop_yes_no=True)
+    found, _ = read(stage, tmp_path, Text())
+    assert [(sample.input, sample.answer) for sample in found.samples] == [
+        ("How long is it?", "4 m"),
+        ("What colour?", "red"),
+    ]
+    assert [one.reason for one in found.rejected] == ["needs its options", "yes or no", "no such option"]
+
+
+def test_a_missing_source_and_missing_options_are_refused_before_work(tmp_path: Path) -> None:
+    for stage, words in (
+        (Seeds(source=None), "no labelled data"),
+        (Seeds(source=source(tmp_path, CHOICES), free_form=True), "these have no options"),
+    ):
+        with pytest.raises(UserError, match=words):
+            stage.check()
+
+
+def test_the_key_knows_the_content_of_the_data(tmp_path: Path) -> None:
+    keys = [Seeds(source=source(tmp_path, rows)).key({}) for rows in (ROWS, ROWS, ROWS[:2])]
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_augment_replace_and_seeds_only(tmp_path: Path) -> None:
+    rate = Rate(
+        model="m", num_rollouts=2, num_valid=2, num_correct=1, num_error=0, num_truncated=0, temperature=1.0, grader="g"
+    )
+    seeds = [new_sample("t", f"s{number}", "1", "seed") for number in range(3)]
+    pool = (*seeds, new_sample("t", "v", "1", "harder", parent=seeds[1]))
+    study = Study(
+        task=Task(name="t", instruction="Add.", answer=Number()),
+        samples=tuple(sample.replace(score=rate) for sample in pool),
+    )
+    where = context(tmp_path)
+    for stage, texts in (
+        (Augment(n=1), {"s0", "s1", "s2", "v"}),
+        (Replace(n=1), {"s0", "s2", "v"}),
+        (SeedsOnly(n=1), {"s0", "s1", "s2"}),
+    ):
+        after = stage(study, where)
+        assert {sample.input for sample in after.chosen(after.selected)} == texts
+        assert after.figures["shortfall"] == 0
+    where.close()

@@ -18,14 +18,39 @@ from dsrl.forecast import Outlook
 from dsrl.grade import Number
 from dsrl.home import home
 from dsrl.sample import Rate, Sample, new_sample
-from dsrl.select import All, Blind, Easiest, Hardest, Learnable, PaperRanking, Probability, RandomChoice, Select
+from dsrl.select import (
+    All,
+    Augment,
+    Blind,
+    Easiest,
+    Hardest,
+    Learnable,
+    PaperRanking,
+    Probability,
+    RandomChoice,
+    Replace,
+    SeedsOnly,
+    Select,
+)
 from dsrl.select.select import rate
 from dsrl.study import Study
 from dsrl.task import Task
 
 TASK = Task(name="stories", instruction="Answer stories.", answer=Number())
 RATES = (0, 1, 2, 3, 4, 5, 6, 7, 8)
-STRATEGIES = (PaperRanking, Learnable, Hardest, Easiest, RandomChoice, All, Probability, Blind)
+STRATEGIES = (
+    PaperRanking,
+    Learnable,
+    Hardest,
+    Easiest,
+    RandomChoice,
+    All,
+    Probability,
+    Blind,
+    Augment,
+    Replace,
+    SeedsOnly,
+)
 
 
 def scored(text: str, num_correct: int, num_valid: int = 8) -> Sample:

@@ -1,0 +1,36 @@
+"""How often a model reaches a known answer: what scoring offers and rewriting asks for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from dsrl.model import Model
+from dsrl.sample import Rate
+
+if TYPE_CHECKING:
+    from dsrl.context import Context
+    from dsrl.study import Study
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question whose answer is known."""
+
+    question: str
+    answer: str
+    drawn: int = 0
+    """Replies that were looked at before: the count is made of those that follow, and so is fresh."""
+
+
+@runtime_checkable
+class PassCounter(Protocol):
+    """Counts right replies: `score.PassCount`."""
+
+    rollouts: int
+    """Replies that a complete count is made of."""
+
+    def count(
+        self, asked: Sequence[Asked], study: "Study", context: "Context", model: Model | None = None
+    ) -> list[Rate]:
+        """One rate for each question, of the study's base model or of `model`. A count with fewer than `rollouts`
+        valid replies is incomplete: nothing may be concluded from it."""

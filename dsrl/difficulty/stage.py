@@ -1,0 +1,209 @@
+"""The stage behind `dsrl difficulty`: a judge compares test items two at a time, and the battles become ratings."""
+
+import asyncio
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import BaseModel, Field
+
+from dsrl import prompts
+from dsrl.difficulty.opponents import pairs
+from dsrl.difficulty.rating import Ratings, battles, groups, rate, tier
+from dsrl.digest import digest
+from dsrl.errors import StageFailed, UserError
+from dsrl.estimate import Range
+from dsrl.forecast import Expectation, Load, Outlook
+from dsrl.llm import Endpoint
+from dsrl.llm.client import together
+from dsrl.llm.structured.answer import TEMPLATES
+from dsrl.part import part, record
+from dsrl.stage import Stage
+from dsrl.study import Study
+from dsrl.table import write_table
+
+if TYPE_CHECKING:
+    from dsrl.context import Context
+    from dsrl.llm import Client
+    from dsrl.progress import Task as Shown
+
+TEMPLATE = "battle"
+SCORES = {"first": 1.0, "second": 0.0, "tie": 0.5}
+REASON_TOKENS = 45.0
+
+
+class Judgement(BaseModel):
+    """What the judge is asked for."""
+
+    harder: Literal["first", "second", "tie"]
+    reason: str
+
+
+@record
+class Battle:
+    """One comparison, as it was judged: a row of `battles.parquet`."""
+
+    first: str
+    """Id of the item that was shown first."""
+    second: str
+    harder: str | None
+    """`first`, `second` or `tie`; None where no judgement came."""
+    reason: str
+    call: str
+    """Of the reply, in the calls store."""
+
+
+@record
+class Rated:
+    """One item: a row of `ratings.parquet`."""
+
+    id: str
+    input: str
+    rating: float | None
+    """On the Elo scale, 1000 in the middle; None: unrated."""
+    low: float | None
+    high: float | None
+    tier: str | None
+    """easy, medium or hard."""
+    wins: int
+    """Battles in which it was the harder one."""
+    ties: int
+    losses: int
+
+
+@part
+class Difficulty(Stage):
+    """Every test item meets `opponents` others; which is harder is for the judge to say, in seeded order of showing."""
+
+    name: ClassVar[str] = "difficulty"
+    needs: ClassVar[tuple[str, ...]] = ("definition", "test")
+    adds: ClassVar[tuple[str, ...]] = ()
+    templates: ClassVar[tuple[str, ...]] = (TEMPLATE, *TEMPLATES)
+
+    teacher: Endpoint
+    """The judge."""
+    opponents: int = Field(default=128, ge=1)
+    """Others that each item meets."""
+    temperature: float = Field(default=0.6, ge=0)
+    ridge: float = Field(default=0.01, gt=0)
+    """Pulls ratings to the middle, so that an item that always wins or loses has one."""
+    bootstraps: int = Field(default=100, ge=0)
+    """Draws of the battles; the rating is the median of their ratings."""
+    seed: int = 0
+
+    def __call__(self, study: Study, context: "Context") -> Study:
+        texts = self._items(study)
+        fought = asyncio.run(self._fight(texts, study, context))
+        names = {name: number for number, name in enumerate(texts)}
+        decided = [battle for battle in fought if battle.harder is not None]
+        if not decided:
+            raise StageFailed("difficulty: no battle was decided", next_step="see the judge's replies: dsrl doctor")
+        columns = ([names[one.first] for one in decided], [names[one.second] for one in decided])
+        table = battles(*columns, [SCORES[one.harder or ""] for one in decided], len(texts))
+        ratings = rate(table, ridge=self.ridge, bootstraps=self.bootstraps, seed=self.seed)
+        if (apart := groups(table)) > 1:
+            context.progress.warn(f"difficulty: {apart} groups of items never met; their ratings can't be compared")
+        rows = _rated(texts, decided, ratings)
+        write_table(context.scratch / "battles.parquet", fought, Battle)
+        write_table(context.scratch / "ratings.parquet", rows, Rated)
+        return study.add(figures=_figures(rows, fought))
+
+    def expect(self, outlook: Outlook) -> Expectation:
+        source = outlook.study.task.test
+        items = source.count() if source else None
+        if not items:
+            return outlook.expects()
+        requests = Range.of(len(pairs(items, self.opponents, self.seed)))
+        read = requests * (outlook.question_tokens() * 2 + Range.of(len(prompts.fixed(TEMPLATE)) / 3.6))
+        written = requests * Range(0.4, 1.0, 2.5) * REASON_TOKENS
+        waits = outlook.waiting(self.teacher, requests)
+        load = Load(
+            endpoint=self.teacher,
+            requests=requests,
+            input_tokens=read,
+            output_tokens=written,
+            seconds=waits,
+            basis="assumptions",
+        )
+        return outlook.expects(load)
+
+    def _items(self, study: Study) -> dict[str, str]:
+        """Id -> question; items of the same text are one."""
+        source = study.task.test
+        if source is None:
+            raise UserError(
+                "difficulty: this task has no test set",
+                next_step="give task.test.path=FILE task.test.input=... task.test.output=...",
+            )
+        texts = [item.input for item in source.load(study.task.answer)]
+        found = {digest(text): text for text in texts}
+        if len(found) < 2:
+            raise UserError("difficulty: it takes two items to compare", got=f"{len(found)}")
+        return found
+
+    async def _fight(self, texts: dict[str, str], study: Study, context: "Context") -> list[Battle]:
+        names = list(texts)
+        drawn = [(names[one], names[other]) for one, other in pairs(len(names), self.opponents, self.seed)]
+        async with context.connect(self.teacher, "teacher") as client:
+            with context.progress.task("battles", len(drawn)) as shown:
+                return await together(self._battle(*pair, texts, study, client, shown) for pair in drawn)
+
+    async def _battle(
+        self, first: str, second: str, texts: dict[str, str], study: Study, client: "Client", shown: "Shown"
+    ) -> Battle:
+        asked = {"first": texts[first], "second": texts[second]}
+        prompt = prompts.render(TEMPLATE, task=study.task, pattern=None, demos=(), **asked)
+        messages = [{"role": "user", "content": prompt}]
+        answer = await client.ask(messages, Judgement, index=self.seed, temperature=self.temperature)
+        shown.advance(1)
+        harder = answer.value.harder if answer.value else None
+        reason = answer.value.reason if answer.value else f"{answer.error}: {answer.detail}"
+        return Battle(first=first, second=second, harder=harder, reason=reason, call=answer.calls[-1])
+
+
+def _rated(texts: dict[str, str], decided: Sequence[Battle], ratings: Ratings) -> list[Rated]:
+    won: Counter[str] = Counter()
+    tied: Counter[str] = Counter()
+    lost: Counter[str] = Counter()
+    for battle in decided:
+        ends = (battle.first, battle.second)
+        if battle.harder == "tie":
+            tied.update(ends)
+        else:
+            won[ends[battle.harder == "second"]] += 1
+            lost[ends[battle.harder == "first"]] += 1
+    values = zip(texts.items(), ratings.rating.tolist(), ratings.low.tolist(), ratings.high.tolist(), strict=True)
+    return [
+        Rated(
+            id=name,
+            input=text,
+            rating=_number(value),
+            low=_number(low),
+            high=_number(high),
+            tier=tier(value),
+            wins=won[name],
+            ties=tied[name],
+            losses=lost[name],
+        )
+        for (name, text), value, low, high in values
+    ]
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _figures(rows: Sequence[Rated], fought: Sequence[Battle]) -> dict[str, object]:
+    tiers, verdicts = Counter(row.tier for row in rows), Counter(battle.harder for battle in fought)
+    return {
+        "items": len(rows),
+        "battles": len(fought),
+        "easy": tiers["easy"],
+        "medium": tiers["medium"],
+        "hard": tiers["hard"],
+        "unrated": tiers[None],
+        "ties": verdicts["tie"],
+        "undecided": verdicts[None],
+        "first_is_harder": verdicts["first"] / max(1, verdicts["first"] + verdicts["second"]),
+    }

@@ -1,0 +1,49 @@
+import json
+import random
+
+from dsrl.grade import Number
+from dsrl.prompts import render
+from dsrl.quickstart.rules import Habits, reply
+from dsrl.quickstart.stories import draw, parse
+from dsrl.quickstart.variants import harder_same, judged
+from dsrl.task import Task
+
+TASK = Task(name="t", instruction="Read counting stories and say how many are left.", answer=Number())
+
+
+def test_a_harder_story_has_the_same_answer_and_more_changes() -> None:
+    rng = random.Random(0)
+    for number in range(300):
+        story = draw(rng, 1 + number % 4)
+        harder = parse(harder_same(story, False, rng).text)
+        assert harder.answer == story.answer
+        assert len(story.changes) < len(harder.changes) <= len(story.changes) + 2
+        slipped = parse(harder_same(story, True, rng).text)
+        assert abs(slipped.answer - story.answer) == 1
+
+
+def test_the_judge_looks_at_steps_and_clarity_not_at_answers() -> None:
+    rng = random.Random(1)
+    story = draw(rng, 2)
+    for slip in (False, True):
+        score, reason = judged(story.text, harder_same(story, slip, rng).text)
+        assert score >= 8, reason
+    assert judged(story.text, story.text)[0] < 8
+    assert judged(story.text, "What is love?")[0] == 0
+
+
+def test_the_teacher_reads_the_pipelines_own_prompts() -> None:
+    story, rng = draw(random.Random(2), 2), random.Random(3)
+    asked = render("harder", task=TASK, pattern=None, demos=(), question=story.text)
+    written = json.loads(reply([asked], frozenset(), Habits(0.0, 0.0), rng).content or "")["question"]
+    assert parse(written).answer == story.answer
+    asked = render("quality", task=TASK, pattern=None, demos=(), question=story.text, rewritten=written)
+    judgement = json.loads(reply([asked], frozenset({"score", "reason"}), Habits(0.0, 0.0), rng).content or "")
+    assert judgement["score"] >= 8
+
+
+def test_it_refuses_what_it_cannot_read() -> None:
+    asked = render("harder", task=TASK, pattern=None, demos=(), question="Prove Fermat's last theorem.")
+    said = reply([asked], frozenset({"question"}), Habits(0.0, 0.0), random.Random(0))
+    assert said.content is None
+    assert said.refusal
