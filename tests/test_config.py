@@ -45,8 +45,10 @@ def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def local(task: str) -> list[str]:
-    """Overrides that put a file of ours in the place of a test set on the hub."""
-    return [f"task.test.path={path}" for path in (Path(__file__).parent / "tasks" / "data").glob(f"{task}.*")]
+    """Overrides that put a file of ours in the place of a test set on the hub, and of training data if there are any."""
+    sets = ["test", *(["gold"] if "\ngold:" in (CONF / "task" / f"{task}.yaml").read_text(encoding="utf-8") else [])]
+    paths = (Path(__file__).parent / "tasks" / "data").glob(f"{task}.*")
+    return [f"task.{name}.path={path}" for path in paths for name in sets]
 
 
 @pytest.fixture

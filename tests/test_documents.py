@@ -12,6 +12,7 @@ from dsrl.overrides import refuse_secrets
 
 from .command import CHECKOUT
 from .composed import built, elsewhere
+from .test_config import local
 
 DOCUMENTS = sorted(
     path
@@ -72,8 +73,8 @@ def test_every_command_line_can_be_typed(document: str, line: str, reader: Path)
     refuse_secrets(overrides)
     if not any(word.startswith("task.test.path") for word in overrides):
         named = [word.partition("=")[2] for word in overrides if word.startswith("task=")]
-        files = [path for name in named for path in (CHECKOUT / "tests" / "tasks" / "data").glob(f"{name}.*")]
-        overrides += [f"task.test.path={path}" for path in files]  # the hub is out of reach
+        shipped = [name for name in named if (CHECKOUT / "conf" / "task" / f"{name}.yaml").is_file()]
+        overrides += [override for name in shipped for override in local(name)]  # the hub is out of reach
     pipeline, _ = built(*PIPELINE_VERBS[verb], *overrides, config_dir=config_dir, dry=elsewhere(overrides))
     assert pipeline
 

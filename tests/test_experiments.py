@@ -60,7 +60,7 @@ def test_every_experiment_is_built_over_another_task_than_its_own(name: str, dem
 def test_every_head_names_its_own_file(name: str) -> None:
     one = EXPERIMENTS[name]
     assert f"experiment={name}" in one.command.split()
-    assert one.place.startswith(("Table", "Figure", "Not in the paper", "The authors' code"))
+    assert one.place.startswith(("Table", "Figure", "SynthRL, table", "Not in the paper", "The authors' code"))
     assert one.meaning.endswith(".")
     assert bool(one.figures) <= ("Table" in one.place or "Figure" in one.place)
 
@@ -130,6 +130,8 @@ def test_experiments_add_up_and_the_later_one_wins() -> None:
 @pytest.mark.parametrize("path", sorted((CONF / "pipeline").glob("*.yaml")), ids=lambda path: path.stem)
 def test_pipelines_have_what_they_share_in_the_same_order(path: Path) -> None:
     """A stage that comes into the main pipeline has to find its place in the others, too."""
+    if path.stem == "synthrl":
+        pytest.skip("scores its seeds before anything is rewritten")
     usual = list(yaml.safe_load((CONF / "pipeline" / "synthetic_data_rl.yaml").read_text())["pipeline"])
     node = yaml.safe_load(path.read_text())
     order = list(node["stages"] if node["pipeline"] == "${stages}" else node["pipeline"])
@@ -149,7 +151,7 @@ def test_too_few_demos_are_an_error_that_says_where_to_get_more() -> None:
 
 
 def test_a_task_without_labelled_data_has_no_human_baseline() -> None:
-    with pytest.raises(UserError, match=r"seeds.source: this task has no labelled data(.|\n)*task.gold.path"):
+    with pytest.raises(UserError, match=r"seeds: there is no labelled data(.|\n)*task.gold.path"):
         built("experiment=baseline/human", "task=cqa", *local("cqa"))
 
 
@@ -158,7 +160,7 @@ def test_human_data_need_no_teacher() -> None:
     assert list(pipeline)[:5] == ["seeds", "decontaminate", "select", "diversity", "train"]
 
 
-@pytest.mark.parametrize("folder", ["", "paper", "ablation", "baseline"])
+@pytest.mark.parametrize("folder", ["", "paper", "ablation", "baseline", "synthrl"])
 def test_the_documents_table_is_that_of_the_files(folder: str) -> None:
     text = (CHECKOUT / "docs" / "experiments.md").read_text(encoding="utf-8")
     assert markdown(folder) in text, f"python -c 'from dsrl.experiments import markdown; print(markdown({folder!r}))'"

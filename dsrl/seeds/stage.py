@@ -39,7 +39,7 @@ class Seeds(Stage):
     """Reads a labelled data set. What can't be used is rejected with a reason, row by row."""
 
     name: ClassVar[str] = "seeds"
-    needs: ClassVar[tuple[str, ...]] = ("format", "test")
+    needs: ClassVar[tuple[str, ...]] = ("format",)
     adds: ClassVar[tuple[str, ...]] = ("samples",)
 
     source: Source | None
@@ -50,7 +50,13 @@ class Seeds(Stage):
     """Ask multiple-choice questions without their options, with the right option's text for an answer."""
     drop_yes_no: bool = False
     """Leave out questions whose answer is yes, no, true or false: half of all guesses are right."""
+    drop_test_items: bool = True
+    """Leave out questions of the test set, which then takes part in the key: another test set, other seeds. Where it is
+    off, `select` still leaves them out, but not their variants."""
     seed: int = 0
+
+    def reads(self) -> tuple[str, ...]:
+        return (*self.needs, "test") if self.drop_test_items else self.needs
 
     def check(self) -> None:
         if self.source is None or not self.source.path:
@@ -118,7 +124,8 @@ class Seeds(Stage):
     def _read(self, task: "Task") -> Iterator[Sample | Rejected]:
         """Every row as a seed, or as a rejection."""
         assert self.source is not None
-        test = {text_digest(task.test.question(row)) for row in task.test.rows()} if task.test else set()
+        known = task.test.rows() if task.test and self.drop_test_items else []
+        test = {text_digest(task.test.question(row)) for row in known} if task.test else set()
         seen: set[str] = set()
         for number, row in enumerate(self.source.rows()):
             found = self._seed(number, row, task)

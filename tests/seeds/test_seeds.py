@@ -82,6 +82,14 @@ def test_unscored_seeds_that_were_not_taken_are_held_out(tmp_path: Path) -> None
     assert not held_out & {*study.selected, *study.control}
 
 
+def test_the_test_set_takes_part_in_the_key_where_its_items_are_left_out(tmp_path: Path) -> None:
+    stage = Seeds(source=source(tmp_path, ROWS), drop_test_items=False)
+    assert "test" not in stage.reads()
+    assert "test" in Seeds(source=None).reads()
+    found, _ = read(stage, tmp_path)
+    assert "In the test?" in [sample.input for sample in found.samples]
+
+
 def test_no_seed_at_all_is_a_failure(tmp_path: Path) -> None:
     with pytest.raises(StageFailed, match="none of the 1 rows can be used") as caught:
         read(Seeds(source=source(tmp_path, [ROWS[5]])), tmp_path)
