@@ -99,8 +99,8 @@ def renamed_rule(masked: Coded, distinct: "Flags", share: float) -> Rule:
 
 
 def reworded_rule(stems: Coded, distinct: "Flags", share: float) -> Rule:
-    """Words without their endings, in any order."""
-    return Rule("reworded", 0, Bags(stems, distinct, commonplace(stems.count), share))
+    """Words without their endings, in any order; of a small set few are telling."""
+    return Rule("reworded", 0, Bags(stems, distinct, max(PHRASE, round(COMMON * stems.count)), share))
 
 
 def commonplace(count: int) -> int:

@@ -149,7 +149,9 @@ def _lead(study: Study, figures: Mapping[str, Any]) -> str:
 def _patterned(figures: Mapping[str, Any]) -> str:
     if not figures.get("silent"):
         return ""
-    return " Test items resemble each other too much for the rules on other names or other words to be applied."
+    silent = sorted({kind for kinds in figures["silent"].values() for kind in kinds})
+    names = text.listed([RULES[kind][0] for kind in silent])
+    return f" Nothing was sought under {names}: in that, test items resemble each other too much."
 
 
 def _subset(subset: Mapping[str, Any]) -> str:
