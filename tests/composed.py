@@ -1,6 +1,5 @@
 """Configs composed by Hydra as the command line composes them, without a command line."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,13 @@ def values(*overrides: str, config_dir: Path | None = None) -> dict[str, Any]:
         return config.resolved(compose("config", [*search, *overrides]))
 
 
-def elsewhere(overrides: Iterable[str]) -> bool:
-    """Whether what they ask for is installed in an environment of its own, which the fast tests do without."""
-    return bool({"train=verl", "rollout=vllm"} & {*overrides})
+def elsewhere(found: dict[str, Any]) -> bool:
+    """Whether what is configured is installed in an environment of its own, which the fast tests do without."""
+    targets = {str(node.get("_target_")) for node in (found["train"], found["rollout"]) if node}
+    return bool({"dsrl.train.Verl", "dsrl.score.VllmRollout"} & targets)
 
 
-def built(*overrides: str, config_dir: Path | None = None, dry: bool = False) -> tuple[dict[str, Stage], Study]:
-    """Stages and study, checked as before a run; `dry`: as before a forecast, without what is needed for work."""
+def built(*overrides: str, config_dir: Path | None = None) -> tuple[dict[str, Stage], Study]:
+    """Stages and study, checked as before a run; without what is needed for work where that is `elsewhere`."""
     found = values(*overrides, config_dir=config_dir)
-    return assemble(found, config.dials(found), dry=dry)
+    return assemble(found, config.dials(found), dry=elsewhere(found))
