@@ -103,14 +103,35 @@ class Tracking(Part):
     def _kept(self, context: "Context", values: dict[str, Any]) -> Live:
         return context.keep("tracking", lambda: Live(self._begin(context, values)), Live.close)
 
+    def prepare(self, root: Path, sweep: str) -> str | None:
+        """Before the jobs of a sweep start elsewhere: make what they share, once. Returns why it couldn't be done."""
+        return self._upkeep(root, sweep=sweep).get("error") if self.enabled else None
+
+    def close(self, root: Path, run_dirs: list[str]) -> dict[str, Any]:
+        """Close runs whose processes are gone. Returns `{"closed": number}`, or `{"error": reason}`."""
+        return self._upkeep(root, close=run_dirs) if self.enabled else {"closed": 0}
+
+    def _upkeep(self, root: Path, **wanted: Any) -> dict[str, Any]:
+        from dsrl.tracking.upkeep import ask
+
+        root.mkdir(parents=True, exist_ok=True)
+        found = ask({**self._place(root), **wanted}, root / "tracking.log", self.patience)
+        return {name: entry.without_password(said) if isinstance(said, str) else said for name, said in found.items()}
+
+    def _place(self, root: Path) -> dict[str, Any]:
+        """Where things are in MLflow, for its child."""
+        return {
+            "uri": self.address(root),
+            "experiment": self.experiment,
+            "artifacts": (root / "mlartifacts").absolute().as_uri(),
+            "lock": str(root / ".mlflow.lock"),
+        }
+
     def _begin(self, context: "Context", values: dict[str, Any]) -> child.Child:
         process = child.start("dsrl.tracking.worker", [], log_file(context), threads=1, answers=subprocess.PIPE)
         sweep = self.sweep or multirun_folder()
         opening = {
-            "uri": self.address(context.store.root),
-            "experiment": self.experiment,
-            "artifacts": (context.store.root / "mlartifacts").absolute().as_uri(),
-            "lock": str(context.store.root / ".mlflow.lock"),
+            **self._place(context.store.root),
             "sweep": sweep,
             **entry.opening(context, values, in_sweep=sweep is not None),
         }
