@@ -71,8 +71,8 @@ VERBS = {
     "audit": "dsrl.audit:audit",
     "corpus": "dsrl.corpora:corpus",
     "doctor": "dsrl.doctor:doctor",
-    "submit": "dsrl.jobs:submit",
-    "status": "dsrl.jobs:status",
+    "submit": "dsrl.jobs.submit:submit",
+    "status": "dsrl.jobs.status:status",
 }
 """Verbs without a pipeline -> module and function, imported when asked for."""
 

@@ -1,7 +1,7 @@
 """One node's part of a Ray: the same program on every node, the first of which is the head.
 
 Run by path, `python node.py`, by the interpreter that has Ray; so it imports nothing of dsrl. What it is told stands in
-the environment variable DSRL_RAY, as JSON. It ends, and all of Ray with it, when its standard input ends or SIGTERM comes.
+the environment variable DSRL_RAY, as JSON. When its standard input ends, or SIGTERM comes, it ends and all of Ray too.
 """
 
 import json

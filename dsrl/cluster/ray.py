@@ -79,18 +79,22 @@ def ready(
                 said = json.loads(looks.get(timeout=0.5))
             if said.get("alive", 0) >= nodes:
                 return said
-            if reason := still() or _hopeless(said):
+            if reason := still():
                 raise StageFailed("Ray can't be used", got=reason)
+            if "refused" in said:
+                raise _refused(address, said["refused"])
     alive = f"{said['alive']} of {nodes} nodes" if "alive" in said else said.get("error", "nothing was heard of it")
     raise StageFailed(
         f"Ray isn't ready after {seconds:g} s", got=alive, next_step="cluster.ready_seconds=...; the logs say why"
     )
 
 
-def _hopeless(said: Mapping[str, Any]) -> str | None:
-    if "refused" not in said:
-        return None
-    return f"it refuses our token: {said['refused']}"
+def _refused(address: str, reason: str) -> StageFailed:
+    return StageFailed(
+        f"the Ray at {address} refuses us",
+        got=reason.partition(" Ensure that")[0],
+        next_step="the variable named in cluster.token_env needs the token that it was started with",
+    )
 
 
 @contextmanager

@@ -38,6 +38,10 @@ class Partition:
     gpus: int
     """Most on one node."""
 
+    def __str__(self) -> str:
+        limit = f", up to {self.minutes} min" if self.minutes else ""
+        return f"{self.name}{' (default)' if self.is_default else ''}: {self.nodes} nodes, {self.gpus} GPUs each{limit}"
+
 
 @dataclass(frozen=True)
 class State:

@@ -9,7 +9,7 @@ from dsrl.home import home
 
 
 def composed(arguments: Sequence[str]) -> dict[str, Any]:
-    """The checked config of `dsrl run ARGUMENTS` as plain values. Raises what that run would report before any work."""
+    """The config of `dsrl run ARGUMENTS` as plain values. Raises `UserError` as that run would."""
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -24,12 +24,11 @@ def composed(arguments: Sequence[str]) -> dict[str, Any]:
             values = config.resolved(compose("config", [*search, *ours]))
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(plain(error), next_step=advice(str(error))) from error
-    check(values, ours)
     return values
 
 
 def check(values: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Build all of it, and open nothing: keys, test sets and packages are looked for where the work is."""
+    """Build all of it and open nothing. Keys, test sets and packages are looked for where the work will be."""
     from dsrl.main import assemble
 
     config.check_pair(values.get("train"), overrides)

@@ -14,6 +14,7 @@ from dsrl.cluster.slurm import check, refuse_nesting, require
 from dsrl.config import build
 from dsrl.errors import UserError
 from dsrl.home import home
+from dsrl.jobs.composed import check as check_config
 from dsrl.jobs.composed import composed, folders_apart
 from dsrl.record import shown
 from dsrl.store import write_json
@@ -33,6 +34,7 @@ def submit(arguments: list[str]) -> int:
     values = composed(arguments)
     request: Request = build(values["slurm"], "slurm")
     check(request)
+    check_config(values, arguments)
     for warning in warnings(values):
         print(f"WARNING {warning}", file=sys.stderr)
     run_dir = run_folder(arguments, values["name"])

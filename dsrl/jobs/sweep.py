@@ -1,7 +1,7 @@
 """The launcher of sweeps: every job of a sweep becomes one of an array of Slurm jobs, sent by submitit.
 
 submitit's own launcher for Hydra hides failures (a job that broke is COMPLETED with exit code 0, and its log is empty)
-and loses all results after the first failure. Here a job is a whole `dsrl run` with a folder, a log and a `status.json`.
+and loses all results after the first failure. Here a job is a `dsrl run` with a folder, a log and a `status.json`.
 """
 
 import sys

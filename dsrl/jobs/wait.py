@@ -85,6 +85,8 @@ def slurms_word(jobs: Sequence[Sent], gone: dict[str, float]) -> dict[str, Outco
 
 def _known(jobs: Sequence[Sent]) -> Mapping[str, State]:
     """A controller that doesn't answer for a while is asked again later."""
+    if not jobs:
+        return {}
     try:
         return states([job.id for job in jobs])
     except UserError as error:

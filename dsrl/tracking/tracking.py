@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,8 @@ class Tracking(Part):
     experiment: str = "dsrl"
     sweep: str | None = None
     """Runs of the same sweep stand below one parent run; None: Hydra's multirun folder, if there is one."""
+    wandb: bool = False
+    """Mirror the same series to Weights & Biases."""
     patience: float = Field(default=60.0, gt=0)
     """Seconds to wait for MLflow at the end of a run."""
 
@@ -57,6 +60,13 @@ class Tracking(Part):
                 next_step="export MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_URI",
             )
         return uri
+
+    @field_validator("wandb")
+    @classmethod
+    def _installed(cls, wandb: bool) -> bool:
+        if wandb and find_spec("wandb") is None:
+            raise UserError("wandb=true needs the package wandb", next_step="pip install 'dsrl[wandb]', or wandb=false")
+        return wandb
 
     def start(self, context: "Context", values: dict[str, Any]) -> None:
         """Show the run as running. Returns at once: MLflow is imported while the stages work."""
@@ -86,7 +96,10 @@ class Tracking(Part):
         said = json.loads(answer or "{}") if process.returncode == 0 else {}
         if said.get("logged"):
             self._note_dropped(context, live.dropped, said.get("dropped", 0))
-            log_file(context).unlink(missing_ok=True)
+            if reason := said.get("mirror"):
+                context.progress.warn(f"wandb: not mirrored: {reason} (more in {log_file(context).name})")
+            else:
+                log_file(context).unlink(missing_ok=True)
         else:
             lines = child.tail(log_file(context)).splitlines() or [child.end_in_words(process.returncode)]
             self._warn(context, f"{lines[-1]} (more in {log_file(context).name})")
@@ -133,6 +146,8 @@ class Tracking(Part):
         opening = {
             **self._place(context.store.root),
             "sweep": sweep,
+            "wandb": self.wandb,
+            "folder": str(context.run_dir.absolute()),
             **entry.opening(context, values, in_sweep=sweep is not None),
         }
         assert process.stdin is not None
