@@ -95,7 +95,7 @@ def _slurm() -> Iterator[Finding]:
     try:
         known = partitions()
     except UserError as error:
-        yield Finding("!!", "Slurm", " ".join(str(error).split()))
+        yield Finding("-", "Slurm", " ".join(str(error).split()))
         return
     yield Finding("ok", "Slurm", "; ".join(map(str, known)) or "no partition that you may use")
     if job := allocation():

@@ -26,7 +26,8 @@ def status(arguments: list[str]) -> int:
     for look in looks:
         print(look)
     if arguments and len(looks) == 1:
-        print("\n".join(details(looks[0])))
+        for line in details(looks[0]):
+            print(line)
     for line in close([look for look in looks if look.died]):
         print(line)
     return 0

@@ -1,5 +1,6 @@
 """Runs as jobs of a real Slurm: sweeps, failures, cancelling, time limits, preemption, and a Ray over two nodes."""
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -8,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from dsrl.cluster.node import MARK
 
 from ...command import CHECKOUT
 from ..runs import SMALL, Place
@@ -72,8 +75,8 @@ def runs_in_mlflow(store: Path) -> set[tuple[str, str]]:
 
 
 def test_a_job_goes_on_after_it_was_cancelled_late_and_preempted(finished: Place, slurm: Slurm) -> None:
-    """Cancelled at a checkpoint and sent again; told that its time is up, and back in the queue by itself; preempted, and
-    put back by Slurm; and still every step of the training is done once."""
+    """Cancelled at a checkpoint and sent again; told that its time is up, and put back by itself; then preempted, and
+    put back by Slurm; and still every step of the training stands in its record once."""
     asked = (*SMALL, *LITTLE, "m=16", "rl.max_steps=120", "train.checkpoint_every=5", "stop_after=train")
 
     def send(folder: str) -> str:
@@ -139,10 +142,8 @@ with SlurmRay(object_store_gb=0.1).open(Path(sys.argv[2]), python=sys.argv[1]) a
 
 def ray_python() -> str:
     """An interpreter that has Ray: DSRL_RAY_PYTHON, or an environment beside this one that `.ci/run` makes."""
-    places = [
-        os.environ.get("DSRL_RAY_PYTHON"),
-        *(str(CHECKOUT / name / "bin/python") for name in (".venv-verl", ".venv-ray")),
-    ]
+    beside = [str(CHECKOUT / name / "bin" / "python") for name in (".venv-verl", ".venv-ray")]
+    places = [os.environ.get("DSRL_RAY_PYTHON"), *beside]
     for place in (place for place in places if place and Path(place).is_file()):
         if subprocess.run([place, "-c", "import ray"], capture_output=True, check=False).returncode == 0:
             return place
@@ -163,4 +164,13 @@ def test_a_ray_over_two_nodes(slurm: Slurm, tmp_path: Path) -> None:
     until("its account", lambda: slurm.accounts(job)[0][0] != "RUNNING")
     assert slurm.accounts(job) == [["FAILED", "5:0"]]
     assert {path.name for path in (tmp_path / "logs" / "ray").iterdir()} == {"node1", "node2"}
-    assert not list(Path("/tmp").glob("dsrl-ray-*"))  # noqa: S108
+    assert marked() == []
+
+
+def marked() -> list[str]:
+    """Processes of a Ray that we started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            found += [path.parent.name] if f"{MARK}=".encode() in path.read_bytes() else []
+    return found
