@@ -95,13 +95,18 @@ def look_ahead(config: "DictConfig") -> None:
 def experiment(config: "DictConfig") -> "Study":
     """One run, from the composed config to the finished study."""
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
     from dsrl import config as checked
     from dsrl.export import export
     from dsrl.llm.price import unpriced
+    from dsrl.overrides import refuse_idle_launcher
     from dsrl.plan.foresee import foretell
     from dsrl.run import Keys, roots, run
 
+    hydra = HydraConfig.get()
+    if hydra.mode == RunMode.RUN:
+        refuse_idle_launcher(hydra.overrides.hydra)
     values = checked.resolved(config)
     dials = checked.dials(values)
     checked.check_pair(values.get("train"), HydraConfig.get().overrides.task)

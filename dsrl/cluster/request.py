@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from dsrl.errors import UserError
 from dsrl.part import Many, Part, part
@@ -61,6 +61,17 @@ class Request(Part):
             if name in OURS:
                 raise UserError(f"slurm.options.{name} has a dial of its own", next_step=f"slurm.{OURS[name]}=...")
         return options
+
+    @model_validator(mode="after")
+    def _in_time(self) -> "Request":
+        """A warning that comes with the start would end the run at once, again and again."""
+        if self.warn_seconds * 2 > self.minutes * 60:
+            raise UserError(
+                "slurm.warn_seconds: more than half of the job's time",
+                got=f"{self.warn_seconds} s of {self.minutes} min",
+                next_step=f"slurm.warn_seconds={self.minutes * 30} or less, or more slurm.minutes",
+            )
+        return self
 
     def sbatch(self) -> dict[str, Any]:
         """Long options of sbatch and their values, without those that say how a job is told that its time is up."""

@@ -36,6 +36,12 @@ def test_an_option_in_the_wrong_place_is_refused(options: dict[str, Any], words:
         Request(options=options)
 
 
+def test_a_warning_needs_time_before_it() -> None:
+    assert Request(minutes=1, warn_seconds=30)
+    with pytest.raises(ValueError, match=r"slurm\.warn_seconds=30 or less"):
+        Request(minutes=1, warn_seconds=31)
+
+
 @pytest.mark.parametrize("fields", [{"minutes": 0}, {"nodes": 0}, {"gpus": -1}, {"restarts": -1}, {"minutes": "4h"}])
 def test_impossible_numbers_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
