@@ -3,7 +3,6 @@
 from dsrl.cluster.address import RayAddress
 from dsrl.cluster.allocation import SlurmRay
 from dsrl.cluster.local import LocalRay
-from dsrl.cluster.ray import Cluster, Ray
 from dsrl.cluster.request import Request
 
-__all__ = ["Cluster", "LocalRay", "Ray", "RayAddress", "Request", "SlurmRay"]
+__all__ = ["LocalRay", "RayAddress", "Request", "SlurmRay"]

@@ -11,9 +11,10 @@ from pathlib import Path
 from pydantic import Field, field_validator
 
 from dsrl.cluster.daemons import require
-from dsrl.cluster.ray import Cluster, Ray, Say, environment, ready
+from dsrl.cluster.ready import environment, ready
 from dsrl.errors import UserError
 from dsrl.part import part
+from dsrl.ray import Cluster, Ray, Say
 
 
 @part

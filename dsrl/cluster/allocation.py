@@ -10,10 +10,10 @@ from pydantic import Field
 
 from dsrl.cluster.daemons import started
 from dsrl.cluster.node import towards
-from dsrl.cluster.ray import Cluster, Ray, Say
 from dsrl.cluster.slurm import allocation, ask
 from dsrl.errors import UserError
 from dsrl.part import part
+from dsrl.ray import Cluster, Ray, Say
 
 FIRST_PORT, PORTS, RANGES = 20000, 20, 400
 """Jobs share nodes: the ports of each follow from its number, below those that systems hand out by themselves."""

@@ -11,8 +11,9 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-from dsrl.cluster.ray import Ray, Say, environment, ready
+from dsrl.cluster.ready import environment, ready
 from dsrl.errors import UserError
+from dsrl.ray import Ray, Say
 
 NODE = Path(__file__).with_name("node.py")
 LOG = "ray.log"

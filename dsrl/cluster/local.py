@@ -8,8 +8,8 @@ from pathlib import Path
 from pydantic import Field
 
 from dsrl.cluster.daemons import started
-from dsrl.cluster.ray import Cluster, Ray, Say
 from dsrl.part import part
+from dsrl.ray import Cluster, Ray, Say
 
 
 @part

@@ -5,10 +5,11 @@ import dataclasses
 import pytest
 import yaml
 
-from dsrl.cluster import Cluster, LocalRay, RayAddress, Request, SlurmRay
+from dsrl.cluster import LocalRay, RayAddress, Request, SlurmRay
 from dsrl.config import build
 from dsrl.home import home
 from dsrl.jobs.sweep import Dials
+from dsrl.ray import Cluster
 
 KINDS = {"local": LocalRay, "ray": RayAddress, "slurm": SlurmRay}
 

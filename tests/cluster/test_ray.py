@@ -13,7 +13,7 @@ from dsrl.cluster import LocalRay, RayAddress, SlurmRay
 from dsrl.cluster.allocation import FIRST_PORT, port_of
 from dsrl.cluster.daemons import started
 from dsrl.cluster.node import MARK, end, gather, options
-from dsrl.cluster.ray import environment, ready
+from dsrl.cluster.ready import environment, ready
 from dsrl.errors import StageFailed, UserError
 
 TOLD = {

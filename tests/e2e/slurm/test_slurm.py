@@ -1,18 +1,15 @@
 """Runs as jobs of a real Slurm: sweeps, failures, cancelling, time limits, preemption, and a Ray over two nodes."""
 
-import contextlib
 import json
 import os
 import sqlite3
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from dsrl.cluster.node import MARK
-
 from ...command import CHECKOUT
+from ..rays import marked, ray_python
 from ..runs import SMALL, Place
 from .engine import Slurm, until
 
@@ -140,16 +137,6 @@ with SlurmRay(object_store_gb=0.1).open(Path(sys.argv[2]), python=sys.argv[1]) a
 """
 
 
-def ray_python() -> str:
-    """An interpreter that has Ray: DSRL_RAY_PYTHON, or an environment beside this one that `.ci/run` makes."""
-    beside = [str(CHECKOUT / name / "bin" / "python") for name in (".venv-verl", ".venv-ray")]
-    places = [os.environ.get("DSRL_RAY_PYTHON"), *beside]
-    for place in (place for place in places if place and Path(place).is_file()):
-        if subprocess.run([place, "-c", "import ray"], capture_output=True, check=False).returncode == 0:
-            return place
-    pytest.skip("needs an interpreter with Ray: DSRL_RAY_PYTHON")
-
-
 def test_a_ray_over_two_nodes(slurm: Slurm, tmp_path: Path) -> None:
     """Started in the job, used with what Slurm gave, its driver's exit code the job's, and nothing of it left."""
     (tmp_path / "job.py").write_text(RAY)
@@ -165,12 +152,3 @@ def test_a_ray_over_two_nodes(slurm: Slurm, tmp_path: Path) -> None:
     assert slurm.accounts(job) == [["FAILED", "5:0"]]
     assert {path.name for path in (tmp_path / "logs" / "ray").iterdir()} == {"node1", "node2"}
     assert marked() == []
-
-
-def marked() -> list[str]:
-    """Processes of a Ray that we started."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
-            found += [path.parent.name] if f"{MARK}=".encode() in path.read_bytes() else []
-    return found

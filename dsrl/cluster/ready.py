@@ -1,64 +1,21 @@
-"""A Ray to run distributed work on, whoever started it; and how long to wait for its nodes."""
+"""Whether a Ray is there, with all its nodes, whoever started it."""
 
 import json
 import os
 import subprocess
-import sys
 import time
-from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import IO, Any
 
-from pydantic import Field
-
 from dsrl.errors import StageFailed
-from dsrl.part import Part, part
 
 FOREIGN = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_NAMESPACE")
 """Variables that would lead a process of ours to somebody else's Ray."""
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Ray:
-    """A Ray whose nodes are all there."""
-
-    address: str
-    """HOST:PORT of the head, for `ray.init(address=...)`."""
-    nodes: int
-    cpus: int
-    """Of all nodes."""
-    gpus: int
-    """Of all nodes."""
-    environment: dict[str, str]
-    """The whole environment of a process that is to use it: address and token, and no other Ray's."""
-    runtime_env: dict[str, Any] = field(default_factory=dict)
-    """For `ray.init(runtime_env=...)`: what workers on other nodes find."""
-
-
-@part
-class Cluster(Part):
-    """Where a Ray comes from. It changes nothing in a result: a stage names its field for it among its speed knobs."""
-
-    ready_seconds: float = Field(default=180.0, gt=0)
-    """To wait for all nodes."""
-    runtime_env: dict[str, Any] = Field(default_factory=dict)
-    """Of Ray, for workers on all nodes: {env_vars: {NAME: value}, working_dir: ...}."""
-
-    @abstractmethod
-    def open(self, folder: Path, python: str = sys.executable, say: Say = print) -> AbstractContextManager[Ray]:
-        """A Ray that is there, and of which nothing is left afterwards that we started. `folder` gets the logs;
-        `python` is the interpreter that has Ray. Raises `StageFailed` where the nodes don't come."""
-
-    def check(self) -> None:
-        """Raises `UserError` for what can be known before work."""
 
 
 def environment(**ours: str) -> dict[str, str]:
