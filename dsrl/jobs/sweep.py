@@ -126,13 +126,9 @@ def open_books(values: Mapping[str, Any], folder: Path) -> None:
 
 def job(config: "DictConfig", folder: Path, overrides: list[str], number: int) -> SweepJob:
     """One run of the sweep, as its own command line: it composes its config where it runs."""
-    from hydra.core.hydra_config import HydraConfig
-
-    chosen = HydraConfig.instance().cfg
     search = [word for word in config.hydra.overrides.hydra if word.lstrip("+").startswith("hydra.searchpath")]
     sources = config.hydra.runtime.config_sources
     folders = [source.path for source in sources if source.provider == "command-line"]
-    assert chosen is not None
     own = [
         "hydra.mode=RUN",  # an experiment may say MULTIRUN
         f"hydra.run.dir={quoted(folder / str(number))}",

@@ -64,7 +64,10 @@ def test_a_mistake_in_any_job_stops_all(arguments: tuple[str, ...] | str, words:
 
 def test_the_jobs_are_sent_as_one_array(call: Call, tmp_path: Path) -> None:
     pytest.importorskip("submitit")
-    outcome = call("m=20,40", "hydra.launcher.wait=false", "slurm.partition=main", "hydra.launcher.parallel=1")
+    from submitit.core.utils import DelayedSubmission
+
+    asked = ("hydra.launcher.wait=false", "slurm.partition=main", "hydra.launcher.parallel=1")
+    outcome = call("m=20,40", *asked, f"--config-dir={tmp_path}")
     assert outcome.code == 0, outcome.err
     assert "2 jobs are with Slurm: 41_0 to 41_1" in outcome.err
     (folder,) = tmp_path.glob("multirun/*/*")
@@ -73,6 +76,11 @@ def test_the_jobs_are_sent_as_one_array(call: Call, tmp_path: Path) -> None:
     for line in ("--array=0-1%1", "--partition=main", "--time=240", "--nodes=1", "--requeue", "--signal=USR2@120"):
         assert f"#SBATCH {line}\n" in text
     assert "srun --unbuffered" in text
+    job = DelayedSubmission.load(folder / ".submitit" / "41_1" / "41_1_submitted.pkl").function
+    assert job.folder == str(folder / "1")
+    own = ["hydra.mode=RUN", f"hydra.run.dir={folder}/1", f"tracking.sweep={folder}"]
+    assert (job.arguments[0], job.arguments[-3:]) == (f"--config-dir={tmp_path}", own)
+    assert {"task=quickstart", "model=quickstart", "m=40", "slurm.partition=main"} <= {*job.arguments[1:-3]}
 
 
 def test_only_what_differs_names_a_job() -> None:
