@@ -10,7 +10,7 @@ import pytest
 
 from ...command import CHECKOUT
 from ..rays import marked, ray_python
-from ..runs import SMALL, Place
+from ..runs import SMALL, Place, metrics
 from .engine import Slurm, until
 
 pytestmark = pytest.mark.e2e
@@ -43,7 +43,7 @@ def test_one_job_of_a_sweep_fails_and_the_others_go_on(finished: Place, slurm: S
         **tree(finished.folder),
     )
     sweep = finished.folder / "sweep"
-    first, second = (job["job"] for job in json.loads((sweep / "sweep.json").read_text()))
+    first, second = (job["id"] for job in json.loads((sweep / "sweep.json").read_text()))
     assert outcome.code == 3, outcome.err
     assert "1 of 2 jobs failed" in outcome.err
     assert f"{second}" in outcome.err
@@ -109,8 +109,9 @@ def test_a_job_goes_on_after_it_was_cancelled_late_and_preempted(finished: Place
 
     assert status(finished, "again")["attempt"] == 3
     assert [state for state, _ in slurm.accounts(job)] == ["REQUEUED", "PREEMPTED", "COMPLETED"]
-    (progress,) = finished.store.glob("stages/train/*/progress.jsonl")
-    assert [json.loads(line)["step"] for line in progress.read_text().splitlines()] == list(range(1, 121))
+    progress = finished.entry("train", metrics(finished.folder / "again")) / "progress.jsonl"
+    rows = [json.loads(line) for line in progress.read_text().splitlines()]
+    assert [row["step"] for row in rows if "reward" in row] == list(range(1, 121))
     assert finished.dsrl("status", job, **slurm.environment).out.startswith("finished     again")
 
 
@@ -129,6 +130,8 @@ import ray, socket, sys, time
 ray.init(log_to_driver=False)
 @ray.remote(num_gpus=1, scheduling_strategy="SPREAD")
 def where():
+    time.sleep(1)
+    return socket.gethostname()
 print("on", *sorted(ray.get([where.remote() for _ in range(4)])), flush=True)
 sys.exit(5)
 '''
