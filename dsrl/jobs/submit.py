@@ -16,6 +16,7 @@ from dsrl.errors import UserError
 from dsrl.home import home
 from dsrl.jobs.composed import check as check_config
 from dsrl.jobs.composed import composed, folders_apart
+from dsrl.jobs.status import run_folders
 from dsrl.record import shown
 from dsrl.store import write_json
 
@@ -43,7 +44,7 @@ def submit(arguments: list[str]) -> int:
         f"job {job} is with Slurm\n"
         f"run    {shown(run_dir)}\n"
         f"log    {shown(run_dir / f'slurm-{job}.log')}\n"
-        f"follow dsrl status {job}\n"
+        f"follow dsrl status {job if run_dir in run_folders(Path.cwd()) else shown(run_dir)}\n"
         f"end    scancel {job}  (what was done is kept: the same dsrl submit goes on from there)"
     )
     return 0

@@ -86,7 +86,7 @@ def test_what_sbatch_refuses_is_told_in_its_words(call: Call, tmp_path: Path, mo
 
 def test_one_folder_is_one_job_s(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands(tmp_path, monkeypatch, sinfo=SINFO, sbatch="41")
-    assert call(*RUN, "hydra.run.dir=mine").code == 0
+    assert "follow dsrl status mine" in call(*RUN, "hydra.run.dir=mine").out
     outcome = call(*RUN, "hydra.run.dir=mine")
     assert (outcome.code, "job 41" in outcome.err) == (2, True)
 

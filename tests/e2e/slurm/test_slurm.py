@@ -89,30 +89,30 @@ def test_a_job_goes_on_after_it_was_cancelled_late_and_preempted(finished: Place
         known = [int(path.parent.name.partition("-")[2]) for path in finished.store.glob("work/train/*/*/*/whole.json")]
         return max(known, default=0) > after
 
-    cancelled = send("cancelled")
+    cancelled = send("runs/day/cancelled")
     until("a checkpoint", lambda: checkpointed(0))
     slurm.say("scancel", cancelled)
     until("the end of a cancelled job", lambda: slurm.gone(cancelled))
     assert slurm.accounts(cancelled)[0][0].startswith("CANCELLED")
-    assert json.loads((finished.folder / "cancelled" / "status.json").read_text())["status"] == "interrupted"
+    assert json.loads((finished.folder / "runs/day/cancelled" / "status.json").read_text())["status"] == "interrupted"
 
-    job, before = send("again"), steps()
+    job, before = send("runs/day/again"), steps()
     assert before > 0
     until("more checkpoints", lambda: checkpointed(before))
     before = steps()
     slurm.say("scancel", "--batch", "--signal=USR1", job)  # as Slurm does before the time limit
-    until("another start", lambda: status(finished, "again").get("restarts") == 1)
+    until("another start", lambda: status(finished, "runs/day/again").get("restarts") == 1)
     until("more checkpoints", lambda: checkpointed(before))
     slurm.say("srun", "--partition=high", "--nodes=2", "--exclusive", "sleep", "1")
-    until("its end", lambda: status(finished, "again").get("status") == "finished")
+    until("its end", lambda: status(finished, "runs/day/again").get("status") == "finished")
     until("its end for Slurm", lambda: slurm.gone(job))
 
-    assert status(finished, "again")["attempt"] == 3
+    assert status(finished, "runs/day/again")["attempt"] == 3
     assert [state for state, _ in slurm.accounts(job)] == ["REQUEUED", "PREEMPTED", "COMPLETED"]
-    progress = finished.entry("train", metrics(finished.folder / "again")) / "progress.jsonl"
+    progress = finished.entry("train", metrics(finished.folder / "runs/day/again")) / "progress.jsonl"
     rows = [json.loads(line) for line in progress.read_text().splitlines()]
     assert [row["step"] for row in rows if "reward" in row] == list(range(1, 121))
-    assert finished.dsrl("status", job, **slurm.environment).out.startswith("finished     again")
+    assert finished.dsrl("status", job, **slurm.environment).out.startswith("finished     runs/day/again")
 
 
 def status(place: Place, folder: str) -> dict[str, object]:
