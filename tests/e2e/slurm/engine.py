@@ -35,7 +35,13 @@ class Slurm:
     def gone(self, job: str) -> bool:
         """Whether it neither runs nor waits any more."""
         states = "--states=pending,running,completing,configuring,suspended"
-        return not self.say("squeue", "--noheader", "--array", states, "--format=%i").count(f"{job}\n")
+        return job not in self.say("squeue", "--noheader", "--array", states, "--format=%i").split()
+
+    def ended(self, job: str) -> list[list[str]]:
+        """Its accounts, once they are closed: they come a little later than the job's own word."""
+        until(f"the end of job {job}", lambda: self.gone(job))
+        until(f"the accounts of job {job}", lambda: self.accounts(job)[-1][0] not in ("RUNNING", "COMPLETING"))
+        return self.accounts(job)
 
 
 def until(what: str, holds: Callable[[], bool]) -> None:

@@ -48,8 +48,8 @@ def test_one_job_of_a_sweep_fails_and_the_others_go_on(finished: Place, slurm: S
     assert "1 of 2 jobs failed" in outcome.err
     assert f"{second}" in outcome.err
     assert "m=40  RuntimeError: broken on purpose" in outcome.err
-    assert slurm.accounts(first) == [["COMPLETED", "0:0"]]
-    assert slurm.accounts(second) == [["FAILED", "1:0"]]
+    assert slurm.ended(first) == [["COMPLETED", "0:0"]]
+    assert slurm.ended(second) == [["FAILED", "1:0"]]
     said = json.loads((sweep / "1" / "status.json").read_text())
     assert (said["status"], said["slurm_job"], said["host"][:4]) == ("failed", second, "node")
     (log,) = sweep.glob(f".submitit/{second}/*_log.out")
@@ -92,8 +92,7 @@ def test_a_job_goes_on_after_it_was_cancelled_late_and_preempted(finished: Place
     cancelled = send("runs/day/cancelled")
     until("a checkpoint", lambda: checkpointed(0))
     slurm.say("scancel", cancelled)
-    until("the end of a cancelled job", lambda: slurm.gone(cancelled))
-    assert slurm.accounts(cancelled)[0][0].startswith("CANCELLED")
+    assert slurm.ended(cancelled)[0][0].startswith("CANCELLED")
     assert json.loads((finished.folder / "runs/day/cancelled" / "status.json").read_text())["status"] == "interrupted"
 
     job, before = send("runs/day/again"), steps()
@@ -105,10 +104,9 @@ def test_a_job_goes_on_after_it_was_cancelled_late_and_preempted(finished: Place
     until("more checkpoints", lambda: checkpointed(before))
     slurm.say("srun", "--partition=high", "--nodes=2", "--exclusive", "sleep", "1")
     until("its end", lambda: status(finished, "runs/day/again").get("status") == "finished")
-    until("its end for Slurm", lambda: slurm.gone(job))
 
     assert status(finished, "runs/day/again")["attempt"] == 3
-    assert [state for state, _ in slurm.accounts(job)] == ["REQUEUED", "PREEMPTED", "COMPLETED"]
+    assert [state for state, _ in slurm.ended(job)] == ["REQUEUED", "PREEMPTED", "COMPLETED"]
     progress = finished.entry("train", metrics(finished.folder / "runs/day/again")) / "progress.jsonl"
     rows = [json.loads(line) for line in progress.read_text().splitlines()]
     assert [row["step"] for row in rows if "reward" in row] == list(range(1, 121))
@@ -147,11 +145,9 @@ def test_a_ray_over_two_nodes(slurm: Slurm, tmp_path: Path) -> None:
     (tmp_path / "job.sh").write_text(f"#!/bin/sh\nexport PYTHONPATH={CHECKOUT}\nexec {' '.join(words)}\n")
     asked = ("--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=2", "--gpus-per-node=2", "--mem=3000")
     job = slurm.say("sbatch", "--parsable", *asked, f"--output={tmp_path}/log", str(tmp_path / "job.sh")).strip()
-    until("the end of the job", lambda: slurm.gone(job))
+    assert slurm.ended(job) == [["FAILED", "5:0"]]
     log = (tmp_path / "log").read_text()
     assert "2 nodes, 4 CPUs, 4 GPUs" in log
     assert "on node1 node1 node2 node2" in log
-    until("its account", lambda: slurm.accounts(job)[0][0] != "RUNNING")
-    assert slurm.accounts(job) == [["FAILED", "5:0"]]
     assert {path.name for path in (tmp_path / "logs" / "ray").iterdir()} == {"node1", "node2"}
     assert marked() == []
