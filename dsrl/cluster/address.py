@@ -61,7 +61,9 @@ class RayAddress(Cluster):
         token = os.environ[self.token_env].strip() if self.token_env else ""
         auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token} if token else {"RAY_AUTH_MODE": "disabled"}
         variables = environment(**auth)
-        found = ready(self.address, self.nodes, self.ready_seconds, python, variables, lambda: None)
+        found = ready(
+            self.address, self.nodes, self.ready_seconds, python, variables, lambda: None, "`ray status` on its head"
+        )
         say(f"Ray {self.address}: {found['alive']} nodes, {found['cpus']} CPUs, {found['gpus']} GPUs")
         driver = {**variables, "RAY_ADDRESS": self.address}
         yield Ray(self.address, found["alive"], found["cpus"], found["gpus"], driver, self.runtime_env)

@@ -49,7 +49,9 @@ def started(
             start_new_session=True,
         )
     try:
-        found = ready(address, nodes, told["ready_seconds"], python, variables, lambda: _over(process, folder))
+        found = ready(
+            address, nodes, told["ready_seconds"], python, variables, lambda: _over(process, folder), str(folder / LOG)
+        )
         say(f"Ray {address}: {found['alive']} nodes, {found['cpus']} CPUs, {found['gpus']} GPUs")
         driver = {**variables, "RAY_ADDRESS": address}
         yield Ray(address, found["alive"], found["cpus"], found["gpus"], driver, dict(runtime_env))

@@ -24,10 +24,16 @@ def environment(**ours: str) -> dict[str, str]:
 
 
 def ready(
-    address: str, nodes: int, seconds: float, python: str, variables: Mapping[str, str], still: Callable[[], str | None]
+    address: str,
+    nodes: int,
+    seconds: float,
+    python: str,
+    variables: Mapping[str, str],
+    still: Callable[[], str | None],
+    look: str,
 ) -> dict[str, int]:
     """Wait until so many nodes are alive; returns `alive`, `cpus` and `gpus`. `still` says why it is no use to wait any
-    longer. Raises `StageFailed`."""
+    longer, `look` where to look when they don't come. Raises `StageFailed`."""
     deadline = time.monotonic() + seconds
     said: dict[str, Any] = {}
     with _looks(address, python, variables) as looks:
@@ -42,7 +48,7 @@ def ready(
                 raise _refused(address, said["refused"])
     alive = f"{said['alive']} of {nodes} nodes" if "alive" in said else said.get("error", "nothing was heard of it")
     raise StageFailed(
-        f"Ray isn't ready after {seconds:g} s", got=alive, next_step="cluster.ready_seconds=...; the logs say why"
+        f"Ray isn't ready after {seconds:g} s", got=alive, next_step=f"cluster.ready_seconds=..., or look into {look}"
     )
 
 

@@ -61,15 +61,15 @@ def fake(folder: Path, body: str) -> str:
 
 def test_nodes_that_never_come_are_told_after_the_time_for_them(tmp_path: Path) -> None:
     python = fake(tmp_path, """echo '{"alive": 1, "cpus": 2, "gpus": 0}'; exec sleep 60""")
-    with pytest.raises(StageFailed, match=r"1 of 2 nodes\n.*cluster.ready_seconds"):
-        ready("10.0.0.1:1", 2, 0.3, python, {}, lambda: None)
+    with pytest.raises(StageFailed, match=r"1 of 2 nodes\n.*cluster.ready_seconds=..., or look into the log"):
+        ready("10.0.0.1:1", 2, 0.3, python, {}, lambda: None, "the log")
 
 
 def test_a_token_that_is_refused_is_told_at_once(tmp_path: Path) -> None:
     said = '{"refused": "InvalidAuthToken: Authentication token is missing or incorrect. Ensure that ..."}'
     python = fake(tmp_path, f"echo '{said}'; exec sleep 60")
     with pytest.raises(StageFailed, match=r"missing or incorrect.\n.*cluster.token_env"):
-        ready("10.0.0.1:1", 1, 60.0, python, {}, lambda: None)
+        ready("10.0.0.1:1", 1, 60.0, python, {}, lambda: None, "the log")
 
 
 def test_daemons_that_end_are_told_with_the_end_of_their_log(tmp_path: Path) -> None:
