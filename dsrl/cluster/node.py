@@ -49,7 +49,7 @@ def main() -> int:
     try:
         while ray.poll() is None and not over.wait(0.2):
             pass
-        return 0 if over.is_set() else ray.returncode or 1
+        return 0 if over.wait(2.0) else ray.returncode or 1  # at the end, another node may be the first to hear of it
     finally:
         end(ray, temporary)
         gather(temporary, Path(told["logs"]) / socket.gethostname())
