@@ -36,7 +36,8 @@ def main() -> int:
     over = Event()
     signal.signal(signal.SIGTERM, lambda *_: over.set())
     Thread(target=_end_of_input, args=[over], daemon=True).start()
-    temporary = Path(told["temporary"])
+    temporary = Path(told["temporary"]) / str(rank)  # nodes may share that place
+    told["temporary"] = str(temporary)
     temporary.mkdir(parents=True, exist_ok=True)
     if rank:
         _await_head(told["head"], told["port"], over, told["ready_seconds"])
@@ -54,6 +55,8 @@ def main() -> int:
         end(ray, temporary)
         gather(temporary, Path(told["logs"]) / socket.gethostname())
         shutil.rmtree(temporary, ignore_errors=True)
+        with suppress(OSError):
+            temporary.parent.rmdir()
 
 
 def options(told: Mapping[str, Any], rank: int, environment: Mapping[str, str]) -> list[str]:
