@@ -81,6 +81,8 @@ VERBS = {
     "compare": "dsrl.comparison:compare",
     "corpus": "dsrl.corpora:corpus",
     "doctor": "dsrl.doctor:doctor",
+    "submit": "dsrl.jobs.submit:submit",
+    "status": "dsrl.jobs.status:status",
 }
 """Verbs without a pipeline -> module and function, imported when asked for."""
 
@@ -127,6 +129,8 @@ dsrl {version}: from one task definition to a trained and measured language mode
   dsrl difficulty task=NAME teacher=NAME             rate the task's test items, from easy to hard
   dsrl plan [pilot=10] task=NAME teacher=NAME        requests, tokens, dollars, GPU-hours, before anything is spent
   dsrl -m ... m=100,300,500                          a sweep; the teacher is paid once
+  dsrl submit ... slurm.partition=NAME               one run as a job of Slurm (sweeps: -m hydra/launcher=slurm)
+  dsrl status [JOB | FOLDER]                         how runs, jobs and sweeps stand; closes those that were killed
   dsrl ls | why STAGE | trace SAMPLE | gc            what was made; why a stage ran again; where a sample came from
   dsrl audit write | read FILE.csv                   labels checked by hand: a sheet to fill in, and what it tells
   dsrl corpus index | search | ls | rm               texts from which passages are taken (docs/corpora.md)

@@ -37,6 +37,7 @@ class Dials(Part):
     budget_tokens: int | None = Field(ge=0)
     prices: str | None
     accept_missing: bool
+    wandb: bool
     stop_after: str | None
     pilot: int = Field(ge=0)
     store: str = Field(min_length=1)
@@ -115,8 +116,10 @@ def check_stages(pipeline: Mapping[str, Any], stop_after: str | None, *, dry: bo
 
 
 def check_pair(train: Any, overrides: Iterable[str]) -> None:
-    """An `rl=` that was asked for must be run by the engine: an option that is ignored without a word is a fault."""
-    asked = [override for override in overrides if override.partition("=")[0].lstrip("+~").partition(".")[0] == "rl"]
+    """An `rl=` or a `cluster=` that was asked for must be used by the engine: an option that is ignored without a word
+    is a fault."""
+    overrides = list(overrides)
+    asked = _of_group("rl", overrides)
     if asked and isinstance(train, Mapping) and "algorithm" not in train:
         raise UserError(
             f"train={str(train.get('_target_')).rpartition('.')[2].lower()} runs no RL algorithm",
@@ -124,6 +127,19 @@ def check_pair(train: Any, overrides: Iterable[str]) -> None:
             allowed="train=verl with any rl; train=trl with rl=grpo or rl=dr_grpo; train=sft and train=none without rl",
             next_step=f"take out {asked[0]}, or give train=trl",
         )
+    clusters = _of_group("cluster", overrides)
+    if clusters and isinstance(train, Mapping) and "cluster" not in train:
+        raise UserError(
+            f"train={str(train.get('_target_')).rpartition('.')[2].lower()} runs on no Ray",
+            got=" ".join(clusters),
+            allowed="cluster=... with train=verl",
+            next_step=f"take out {clusters[0]}; a single node of Slurm needs no cluster: dsrl submit ...",
+        )
+
+
+def _of_group(group: str, overrides: list[str]) -> list[str]:
+    """Those that choose from the group or set something in it."""
+    return [word for word in overrides if word.partition("=")[0].lstrip("+~").partition(".")[0] == group]
 
 
 def check_used(pipeline: Mapping[str, Any], overrides: Iterable[str]) -> None:

@@ -52,7 +52,7 @@ def launch(overrides: list[str], *, plan: bool = False) -> int:
             if plan:
                 look_ahead(config)
                 return None
-            study = experiment(config)
+            study = recorded_experiment(config)
         except UserError as error:
             failures.append(explain(error))
             return None
@@ -66,11 +66,23 @@ def launch(overrides: list[str], *, plan: bool = False) -> int:
     sys.argv = [sys.argv[0], *overrides]
     try:
         hydra.main(version_base="1.3", config_path=str(home() / "conf"), config_name="config")(job)()
+    except UserError:  # of a launcher, whose jobs run elsewhere
+        raise
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         if composed:  # not about the config, so not the user's
             raise
         return explain(UserError(plain(error), next_step=advice(str(error))))
     return max(failures, default=0)
+
+
+def recorded_experiment(config: "DictConfig") -> "Study":
+    """One run whose folder says how it stands, also when it fails before any work."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from dsrl.ending import recorded
+
+    with recorded(Path(HydraConfig.get().runtime.output_dir)):
+        return experiment(config)
 
 
 def look_ahead(config: "DictConfig") -> None:
@@ -83,13 +95,18 @@ def look_ahead(config: "DictConfig") -> None:
 def experiment(config: "DictConfig") -> "Study":
     """One run, from the composed config to the finished study."""
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
     from dsrl import config as checked
     from dsrl.export import export
     from dsrl.llm.price import unpriced
+    from dsrl.overrides import refuse_idle_launcher
     from dsrl.plan.foresee import foretell
     from dsrl.run import Keys, roots, run
 
+    hydra = HydraConfig.get()
+    if hydra.mode == RunMode.RUN:
+        refuse_idle_launcher(hydra.overrides.hydra)
     values = checked.resolved(config)
     dials = checked.dials(values)
     checked.check_pair(values.get("train"), HydraConfig.get().overrides.task)

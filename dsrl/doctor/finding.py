@@ -15,4 +15,4 @@ class Finding:
     text: str
 
     def __str__(self) -> str:
-        return f"  {self.mark:<2}  {self.name:<14} {self.text}"
+        return f"  {self.mark:<2}  {self.name:<20} {self.text}"

@@ -1,7 +1,8 @@
-"""What this machine has: Python, packages, room for the store, GPUs, a tracking server that answers."""
+"""What this machine has: Python, packages, room for the store, GPUs, Slurm, a tracking server that answers."""
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,18 @@ PACKAGES = {
     **dict.fromkeys(("mlflow", "torch", "transformers", "trl"), False),
 }
 """Name -> whether nothing works without it."""
+OPTIONS = {
+    "rollout=transformers": ("local", ("torch", "transformers", "accelerate")),
+    "train=trl, sft": ("local", ("torch", "transformers", "accelerate", "datasets", "trl")),
+    "launcher=slurm": ("slurm", ("submitit",)),
+    "cluster=...": ("ray", ("ray",)),
+    "wandb=true": ("wandb", ("wandb",)),
+    "dense passages": ("dense", ("sentence_transformers",)),
+    "near duplicates": ("near", ("rensa",)),
+}
+"""What can be chosen -> the extra that brings what it needs, and the modules that it needs."""
+ANSWER_SECONDS = 5.0
+"""For a program that may hang, such as nvidia-smi on a broken driver."""
 LITTLE_SPACE = 5 * 2**30
 """Bytes below which a store is soon full."""
 
@@ -22,8 +35,10 @@ def machine(store: str, tracking_uri: str | None) -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
     yield Finding("ok" if sys.version_info >= (3, 11) else "!!", "Python", version)
     yield from _packages()
+    yield from _options()
     yield _space(Path(store).expanduser().absolute())
-    yield _gpus()
+    yield from _gpus()
+    yield from _slurm()
     yield _mlflow(tracking_uri)
 
 
@@ -46,10 +61,56 @@ def _space(store: Path) -> Finding:
     return Finding("ok" if free > LITTLE_SPACE else "!!", "store", text)
 
 
-def _gpus() -> Finding:
+def _options() -> Iterator[Finding]:
+    """What each option still needs, so that nobody finds out after an hour."""
+    from importlib.util import find_spec
+
+    for option, (extra, modules) in OPTIONS.items():
+        missing = [module for module in modules if find_spec(module) is None]
+        lacks = f"needs {', '.join(missing)}: pip install 'dsrl[{extra}]'"
+        yield Finding("-" if missing else "ok", option, lacks if missing else "installed")
+
+
+def _gpus() -> Iterator[Finding]:
+    """Each with its memory, and whether a restriction hides some of them."""
+    lines = _said("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader")
     folder = Path("/proc/driver/nvidia/gpus")
     count = len(list(folder.iterdir())) if folder.is_dir() else 0
-    return Finding("ok" if count else "-", "GPUs", f"{count} of NVIDIA" if count else "none of NVIDIA is seen")
+    if not lines:
+        yield Finding("ok" if count else "-", "GPUs", f"{count} of NVIDIA" if count else "none of NVIDIA is seen")
+        return
+    yield Finding("ok", "GPUs", f"{len(lines)}: {'; '.join(sorted(set(lines)))}")
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        yield Finding("ok" if visible else "-", "GPUs in use", f"CUDA_VISIBLE_DEVICES={visible or '(none)'}")
+
+
+def _slurm() -> Iterator[Finding]:
+    """Whether jobs can be sent from here, and the allocation that we are in."""
+    from dsrl.cluster.slurm import allocation, partitions
+    from dsrl.errors import UserError
+
+    if shutil.which("sbatch") is None:
+        yield Finding("-", "Slurm", "no sbatch on the PATH: dsrl submit and hydra/launcher=slurm need a login node")
+        return
+    try:
+        known = partitions()
+    except UserError as error:
+        yield Finding("-", "Slurm", " ".join(str(error).split()))
+        return
+    yield Finding("ok", "Slurm", "; ".join(map(str, known)) or "no partition that you may use")
+    if job := allocation():
+        yield Finding(
+            "ok", "allocation", f"job {job}, {os.environ.get('SLURM_JOB_NUM_NODES', '1')} nodes: used as it is"
+        )
+
+
+def _said(*command: str) -> list[str]:
+    """Lines of a program's answer; none where it isn't there or fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()] if done.returncode == 0 else []
 
 
 def _mlflow(uri: str | None) -> Finding:

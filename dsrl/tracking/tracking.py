@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,8 @@ class Tracking(Part):
     experiment: str = "dsrl"
     sweep: str | None = None
     """Runs of the same sweep stand below one parent run; None: Hydra's multirun folder, if there is one."""
+    wandb: bool = False
+    """Mirror the same series to Weights & Biases."""
     patience: float = Field(default=60.0, gt=0)
     """Seconds to wait for MLflow at the end of a run."""
 
@@ -57,6 +60,13 @@ class Tracking(Part):
                 next_step="export MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_URI",
             )
         return uri
+
+    @field_validator("wandb")
+    @classmethod
+    def _installed(cls, wandb: bool) -> bool:
+        if wandb and find_spec("wandb") is None:
+            raise UserError("wandb=true needs the package wandb", next_step="pip install 'dsrl[wandb]', or wandb=false")
+        return wandb
 
     def start(self, context: "Context", values: dict[str, Any]) -> None:
         """Show the run as running. Returns at once: MLflow is imported while the stages work."""
@@ -86,7 +96,10 @@ class Tracking(Part):
         said = json.loads(answer or "{}") if process.returncode == 0 else {}
         if said.get("logged"):
             self._note_dropped(context, live.dropped, said.get("dropped", 0))
-            log_file(context).unlink(missing_ok=True)
+            if reason := said.get("mirror"):
+                context.progress.warn(f"wandb: not mirrored: {reason} (more in {log_file(context).name})")
+            else:
+                log_file(context).unlink(missing_ok=True)
         else:
             lines = child.tail(log_file(context)).splitlines() or [child.end_in_words(process.returncode)]
             self._warn(context, f"{lines[-1]} (more in {log_file(context).name})")
@@ -103,15 +116,38 @@ class Tracking(Part):
     def _kept(self, context: "Context", values: dict[str, Any]) -> Live:
         return context.keep("tracking", lambda: Live(self._begin(context, values)), Live.close)
 
+    def prepare(self, root: Path, sweep: str) -> str | None:
+        """Before the jobs of a sweep start elsewhere: make what they share, once. Returns why it couldn't be done."""
+        return self._upkeep(root, sweep=sweep).get("error") if self.enabled else None
+
+    def close(self, root: Path, run_dirs: list[str]) -> dict[str, Any]:
+        """Close runs whose processes are gone. Returns `{"closed": number}`, or `{"error": reason}`."""
+        return self._upkeep(root, close=run_dirs) if self.enabled else {"closed": 0}
+
+    def _upkeep(self, root: Path, **wanted: Any) -> dict[str, Any]:
+        from dsrl.tracking.upkeep import ask
+
+        root.mkdir(parents=True, exist_ok=True)
+        found = ask({**self._place(root), **wanted}, root / "tracking.log", self.patience)
+        return {name: entry.without_password(said) if isinstance(said, str) else said for name, said in found.items()}
+
+    def _place(self, root: Path) -> dict[str, Any]:
+        """Where things are in MLflow, for its child."""
+        return {
+            "uri": self.address(root),
+            "experiment": self.experiment,
+            "artifacts": (root / "mlartifacts").absolute().as_uri(),
+            "lock": str(root / ".mlflow.lock"),
+        }
+
     def _begin(self, context: "Context", values: dict[str, Any]) -> child.Child:
         process = child.start("dsrl.tracking.worker", [], log_file(context), threads=1, answers=subprocess.PIPE)
         sweep = self.sweep or multirun_folder()
         opening = {
-            "uri": self.address(context.store.root),
-            "experiment": self.experiment,
-            "artifacts": (context.store.root / "mlartifacts").absolute().as_uri(),
-            "lock": str(context.store.root / ".mlflow.lock"),
+            **self._place(context.store.root),
             "sweep": sweep,
+            "wandb": self.wandb,
+            "folder": str(context.run_dir.absolute()),
             **entry.opening(context, values, in_sweep=sweep is not None),
         }
         assert process.stdin is not None

@@ -17,6 +17,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from dsrl.tracking.mirror import Mirror
 from dsrl.tracking.series import Point, Series
 
 if TYPE_CHECKING:
@@ -45,13 +46,15 @@ def main() -> None:
     opening = json.loads(sys.stdin.readline())
     lines = arriving(sys.stdin)
     client, run = begin(opening)
-    series = Series(writer(client, run))
-    finish(client, run, follow(series, lines), series)
+    mirror = Mirror(opening)
+    series = Series(writer(client, run, mirror))
+    finish(client, run, follow(series, lines), series, mirror)
+    said = {"logged": run, "dropped": series.dropped, "mirror": mirror.error}
     with suppress(BrokenPipeError):  # after Ctrl-C nobody waits for the answer
-        os.write(answers.fileno(), json.dumps({"logged": run, "dropped": series.dropped}).encode() + b"\n")
+        os.write(answers.fileno(), json.dumps(said).encode() + b"\n")
 
 
-def writer(client: "MlflowClient", run: str) -> Callable[[list[Point]], None]:
+def writer(client: "MlflowClient", run: str, mirror: Mirror) -> Callable[[list[Point]], None]:
     """Logs points of the run."""
 
     def write(points: list[Point]) -> None:
@@ -62,6 +65,7 @@ def writer(client: "MlflowClient", run: str) -> Callable[[list[Point]], None]:
             client.log_batch(run, metrics=[Metric(*point) for point in points])
         except MlflowException as error:
             raise ConnectionError(str(error)) from error
+        mirror.log(points)
 
     return write
 
@@ -152,13 +156,15 @@ def parent_tag(client: "MlflowClient", experiment: str, sweep: str | None) -> di
     return {"mlflow.parentRunId": parent}
 
 
-def finish(client: "MlflowClient", run: str, closing: dict[str, Any], series: Series) -> None:
+def finish(client: "MlflowClient", run: str, closing: dict[str, Any], series: Series, mirror: Mirror) -> None:
     """Log what came out and close the run."""
     from mlflow.entities import Metric, RunTag
 
     now = int(time.time() * 1000)
     points = [Point(name, value, now, 0) for name, value in closing.get("metrics", {}).items()]
-    for batch in batches(points + series.rest(closing.get("progress"), now), BATCHES["metrics"]):
+    rest = series.rest(closing.get("progress"), now)
+    mirror.finish(closing, rest)
+    for batch in batches(points + rest, BATCHES["metrics"]):
         client.log_batch(run, metrics=[Metric(*point) for point in batch])
     client.log_batch(run, tags=[RunTag(*pair) for pair in closing.get("tags", {}).items()])
     log_data_sets(client, run, closing.get("data_sets", []))

@@ -149,6 +149,45 @@ def test_a_run_killed_outright_is_closed_as_killed(tmp_path: Path):
     until_killed(tmp_path)
 
 
+def test_a_run_killed_with_its_child_is_closed_afterwards(tmp_path: Path):
+    """As when a whole node goes down: nobody is left to say it."""
+    context = bare(tmp_path / "run", tmp_path / "store")
+    tracking = Tracking()
+    assert tracking.prepare(tmp_path / "store", str(tmp_path / "sweep")) is None
+    assert rows(tmp_path / "store", "select name, status from runs") == [("sweep", "FINISHED")]
+    tracking.start(context, {"name": "killed"})
+    child = context._kept["tracking"].process
+    until_known(tmp_path / "store")
+    child.kill()
+    context.close()
+    assert statuses(tmp_path / "store") == [("RUNNING",)]
+    other = str((tmp_path / "other").absolute())
+    assert tracking.close(tmp_path / "store", [other, str(context.run_dir.absolute())]) == {"closed": 1}
+    assert statuses(tmp_path / "store") == [("KILLED",)]
+
+
+def until_known(store: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not statuses(store):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_the_series_are_mirrored_to_weights_and_biases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    study, context = make_study(tmp_path, count=10)
+    tracking = Tracking(wandb=True, sweep=str(tmp_path / "some-sweep"), patience=300.0)
+    tracking.start(context, {"name": "counting", "n": 10})
+    tracking.track(context, {}, study, "finished")
+    context.close()
+    assert len(context.progress.warnings) == 1  # the made-up one
+    (path,) = context.run_dir.glob("wandb/offline-run-*/run-*.wandb")
+    written = path.read_bytes()
+    for words in (b"counting", b"some-sweep", b"train/reward", b"train/step", b"evaluation/trained/pass_at_1"):
+        assert words in written
+
+
 def until_killed(folder: Path) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:

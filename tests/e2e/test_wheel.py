@@ -44,13 +44,13 @@ def in_folder(python: Path, folder: Path, *arguments: str, **environment: str) -
     )
 
 
-def test_conf_tasks_and_corpora_are_in_the_wheel(python: Path, tmp_path: Path) -> None:
+def test_conf_tasks_corpora_and_job_scripts_are_in_the_wheel(python: Path, tmp_path: Path) -> None:
     script = "import dsrl, dsrl.home; print(dsrl.__file__); print(dsrl.home.home())"
     kept = {name: value for name, value in ENVIRONMENT.items() if name != "PYTHONPATH"}
     done = subprocess.run([python, "-c", script], cwd=tmp_path, env=kept, capture_output=True, text=True, check=True)
     package, home = map(Path, done.stdout.split())
     assert package.is_relative_to(python.parent.parent)
-    for name in ("conf", "tasks", "corpora"):
+    for name in ("conf", "tasks", "corpora", "slurm"):
         shipped = {path.relative_to(CHECKOUT / name) for path in (CHECKOUT / name).rglob("*") if path.is_file()}
         assert {path.relative_to(home / name) for path in (home / name).rglob("*") if path.is_file()} == shipped
     code = {path.relative_to(CHECKOUT / "dsrl") for path in (CHECKOUT / "dsrl").rglob("*") if path.is_file()}

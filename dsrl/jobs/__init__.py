@@ -1,0 +1,1 @@
+"""Runs as jobs of Slurm: `dsrl submit`, `dsrl status`, and the launcher of sweeps."""

@@ -1,0 +1,31 @@
+"""An interpreter that has Ray, and what is left of the Rays that it started."""
+
+import contextlib
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from dsrl.cluster.node import MARK
+
+from ..command import CHECKOUT
+
+
+def ray_python() -> str:
+    """DSRL_RAY_PYTHON, or that of the environment that `make verl` makes."""
+    beside = [str(CHECKOUT / name / "bin" / "python") for name in (".venv-verl",)]
+    for place in filter(None, [os.environ.get("DSRL_RAY_PYTHON"), *beside]):
+        known = Path(place).is_file()
+        if known and subprocess.run([place, "-c", "import ray"], capture_output=True, check=False).returncode == 0:
+            return place
+    pytest.skip("needs an interpreter with Ray: DSRL_RAY_PYTHON")
+
+
+def marked() -> list[str]:
+    """Processes of Rays that we started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            found += [path.parent.name] if f"{MARK}=".encode() in path.read_bytes() else []
+    return found
