@@ -62,7 +62,7 @@ def test_runs_here_and_jobs_of_sweeps_are_listed(call: Call) -> None:
         assert line in said
 
 
-@pytest.mark.parametrize("pid", [dead(), os.getpid()])
+@pytest.mark.parametrize("pid", [dead(), os.getpid()], ids=["gone", "somebody else's"])
 def test_a_run_whose_process_is_gone_was_killed_and_is_closed_once(pid: int, call: Call) -> None:
     """Also where its number has gone to another, younger process."""
     folder = run("runs/day/a", status="running", **{**HERE, "pid": pid, "started": 1.0})
