@@ -15,7 +15,7 @@ quickstart: $(READY)
 	$(VENV)/bin/python -m dsrl experiment=quickstart
 
 test: $(READY)
-	$(VENV)/bin/python -m pytest -q -m "not e2e" --timeout 300 -n auto --dist worksteal
+	$(VENV)/bin/python -m pytest -q -m "not e2e" --ignore tests/e2e --timeout 300 -n auto --dist worksteal
 
 e2e: $(READY)
 	$(VENV)/bin/python -m pytest -q -m e2e --timeout 1800

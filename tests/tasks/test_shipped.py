@@ -55,7 +55,12 @@ def test_every_task_says_where_it_comes_from(name: str) -> None:
     assert task.test.size
 
 
-@pytest.mark.parametrize("name", [name for name in SHIPPED if isinstance(load(words(name)).answer, Choice)])
+def kind(name: str) -> object:
+    """As its file has it: composing all tasks would slow down every collection of tests."""
+    return yaml.safe_load((home() / "conf" / "task" / f"{name}.yaml").read_text(encoding="utf-8"))["answer"]["kind"]
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if kind(name) == "choice"])
 def test_demos_of_choices_look_like_test_questions(name: str) -> None:
     task = load(words(name))
     assert isinstance(task.answer, Choice)
