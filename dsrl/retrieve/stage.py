@@ -41,6 +41,7 @@ class Retrieve(Stage):
     adds = ("keywords", "passages")
     templates = ("task", "keywords", *TEMPLATES)
     by_content = True
+    version = 2
 
     retriever: Retriever
     teacher: Endpoint
