@@ -115,6 +115,13 @@ def check_stages(pipeline: Mapping[str, Any], stop_after: str | None, *, dry: bo
         raise UserError("stop_after: no such stage", got=stop_after, allowed=list(pipeline))
 
 
+def check_asked(values: Mapping[str, Any], overrides: Iterable[str]) -> None:
+    """What was set by hand has to be used."""
+    overrides = list(overrides)
+    check_pair(values.get("train"), overrides)
+    check_used(values["pipeline"], overrides)
+
+
 def check_pair(train: Any, overrides: Iterable[str]) -> None:
     """An `rl=` or a `cluster=` that was asked for must be used by the engine: an option that is ignored without a word
     is a fault."""

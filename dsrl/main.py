@@ -109,13 +109,12 @@ def experiment(config: "DictConfig") -> "Study":
         refuse_idle_launcher(hydra.overrides.hydra)
     values = checked.resolved(config)
     dials = checked.dials(values)
-    checked.check_pair(values.get("train"), HydraConfig.get().overrides.task)
-    checked.check_used(values["pipeline"], HydraConfig.get().overrides.task)
+    checked.check_asked(values, hydra.overrides.task)
     if dials.pilot:
         raise UserError("pilot belongs to `dsrl plan`", got=f"pilot={dials.pilot}", next_step="dsrl plan pilot=10 ...")
     pipeline, study = assemble(values, dials)
     keys = Keys(roots(study))
-    with surroundings(values, dials, Path(HydraConfig.get().runtime.output_dir)) as context:
+    with surroundings(values, dials, Path(hydra.runtime.output_dir)) as context:
         if warning := unpriced(values["pipeline"], dials.prices):
             context.progress.warn(warning)
         foretell(pipeline, study, context, keys, rounds=dials.rounds, stop_after=dials.stop_after)

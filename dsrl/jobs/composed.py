@@ -31,7 +31,7 @@ def check(values: dict[str, Any], overrides: Sequence[str]) -> None:
     """Build all of it and open nothing. Keys, test sets and packages are looked for where the work will be."""
     from dsrl.main import assemble
 
-    config.check_pair(values.get("train"), overrides)
+    config.check_asked(values, overrides)
     config.build(values["tracking"], "tracking")
     assemble(values, config.dials(values), dry=True)
 

@@ -39,8 +39,7 @@ def plan(config: "DictConfig") -> Forecast:
 
     values = checked.resolved(config)
     dials = checked.dials(values)
-    checked.check_pair(values.get("train"), HydraConfig.get().overrides.task)
-    checked.check_used(values["pipeline"], HydraConfig.get().overrides.task)
+    checked.check_asked(values, HydraConfig.get().overrides.task)
     settings = checked.build(values["plan"], "plan", dials.plugins)
     settings.check_out()
     pipeline, study = assemble(values, dials, dry=not dials.pilot)

@@ -1,17 +1,14 @@
 """Distillation: supervised training on the teacher's own answers, those votes that came to the label."""
 
-from typing import TYPE_CHECKING
-
-from pydantic import Field
+from collections.abc import Collection
+from typing import TYPE_CHECKING, ClassVar
 
 from dsrl.digest import text_digest
-from dsrl.errors import StageFailed, UserError
+from dsrl.errors import StageFailed
 from dsrl.part import part
 from dsrl.sample import Sample
 from dsrl.task import Task
-from dsrl.train.job import Row
-from dsrl.train.rows import sample_row, training_rows
-from dsrl.train.sft import Sft
+from dsrl.train.several import Several
 
 if TYPE_CHECKING:
     from dsrl.context import Context
@@ -20,41 +17,23 @@ if TYPE_CHECKING:
 
 
 @part
-class Distill(Sft):
+class Distill(Several):
     """Several different right answers of the teacher to a sample make as many rows. They are the votes that were paid
     for when it was labelled, read out of the calls store; nobody is asked again."""
 
-    per_sample: int = Field(default=4, gt=0)
-    """Most answers to one sample, the first that differ."""
+    learns_from: ClassVar[str] = "the teacher's votes"
+    none_found: ClassVar[tuple[str, str, str]] = (
+        "no vote of the teacher stands behind the samples",
+        "",
+        "label them by dsrl.generate.MajorityVote, or use train=sft",
+    )
 
     @property
     def label(self) -> str:
         return "distill"
 
-    def check(self) -> None:
-        super().check()
-        if self.train_on == "gold":
-            raise UserError(
-                "train=distill learns from the teacher's votes, and labelled data have none",
-                got="train.train_on=gold",
-                allowed="selected, control",
-                next_step="train=sft train.train_on=gold learns from gold solutions",
-            )
-
-    def rows(self, study: "Study", context: "Context") -> tuple[Row, ...]:
-        plain = training_rows(study, self.train_on, None, self.seed)
-        by_id = {sample.id: sample for sample in study.samples}
-        answers = {row.id: right_votes(by_id[row.id], study.task, context.calls, self.per_sample) for row in plain}
-        rows = [
-            sample_row(study.task, by_id[row.id].replace(solution=text)) for row in plain for text in answers[row.id]
-        ]
-        if not rows:
-            raise StageFailed(
-                "train=distill: no vote of the teacher stands behind the samples",
-                got=f"0 of {len(plain)} samples (train.train_on={self.train_on})",
-                next_step="label them by dsrl.generate.MajorityVote, or use train=sft",
-            )
-        return tuple(rows)
+    def texts(self, study: "Study", samples: Collection[Sample], context: "Context") -> dict[str, list[str]]:
+        return {sample.id: right_votes(sample, study.task, context.calls, self.per_sample) for sample in samples}
 
 
 def right_votes(sample: Sample, task: Task, calls: "CallsStore", most: int) -> list[str]:

@@ -4,14 +4,11 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field
-
 from dsrl.digest import text_digest
-from dsrl.errors import StageFailed, UserError
+from dsrl.errors import UserError
 from dsrl.part import part
-from dsrl.train.job import Row
-from dsrl.train.rows import sample_row, training_rows
-from dsrl.train.sft import Sft
+from dsrl.sample import Sample
+from dsrl.train.several import Several
 
 if TYPE_CHECKING:
     from dsrl.context import Context
@@ -23,44 +20,23 @@ COLUMNS = ("sample", "text", "correct", "finish_reason")
 
 
 @part
-class Rft(Sft):
-    """Several different right rollouts of a sample make as many rows; a sample without one is left out."""
+class Rft(Several):
+    """Several different right rollouts of a sample make as many rows; those cut at the token limit aside."""
 
-    needs: ClassVar[tuple[str, ...]] = (*Sft.needs, "score")
-
-    per_sample: int = Field(default=4, gt=0)
-    """Most rollouts of one sample, the first that differ; those cut at the token limit aside."""
+    needs: ClassVar[tuple[str, ...]] = (*Several.needs, "score")
+    learns_from: ClassVar[str] = "the rollouts of scored samples"
+    none_found: ClassVar[tuple[str, str, str]] = (
+        "the base model solved none of the samples",
+        " with a right rollout",
+        "raise rollouts, or take easier samples: select=easiest",
+    )
 
     @property
     def label(self) -> str:
         return "rft"
 
-    def check(self) -> None:
-        super().check()
-        if self.train_on == "gold":
-            raise UserError(
-                "train=rft learns from the rollouts of scored samples, and labelled data have none",
-                got="train.train_on=gold",
-                allowed="selected, control",
-                next_step="train=sft train.train_on=gold learns from gold solutions",
-            )
-
-    def rows(self, study: "Study", context: "Context") -> tuple[Row, ...]:  # noqa: ARG002
-        plain = training_rows(study, self.train_on, None, self.seed)
-        own = right_rollouts(study.files.get(ROLLOUTS), {row.id for row in plain}, self.per_sample)
-        by_id = {sample.id: sample for sample in study.samples}
-        rows = [
-            sample_row(study.task, by_id[row.id].replace(solution=text))
-            for row in plain
-            for text in own.get(row.id, ())
-        ]
-        if not rows:
-            raise StageFailed(
-                "train=rft: the base model solved none of the samples",
-                got=f"0 of {len(plain)} samples with a right rollout (train.train_on={self.train_on})",
-                next_step="raise rollouts, or take easier samples: select=easiest",
-            )
-        return tuple(rows)
+    def texts(self, study: "Study", samples: Collection[Sample], context: "Context") -> dict[str, list[str]]:  # noqa: ARG002
+        return right_rollouts(study.files.get(ROLLOUTS), {sample.id for sample in samples}, self.per_sample)
 
 
 def right_rollouts(path: Path | None, ids: Collection[str], most: int) -> dict[str, list[str]]:
