@@ -233,7 +233,9 @@ def check_pictures(task: Any, model: Any, pipeline: Mapping[str, Any]) -> None:
 
 
 def _check_reader(task: Any, name: str, stage: Any) -> None:
-    blind = [one for one in pieces(stage) if getattr(one, "images", None) is False and hasattr(one, "base_url")]
+    blind: list[Any] = [
+        one for one in pieces(stage) if getattr(one, "images", None) is False and hasattr(one, "base_url")
+    ]
     if blind and name in ("score", "rewrite"):
         raise UserError(
             f"{name}: {blind[0].model} reads no pictures, and the questions of task {task.name} come with some",
