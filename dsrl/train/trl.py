@@ -19,6 +19,7 @@ class Trl(Reinforcement):
 
     module: ClassVar[str] = "dsrl.train.trl_worker"
     engine: ClassVar[str] = "trl"
+    pictures: ClassVar[bool] = True
     packages: ClassVar[tuple[str, ...]] = ("torch", "transformers", "accelerate", "datasets", "trl")
 
     def settings(self) -> dict[str, Any]:
