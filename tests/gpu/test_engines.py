@@ -25,7 +25,9 @@ def test_vllm_draws_what_transformers_does(tmp_path: Path, say: Say) -> None:
     """Greedy replies may part where two tokens are about as likely; their beginnings don't."""
     with model("0.5B", tmp_path / "model") as base:
         context = surroundings(tmp_path / "run")
-        vllm = VllmRollout(command=VLLM or "vllm", log=str(tmp_path / "vllm.log"), ready=300.0)
+        vllm = VllmRollout(
+            command=VLLM or "vllm", log=str(tmp_path / "vllm.log"), ready=300.0, args={"enforce-eager": True}
+        )
         started = time.monotonic()
         replies = vllm.generate(base, prompts(64, 128), SAMPLING, 16, context)
         tokens = sum(reply.usage.output_tokens for own in replies for reply in own)
