@@ -65,6 +65,11 @@ def prompt_ids(inputs: dict[str, Any]) -> list[list[int]]:
     return [ids[len(ids) - length :] for ids, length in rows]
 
 
+def size(processor: Any, prompt: Shown, prompt_format: str) -> int:
+    """Tokens of one prompt."""
+    return lengths(encode(processor, [prompt], prompt_format))[0]
+
+
 def turns(text: str, count: int) -> list[dict[str, Any]]:
     """One user turn, its `count` pictures where their placeholders are."""
     first, *rest = text.split(IMAGE) if count else [text]

@@ -4,31 +4,56 @@ import os
 from typing import Any
 
 from dsrl.digest import digest
+from dsrl.errors import UserError
 from dsrl.grade import Grader
 from dsrl.images.prompt import IMAGE
 from dsrl.model import Sampling
 from dsrl.train.job import Row
 from dsrl.train.worker import Asked, Trainee, arguments, fit, main
 
+TOWERS = frozenset(("visual", "vision_tower", "vision_model"))
+"""What transformers calls the part of a model that reads pictures."""
+
 
 def train(trainee: Trainee) -> None:
+    """To the end, or on from a checkpoint."""
+    fit(trainer(trainee, settings(trainee)), trainee)
+
+
+def trainer(trainee: Trainee, config: dict[str, Any]) -> Any:
     """GRPO with our sampling, our prompts and our grader inside TRL's trainer."""
     os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
     job = trainee.job
+    if trainee.shows and job.model.prompt_format == "raw":
+        raise UserError(
+            "train=trl puts pictures to a model in chat turns only", next_step="give model.prompt_format=chat"
+        )
+    if job.settings["freeze_vision"]:
+        freeze(trainee.model)
     rows = [trainee.rows[number] for number in trainee.order]
     data = Dataset.from_list([columns(trainee, row) for row in rows])
-    trainer = GRPOTrainer(
+    return GRPOTrainer(
         model=trainee.model,
-        args=GRPOConfig(**settings(trainee)),
+        args=GRPOConfig(**config),
         train_dataset=data.with_transform(illustrate) if trainee.shows else data,
         reward_funcs=[reward_function(trainee.grader, job.settings["format_share"])],
         processing_class=trainee.processor if trainee.shows else trainee.tokenizer,
         rollout_func=rollout_function(trainee),
     )
-    fit(trainer, trainee)
+
+
+def freeze(model: Any) -> None:
+    """Leave the part that reads pictures as it is."""
+    tower = [weights for name, weights in model.named_parameters() if TOWERS & set(name.split("."))]
+    if not tower:
+        raise UserError(
+            "train.freeze_vision: the model has no part that reads pictures", next_step="give train.freeze_vision=false"
+        )
+    for weights in tower:
+        weights.requires_grad_(False)
 
 
 def columns(trainee: Trainee, row: Row) -> dict[str, Any]:

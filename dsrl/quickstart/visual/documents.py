@@ -4,7 +4,6 @@ file, and the names of what is on them."""
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 from dsrl.digest import digest
 from dsrl.grade import Number
@@ -91,7 +90,7 @@ def names(scene: Scene, what: str) -> str:
 def grid(scene: Scene) -> list[Shape | None]:
     """Place after place, row by row."""
     at = {(thing.row, thing.column): thing.shape for thing in scene.things}
-    return [at.get(place) for place in product(range(PLACES), repeat=2)]
+    return [at.get((row, column)) for row in range(PLACES) for column in range(PLACES)]
 
 
 def style(reply: str) -> str:

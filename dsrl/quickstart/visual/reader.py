@@ -58,9 +58,9 @@ def read(data: bytes) -> tuple[Shape, ...]:
 
 def spots(picture: Image.Image) -> Iterable[Spot]:
     """Everything that stands out from the commonest colour."""
-    pixels = picture.load()
-    assert pixels is not None, "the picture was decoded before"
-    colours = {(x, y): pixels[x, y] for y in range(picture.height) for x in range(picture.width)}
+    raw, width = picture.tobytes(), picture.width
+    pixels: list[Colour] = list(zip(raw[::3], raw[1::3], raw[2::3], strict=True))
+    colours = {(number % width, number // width): colour for number, colour in enumerate(pixels)}
     paper = Counter(colours.values()).most_common(1)[0][0]
     left = {place for place, colour in colours.items() if _distance(colour, paper) > FAR}
     while left:

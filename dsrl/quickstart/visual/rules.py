@@ -45,7 +45,8 @@ def _structured(
         given = questions.parse(sections.get("Question to make harder", ""))
         return {"question": placed(harder_same(given, shapes, rng.random() < habits.wrong, rng).text)}
     if keys == {"score", "reason"}:
-        score, reason = judged(*(sections.get(f"{which} question", "") for which in ("Original", "Rewritten")), shapes)
+        old, new = (sections.get(f"{which} question", "") for which in ("Original", "Rewritten"))
+        score, reason = judged(old, new, shapes)
         return {"score": score, "reason": reason}
     raise CannotDo(f"nothing known to say about a picture under {sorted(keys)}")
 
