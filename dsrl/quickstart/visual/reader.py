@@ -60,9 +60,11 @@ def spots(picture: Image.Image) -> Iterable[Spot]:
     """Everything that stands out from the commonest colour."""
     raw, width = picture.tobytes(), picture.width
     pixels: list[Colour] = list(zip(raw[::3], raw[1::3], raw[2::3], strict=True))
-    colours = {(number % width, number // width): colour for number, colour in enumerate(pixels)}
-    paper = Counter(colours.values()).most_common(1)[0][0]
-    left = {place for place, colour in colours.items() if _distance(colour, paper) > FAR}
+    common = Counter(pixels)
+    paper = common.most_common(1)[0][0]
+    paints = {colour for colour in common if _distance(colour, paper) > FAR}
+    colours = {(at % width, at // width): colour for at, colour in enumerate(pixels) if colour in paints}
+    left = set(colours)
     while left:
         places = _together(left.pop(), left)
         yield Spot(places, Counter(colours[place] for place in places).most_common(1)[0][0])
