@@ -174,8 +174,8 @@ def load(job: Job) -> Trainee:
 
 
 def take_up(model: Any, checkpoint: str) -> None:
-    """The weights of a checkpoint. transformers' trainer takes them by the names in the file, which for models that read
-    pictures aren't those of the model, and goes on with the weights it has, without a word."""
+    """The weights of a checkpoint. The trainer of transformers takes them by the names in the file; where a model that
+    reads pictures calls them otherwise, it goes on with the weights it has, without a word."""
     saved = type(model).from_pretrained(checkpoint, config=model.config, dtype=torch.float32)
     model.load_state_dict(saved.state_dict())
 
