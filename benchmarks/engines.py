@@ -138,13 +138,11 @@ class Memory(Embedded):
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def build(self) -> None:
-        import tantivy
-
         from dsrl.retrieve.build import MEMORY, THREADS
-        from dsrl.retrieve.index import ANALYZER, analyzer, document, schema
+        from dsrl.retrieve.index import ANALYZER, analyzer, create, document
         from dsrl.retrieve.ingest import Piece
 
-        index = tantivy.Index(schema(), path=str(self.folder))
+        index = create(self.folder)
         index.register_tokenizer(ANALYZER, analyzer())
         writer = index.writer(MEMORY, num_threads=THREADS)
         for number, row in enumerate(self.rows):
