@@ -18,6 +18,8 @@ from typing import IO, Any, cast
 
 TOP, DOMAIN = 50, 500
 """Hits of a query; passages for a domain."""
+DOMAINS, WORDS = 20, 7
+"""Queries of which those of so many words are domains: nearly all of these find passages enough."""
 OFTEN = 0.2
 """Seconds between looks at the memory."""
 Found = list[tuple[str, float]]
@@ -210,7 +212,8 @@ def ask(engine: Any, queries: Sequence[str], hits: Path) -> dict[str, Any]:
     first, _ = timed(lambda: engine.search(queries[0], TOP))
     single, found = zip(*(timed(lambda query=query: engine.search(query, TOP)) for query in queries), strict=True)
     batch, _ = timed(lambda: engine.search_many(queries, TOP))
-    domains = [timed(lambda query=query: engine.search(query, DOMAIN))[0] for query in queries[:5]]
+    long = [query for query in queries[:DOMAINS] if len(query.split()) >= WORDS]
+    domains = [timed(lambda query=query: engine.search(query, DOMAIN))[0] for query in long]
     hits.write_text(json.dumps(dict(zip(queries, found, strict=True))))
     cuts = statistics.quantiles(single, n=20, method="inclusive")
     return {
