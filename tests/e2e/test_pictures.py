@@ -86,7 +86,7 @@ def test_rows_for_verl_hold_files_and_their_length_counts_pictures(model: Model,
     ]
     made = replace(job(tmp_path), model=model, images=str(where.images.folder))
     sizes = shown_sizes(made, rows)
-    assert sizes == {"shown": TOKENS + len("\nWhich colour?") + 1}
+    assert sizes == {"shown": TOKENS + len("\nWhich colour?")}
     assert longest(rows, {"Which colour?": [1] * 13}, 256, 8, sizes) == sizes["shown"]
     write_table(tmp_path / "rows.parquet", rows, "train", made.images)
     shown, told = pq.read_table(tmp_path / "rows.parquet").to_pylist()
