@@ -18,8 +18,6 @@ WEIGHT_BYTES = 4
 """A parameter that stands still, in float32."""
 REFERENCE_BYTES = 4
 """A weight of the base model, from which the loss holds the divergence."""
-CAST_BYTES = 2
-"""A weight in the arithmetic's dtype, as long as a forward pass needs it."""
 LOGIT_BYTES = 10
 """A logit in the arithmetic's dtype, in float32, and its gradient."""
 DRAWN_BYTES = 28
@@ -96,7 +94,7 @@ def needed(model: Shapes, load: Load) -> dict[str, float]:
     logits = width * LOGIT_BYTES if load.whole_logits else load.sequences * DRAWN_BYTES
     parts = {
         "weights, gradients and optimizer": state,
-        "base model": (REFERENCE_BYTES + CAST_BYTES) * model.parameters * load.reference,
+        "base model": REFERENCE_BYTES * model.parameters * load.reference,
         "activations": saved + width * model.hidden * LAYER_NUMBERS,
         "logits": logits * model.vocabulary,
         "overhead": OVERHEAD,
