@@ -7,6 +7,7 @@ from dsrl import hf
 from dsrl.digest import digest
 from dsrl.grade import Grader
 from dsrl.model import Sampling
+from dsrl.train.job import Job
 from dsrl.train.worker import Trainee, arguments, fit, main
 
 
@@ -24,14 +25,29 @@ def trainer(trainee: Trainee, config: dict[str, Any]) -> Any:
     job = trainee.job
     rows = [trainee.rows[number] for number in trainee.order]
     data = Dataset.from_list([{"prompt": row.prompt, "answer": row.answer} for row in rows])
-    return GRPOTrainer(
+    made = GRPOTrainer(
         model=trainee.model,
         args=GRPOConfig(**config),
         train_dataset=data,
         reward_funcs=[reward_function(trainee.grader, job.settings["format_share"])],
         processing_class=trainee.tokenizer,
         rollout_func=rollout_function(trainee),
+        peft_config=adapters(job),
     )
+    trainee.model = made.model
+    return made
+
+
+def adapters(job: Job) -> Any:
+    """Small matrices beside those of all linear layers, where only these are to be trained; else None."""
+    rank = job.settings.get("lora_rank")
+    if rank is None:
+        return None
+    import torch
+    from peft import LoraConfig
+
+    torch.manual_seed(job.seed)  # they begin at random
+    return LoraConfig(r=rank, lora_alpha=job.settings["lora_alpha"], target_modules="all-linear", task_type="CAUSAL_LM")
 
 
 def settings(trainee: Trainee) -> dict[str, Any]:
