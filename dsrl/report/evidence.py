@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from dsrl.images import content
@@ -100,7 +101,9 @@ def sampling(request: Mapping[str, Any]) -> str:
 
 
 def spoken(said: Any) -> str:
-    """The text of a message; pictures among its parts are named, not shown."""
-    if isinstance(said, list):
-        return "\n".join(str(part.get("text", f"[{part.get('type', 'part')}]")) for part in said)
-    return "" if said is None else str(said)
+    """The text of a message; pictures among its parts are numbered, not shown."""
+    if not isinstance(said, list):
+        return "" if said is None else str(said)
+    numbers = count(1)
+    parts = (part["text"] if "text" in part else f"[image {next(numbers)}]\n" for part in said)
+    return "".join(parts)
