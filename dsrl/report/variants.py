@@ -112,10 +112,11 @@ def _funnels(figures: Mapping[str, Any]) -> Iterator[tuple[str, tuple[Step, ...]
     """Seeds first; attempts as far as their gates were counted."""
     kept = figures["variants"]
     seeds = (("seeds", figures["seeds"]), ("solved often enough", figures["eligible"]), ("with a variant", kept))
-    yield "Seeds", _steps(seeds)
+    yield "From seeds to variants", _steps(seeds)
     if gates := figures.get("funnel"):
-        passed = [(_gate(name), number) for name, number in gates]
-        yield "Attempts", _steps((("attempts", figures["attempts"]), *passed, ("kept, and counted anew", kept)))
+        passed = ((_gate(name), number) for name, number in gates)
+        attempts = (("attempts", figures["attempts"]), *passed, ("kept, and counted anew", kept))
+        yield "From attempts to variants", _steps(attempts)
 
 
 def _gate(name: str) -> str:

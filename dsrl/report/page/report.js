@@ -72,7 +72,8 @@
   }
 
   function line(row) {
-    const words = row.question || "(nothing readable was written)";
+    const question = row.images ? (row.question || "").replace(/^(\[image \d+\]\s*)+/, "") : row.question;
+    const words = question || "(nothing readable was written)";
     const first = (row.images || []).find(([place]) => typeof place === "number");
     const icon = first ? node("img", { class: "mini", src: pictures[first[0]], alt: "" }) : null;
     const button = node("button", { class: "open", type: "button", "aria-expanded": "false" }, icon, words.replace(/\s+/g, " "));
