@@ -1,21 +1,32 @@
 """A made-up SynthRL run with pictures: seeds, harder variants, rejected attempts, and the replies that were counted."""
 
+import json
+import time
+from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
+import yaml
 from PIL import Image as Pillow
 from PIL import ImageDraw
 
 from dsrl.context import Context
+from dsrl.digest import digest
 from dsrl.grade import Number
 from dsrl.images import Gallery, Pixels
+from dsrl.model import Model
+from dsrl.part import Many, part
+from dsrl.run import save
 from dsrl.sample import Image, Provenance, Rate, Rejected, Sample, Verdict, new_sample
 from dsrl.score.measure import GradedRollout
+from dsrl.stage import Stage
+from dsrl.store import Entry, Manifest
 from dsrl.study import Study
 from dsrl.table import write_table
 from dsrl.task import Task
 
 from .images.drawn import file
-from .toys import context
+from .toys import context, write_model
 
 ROLLOUTS = 4
 TASK = Task(name="shapes", instruction="Count what a picture shows.", answer=Number(), pixels=Pixels(min_pixels=1))
@@ -110,3 +121,85 @@ def figures(seeds: int, variants: int) -> dict[str, object]:
         "funnel": [["a readable question", seeds], ["a new one that hides its answer", seeds],
                    ["QualityJudge", seeds], ["PassBand", variants], ["PassBand 2", variants]],
     }  # fmt: skip
+
+
+CONFIG = {
+    "task": {
+        "_target_": "dsrl.task.Task",
+        "name": TASK.name,
+        "instruction": TASK.instruction,
+        "output_format": None,
+        "answer": {"kind": "number"},
+        "demos": ["a file that is not read: demos.jsonl"],
+        "gold": {"path": "someone/shapes", "revision": "0123", "split": "train", "licence": "CC-BY-4.0"},
+        "test": {"path": "someone/shapes", "split": "test", "licence": "CC-BY-4.0"},
+    },
+    "teacher": {"model": "writer-1"},
+    "model": {"name": "target"},
+    "pipeline": {
+        "rewrite": {"_target_": "dsrl.generate.HarderVariants", "attempts": 8, "stop": "first", "verify": []},
+        "select": {"_target_": "dsrl.select.Augment", "m": 3},
+    },
+    "plugins": [],
+    "seed": 0,
+    "store": "store",
+}
+"""A run's config as far as an export looks at it."""
+
+
+@part
+class Wrote(Stage):
+    """A stage of any name that wrote these fields."""
+
+    name: ClassVar[str] = "any"
+    needs: ClassVar[tuple[str, ...]] = ()
+    adds: ClassVar[tuple[str, ...]] = ()
+
+    puts: Many[str]
+
+    def writes(self) -> tuple[str, ...]:
+        return self.puts
+
+    def __call__(self, study: Study, context: Context) -> Study:
+        return study
+
+
+def stored_run(folder: Path, count: int = 4, *, model: bool = True) -> tuple[Path, Study]:
+    """The run of `make_study` as it lies on disk: its folder, with config and metrics, and its entries in the store."""
+    study, where = make_study(folder, count)
+    bare = Study(task=TASK)
+    keep(where, "rewrite", ("samples",), bare, study)
+    keep(where, "select", ("selected", "control"), bare, study)
+    if model:
+        trained = Model(name="target+grpo", path="model")
+        keep(where, "train", ("trained",), bare, replace(study, trained=trained, rejected=()))
+    where.metrics.update(
+        decontaminate={"policy": "drop", "samples": 6, "matched": 1, "dropped": 1, "kinds": {"same": 1}},
+        status="finished",
+        evaluate={"base": {"n": 9, "pass_at_1": 0.5, "low": 0.4, "high": 0.6}, "trained": {"n": 9, "pass_at_1": 0.75,
+                  "low": 0.6, "high": 0.9}},
+    )  # fmt: skip
+    where.write_metrics()
+    (where.run_dir / "config.yaml").write_text(yaml.safe_dump({**CONFIG, "store": str(where.store.root)}))
+    (where.run_dir / "run.json").write_text(json.dumps({"folder": str(folder), "dsrl": "0"}))
+    where.close()
+    return where.run_dir, study
+
+
+def keep(where: Context, name: str, puts: tuple[str, ...], before: Study, after: Study) -> Entry:
+    """An entry with what a stage of this name wrote."""
+    key = digest([name, puts], 20)
+
+    def make(scratch: Path) -> Manifest:
+        save(scratch, Wrote(puts=puts), before, after if name == "rewrite" else replace(after, rejected=()))
+        if "trained" in puts:
+            write_model(scratch / "model", 2)
+        return Manifest(
+            stage=name, key=key, parts={}, parents={}, figures={}, rows={}, calls={}, seconds=0.0, created=time.time()
+        )
+
+    entry, _ = where.store.remembered(name, key, make)
+    where.metrics.setdefault("keys", {})[name] = key
+    rows = {"in": 4, "out": len(after.samples), "rejected": {"too hard": len(after.rejected)}}
+    where.metrics["rows"] |= {name: rows} if name == "rewrite" else {}
+    return entry

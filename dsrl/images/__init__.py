@@ -1,7 +1,19 @@
 """Pictures of samples and test items: made fit once, kept by their content, shown to models in one way."""
 
 from dsrl.images.pixels import Pixels, Unfit
-from dsrl.images.prompt import IMAGE, Illustrated, Prompt, content, illustrated, images_of, marked, shown_first, text_of
+from dsrl.images.prompt import (
+    IMAGE,
+    Illustrated,
+    Prompt,
+    content,
+    illustrated,
+    images_of,
+    marked,
+    numbered,
+    shown_first,
+    spoken,
+    text_of,
+)
 from dsrl.images.store import Gallery, ImageStore
 
 __all__ = [
@@ -16,6 +28,8 @@ __all__ = [
     "illustrated",
     "images_of",
     "marked",
+    "numbered",
     "shown_first",
+    "spoken",
     "text_of",
 ]

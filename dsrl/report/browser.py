@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dsrl.digest import digest
+from dsrl.images import numbered
 from dsrl.report import rollouts
 from dsrl.report.difficulty import rate
 from dsrl.report.evidence import Evidence, Texts
 from dsrl.report.fate import Fates
 from dsrl.report.labels import agreement
-from dsrl.report.pictures import Pictures, numbered
+from dsrl.report.pictures import Pictures
 from dsrl.sample import Passage, Rate, Rejected, Sample, Votes
 from dsrl.study import Study
 
@@ -116,7 +117,7 @@ class RowWriter:
     def rejected(self, number: int, candidate: Rejected) -> Row:
         row = {
             "id": f"rejected-{number + 1}",
-            "question": numbered(candidate.input, len(candidate.images)),
+            "question": candidate.input and numbered(candidate.input, len(candidate.images)),
             "images": self.pictures.shown(candidate.images),
             "answer": candidate.answer,
             "origin": "rewrite" if candidate.parent_id else "initial",

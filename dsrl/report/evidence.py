@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any
 
-from dsrl.images import content
+from dsrl.images import content, spoken
 from dsrl.llm.calls.store import CallsStore
 from dsrl.sample import Image, Provenance
 from dsrl.task import Task
@@ -98,12 +97,3 @@ def sampling(request: Mapping[str, Any]) -> str:
     parts = [str(request["model"])] if request.get("model") else []
     parts += [f"temperature {request['temperature']:g}"] if request.get("temperature") is not None else []
     return ", ".join(parts)
-
-
-def spoken(said: Any) -> str:
-    """The text of a message; pictures among its parts are numbered, not shown."""
-    if not isinstance(said, list):
-        return "" if said is None else str(said)
-    numbers = count(1)
-    parts = (part["text"] if "text" in part else f"[image {next(numbers)}]\n" for part in said)
-    return "".join(parts)

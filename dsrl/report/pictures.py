@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dsrl.images import IMAGE, ImageStore
+from dsrl.images import ImageStore
 from dsrl.images.store import side_by_side
 from dsrl.sample import Image
 
@@ -80,10 +80,3 @@ def thumbnail(path: Path, side: int) -> str:
     out = io.BytesIO()
     small.save(out, FORM, quality=QUALITY)
     return f"data:image/{FORM.lower()};base64,{base64.b64encode(out.getvalue()).decode()}"
-
-
-def numbered(text: str | None, count: int) -> str | None:
-    """A question with `[image 1]`, `[image 2]` and so on in the place of its placeholders."""
-    for number in range(count if text is not None else 0):
-        text = str(text).replace(IMAGE, f"[image {number + 1}]", 1)
-    return text

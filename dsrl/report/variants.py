@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from dsrl.images import numbered
 from dsrl.report import text
 from dsrl.report.difficulty import Panel, panel
-from dsrl.report.pictures import Pictures, numbered
+from dsrl.report.pictures import Pictures
 from dsrl.report.replies import Lengths, lengths
 from dsrl.sample import Rate, Sample
 from dsrl.study import Study
@@ -142,8 +143,8 @@ def _pair(seed: Sample, variant: Sample, pictures: Pictures) -> Pair:
     shown = len(seed.images)
     return Pair(
         pictures=tuple(pictures.drawn(seed.images)),
-        seed=numbered(seed.input, shown) or "",
-        variant=numbered(variant.input, shown) or "",
+        seed=numbered(seed.input, shown),
+        variant=numbered(variant.input, shown),
         answer=variant.answer,
         seed_count=_count(seed.score),
         accepting=tuple(f"{verdict.verifier}: {verdict.reason}" for verdict in variant.verdicts if verdict.reason),

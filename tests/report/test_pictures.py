@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.images import ImageStore, Pixels
+from dsrl.images import ImageStore, Pixels, numbered, spoken
 from dsrl.report import Report
-from dsrl.report.evidence import spoken
-from dsrl.report.pictures import Pictures, numbered
+from dsrl.report.pictures import Pictures
 from dsrl.report.replies import lengths
 
 from ..images.drawn import file, halves, opened
@@ -28,10 +27,9 @@ def of(page: str, name: str = "data") -> dict:
         ("What does <image> mean?", 0, "What does <image> mean?"),
         ("<image>\nHow many?", 1, "[image 1]\nHow many?"),
         ("<image> or <image>?", 2, "[image 1] or [image 2]?"),
-        (None, 1, None),
     ],
 )
-def test_placeholders_are_numbered(text: str | None, count: int, expected: str | None) -> None:
+def test_placeholders_are_numbered(text: str, count: int, expected: str) -> None:
     assert numbered(text, count) == expected
 
 
