@@ -16,8 +16,9 @@ from dsrl.train.job import FAILURE, TRAIN, TREE, VALIDATION, Job, read_job, read
 from dsrl.train.schedule import order
 from dsrl.train.verl import processes
 from dsrl.train.verl.patch import TRAIN_TABLE, VALIDATION_TABLE, Patch, patch
+from dsrl.train.verl.rows import write_table
 from dsrl.train.verl.setup import Setup
-from dsrl.train.verl.tables import encode, longest, template, write_table
+from dsrl.train.verl.tables import encode, longest, template
 from dsrl.train.verl.tree import compose_tree
 
 if TYPE_CHECKING:

@@ -1,43 +1,14 @@
-"""The rows as veRL reads them: Parquet, in the order of training, with prompts that are sure to fit and to be asked as
-everywhere else."""
+"""Prompts that are sure to fit, and to be asked by veRL as everywhere else."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dsrl import hf
 from dsrl.errors import UserError
 from dsrl.train.job import Job, Row
-from dsrl.train.verl.patch import SOURCE
 
 RAW_TEMPLATES = ("{{ messages[0]['content'] }}", "{{ bos_token }}{{ messages[0]['content'] }}")
 """Chat templates that add nothing to a prompt: for base models, with and without the token that begins a text."""
-
-
-def write_table(path: Path, rows: Iterable[Row], split: str) -> None:
-    """One row a question, each with what tells where it came from."""
-    pq.write_table(pa.Table.from_pylist([_as_verl(row, number, split) for number, row in enumerate(rows)]), path)
-
-
-def _as_verl(row: Row, number: int, split: str) -> dict[str, Any]:
-    return {
-        "data_source": SOURCE,
-        "prompt": [{"role": "user", "content": row.prompt}],
-        "ability": SOURCE,
-        "reward_model": {"style": "rule", "ground_truth": row.answer},
-        "extra_info": {
-            "index": number,
-            "split": split,
-            "id": row.id,
-            "prompt": row.prompt,
-            "origin": row.origin or "",
-            "parent": row.parent or "",
-            "passage": row.passage or "",
-        },
-    }
 
 
 def longest(rows: Sequence[Row], encoded: dict[str, list[int]], limit: int, reply: int) -> int:
