@@ -56,6 +56,7 @@ def card(made: Made, form: str, rows: Mapping[str, int], pictures: int) -> str:
         funnel=tuple(_funnel(metrics)),
         rates=tuple(_rates(made.samples)),
         graders=sorted({sample.score.grader for sample in made.samples if sample.score}),
+        kept_answers=_kept_answers(made),
         variants=_variants(metrics),
         labels=metrics.get("labels"),
         contamination=metrics.get("decontaminate"),

@@ -19,20 +19,20 @@ CURE = "what was written lies in the folder: `hf upload` takes it from there"
 def check_push(repo: str) -> "HfApi":
     """A client, before anything is written. Raises `UserError` for a name that is none, without a token and where the
     environment forbids the network."""
-    if find_spec("huggingface_hub") is None:
-        raise UserError("push: huggingface_hub isn't installed", next_step="pip install huggingface_hub")
-    from huggingface_hub import HfApi, constants
-
     owner, slash, name = repo.partition("/")
     if not (owner and slash and name) or "/" in name:
         raise UserError("push: no name of a repository", got=repo, allowed="owner/name")
-    if constants.HF_HUB_OFFLINE:
+    if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE"):
         raise UserError("push: HF_HUB_OFFLINE forbids the network", next_step="unset it, or leave push out")
+    if find_spec("huggingface_hub") is None:
+        raise UserError("push: huggingface_hub isn't installed", next_step="pip install huggingface_hub")
     token = os.environ.get(TOKEN)
     if not token:
         raise UserError(
             f"push: {TOKEN} is not set", next_step=f"export {TOKEN}=... with a token that may write; it is never stored"
         )
+    from huggingface_hub import HfApi
+
     return HfApi(token=token)
 
 
