@@ -106,7 +106,7 @@ def make_study(folder: Path, count: int = 4) -> tuple[Study, Context]:
         task=TASK,
         samples=samples,
         rejected=rejected,
-        selected=tuple(sample.id for sample in (*variants, *seeds[:1])),
+        selected=tuple(sample.id for sample in (*variants, seeds[0], seeds[-1])),
         control=tuple(sample.id for sample in seeds[:2]),
         files={"score/rollouts.parquet": score, "rewrite/rollouts.parquet": rewrite},
     )

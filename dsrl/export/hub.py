@@ -52,7 +52,7 @@ def push(api: "HfApi", folder: Path, repo: str, *, private: bool) -> list[str]:
 @contextmanager
 def refusals(repo: str) -> Iterator[None]:
     """What the hub or the network says, as a `UserError`."""
-    import httpx
+    import httpx2
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
@@ -60,7 +60,7 @@ def refusals(repo: str) -> Iterator[None]:
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else "no answer"
         raise UserError(f"push: the hub refuses {repo}", got=f"{status}: {_first(error)}", next_step=CURE) from error
-    except (httpx.HTTPError, OSError) as error:
+    except (httpx2.HTTPError, OSError) as error:
         raise UserError("push: the hub can't be reached", got=_first(error), next_step=CURE) from error
 
 

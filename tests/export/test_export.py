@@ -16,11 +16,9 @@ from dsrl.export.made import of_run
 from dsrl.export.reward import compute_score
 from dsrl.export.shards import write_split
 from dsrl.export.write import write
-from dsrl.run import save
 from dsrl.store import Store
-from dsrl.study import Study
 
-from ..pictured import TASK, Wrote, make_study, shapes, stored_run
+from ..pictured import TASK, shapes, stored_run
 
 Say = Callable[..., tuple[int, str]]
 
@@ -44,7 +42,7 @@ def test_a_run_goes_out_with_its_pictures_card_and_model(tmp_path: Path, say: Sa
     out = tmp_path / "out"
     code, said = say(str(run), f"out={out}", "splits=train,accepted,rejected")
     assert code == 0, said
-    assert "3 train, 6 accepted, 2 rejected, with 4 different pictures" in said
+    assert "4 train, 6 accepted, 2 rejected, with 4 different pictures" in said
     files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     splits = {f"data/{name}-00000-of-00001.parquet" for name in ("train", "accepted", "rejected")}
     assert files == {*splits, "README.md", "export.json", "model/config.json"}
@@ -127,7 +125,7 @@ def test_rows_for_verl_mix_text_and_pictures(tmp_path: Path, say: Say) -> None:
     assert code == 0, said
     table = rows(tmp_path / "out" / "data" / "train.parquet")
     assert [row["prompt"][0]["content"].count("<image>") for row in table] == [len(row["images"]) for row in table]
-    assert {len(row["images"]) for row in table} == {1, 2}
+    assert {len(row["images"]) for row in table} == {0, 1, 2}
     assert table[0]["images"] == [{"bytes": shapes(0)}]
     assert table[0]["reward_model"] == {"style": "rule", "ground_truth": "1"}
     told = table[0]["extra_info"]
@@ -230,10 +228,3 @@ def test_long_sets_are_cut_into_files(tmp_path: Path, monkeypatch: pytest.Monkey
     assert count == 250
     assert names == [f"train-{number:05d}-of-00003.parquet" for number in range(3)]
     assert [row["n"] for name in names for row in rows(tmp_path / name)] == list(range(250))
-
-
-def test_what_a_stage_saves_is_what_an_export_reads(tmp_path: Path) -> None:
-    study, where = make_study(tmp_path)
-    where.close()
-    save(where.scratch, Wrote(puts=("samples", "selected")), Study(task=TASK), study)
-    assert {"samples.parquet", "rejected.parquet", "values.json"} <= {path.name for path in where.scratch.iterdir()}
