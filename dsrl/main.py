@@ -123,7 +123,7 @@ def experiment(config: "DictConfig") -> "Study":
         foretell(pipeline, study, context, keys, rounds=dials.rounds, stop_after=dials.stop_after)
         study = run(pipeline, study, context, keys=keys, rounds=dials.rounds, stop_after=dials.stop_after)
         if copy_to is not None:
-            copied_out(context.run_dir, context.store, copy_to)
+            copied_out(context, copy_to)
         return study
 
 

@@ -137,8 +137,14 @@ def _sources(made: Made) -> Iterator[tuple[str, str]]:
 def _source(source: Mapping[str, Any] | None) -> str:
     """`openai/gsm8k, configuration main, split train, revision e53f, licence MIT`."""
     known = {name: (source or {}).get(name) for name in SOURCES}
+    known["path"] = shared_name(str(known["path"]))
     told = [str(value) if name == "path" else f"{name} {value}" for name, value in known.items() if value]
     return ", ".join(told) + ("" if known["licence"] else ", licence not stated")
+
+
+def shared_name(path: str) -> str:
+    """A hub's id as it is; of a local file its name alone: where it lies is nobody's business."""
+    return Path(path).name if path.startswith(("/", "~", "./", "../")) else path
 
 
 def _funnel(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any, str]]:

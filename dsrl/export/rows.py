@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from dsrl.export.card import shared_name
 from dsrl.export.made import Made
 from dsrl.images import ImageStore, text_of
 from dsrl.part import Many, record
@@ -153,7 +154,7 @@ def _origins(row: Sample | Rejected, made: Made) -> dict[str, Any]:
         "teacher": row.provenance.teacher,
         "keyword": row.provenance.keyword,
         "source": passage.source if passage else None,
-        "matches": tuple(f"item {match.item} of {match.source}: {match.text}" for match in row.matches),
+        "matches": tuple(f"item {match.item} of {shared_name(match.source)}: {match.text}" for match in row.matches),
     }
 
 

@@ -4,15 +4,18 @@ import shutil
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from dsrl.errors import UserError
 from dsrl.export import folder as place
 from dsrl.export.card import card
 from dsrl.export.made import Made, check_pictures, of_run
 from dsrl.sample import Rejected, Sample
-from dsrl.store import Store, write_json
+from dsrl.store import write_json
 from dsrl.study import Study
+
+if TYPE_CHECKING:
+    from dsrl.context import Context
 
 Format = Literal["hf", "verl"]
 SPLITS = ("train", "accepted", "rejected")
@@ -29,10 +32,14 @@ class Written:
     model: bool
 
 
-def copied_out(run_dir: Path, store: Store, folder: Path) -> Written:
+def copied_out(context: "Context", folder: Path) -> None:
     """`export_dir`: what a run made that has just ended; an earlier export there is replaced."""
     place.check_free(folder, replace=True)
-    return write(of_run(run_dir, store), folder, "hf", ("train", "accepted"), model=True)
+    study = context.study
+    if study is None or not (study.samples or study.trained):
+        context.progress.warn("export_dir: this run made neither samples nor a model, so nothing was copied")
+        return
+    write(of_run(context.run_dir, context.store), folder, "hf", ("train", "accepted"), model=True)
 
 
 def write(made: Made, folder: Path, form: Format, splits: Collection[str], *, model: bool) -> Written:

@@ -10,7 +10,6 @@ import yaml
 
 from dsrl.cli import dispatch
 from dsrl.errors import UserError
-from dsrl.export import copied_out
 from dsrl.export import folder as place
 from dsrl.export.made import of_run
 from dsrl.export.reward import compute_score
@@ -160,8 +159,6 @@ def test_only_an_earlier_export_is_replaced(tmp_path: Path, say: Say) -> None:
     assert say(str(run), f"out={out}", "replace=true", "model=false")[0] == 0
     assert {path.name for path in out.iterdir()} == {"README.md", "data", "export.json", "notes.txt"}
     assert {path.name[:8] for path in (out / "data").iterdir()} == {"train-00", "accepted"}
-    copied_out(run, Store(tmp_path / "store"), out)
-    assert (out / "model" / "config.json").is_file()
     with pytest.raises(UserError, match=r"(?s)is not empty.*earlier export"):
         place.check_free(run, replace=True)
 
