@@ -1,6 +1,7 @@
 """Layouts of files of visual benchmarks, read with the columns that the hub has for them."""
 
 import ast
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from dsrl.rows import Rows, json_value, table_rows
 LONGEST_INDEX = 64
 """Characters of a row's index; a longer cell is a picture."""
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+CHOICES = re.compile(r"^choices:", re.IGNORECASE | re.MULTILINE)
+"""Of a question that has its options in it already."""
 KINDS = {
     "integer": "The answer is a whole number.",
     "float": "The answer is a number with {precision} decimal places.",
@@ -26,7 +29,7 @@ def mathvision(path: Path, text: str) -> Rows:
         {
             "id": row["index"],
             "question": row["question"],
-            "options": _list(path, number, row["choices"]),
+            "options": [] if CHOICES.search(row["question"]) else _list(path, number, row["choices"]),
             "decoded_image": row["image"],
             "answer": row["answer"],
             "level": row.get("level"),

@@ -132,7 +132,7 @@ def notes(task: Task, found: Read) -> Iterator[str]:
     asked: dict[str, set[str]] = {}
     for item in items:
         asked.setdefault(normalised(item.input), set()).add(item.answer)
-    if len(asked) < len(items):
+    if len(asked) < len(items) and not task.illustrated:  # the same words about another picture
         torn = sum(len(answers) > 1 for answers in asked.values())
         yield f"{len(items) - len(asked)} questions stand there more than once, {torn} with different answers"
     if seen := [number for number, demo in enumerate(task.demos, 1) if normalised(demo.input) in asked]:
