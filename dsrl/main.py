@@ -53,6 +53,8 @@ def launch(overrides: list[str], *, plan: bool = False) -> int:
                 look_ahead(config)
                 return None
             study = recorded_experiment(config)
+            if study is None:
+                return None
         except UserError as error:
             failures.append(explain(error))
             return None
@@ -75,14 +77,21 @@ def launch(overrides: list[str], *, plan: bool = False) -> int:
     return max(failures, default=0)
 
 
-def recorded_experiment(config: "DictConfig") -> "Study":
-    """One run whose folder says how it stands, also when it fails before any work."""
+def recorded_experiment(config: "DictConfig") -> "Study | None":
+    """One run whose folder says how it stands, also when it fails before any work; None of one that was many, a run for
+    each checkpoint of a folder."""
     from hydra.core.hydra_config import HydraConfig
 
     from dsrl.ending import recorded
 
-    with recorded(Path(HydraConfig.get().runtime.output_dir)):
-        return experiment(config)
+    run_dir = Path(HydraConfig.get().runtime.output_dir)
+    with recorded(run_dir):
+        if config.get("checkpoints") is None:
+            return experiment(config, run_dir)
+        from dsrl.checkpoints import every_checkpoint
+
+        every_checkpoint(config, run_dir, experiment)
+        return None
 
 
 def look_ahead(config: "DictConfig") -> None:
@@ -92,7 +101,7 @@ def look_ahead(config: "DictConfig") -> None:
     plan(config)
 
 
-def experiment(config: "DictConfig") -> "Study":
+def experiment(config: "DictConfig", run_dir: Path) -> "Study":
     """One run, from the composed config to the finished study."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
@@ -114,7 +123,7 @@ def experiment(config: "DictConfig") -> "Study":
         raise UserError("pilot belongs to `dsrl plan`", got=f"pilot={dials.pilot}", next_step="dsrl plan pilot=10 ...")
     pipeline, study = assemble(values, dials)
     keys = Keys(roots(study))
-    with surroundings(values, dials, Path(hydra.runtime.output_dir)) as context:
+    with surroundings(values, dials, run_dir) as context:
         if warning := unpriced(values["pipeline"], dials.prices):
             context.progress.warn(warning)
         foretell(pipeline, study, context, keys, rounds=dials.rounds, stop_after=dials.stop_after)
