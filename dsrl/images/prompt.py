@@ -67,6 +67,11 @@ def unnumbered(text: str, count: int) -> str:
     return NUMBERED.sub("", placed) if found > count else placed
 
 
+def blind(text: str) -> str:
+    """A question's words alone."""
+    return text.replace(f"{IMAGE}\n", "").replace(IMAGE, "").strip()
+
+
 def pieces(text: str, images: Sequence[Image]) -> Iterator[str | Image]:
     """Words and pictures in the order of reading. The text has as many placeholders as there are pictures."""
     first, *rest = text.split(IMAGE) if images else [text]
