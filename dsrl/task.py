@@ -10,7 +10,7 @@ from dsrl.data import Source, read_rows
 from dsrl.errors import UserError
 from dsrl.grade import Grader
 from dsrl.home import resource
-from dsrl.images import Pixels, Prompt
+from dsrl.images import Pixels, Pool, Prompt
 from dsrl.images.prompt import illustrated
 from dsrl.part import Many, Part, part, record
 from dsrl.sample import Image
@@ -105,6 +105,8 @@ class Task(Part):
     """The real test set, touched once per model."""
     gold: Source | None = None
     """Labelled training data, for the baselines with human data only."""
+    pictures: Pool | None = None
+    """Pictures without labels: every new sample is a question about one of them."""
     pixels: Pixels = Field(default_factory=Pixels)
     """How large pictures are shown, where the questions have any."""
     contamination: Contamination = Field(default_factory=Contamination)
@@ -116,9 +118,9 @@ class Task(Part):
         rows = read_rows(resource(value)) if isinstance(value, str) else value
         return tuple(_demo(row, number) for number, row in enumerate(rows or (), 1))
 
-    @field_validator("test", "gold", mode="after")
+    @field_validator("test", "gold", "pictures", mode="after")
     @classmethod
-    def _none_without_path(cls, value: Source | None) -> Source | None:
+    def _none_without_path(cls, value: Any) -> Any:
         return value if value is not None and value.path else None
 
     @model_validator(mode="after")
@@ -146,7 +148,8 @@ class Task(Part):
     @property
     def illustrated(self) -> bool:
         """Whether its questions come with pictures."""
-        return any(source is not None and source.images for source in (self.test, self.gold))
+        labelled = any(source is not None and source.images for source in (self.test, self.gold))
+        return labelled or self.pictures is not None
 
     def turn(self, number: int) -> "Task":
         """The task as it is put to the teacher for candidate `number`: with subjects, one of them."""
@@ -160,6 +163,7 @@ class Task(Part):
         many demos were left out."""
         left_out = {"test", "gold", "contamination", "num_demos", *(() if self.subjects else ("subjects",))}
         left_out |= set() if self.illustrated else {"pixels"}
+        left_out |= set() if self.pictures else {"pictures"}
         return {key: value for key, value in self.identity().items() if key not in left_out}
 
     def format(self) -> dict[str, Any]:

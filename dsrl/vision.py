@@ -59,6 +59,11 @@ def lengths(inputs: dict[str, Any]) -> list[int]:
     return [int(length) for length in inputs["attention_mask"].sum(dim=1)]
 
 
+def size(processor: Any, prompt: Shown, prompt_format: str) -> int:
+    """Tokens of one prompt."""
+    return lengths(encode(processor, [prompt], prompt_format))[0]
+
+
 def turns(text: str, count: int) -> list[dict[str, Any]]:
     """One user turn, its `count` pictures where their placeholders are."""
     first, *rest = text.split(IMAGE) if count else [text]

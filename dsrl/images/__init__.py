@@ -1,6 +1,7 @@
 """Pictures of samples and test items: made fit once, kept by their content, shown to models in one way."""
 
 from dsrl.images.pixels import Pixels, Unfit
+from dsrl.images.pool import Pool
 from dsrl.images.prompt import IMAGE, Illustrated, Prompt, content, illustrated, images_of, marked, shown_first, text_of
 from dsrl.images.store import Gallery, ImageStore
 
@@ -10,6 +11,7 @@ __all__ = [
     "Illustrated",
     "ImageStore",
     "Pixels",
+    "Pool",
     "Prompt",
     "Unfit",
     "content",

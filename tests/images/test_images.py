@@ -8,7 +8,7 @@ import pytest
 from dsrl.data import Source
 from dsrl.errors import UserError
 from dsrl.grade import Number
-from dsrl.images import Gallery, ImageStore, Pixels, Unfit, cells, content, illustrated, marked
+from dsrl.images import Gallery, ImageStore, Pixels, Pool, Unfit, cells, content, illustrated, marked
 from dsrl.images.known import known_digests
 from dsrl.images.prompt import with_pictures
 from dsrl.model import Model
@@ -187,3 +187,23 @@ def test_plain_tasks_keep_their_keys_and_pictured_ones_hold_the_dials(tmp_path: 
     shown = Task(name="t", instruction="Count.", answer=Number(), test=source(tmp_path, ROWS[:1]))
     assert "pixels" not in {*plain.format(), *plain.definition()}
     assert shown.format()["pixels"]["max_pixels"] == 1_003_520
+
+
+def test_a_folder_of_pictures_is_a_pool(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    data(tmp_path / "below")
+    pool = Pool(path=str(tmp_path / "below"))
+    before = pool.identity()
+    found = pool.images(Gallery(ImageStore(tmp_path / "images"), SMALL))
+    assert [one.reason if isinstance(one, Unfit) else one.width for one in found] == ["broken image", 40, 40]
+    (tmp_path / "below" / "new.JPG").write_bytes(file(halves(), "JPEG"))
+    assert pool.identity() != before
+    with pytest.raises(UserError, match=r"no picture in this folder"):
+        Pool(path=str(tmp_path / "images" / "made")).check()
+
+
+def test_a_column_of_a_table_is_a_pool(tmp_path: Path) -> None:
+    data(tmp_path)
+    (tmp_path / "rows.jsonl").write_text('{"image": "good.png"}\n{"image": ["other.png", "good.png"]}\n')
+    found = Pool(path=str(tmp_path / "rows.jsonl"), limit=2).images(Gallery(ImageStore(tmp_path / "images"), SMALL))
+    assert [one.width for one in found if not isinstance(one, Unfit)] == [40, 40]
