@@ -98,6 +98,10 @@ def look_ahead(config: "DictConfig") -> None:
     """`dsrl plan`."""
     from dsrl.plan.command import plan
 
+    if config.get("checkpoints") is not None:
+        raise UserError(
+            "`dsrl plan` looks at one model", got=f"checkpoints={config.checkpoints}", next_step="take it out"
+        )
     plan(config)
 
 
@@ -227,6 +231,8 @@ def advice(message: str) -> str:
     if "experiment/" in message:
         return "dsrl experiment ls lists the experiments there are"
     name = message.partition("Could not override '")[2].partition("'")[0]
+    if name in known_keys():
+        return f"`{name}` belongs to another pipeline: give pipeline=..., or its verb, such as dsrl evaluate"
     close = get_close_matches(name, known_keys(), 1) if name and "." not in name else []
     return f"did you mean `{close[0]}`?" if close else "dsrl --help lists groups and dials; --cfg job prints all keys"
 

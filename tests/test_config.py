@@ -67,7 +67,8 @@ def small_test_set(tmp_path: Path) -> str:
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_every_choice_of_every_group_is_composed_and_built(group: str, choice: str, small_test_set: str) -> None:
-    usual = {"task": "gsm8k", "teacher": "offline", "model": "qwen2_5_3b_instruct"}
+    seeing = group == "task" and not has_demos(choice) and choice != "adhoc"
+    usual = {"task": "gsm8k", "teacher": "offline", "model": f"qwen2_5_{'vl_' if seeing else ''}3b_instruct"}
     overrides = [f"{name}={value}" for name, value in {**usual, group: choice}.items()]
     overrides += local(choice) if group == "task" else [small_test_set]
     overrides += NEEDED.get((group, choice), [])
@@ -257,7 +258,7 @@ def test_tolerance_and_kind_in_the_short_form() -> None:
 def test_an_unknown_answer_kind_lists_those_there_are(kind: object) -> None:
     with pytest.raises(UserError, match=r"task.answer.kind: no such answer kind") as caught:
         build({"kind": kind}, "task.answer")
-    assert "choice, code, json, label, list, math, number" in str(caught.value)
+    assert "choice, code, json, label, list, math, mixed, number" in str(caught.value)
     assert "plugins" in str(caught.value)
 
 
