@@ -1,5 +1,6 @@
 """Text with pictures in it: where they stand, and how it is put to models."""
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
 IMAGE = "<image>"
 """Stands in a text for the next of its pictures. Of a text without pictures it is a part like any other."""
+NUMBERED = re.compile(r"<image\s?\d{1,2}>")
+"""As some data name their pictures."""
 REFERENCE = "image:"
 """`image:<digest>`: a picture in a message that isn't sent yet, and in the identity of a call."""
 
@@ -53,6 +56,21 @@ def marked(text: str, count: int) -> str | None:
     if found == count or count == 0:
         return text
     return f"{IMAGE}\n" * count + text if found == 0 else None
+
+
+def unnumbered(text: str, count: int) -> str:
+    """`<image1>`, `<image 2>` as `<image>`; where they are more than the pictures, as of one that holds several, the
+    first stand for these, and the others go."""
+    found = len(NUMBERED.findall(text))
+    if not found or IMAGE in text:
+        return text
+    placed = NUMBERED.sub(IMAGE, text, count=count)
+    return NUMBERED.sub("", placed) if found > count else placed
+
+
+def blind(text: str) -> str:
+    """A question's words alone."""
+    return text.replace(f"{IMAGE}\n", "").replace(IMAGE, "").strip()
 
 
 def pieces(text: str, images: Sequence[Image]) -> Iterator[str | Image]:

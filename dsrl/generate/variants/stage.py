@@ -18,6 +18,7 @@ from dsrl.generate.variants.checks import at_first_sight
 from dsrl.generate.variants.costs import foretold
 from dsrl.generate.variants.figures import NEW, WRITTEN, gates, left, variant_figures
 from dsrl.generate.variants.outcome import about_seeds, check_yield
+from dsrl.generate.variants.picture import ImageNeeded
 from dsrl.generate.variants.trial import Chain, Stop, Trial
 from dsrl.images import IMAGE, marked, shown_first
 from dsrl.llm import Endpoint
@@ -86,7 +87,8 @@ class HarderVariants(Stage):
                 f"rewrite.chain={self.chain} has no effect with rewrite.stop=first, which ends with what it accepts",
                 next_step="give rewrite.stop=best too, or leave chain out",
             )
-        if self.stop == "best" and not any(isinstance(one, BatchVerifier) for one in self.verify):
+        counts = [one for one in self.verify if isinstance(one, BatchVerifier) and not isinstance(one, ImageNeeded)]
+        if self.stop == "best" and not counts:
             raise UserError(
                 "rewrite.stop=best keeps the variant with the lowest pass count, and nothing in `verify` counts",
                 next_step="give verify=full, or rewrite.stop=first",
