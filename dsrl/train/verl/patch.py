@@ -218,8 +218,8 @@ def _trainer(job: Job, setup: Setup, *, validates: bool) -> Patch:
     every = job.checkpoint_every
     return {
         "trainer.device": "cuda" if setup.gpus else "cpu",
-        "trainer.nnodes": 1,
-        "trainer.n_gpus_per_node": setup.devices,
+        "trainer.nnodes": setup.nodes,
+        "trainer.n_gpus_per_node": setup.per_node,
         "trainer.project_name": "dsrl",
         "trainer.experiment_name": job.algorithm,
         "trainer.logger": ["file"],
@@ -251,8 +251,6 @@ def _on_cpu(job: Job) -> Patch:
         f"{vllm}.worker_extension_cls": "dsrl.train.verl.cpu_rollout.CpuWorkerExtension",
         f"{vllm}.distributed_executor_backend": "uni",
         "transfer_queue.backend.SimpleStorage.num_data_storage_units": 1,
-        "ray_kwargs.ray_init.num_cpus": 8,
-        "+ray_kwargs.ray_init.num_gpus": 1,
         **critic,
     }
 

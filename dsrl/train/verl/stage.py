@@ -4,9 +4,11 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -16,6 +18,7 @@ from dsrl import child
 from dsrl.errors import UserError
 from dsrl.model import Model, Sampling
 from dsrl.part import Many, part
+from dsrl.ray import Cluster, Ray
 from dsrl.train import memory
 from dsrl.train.gpus import gpus_here
 from dsrl.train.job import Job, Row
@@ -31,26 +34,30 @@ if TYPE_CHECKING:
 PREFLIGHT_SECONDS = 300.0
 SUPPOSED_STEPS, SUPPOSED_PROMPT = 100, 512
 """Of a training whose rows aren't there yet, for the look at its settings."""
+AUTH = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
+"""What a program needs, beside the address, to be let into a Ray."""
 AGREE = {"float32": 1e-4, "bfloat16": 2e-2}
 """Mean difference of a token's probability between rollout and trainer up to which they count as the same model."""
 
 
 @part
 class Verl(Reinforcement):
-    """Reinforcement learning with veRL's trainer, vLLM rollouts and a Ray of its own, on the GPUs of this machine or,
-    for tiny models, on its CPU."""
+    """Reinforcement learning with veRL's trainer and vLLM rollouts, on the GPUs of all nodes of a Ray or, for tiny
+    models, on their CPUs."""
 
     module: ClassVar[str] = "dsrl.train.verl.worker"
     engine: ClassVar[str] = "verl"
     speed: ClassVar[frozenset[str]] = frozenset(
-        (*Reinforcement.speed, "python", "gpus", "tensor_parallel", "gpu_memory", "offload", "workers")
+        (*Reinforcement.speed, "cluster", "python", "gpus", "tensor_parallel", "gpu_memory", "offload", "workers")
     )
     packages: ClassVar[tuple[str, ...]] = ()
 
+    cluster: Cluster | None = None
+    """Where its Ray comes from."""
     python: str | None = None
     """Interpreter of the environment that holds veRL; None: this one."""
     gpus: int | None = Field(default=None, ge=0)
-    """Of this machine; None: all there are; 0: the CPU."""
+    """On each node; None: all there are; 0: the CPU."""
     tensor_parallel: int = Field(default=1, gt=0)
     """GPUs that share one copy of the model for rollouts."""
     gpu_memory: float = Field(default=0.5, gt=0, lt=1)
@@ -69,6 +76,21 @@ class Verl(Reinforcement):
         super().check()
         refuse(self.overrides)
         setup = self.setup()
+        self._share_out(setup)
+        here = len(gpus_here().names)
+        if setup.gpus > here and not self._elsewhere:
+            raise UserError(
+                "train.gpus: more than there are",
+                got=setup.gpus,
+                allowed=f"up to {here}",
+                next_step="give train.gpus=0 to train a tiny model on the CPU",
+            )
+        if self.cluster is None:
+            raise UserError("train.cluster is missing", next_step="take out train.cluster=null")
+        self._preflight()
+
+    def _share_out(self, setup: Setup) -> None:
+        """The replies of an update among all devices. Raises `UserError`."""
         if setup.devices % setup.tensor_parallel:
             raise UserError(
                 "train.tensor_parallel must divide the GPUs",
@@ -82,15 +104,10 @@ class Verl(Reinforcement):
                 got=f"rl.prompts_per_step x rl.responses_per_prompt = {replies}, {setup.devices} GPUs",
                 next_step=f"give numbers whose product {setup.devices} divides",
             )
-        here = len(gpus_here().names)
-        if setup.gpus > here:
-            raise UserError(
-                "train.gpus: more than there are",
-                got=setup.gpus,
-                allowed=f"up to {here}",
-                next_step="give train.gpus=0 to train a tiny model on the CPU",
-            )
-        self._preflight()
+
+    @property
+    def _elsewhere(self) -> bool:
+        return self.cluster is not None and self.cluster.elsewhere
 
     def interpreter(self) -> str | None:
         """Raises `UserError` where there is no such program."""
@@ -109,10 +126,26 @@ class Verl(Reinforcement):
         count = self.setup().gpus
         return {"CUDA_VISIBLE_DEVICES": ",".join(gpus_here().names[:count])}
 
+    @contextmanager
+    def placed(self, job: Job, context: "Context") -> Iterator[tuple[Job, dict[str, str]]]:
+        """On a Ray that is there as long as the training. Without GPUs each node declares one, in name, for veRL."""
+        assert self.cluster is not None
+        supposed = self.setup()
+        cluster = self.cluster.declaring(supposed.cpus, supposed.per_node)
+        with cluster.open(context.run_dir, self.interpreter() or sys.executable, context.progress.say) as ray:
+            setup = settled(self.setup(), ray, named=self.gpus is not None)
+            self._share_out(setup)
+            same_shards(job, setup)
+            driver = {name: ray.environment[name] for name in AUTH if name in ray.environment}
+            settings = {**job.settings, "engine": asdict(setup)}
+            yield replace(job, settings=settings), {**self.variables(), **driver}
+
     def setup(self) -> Setup:
-        """With everything that was left open decided for this machine."""
-        count = len(gpus_here().names) if self.gpus is None else self.gpus
+        """With everything that was left open decided, as far as can be known before there is a Ray."""
+        here = len(gpus_here().names)
+        count = (max(1, here) if self._elsewhere else here) if self.gpus is None else self.gpus
         return Setup(
+            nodes=self.cluster.num_nodes() if self.cluster else 1,
             gpus=count,
             tensor_parallel=self.tensor_parallel,
             gpu_memory=self.gpu_memory,
@@ -186,6 +219,44 @@ class Verl(Reinforcement):
             validation_replies=self.validation_replies,
             keep=self.keep,
             device_batch=self.device_batch,
+        )
+
+
+def settled(supposed: Setup, ray: Ray, *, named: bool) -> Setup:
+    """With the nodes and GPUs that this Ray has; `named`: the GPUs on each were asked for. Raises `UserError`."""
+    least = supposed.per_node if named else 1
+    fit = [count for count in ray.gpus_by_node if count >= least]
+    if not fit:
+        raise UserError(
+            "train.gpus: no node of the Ray has so many" if supposed.gpus else "a Ray without GPUs must declare one",
+            got=f"{', '.join(map(str, ray.gpus_by_node))} on its nodes",
+            allowed=f"{least} or more",
+            next_step="lower train.gpus, or train.gpus=0 for a tiny model" if supposed.gpus
+            else "start each of its nodes with `ray start ... --num-gpus=1`: veRL looks for something of that name",
+        )  # fmt: skip
+    gpus = (supposed.gpus if named else min(fit)) if supposed.gpus else 0
+    found = replace(supposed, gpus=gpus, nodes=len(fit), address=ray.address, runtime_env=ray.runtime_env)
+    if ray.cpus < found.all_cpus:
+        raise UserError(
+            "the Ray has fewer CPUs than veRL's processes claim, and would wait for ever",
+            got=f"{ray.cpus} on {ray.nodes} nodes",
+            allowed=f"{found.all_cpus} or more, {found.cpus} on one node",
+            next_step="take out cluster.cpus, or start that Ray with a larger --num-cpus: it is only a number",
+        )
+    return found
+
+
+def same_shards(job: Job, setup: Setup) -> None:
+    """A checkpoint is in as many pieces as there were processes. Raises `UserError`."""
+    if job.resume is None:
+        return
+    pieces = [path.name.split("_")[3] for path in Path(job.resume).glob("actor/model_world_size_*_rank_0.pt")]
+    if pieces and str(setup.devices) not in pieces:
+        raise UserError(
+            "the training was begun by another number of processes, and can go on only with that",
+            got=f"{setup.nodes} nodes x {setup.per_node}",
+            allowed=f"{pieces[0]} in all",
+            next_step=f"give as many nodes and train.gpus as before; or remove {Path(job.resume).parent} to begin anew",
         )
 
 
