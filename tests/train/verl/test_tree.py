@@ -1,6 +1,6 @@
 import pytest
 
-from dsrl.cluster import LocalRay, RayAddress
+from dsrl.cluster import LocalRay
 from dsrl.errors import UserError
 from dsrl.train import Dapo, Grpo, Ppo, Trl, Verl
 from dsrl.train.verl.tree import refuse
@@ -49,7 +49,7 @@ def test_veRLs_own_knobs_pass(override: str) -> None:  # noqa: N802 - its name
         (Verl(algorithm=Dapo(), gpus=2, tensor_parallel=3), r"train\.tensor_parallel"),
         (Verl(algorithm=Grpo(prompts_per_step=3, responses_per_prompt=5), gpus=2), "15, 2 GPUs"),
         (Verl(algorithm=Grpo(), gpus=64), r"train\.gpus: more than there are"),
-        (Verl(algorithm=Grpo(), gpus=0, python="/no/such/python"), r"train\.python"),
+        (Verl(algorithm=Grpo(), gpus=0, python="/no/such/python", cluster=LocalRay()), r"train\.python"),
         (Verl(algorithm=Grpo(), gpus=0), "train.cluster is missing"),
         (Verl(algorithm=Grpo(), gpus=0, cluster=LocalRay()), "must be installed in the trainer's environment"),
     ],
