@@ -55,8 +55,9 @@ def ray_folders() -> set[str]:
     return {path.name for path in Path("/tmp").glob("dsrl-ray-*")}  # noqa: S108 - where they are
 
 
-def in_the_trainers(code: str, *arguments: str) -> str:
-    environment = {**ENVIRONMENT, "VERL_PLATFORM": "cpu", "VERL_USE_EXTERNAL_MODULES": "dsrl.train.verl.cpu"}
+def in_the_trainers(code: str, *arguments: str, **variables: str) -> str:
+    cpu = {"VERL_PLATFORM": "cpu", "VERL_USE_EXTERNAL_MODULES": "dsrl.train.verl.cpu"}
+    environment = {**ENVIRONMENT, **cpu, **variables}
     command = [str(INTERPRETER), "-P", "-c", code, *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -85,6 +86,30 @@ def test_every_algorithm_passes_veRLs_own_checks(tmp_path: Path) -> None:  # noq
     for name in ENGINES["verl"]:
         assert f"fine: {name} 0" in said
         assert f"fine: {name} 2" in said
+
+
+GREEDY = """
+import json, sys
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from vllm import LLM, SamplingParams
+folder, prompt = sys.argv[1:]
+ids = AutoTokenizer.from_pretrained(folder)(prompt)["input_ids"]
+model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+own = model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=16)[0, len(ids):].tolist()
+engine = LLM(folder, dtype="float32", enforce_eager=True, max_model_len=len(ids) + 16)
+(drawn,) = engine.generate([{"prompt_token_ids": ids}], SamplingParams(temperature=0, max_tokens=16))
+print("replies:", json.dumps([own, list(drawn.outputs[0].token_ids)]))
+"""
+
+
+def greedy(model: Path, prompt: str) -> tuple[list[int], list[int]]:
+    """The reply's tokens out of transformers and out of vLLM."""
+    in_process = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1"}
+    said = in_the_trainers(GREEDY, str(model), prompt, **in_process)
+    (line,) = [line for line in said.splitlines() if line.startswith("replies:")]
+    own, drawn = json.loads(line.removeprefix("replies:"))
+    return own, drawn
 
 
 @pytest.mark.parametrize(
@@ -121,8 +146,12 @@ def test_grpo_killed_at_its_second_step_is_resumed_exported_and_loaded(place: Pl
     assert found["train"]["engine"] == "verl"
     assert found["train"]["rollout_probs_diff_mean"] < 1e-6
     assert 0 < found["train"]["readiness"]["zero_variance"] < 1
+    (workers,) = json.loads((entry / "workers.json").read_text()).values()
+    assert {"TaskRunnerV1", "vLLMHttpServer"} <= set(workers)
     assert {"algorithm:", "trainer:"} <= {line.strip() for line in (entry / "verl.yaml").read_text().splitlines()}
     assert "library_name: transformers" in (entry / "model" / "README.md").read_text()
+    own, drawn = greedy(entry / "model", json.loads((entry / "train.jsonl").read_text().splitlines()[0])["prompt"])
+    assert own == drawn != []
     assert found["evaluate"]["trained"]["n"] == 24
     assert not place.processes()
     assert ray_folders() <= before
