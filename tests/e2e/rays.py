@@ -22,10 +22,10 @@ def ray_python() -> str:
     pytest.skip("needs an interpreter with Ray: DSRL_RAY_PYTHON")
 
 
-def marked() -> list[str]:
+def marked() -> set[str]:
     """Processes of Rays that we started."""
-    found = []
+    found: set[str] = set()
     for path in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
-            found += [path.parent.name] if f"{MARK}=".encode() in path.read_bytes() else []
+            found |= {path.parent.name} if f"{MARK}=".encode() in path.read_bytes() else set()
     return found
