@@ -13,6 +13,8 @@ from typing import Any
 GIB = 2**30
 STATE_BYTES = 16
 """A parameter's weight, gradient and two moments, in float32."""
+WEIGHT_BYTES = 4
+"""A parameter that stands still, in float32."""
 LOGIT_BYTES = 10
 """A logit in the arithmetic's dtype, in float32, and its gradient."""
 SAVED_BYTES = 2
@@ -44,6 +46,8 @@ class Load:
     """Of the longest question and reply."""
     critic: bool
     offload: bool
+    adapters: bool = False
+    """Whether the weights stand still, and only small adapters are learned."""
 
 
 def shapes(folder: Path, billions: float | None) -> Shapes | None:
@@ -64,8 +68,8 @@ def shapes(folder: Path, billions: float | None) -> Shapes | None:
 
 def needed(model: Shapes, load: Load) -> dict[str, float]:
     """GiB on one GPU while it learns, by what they are for."""
-    copies = 2 if load.critic else 1
-    state = STATE_BYTES * model.parameters * copies / load.gpus * (0.25 if load.offload else 1)
+    each = (WEIGHT_BYTES if load.adapters else STATE_BYTES) + (STATE_BYTES if load.critic else 0)
+    state = each * model.parameters / load.gpus * (0.25 if load.offload else 1)
     width = load.sequences * load.tokens
     saved = width * model.hidden * model.layers * SAVED_BYTES
     parts = {

@@ -112,6 +112,28 @@ def greedy(model: Path, prompt: str) -> tuple[list[int], list[int]]:
     return own, drawn
 
 
+FOLD = """
+import sys, torch
+from dataclasses import replace
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
+from dsrl.train import Grpo, Verl
+from dsrl.train.verl.export import folded
+base = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
+names = list(base.state_dict())
+model = get_peft_model(base, LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False))
+own = folded(dict(model.state_dict()), Verl(algorithm=Grpo(), gpus=0, lora_rank=4, lora_alpha=8).setup())
+theirs = model.merge_and_unload().state_dict()
+assert list(theirs) == names and set(own) == set(names), set(own) ^ set(names)
+print("largest difference:", max(float((own[name] - theirs[name]).abs().max()) for name in names))
+"""
+
+
+def test_adapters_are_merged_as_peft_merges_them(tmp_path: Path) -> None:
+    said = in_the_trainers(FOLD, str(tiny_model(tmp_path).path))
+    assert float(said.split("largest difference:")[1]) < 1e-6
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [

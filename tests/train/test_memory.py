@@ -24,6 +24,11 @@ def test_a_critic_doubles_it_and_fewer_sequences_need_less() -> None:
     assert few["logits"] == pytest.approx(one["logits"] / 4)
 
 
+def test_weights_that_stand_still_need_no_optimizer() -> None:
+    load = Load(1, 4, 2560, critic=False, offload=False, adapters=True)
+    assert memory.needed(SEVEN, load)["weights, gradients and optimizer"] == pytest.approx(4 * 7.6e9 / 2**30)
+
+
 def test_what_does_not_fit_is_warned_of() -> None:
     parts = memory.needed(SEVEN, Load(1, 64, 2560, critic=False, offload=False))
     said = " ".join(memory.warnings(SEVEN, parts, 24.0, 0.5, 1))

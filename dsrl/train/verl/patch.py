@@ -143,7 +143,16 @@ def _model(job: Job, setup: Setup) -> Patch:
         "actor_rollout_ref.model.path": job.model.path,
         "actor_rollout_ref.model.trust_remote_code": job.model.trust_remote_code,
         "actor_rollout_ref.model.enable_gradient_checkpointing": setup.gpus > 0,
+        **_adapters(setup),
     }
+
+
+def _adapters(setup: Setup) -> Patch:
+    """vLLM gets them as adapters: merged before, they would be handed over in bfloat16. They need its own weights."""
+    if not setup.lora_rank:
+        return {}
+    model = "actor_rollout_ref.model"
+    return {f"{model}.lora_rank": setup.lora_rank, f"{model}.lora_alpha": setup.lora_alpha}
 
 
 def _actor(job: Job, setup: Setup) -> Patch:

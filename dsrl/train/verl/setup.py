@@ -37,6 +37,10 @@ class Setup:
     """Processes that hand out prompts, and as many that grade."""
     overrides: Many[str] = ()
     """veRL's own keys, as on its command line."""
+    lora_rank: int = 0
+    """Of the adapters that are trained; 0: all weights are."""
+    lora_alpha: int = 0
+    """Adapters count lora_alpha / lora_rank times."""
     nodes: int = 1
     """Of the Ray, those that train."""
     address: str = ""

@@ -66,6 +66,10 @@ class Verl(Reinforcement):
     """Of the arithmetic in updates and rollouts; `auto`: bfloat16 on GPUs, float32 on the CPU."""
     offload: bool = False
     """Keep weights and optimizer in main memory while replies are drawn."""
+    lora_rank: int | None = Field(default=None, gt=0, le=512)
+    """Of the adapters that are trained instead of all weights, and merged into them at the end; None: none."""
+    lora_alpha: int = Field(default=32, gt=0)
+    """Adapters count lora_alpha / lora_rank times."""
     workers: int | None = Field(default=None, gt=0)
     """Processes that hand out prompts, and as many that grade; None: 8 with GPUs, 1 without."""
     overrides: Many[str] = ()
@@ -153,6 +157,8 @@ class Verl(Reinforcement):
             offload=self.offload,
             workers=self.workers or (8 if count else 1),
             overrides=self.overrides,
+            lora_rank=self.lora_rank or 0,
+            lora_alpha=self.lora_alpha if self.lora_rank else 0,
         )
 
     def settings(self) -> dict[str, Any]:
@@ -166,7 +172,9 @@ class Verl(Reinforcement):
         if not setup.gpus or model is None:
             return {**found, "memory": None}
         tokens = SUPPOSED_PROMPT + self.max_tokens()
-        load = memory.Load(setup.gpus, micro_batch(job, setup), tokens, self.label == "ppo", setup.offload)
+        load = memory.Load(
+            setup.gpus, micro_batch(job, setup), tokens, self.label == "ppo", setup.offload, setup.lora_rank > 0
+        )
         parts = memory.needed(model, load)
         context.progress.say(f"memory: {memory.words(parts)}")
         for text in memory.warnings(model, parts, gpus.gibibytes, setup.gpu_memory, setup.tensor_parallel):

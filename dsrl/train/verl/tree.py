@@ -36,7 +36,7 @@ OURS = {
     "data.reward_fn_key": "dsrl writes the rows",
     "actor_rollout_ref.model.path": "give model=...",
     "actor_rollout_ref.model.custom_chat_template": "give model.prompt_format",
-    "actor_rollout_ref.model.lora": "adapters can't be exported yet",
+    "actor_rollout_ref.model.lora": "give train.lora_rank and train.lora_alpha",
     "actor_rollout_ref.rollout.name": "rollouts are drawn by vLLM",
     "actor_rollout_ref.rollout.n": "give rl.responses_per_prompt",
     "actor_rollout_ref.rollout.do_sample": "give rl.temperature",

@@ -15,7 +15,7 @@ from dsrl.train.verl.tree import refuse
         ("algorithm.filter_groups.max_num_gen_batches=4", "rl.inflight_batches"),
         ("trainer.logger=[wandb]", "MLflow"),
         ("data.train_files=x.parquet", "is set by dsrl"),
-        ("actor_rollout_ref.model.lora_rank=8", "adapters"),
+        ("actor_rollout_ref.model.lora_rank=8", "train.lora_rank"),
         ("+ray_kwargs.ray_init.address=auto", "cluster=ray"),
         ("+ray_kwargs.ray_init.num_cpus=4", "cluster.cpus"),
         ("+ray_kwargs.ray_init.runtime_env.env_vars.A=1", "cluster.runtime_env"),
