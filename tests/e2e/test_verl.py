@@ -1,4 +1,4 @@
-"""veRL, Ray and vLLM as they are, on the CPU, started by the command line and nothing else. Three launches of veRL.
+"""veRL, Ray and vLLM as they are, on the CPU, started by the command line and nothing else. Four launches of veRL.
 
 Needs its environment: `make verl`, or DSRL_VERL_PYTHON naming its interpreter.
 """
@@ -42,6 +42,11 @@ def course(folder: Path) -> list[dict[str, Any]]:
 def at_work(place: Place) -> list[dict[str, Any]]:
     """The journal of the training that is under way."""
     return [row for folder in (place.store / "work" / "train").glob("*/") for row in course(folder)]
+
+
+def reached(place: Place, step: int) -> bool:
+    """Whether a step is over, and the next under way."""
+    return any(row["step"] == step and "reward" in row for row in at_work(place))
 
 
 def until(holds: Callable[[], bool], seconds: float = 30.0) -> None:
@@ -149,11 +154,15 @@ def test_a_mistyped_key_dies_with_its_name_before_anything_starts(place: Place, 
     assert not (place.store / "stages" / "generate").exists()
 
 
-def test_grpo_killed_at_its_second_step_is_resumed_exported_and_loaded(place: Place) -> None:
+def test_grpo_interrupted_then_killed_is_resumed_exported_and_loaded(place: Place) -> None:
     before = ray_folders()
-    outcome = place.interrupted(
-        *GRPO, when=lambda: any(row["step"] == 2 for row in at_work(place)), sign=signal.SIGKILL
-    )
+    outcome = place.interrupted(*GRPO, when=lambda: reached(place, 1), sign=signal.SIGINT)
+    assert outcome.code == 128 + signal.SIGINT
+    assert "Traceback" not in outcome.err
+    assert outcome.err.count("interrupted: everything received so far is kept") == 1
+    assert not place.processes()
+    assert ray_folders() <= before
+    outcome = place.interrupted(*GRPO, when=lambda: reached(place, 2), sign=signal.SIGKILL)
     assert outcome.code == -signal.SIGKILL
     until(lambda: not place.processes() and ray_folders() <= before)
     found = place.run(*GRPO)
