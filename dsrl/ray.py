@@ -79,7 +79,7 @@ class OwnRay(Cluster):
 
     def declaring(self, cpus: int, gpus: int) -> "OwnRay":
         given = os.environ.get("SLURM_CPUS_PER_TASK") or len(os.sched_getaffinity(0))
-        return replace(self, cpus=self.cpus or max(cpus, int(given)), gpus=max(gpus, self.gpus or 0))
+        return replace(self, cpus=self.cpus or max(cpus, int(given)), gpus=self.gpus or gpus)
 
     def told(self, **place: Any) -> dict[str, Any]:
         """What the program on every node is told."""

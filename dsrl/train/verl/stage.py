@@ -18,12 +18,13 @@ from dsrl import child
 from dsrl.errors import UserError
 from dsrl.model import Model, Sampling
 from dsrl.part import Many, part
-from dsrl.ray import Cluster, Ray
+from dsrl.ray import Cluster
 from dsrl.train import memory
 from dsrl.train.gpus import gpus_here
 from dsrl.train.job import Job, Row
 from dsrl.train.reinforcement import Reinforcement
 from dsrl.train.verl.patch import micro_batch, patch
+from dsrl.train.verl.place import let_in, same_shards, settled, share_out
 from dsrl.train.verl.setup import Setup
 from dsrl.train.verl.tree import refuse
 
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 PREFLIGHT_SECONDS = 300.0
 SUPPOSED_STEPS, SUPPOSED_PROMPT = 100, 512
 """Of a training whose rows aren't there yet, for the look at its settings."""
-AUTH = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
-"""What a program needs, beside the address, to be let into a Ray."""
 AGREE = {"float32": 1e-4, "bfloat16": 2e-2}
 """Mean difference of a token's probability between rollout and trainer up to which they count as the same model."""
 
@@ -80,7 +79,7 @@ class Verl(Reinforcement):
         super().check()
         refuse(self.overrides)
         setup = self.setup()
-        self._share_out(setup)
+        share_out(setup, self.algorithm)
         here = len(gpus_here().names)
         if setup.gpus > here and not self._elsewhere:
             raise UserError(
@@ -92,22 +91,6 @@ class Verl(Reinforcement):
         if self.cluster is None:
             raise UserError("train.cluster is missing", next_step="take out train.cluster=null")
         self._preflight()
-
-    def _share_out(self, setup: Setup) -> None:
-        """The replies of an update among all devices. Raises `UserError`."""
-        if setup.devices % setup.tensor_parallel:
-            raise UserError(
-                "train.tensor_parallel must divide the GPUs",
-                got=setup.tensor_parallel,
-                allowed=f"divisors of {setup.devices}",
-            )
-        replies = self.algorithm.prompts_per_step * self.algorithm.responses_per_prompt
-        if replies % setup.devices:
-            raise UserError(
-                "the replies of an update must be shared out evenly among the GPUs",
-                got=f"rl.prompts_per_step x rl.responses_per_prompt = {replies}, {setup.devices} GPUs",
-                next_step=f"give numbers whose product {setup.devices} divides",
-            )
 
     @property
     def _elsewhere(self) -> bool:
@@ -138,11 +121,10 @@ class Verl(Reinforcement):
         cluster = self.cluster.declaring(supposed.cpus, supposed.per_node)
         with cluster.open(context.run_dir, self.interpreter() or sys.executable, context.progress.say) as ray:
             setup = settled(self.setup(), ray, named=self.gpus is not None)
-            self._share_out(setup)
+            share_out(setup, self.algorithm)
             same_shards(job, setup)
-            driver = {name: ray.environment[name] for name in AUTH if name in ray.environment}
             settings = {**job.settings, "engine": asdict(setup)}
-            yield replace(job, settings=settings), {**self.variables(), **driver}
+            yield replace(job, settings=settings), {**self.variables(), **let_in(ray)}
 
     def setup(self) -> Setup:
         """With everything that was left open decided, as far as can be known before there is a Ray."""
@@ -227,44 +209,6 @@ class Verl(Reinforcement):
             validation_replies=self.validation_replies,
             keep=self.keep,
             device_batch=self.device_batch,
-        )
-
-
-def settled(supposed: Setup, ray: Ray, *, named: bool) -> Setup:
-    """With the nodes and GPUs that this Ray has; `named`: the GPUs on each were asked for. Raises `UserError`."""
-    least = supposed.per_node if named else 1
-    fit = [count for count in ray.gpus_by_node if count >= least]
-    if not fit:
-        raise UserError(
-            "train.gpus: no node of the Ray has so many" if supposed.gpus else "a Ray without GPUs must declare one",
-            got=f"{', '.join(map(str, ray.gpus_by_node))} on its nodes",
-            allowed=f"{least} or more",
-            next_step="lower train.gpus, or train.gpus=0 for a tiny model" if supposed.gpus
-            else "start each of its nodes with `ray start ... --num-gpus=1`: veRL looks for something of that name",
-        )  # fmt: skip
-    gpus = (supposed.gpus if named else min(fit)) if supposed.gpus else 0
-    found = replace(supposed, gpus=gpus, nodes=len(fit), address=ray.address, runtime_env=ray.runtime_env)
-    if ray.cpus < found.all_cpus:
-        raise UserError(
-            "the Ray has fewer CPUs than veRL's processes claim, and would wait for ever",
-            got=f"{ray.cpus} on {ray.nodes} nodes",
-            allowed=f"{found.all_cpus} or more, {found.cpus} on one node",
-            next_step="take out cluster.cpus, or start that Ray with a larger --num-cpus: it is only a number",
-        )
-    return found
-
-
-def same_shards(job: Job, setup: Setup) -> None:
-    """A checkpoint is in as many pieces as there were processes. Raises `UserError`."""
-    if job.resume is None:
-        return
-    pieces = [path.name.split("_")[3] for path in Path(job.resume).glob("actor/model_world_size_*_rank_0.pt")]
-    if pieces and str(setup.devices) not in pieces:
-        raise UserError(
-            "the training was begun by another number of processes, and can go on only with that",
-            got=f"{setup.nodes} nodes x {setup.per_node}",
-            allowed=f"{pieces[0]} in all",
-            next_step=f"give as many nodes and train.gpus as before; or remove {Path(job.resume).parent} to begin anew",
         )
 
 

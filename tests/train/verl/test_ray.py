@@ -13,8 +13,8 @@ from dsrl.train import Grpo, Verl
 from dsrl.train.verl import nodes
 from dsrl.train.verl.causes import cause, want
 from dsrl.train.verl.patch import patch
+from dsrl.train.verl.place import same_shards, settled
 from dsrl.train.verl.setup import Setup
-from dsrl.train.verl.stage import same_shards, settled
 
 
 def ray(*gpus: int, cpus: int = 1000) -> Ray:
@@ -71,7 +71,8 @@ def test_our_own_rays_declare_what_verl_asks_for(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "2")
     made = SlurmRay().declaring(8, 1)
     assert (made.cpus, made.gpus) == (8, 1)
-    assert SlurmRay(cpus=4, gpus=2).declaring(8, 1) == SlurmRay(cpus=4, gpus=2)
+    assert SlurmRay(cpus=4, gpus=2).declaring(8, 4) == SlurmRay(cpus=4, gpus=2)
+    assert SlurmRay(gpus=0).declaring(8, 1).gpus == 1  # in name
     theirs = RayAddress(address="10.0.0.1:6379")
     assert theirs.declaring(8, 1) is theirs
 
