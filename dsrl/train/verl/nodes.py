@@ -125,7 +125,7 @@ class Whereabouts:
 
     def __exit__(self, *_error: object) -> None:
         self._over.set()
-        self._thread.join()
+        self._thread.join(LOOK_SECONDS)
 
     def _follow(self) -> None:
         import ray
