@@ -139,6 +139,23 @@ def test_adapters_are_merged_as_peft_merges_them(tmp_path: Path) -> None:
     assert float(said.split("largest difference:")[1]) < 1e-6
 
 
+APART = """
+from importlib.util import find_spec
+from pathlib import Path
+from ray.runtime_context import RuntimeContext
+RuntimeContext.get_job_id = lambda self: "01000000"
+import dsrl.train.verl.apart
+folder = Path(find_spec("verl").submodule_search_locations[0]) / "workers" / "rollout" / "vllm_rollout"
+both = [(folder / name).read_text().count("rl-colocate-zmq-{job_id}-") for name in ("vllm_rollout.py", "utils.py")]
+print("name:", RuntimeContext.get_job_id(None), both)
+"""
+
+
+def test_two_trainings_on_one_machine_use_other_sockets() -> None:
+    """The first job of every Ray has the same number, after which veRL names them at both ends."""
+    assert "name: 01000000word [1, 1]" in in_the_trainers(APART, DSRL_TRAINING="word")
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [
