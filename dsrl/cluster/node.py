@@ -41,14 +41,14 @@ def main() -> int:
     over = Event()
     signal.signal(signal.SIGTERM, lambda *_: over.set())
     Thread(target=_end_of_input, args=[over], daemon=True).start()
-    temporary = Path(told["temporary"]) / str(rank)  # nodes may share that place
-    told["temporary"] = str(temporary)
-    temporary.mkdir(parents=True, exist_ok=True)
     if rank:
         _await_head(told["head"], told["port"], over, told["ready_seconds"])
     elif _in_use(told["head"], told["port"]):
         print(f"port {told['port']} is in use on {socket.gethostname()}", flush=True)
         return 98
+    temporary = Path(told["temporary"]) / str(rank)  # nodes may share that place
+    told["temporary"] = str(temporary)
+    temporary.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", *options(told, rank, os.environ)]
     environment = {**os.environ, MARK: str(temporary)}
     ray = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)

@@ -16,6 +16,7 @@ import pytest
 
 from dsrl.train.reinforcement import ENGINES
 from tests.command import CHECKOUT, ENVIRONMENT
+from tests.e2e.rays import abandoned
 from tests.e2e.runs import SMALL, Place
 from tests.e2e.tiny import tiny_model
 
@@ -26,7 +27,8 @@ pytestmark = [
 ]
 VERL = (*SMALL, "train=verl", f"train.python={INTERPRETER}", "train.checkpoint_every=1")
 GRPO = (*VERL, "rl.max_steps=3", "rl.kl=0.01")
-PPO = ("rl=ppo", "rl.learning_rate=3e-4", "rl.critic_learning_rate=1e-3", "rl.max_steps=2")
+PPO = ("rl=ppo", "rl.learning_rate=3e-4", "rl.critic_learning_rate=1e-3", "rl.max_steps=2", "rl.warmup_steps=0")
+ADAPTERS = ("train.lora_rank=4", "train.lora_alpha=8")
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +56,6 @@ def until(holds: Callable[[], bool], seconds: float = 30.0) -> None:
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.1)
-
-
-def ray_folders() -> set[str]:
-    return {path.name for path in Path("/tmp").glob("dsrl-ray-*")}  # noqa: S108 - where they are
 
 
 def in_the_trainers(code: str, *arguments: str, **variables: str) -> str:
@@ -172,16 +170,16 @@ def test_a_mistyped_key_dies_with_its_name_before_anything_starts(place: Place, 
 
 
 def test_grpo_interrupted_then_killed_is_resumed_exported_and_loaded(place: Place) -> None:
-    before = ray_folders()
+    before = abandoned()
     outcome = place.interrupted(*GRPO, when=lambda: reached(place, 1), sign=signal.SIGINT)
     assert outcome.code == 128 + signal.SIGINT
     assert "Traceback" not in outcome.err
     assert outcome.err.count("interrupted: everything received so far is kept") == 1
     assert not place.processes()
-    assert ray_folders() <= before
+    until(lambda: abandoned() <= before)
     outcome = place.interrupted(*GRPO, when=lambda: reached(place, 2), sign=signal.SIGKILL)
     assert outcome.code == -signal.SIGKILL
-    until(lambda: not place.processes() and ray_folders() <= before)
+    until(lambda: not place.processes() and abandoned() <= before)
     found = place.run(*GRPO)
     entry = place.entry("train", found)
     job = json.loads((entry / "job.json").read_text())
@@ -202,13 +200,15 @@ def test_grpo_interrupted_then_killed_is_resumed_exported_and_loaded(place: Plac
     assert own == drawn != []
     assert found["evaluate"]["trained"]["n"] == 24
     assert not place.processes()
-    assert ray_folders() <= before
+    until(lambda: abandoned() <= before)
 
 
-def test_two_steps_of_ppo_with_a_critic(place: Place) -> None:
-    found = place.run(*VERL, *PPO)
+def test_two_steps_of_ppo_with_a_critic_on_adapters(place: Place) -> None:
+    """The second step's replies show that vLLM has the adapters as the first left them."""
+    found = place.run(*VERL, *PPO, *ADAPTERS)
     steps = [row for row in course(place.entry("train", found)) if "reward" in row]
     assert [row["step"] for row in steps] == [1, 2]
     assert all("value_loss" in row for row in steps)
+    assert all(row["rollout_probs_diff_mean"] < 1e-6 for row in steps)
     assert found["train"]["algorithm"] == "ppo"
     assert not place.processes()

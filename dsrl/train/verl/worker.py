@@ -93,6 +93,8 @@ def _size(path: Path) -> int:
 
 def _explain(job: Job, said_before: int) -> None:
     """What a worker said of memory stands in the log, and not in the error that reached the trainer."""
+    if not job.path(LOG).is_file():  # repeated by hand
+        return
     with job.path(LOG).open("rb") as file:
         file.seek(said_before)
         found = want(file.read().decode("utf-8", errors="replace"))
