@@ -9,16 +9,19 @@ READY := $(VENV)/ready
 VERL := .venv-verl
 PYTHON311 := $(firstword $(foreach name,python3 python3.11,$(if $(shell $(name) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && echo yes),$(name))))
 
-.PHONY: quickstart test lint fix e2e install verl lock clean
+.PHONY: quickstart test lint fix e2e gpu install verl lock clean
 
 quickstart: $(READY)
 	$(VENV)/bin/python -m dsrl experiment=quickstart
 
 test: $(READY)
-	$(VENV)/bin/python -m pytest -q -m "not e2e" --ignore tests/e2e --timeout 300 -n auto --dist worksteal
+	$(VENV)/bin/python -m pytest -q -m "not e2e" --ignore tests/e2e --ignore tests/gpu --timeout 300 -n auto --dist worksteal
 
 e2e: $(READY)
 	$(VENV)/bin/python -m pytest -q -m e2e --timeout 1800
+
+gpu: $(READY)
+	$(VENV)/bin/python -m pytest -q -s -m gpu tests/gpu --timeout 1800
 
 lint: $(READY)
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from dsrl.model import Model
-from dsrl.sample import Rate
+from dsrl.sample import Image, Rate
 
 if TYPE_CHECKING:
     from dsrl.context import Context
@@ -18,6 +18,7 @@ class Asked:
 
     question: str
     answer: str
+    images: tuple[Image, ...] = ()
     drawn: int = 0
     """Replies that were looked at before: the count is made of those that follow, and so is fresh."""
 

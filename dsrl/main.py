@@ -144,8 +144,10 @@ def assemble(values: dict[str, Any], dials: "Dials", *, dry: bool = False) -> tu
     checked.check_budget(dials.budget_usd, pipeline)
     if any("base" in stage.reads() for stage in pipeline.values()):
         checked.check_model(base, pipeline)
+    checked.check_pictures(task, base, pipeline)
     if not dry and task.test is not None and any("test" in stage.reads() for stage in pipeline.values()):
         task.test.load(task.answer)
+        task.test.check_images()
     return pipeline, Study(task=task, base=base)
 
 

@@ -41,7 +41,7 @@ def saved_rows(folder: Path, split: str) -> Rows:
         )
     from datasets import load_from_disk
 
-    return [dict(row) for row in load_from_disk(str(folder / split if splits else folder))]
+    return _undecoded(load_from_disk(str(folder / split if splits else folder)))
 
 
 def hub_rows(path: str, config: str | None, split: str, revision: str | None) -> Rows:
@@ -58,6 +58,19 @@ def hub_rows(path: str, config: str | None, split: str, revision: str | None) ->
             next_step="check id, split and network; for a gated set accept its terms and log in (hf auth login); or "
             'give a local file: task.test.path=FILE.jsonl; or measure nothing: task.test.path=""',
         ) from error
+    return _undecoded(data)
+
+
+def _undecoded(data: Any) -> Rows:
+    """Rows with pictures as files or bytes, not as Pillow would open them all."""
+    from datasets import Image
+
+    for name, feature in data.features.items():
+        many = getattr(feature, "feature", None)
+        if isinstance(feature, Image):
+            data = data.cast_column(name, Image(decode=False))
+        elif isinstance(many, Image):
+            data = data.cast_column(name, type(feature)(Image(decode=False)))
     return [dict(row) for row in data]
 
 

@@ -28,7 +28,7 @@ ROOMS = (
     "cluster",
     "tracking",
 )
-SHARED = ("llm", "grade", "match", "prompts")
+SHARED = ("llm", "grade", "match", "prompts", "images")
 ABOVE = ("main", "cli", "run", "config", "record", "verbs", "plan", "doctor", "tasks", "jobs")
 """What runs the rooms; no room may know of it."""
 HEAVY = (

@@ -83,7 +83,7 @@ class Evaluate(Stage):
             lacking = f"task {study.task.name} has no test set" if source is None else f"there is no {self.of} model"
             context.progress.warn(f"evaluate: {lacking}; the {self.of} model is not measured")
             return self._add(study, None, {"of": self.of})
-        items = source.load(study.task.answer)
+        items = source.load(study.task.answer, context.gallery(study.task))
         predictions = self._answers(model, items, study, context)
         setting = self._setting(model, study)
         write(context.scratch / PREDICTIONS, predictions, setting)
@@ -101,7 +101,7 @@ class Evaluate(Stage):
         return study.add(evaluation_trained=result, figures=figures)
 
     def _answers(self, model: Model, items: list[Item], study: "Study", context: "Context") -> list[Prediction]:
-        prompts = [study.task.prompt(item.input) for item in items]
+        prompts = [study.task.prompt(item.input, item.images) for item in items]
         sampled = self.rollout.generate(model, prompts, self.drawn, self.samples_per_item, context)
         greedy = self.rollout.generate(model, prompts, self.best, 1, context)
         return predict(items, sampled, greedy, study.task.answer)

@@ -1,7 +1,6 @@
 """The quickstart's base model: its recipe, and the folder in which it is kept once it has been trained."""
 
 import dataclasses
-import os
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from pydantic import Field
 from dsrl import child
 from dsrl.digest import digest, file_digest
 from dsrl.errors import UserError
+from dsrl.home import cache
 from dsrl.part import Part, part
 
 THREADS = 1
@@ -99,9 +99,3 @@ class Pretrain(Part):
                 got=f"{child.end_in_words(code)}; the log ends with\n{child.tail(log)}",
                 next_step=f"see {log}; by hand: python -m dsrl.quickstart.pretrain {' '.join(arguments)}",
             )
-
-
-def cache() -> Path:
-    """`$DSRL_CACHE`, else `dsrl` in the user's cache directory."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("DSRL_CACHE") or Path(home) / "dsrl").expanduser()

@@ -139,7 +139,7 @@ class RowWriter:
         return {
             "passage": passage and passage.id,
             "candidate": provenance.index,
-            "exchanges": self.evidence.exchanges(provenance, question),
+            "exchanges": self.evidence.exchanges(provenance, question, row.images),
         }
 
     def _rollouts(self, identifier: str) -> list[Row]:

@@ -31,7 +31,7 @@ class PassCount(Score):
     """Most replies that are drawn to take the place of failed and truncated ones."""
 
     def __call__(self, study: "Study", context: "Context") -> "Study":
-        asked = [Asked(sample.input, sample.answer) for sample in study.samples]
+        asked = [Asked(sample.input, sample.answer, sample.images) for sample in study.samples]
         names = [sample.id for sample in study.samples]
         counted = self._counted(asked, names, study, context, None)
         write_table(context.scratch / TABLE, [row for rows, _ in counted for row in rows], GradedRollout)
@@ -76,7 +76,7 @@ class PassCount(Score):
         replies: list[Sequence[Reply]] = [()] * len(asked)
         for drawn in sorted({question.drawn for question in asked}):
             places = [place for place, question in enumerate(asked) if question.drawn == drawn]
-            prompts = [study.task.prompt(asked[place].question) for place in places]
+            prompts = [study.task.prompt(asked[place].question, asked[place].images) for place in places]
             found = self.rollout.generate(model, prompts, self.sampling, drawn + count, context)
             for place, own in zip(places, found, strict=True):
                 replies[place] = own[drawn:]

@@ -12,6 +12,7 @@ from pydantic import Field
 from dsrl.digest import digest
 from dsrl.errors import StageFailed
 from dsrl.forecast import Held
+from dsrl.images import Prompt
 from dsrl.llm import Endpoint, Price
 from dsrl.llm.vllm_server import Flag, RunningVllm, VllmServer
 from dsrl.model import Model, Reply, Sampling
@@ -62,7 +63,7 @@ class VllmRollout(Part):
         VllmServer(model="any", command=self.command).program()
 
     def generate(
-        self, model: Model, prompts: Sequence[str], sampling: Sampling, count: int, context: "Context"
+        self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, context: "Context"
     ) -> list[list[Reply]]:
         """`count` replies to each prompt, in order."""
         located = model.located()
@@ -82,7 +83,9 @@ class VllmRollout(Part):
             context.progress.warn(f"vLLM has ended while it drew replies and is started again; see {self.log}")
         raise AssertionError("the last start returns or raises")
 
-    def held(self, model: Model, prompts: Sequence[str], sampling: Sampling, count: int, store: "CallsStore") -> Held:
+    def held(
+        self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, store: "CallsStore"
+    ) -> Held:
         """What is in the store of these replies, for a forecast; `model` is located."""
         return _held(self._endpoint(model), prompts, sampling, count, store)
 
@@ -113,7 +116,7 @@ class VllmRollout(Part):
         )
 
 
-def _held(endpoint: Endpoint, prompts: Sequence[str], sampling: Sampling, count: int, store: "CallsStore") -> Held:
+def _held(endpoint: Endpoint, prompts: Sequence[Prompt], sampling: Sampling, count: int, store: "CallsStore") -> Held:
     rollout = ServerRollout(endpoint=endpoint)
     return held([endpoint.call(rollout.request(prompt, sampling)) for prompt in prompts], count, store)
 

@@ -9,6 +9,7 @@ from typing import Any
 from dsrl.data import Item
 from dsrl.grade import Choice, Code, Grader, Json, Label, List, Math, Number, Set, Span, Sql, Text
 from dsrl.grade.choice import option_texts
+from dsrl.images import text_of
 from dsrl.part import record
 from dsrl.task import Task
 
@@ -45,7 +46,7 @@ def _any(task: Task, grader: Grader, item: Item, other: str | None) -> Replies:
     yield "right answer after some reasoning", f"Let us see.\nStep by step.\n{right}", True
     yield "empty reply", "", False
     yield "no answer, though the prompt has it", "It is as the question says.", False
-    yield "the prompt said again", task.prompt(item.input), False
+    yield "the prompt said again", text_of(task.prompt(item.input)), False
     if other is not None:
         wrong = grader.write(other)
         yield "another item's answer", wrong, False

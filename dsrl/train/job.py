@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from dsrl.model import Model, Sampling
-from dsrl.part import record
+from dsrl.part import Many, record
 
 JOB = "job.json"
 TRAIN = "train.jsonl"
@@ -31,7 +31,9 @@ class Row:
 
     id: str
     prompt: str
-    """As every model is asked: input and output instruction."""
+    """As every model is asked: input and output instruction, with a placeholder for each picture."""
+    images: Many[str] = ()
+    """Files of the pictures, below the job's `images`."""
     answer: str
     solution: str | None = None
     origin: str | None = None
@@ -60,6 +62,8 @@ class Job:
     checkpoint_every: int
     validation: Sampling
     """How replies to held-out samples are drawn."""
+    images: str = ""
+    """Folder of the rows' pictures."""
     validation_replies: int
     keep: str
     device_batch: int | None

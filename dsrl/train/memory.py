@@ -1,7 +1,8 @@
 """How much memory a training will take on each GPU, before it runs: an estimate, from the shapes in the model's config.
 
 Weights, gradients and both moments of Adam are kept in float32 and shared out among the GPUs; one layer at a time is
-gathered in the arithmetic's dtype. vLLM takes its share of a GPU beside that, whatever the model.
+gathered in the arithmetic's dtype. vLLM takes its share of a GPU beside that, whatever the model. TRL, in one process,
+holds the base model a second time where the loss needs it, and never the logits of whole replies.
 """
 
 import json
@@ -15,8 +16,14 @@ STATE_BYTES = 16
 """A parameter's weight, gradient and two moments, in float32."""
 WEIGHT_BYTES = 4
 """A parameter that stands still, in float32."""
+REFERENCE_BYTES = 4
+"""A weight of the base model, from which the loss holds the divergence."""
+CAST_BYTES = 2
+"""A weight in the arithmetic's dtype, as long as a forward pass needs it."""
 LOGIT_BYTES = 10
 """A logit in the arithmetic's dtype, in float32, and its gradient."""
+DRAWN_BYTES = 28
+"""A logit of the one token that is drawn: twice in float32, its share, and sums in float64."""
 SAVED_BYTES = 2
 """A number kept of a layer's input for the backward pass, which computes the rest again."""
 LAYER_NUMBERS = 34
@@ -44,8 +51,12 @@ class Load:
     """On one device."""
     tokens: int
     """Of the longest question and reply."""
-    critic: bool
-    offload: bool
+    critic: bool = False
+    offload: bool = False
+    reference: bool = False
+    """Whether the base model is held beside the one in training."""
+    whole_logits: bool = True
+    """Whether the logits of whole replies are held at once; else those of one token each, as they are drawn."""
     adapters: bool = False
     """Whether the weights stand still, and only small adapters are learned."""
 
@@ -61,9 +72,19 @@ def shapes(folder: Path, billions: float | None) -> Shapes | None:
         hidden, layers, vocabulary = (int(config[name]) for name in ("hidden_size", "num_hidden_layers", "vocab_size"))
     except (KeyError, TypeError):
         return None
+    billed = billions * 1e9 if billions else float(_parameters(config, hidden, layers, vocabulary))
+    return Shapes(hidden, layers, vocabulary, billed)
+
+
+def _parameters(config: Mapping[str, Any], hidden: int, layers: int, vocabulary: int) -> int:
+    """Of a decoder with a gated layer; keys and values may have fewer heads than queries."""
     inner = int(config.get("intermediate_size") or 4 * hidden)
-    guess = layers * (4 * hidden**2 + 3 * hidden * inner) + 2 * vocabulary * hidden
-    return Shapes(hidden, layers, vocabulary, billions * 1e9 if billions else float(guess))
+    heads = int(config.get("num_attention_heads") or 1)
+    width = int(config.get("head_dim") or hidden // heads)
+    shared = int(config.get("num_key_value_heads") or heads)
+    attention = 2 * hidden * width * (heads + shared)
+    embeddings = 1 if config.get("tie_word_embeddings") else 2
+    return layers * (attention + 3 * hidden * inner) + embeddings * vocabulary * hidden
 
 
 def needed(model: Shapes, load: Load) -> dict[str, float]:
@@ -72,33 +93,36 @@ def needed(model: Shapes, load: Load) -> dict[str, float]:
     state = each * model.parameters / load.gpus * (0.25 if load.offload else 1)
     width = load.sequences * load.tokens
     saved = width * model.hidden * model.layers * SAVED_BYTES
+    logits = width * LOGIT_BYTES if load.whole_logits else load.sequences * DRAWN_BYTES
     parts = {
         "weights, gradients and optimizer": state,
+        "base model": (REFERENCE_BYTES + CAST_BYTES) * model.parameters * load.reference,
         "activations": saved + width * model.hidden * LAYER_NUMBERS,
-        "logits": width * model.vocabulary * LOGIT_BYTES,
+        "logits": logits * model.vocabulary,
         "overhead": OVERHEAD,
     }
-    return {name: value / GIB for name, value in parts.items()}
+    return {name: value / GIB for name, value in parts.items() if value}
 
 
 def warnings(
     model: Shapes, parts: Mapping[str, float], gibibytes: float | None, share: float, tensor_parallel: int
 ) -> list[str]:
     """What will not fit into GPUs of that size, and what to lower."""
-    if gibibytes is None:
-        return []
-    found = []
-    if sum(parts.values()) > gibibytes:
-        found.append(
-            f"the update needs {words(parts)}, and the smallest has {gibibytes:.0f}: lower train.device_batch or "
-            "rl.max_response_tokens, give train.offload=true, or more GPUs"
-        )
-    if not rollouts_fit(model, gibibytes, share, tensor_parallel):
+    found = too_much(parts, gibibytes, ", give train.offload=true, or more GPUs")
+    if gibibytes is not None and not rollouts_fit(model, gibibytes, share, tensor_parallel):
         found.append(
             f"vLLM's share of a GPU, {share * gibibytes:.0f} GiB, leaves no room beside the weights: raise "
             "train.gpu_memory or train.tensor_parallel"
         )
     return found
+
+
+def too_much(parts: Mapping[str, float], gibibytes: float | None, cure: str) -> list[str]:
+    """Where an update needs more than there is."""
+    if gibibytes is None or sum(parts.values()) <= gibibytes:
+        return []
+    needs = f"the update needs {words(parts)}, and the smallest has {gibibytes:.0f}"
+    return [f"{needs}: lower train.device_batch or rl.max_response_tokens{cure}"]
 
 
 def rollouts_fit(model: Shapes, gibibytes: float, share: float, tensor_parallel: int) -> bool:

@@ -61,6 +61,8 @@ class Training(Stage):
     engine: ClassVar[str]
     packages: ClassVar[tuple[str, ...]]
     """What the child imports."""
+    pictures: ClassVar[bool] = False
+    """Whether it can learn from samples with pictures."""
 
     train_on: TrainOn = "selected"
     """`control`: a random set of the same size; `gold`: as many of the task's own labelled data."""
@@ -194,6 +196,7 @@ class Training(Stage):
             validation_replies=self.validation_replies,
             keep=self.keep,
             device_batch=self.device_batch,
+            images=str(context.images.folder.resolve()),
             resume=str(latest.folder.resolve()) if latest else None,
         )
 

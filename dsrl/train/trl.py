@@ -1,10 +1,23 @@
 """RL with TRL's GRPO trainer: one GPU, or the CPU for tiny models."""
 
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dsrl.part import part
+from dsrl.train import memory
 from dsrl.train.algorithms import DrGrpo, Grpo
+from dsrl.train.gpus import gpus_here
+from dsrl.train.job import Job, Row
 from dsrl.train.reinforcement import Reinforcement
+from dsrl.train.schedule import device_batch
+
+if TYPE_CHECKING:
+    from dsrl.context import Context
+    from dsrl.study import Study
+
+SUPPOSED_PROMPT = 512
+"""Tokens of a question, for the estimate of memory."""
 
 LOSSES: dict[str, dict[str, str]] = {
     Grpo.label: {"loss_type": "grpo", "scale_rewards": "group"},
@@ -23,3 +36,22 @@ class Trl(Reinforcement):
 
     def settings(self) -> dict[str, Any]:
         return {**super().settings(), **LOSSES[self.label]}
+
+    def foretell(self, study: "Study", rows: Sequence[Row], job: Job, context: "Context") -> dict[str, Any]:
+        """The pass rates, and the memory that the GPU will need."""
+        found = super().foretell(study, rows, job, context)
+        model = memory.shapes(Path(job.model.path or ""), job.model.parameters)
+        if not gpus_here().names or model is None:
+            return {**found, "memory": None}
+        parts = memory.needed(model, self.load(job))
+        context.progress.say(f"memory: {memory.words(parts)}")
+        for text in memory.too_much(parts, gpus_here().gibibytes, ", or rl.kl=0"):
+            context.progress.warn(f"train: {text}")
+        return {**found, "memory": {name: round(value, 2) for name, value in parts.items()}}
+
+    def load(self, job: Job) -> memory.Load:
+        """What TRL holds at a time."""
+        rl = self.algorithm
+        sequences = device_batch(job.device_batch, rl.prompts_per_step * rl.responses_per_prompt)
+        tokens = min(SUPPOSED_PROMPT + rl.max_response_tokens, job.model.max_length)
+        return memory.Load(1, sequences, tokens, reference=rl.kl > 0, whole_logits=False)

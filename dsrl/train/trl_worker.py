@@ -11,6 +11,11 @@ from dsrl.train.worker import Trainee, arguments, fit, main
 
 
 def train(trainee: Trainee) -> None:
+    """To the end, or on from a checkpoint."""
+    fit(trainer(trainee, settings(trainee)), trainee)
+
+
+def trainer(trainee: Trainee, config: dict[str, Any]) -> Any:
     """GRPO with our sampling, our prompts and our grader inside TRL's trainer."""
     os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
     from datasets import Dataset
@@ -19,15 +24,14 @@ def train(trainee: Trainee) -> None:
     job = trainee.job
     rows = [trainee.rows[number] for number in trainee.order]
     data = Dataset.from_list([{"prompt": row.prompt, "answer": row.answer} for row in rows])
-    trainer = GRPOTrainer(
+    return GRPOTrainer(
         model=trainee.model,
-        args=GRPOConfig(**settings(trainee)),
+        args=GRPOConfig(**config),
         train_dataset=data,
         reward_funcs=[reward_function(trainee.grader, job.settings["format_share"])],
         processing_class=trainee.tokenizer,
         rollout_func=rollout_function(trainee),
     )
-    fit(trainer, trainee)
 
 
 def settings(trainee: Trainee) -> dict[str, Any]:

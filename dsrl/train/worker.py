@@ -170,13 +170,21 @@ class Journal(TrainerCallback):  # type: ignore[misc]
         broken = [name for name, value in row.items() if not math.isfinite(value)]
         if broken:
             raise FloatingPointError(f"step {state.global_step}: {', '.join(broken)} is no finite number")
-        self.write({"step": state.global_step, **row, "seconds": round(time.monotonic() - self.started, 3)})
+        seconds = round(time.monotonic() - self.started, 3)
+        self.write({"step": state.global_step, **row, **gpu_memory(), "seconds": seconds})
         self.started = time.monotonic()
 
     def write(self, row: dict[str, Any]) -> None:
         """One line, at once."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+
+
+def gpu_memory() -> dict[str, float]:
+    """The most that tensors took of the GPU so far, in GiB."""
+    if not torch.cuda.is_available():
+        return {}
+    return {"gpu_gib": round(torch.cuda.max_memory_allocated() / 2**30, 3)}
 
 
 class Keeper(TrainerCallback):  # type: ignore[misc]

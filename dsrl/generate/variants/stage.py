@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from dsrl import prompts
 from dsrl.counting import Asked, PassCounter
-from dsrl.digest import digest, text_digest
+from dsrl.digest import content_mark, digest
 from dsrl.errors import UserError
 from dsrl.forecast import Expectation, Outlook
 from dsrl.generate.candidate import Candidate, Refusal, Verifier, unusable
@@ -18,6 +18,7 @@ from dsrl.generate.variants.costs import foretold
 from dsrl.generate.variants.figures import variant_figures
 from dsrl.generate.variants.outcome import about_seeds, check_yield
 from dsrl.generate.variants.trial import Chain, Stop, Trial
+from dsrl.images import IMAGE, marked, shown_first
 from dsrl.llm import Endpoint
 from dsrl.llm.client import together
 from dsrl.llm.structured.answer import TEMPLATES
@@ -94,7 +95,7 @@ class HarderVariants(Stage):
         trials = [Trial(sample) for sample in study.samples if self._eligible(sample)]
         if words := about_seeds(study.samples, len(trials), self.counter.rollouts, self.min_correct):
             context.progress.warn(words)
-        seen = {text_digest(sample.input) for sample in study.samples}
+        seen = {sample.mark for sample in study.samples}
         attempts = 0
         with context.progress.task("rewrite", len(trials)) as progress:
             for number in range(self.attempts):
@@ -145,9 +146,12 @@ class HarderVariants(Stage):
 
     async def _write(self, number: int, trial: Trial, study: Study, client: "Client") -> Candidate | Rejected:
         question = trial.start(self.chain)
-        prompt = prompts.render(TEMPLATE, task=study.task, pattern=None, demos=(), question=question)
+        images = trial.seed.images
+        prompt = prompts.render(
+            TEMPLATE, task=study.task, pattern=None, demos=(), question=question, images=len(images)
+        )
         index = self.seed * self.attempts + number
-        messages = [{"role": "user", "content": prompt}]
+        messages = [{"role": "user", "content": shown_first(prompt, images)}]
         answer = await client.ask(messages, QuestionDraft, index=index, temperature=self.temperature)
         provenance = Provenance(
             teacher=self.teacher.model, prompt=digest(prompts.source(TEMPLATE)), index=number, calls=answer.calls
@@ -155,13 +159,18 @@ class HarderVariants(Stage):
         if answer.value is None:
             return unusable(self.name, answer.error, answer.detail, provenance, trial.seed)
         text = answer.value.question
-        return Candidate(text, "", "harder", provenance, trial.seed, answer=trial.seed.answer)
+        placed = marked(text, len(images))
+        drafted = Candidate(placed or text, "", "harder", provenance, trial.seed, images, answer=trial.seed.answer)
+        if placed is None:
+            detail = f"{text.count(IMAGE)} placeholders for {len(images)} images"
+            return drafted.rejected(self.name, "placeholders", detail)
+        return drafted
 
     def _new(self, candidate: Candidate, seen: set[str], study: Study) -> Candidate | Rejected:
         """Without those that are there already, settled in the order of seeds."""
         if refusal := at_first_sight(candidate, study.task):
             return self._settled(refusal)
-        mark = text_digest(candidate.input)
+        mark = content_mark(candidate.input, [image.digest for image in candidate.images])
         if mark in seen:
             return candidate.rejected(self.name, "duplicate", "the same question as an earlier one")
         seen.add(mark)
@@ -191,7 +200,9 @@ class HarderVariants(Stage):
     ) -> tuple[list[Sample], list[Rejected]]:
         """The kept variants with a pass rate of fresh replies; without enough of these they stay undecided."""
         kept = [one for trial in trials if (one := trial.kept(self.stop)) is not None]
-        rates = self.counter.count([Asked(one.input, one.answer or "", one.drawn) for one in kept], study, context)
+        rates = self.counter.count(
+            [Asked(one.input, one.answer or "", one.images, one.drawn) for one in kept], study, context
+        )
         variants, undecided = [], []
         for one, rate in zip(kept, rates, strict=True):
             if rate.num_valid < self.counter.rollouts:

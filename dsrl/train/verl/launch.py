@@ -19,7 +19,7 @@ from dsrl.train.verl import nodes, processes
 from dsrl.train.verl.causes import cause
 from dsrl.train.verl.patch import TRAIN_TABLE, VALIDATION_TABLE, Patch, patch
 from dsrl.train.verl.setup import NAME, Setup
-from dsrl.train.verl.tables import encode, longest, template, write_table
+from dsrl.train.verl.tables import encode, longest, shown_sizes, template, write_table
 from dsrl.train.verl.tree import compose_tree
 
 if TYPE_CHECKING:
@@ -57,10 +57,11 @@ def prepared(job: Job) -> "DictConfig":
         job.model.path, revision=job.model.revision, trust_remote_code=job.model.trust_remote_code
     )
     limit = hf.context_limit(job.model, config)
-    prompt_tokens = longest((*rows, *held_out), encoded, limit, job.settings["max_response_tokens"])
+    shown = shown_sizes(job, (*rows, *held_out))
+    prompt_tokens = longest((*rows, *held_out), encoded, limit, job.settings["max_response_tokens"], shown)
     numbers = order(len(rows), job.steps * job.rows_per_step, job.seed)
-    write_table(job.path(TRAIN_TABLE), [rows[number] for number in numbers], "train")
-    write_table(job.path(VALIDATION_TABLE), held_out or rows[: job.rows_per_step], "validation")
+    write_table(job.path(TRAIN_TABLE), [rows[number] for number in numbers], "train", job.images)
+    write_table(job.path(VALIDATION_TABLE), held_out or rows[: job.rows_per_step], "validation", job.images)
     setup = Setup(**job.settings["engine"])
     known = {
         **_asking(template(tokenizer, job, encoded)),

@@ -162,6 +162,7 @@ def _actor(job: Job, setup: Setup) -> Patch:
         f"{ACTOR}.ppo_mini_batch_size": job.rows_per_step,
         f"{ACTOR}.ppo_micro_batch_size_per_gpu": size,
         f"{ACTOR}.data_loader_seed": job.seed,
+        f"{ACTOR}.freeze_vision_tower": job.settings["freeze_vision"],
         "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu": size,
         f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu": size,
         **_optimizer(f"{ACTOR}.optim", job.settings),

@@ -155,7 +155,12 @@ class Verl(Reinforcement):
             return {**found, "memory": None}
         tokens = SUPPOSED_PROMPT + self.max_tokens()
         load = memory.Load(
-            setup.gpus, micro_batch(job, setup), tokens, self.label == "ppo", setup.offload, setup.lora_rank > 0
+            setup.gpus,
+            micro_batch(job, setup),
+            tokens,
+            self.label == "ppo",
+            setup.offload,
+            adapters=setup.lora_rank > 0,
         )
         parts = memory.needed(model, load)
         context.progress.say(f"memory: {memory.words(parts)}")

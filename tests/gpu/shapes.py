@@ -1,0 +1,115 @@
+"""Models of realistic size with random weights, and a tokenizer that makes half of their tokens an answer."""
+
+import gc
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+from dsrl.grade import Number
+from dsrl.model import Model
+from dsrl.sample import Rate, new_sample
+from dsrl.study import Study
+from dsrl.task import Task
+
+TINY = bool(os.environ.get("DSRL_GPU_TINY"))
+TASK = Task(name="t", instruction="count", answer=Number(marker="#"))
+VOCABULARY = 300 if TINY else 151936
+SHARPENED = 6.0
+"""By how much the output's scale is raised: of random weights alone every token would be about as likely as any."""
+QWEN: dict[str, dict[str, Any]] = {
+    "0.5B": {"hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14},
+    "1.5B": {"hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12},
+    "3B": {"hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16},
+    "7B": {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28},
+}
+"""Qwen2.5's sizes, in Llama's architecture: of a saved Qwen2, transformers would load its own tokenizer."""
+SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+
+
+def config(size: str) -> Any:
+    """Of the model of this size."""
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        **(SMALL if TINY else QWEN[size]),
+        num_key_value_heads=4 if size == "7B" else 2,
+        vocab_size=VOCABULARY,
+        max_position_embeddings=4096,
+        tie_word_embeddings=size != "7B",
+        eos_token_id=1,
+        bos_token_id=None,
+    )
+
+
+def tokenizer() -> Any:
+    """As many words as the model has tokens: every second one is an answer, 1 or 2."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = [
+        "[UNK]",
+        "[END]",
+        *(f"w{number}" + f" # {number // 2 % 2 + 1}" * (number % 2) for number in range(2, VOCABULARY)),
+    ]
+    level = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
+    level.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=level, unk_token="[UNK]", eos_token="[END]")
+
+
+def make(size: str, folder: Path, dtype: str = "bfloat16") -> Model:
+    """A Hugging Face folder, made on the GPU where there is one."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        weights = AutoModelForCausalLM.from_config(config(size), dtype=getattr(torch, dtype))
+    with torch.no_grad():
+        weights.get_output_embeddings().weight.mul_(SHARPENED)
+    weights.save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    del weights
+    free()
+    return Model(name=f"qwen-{size}", path=str(folder), prompt_format="raw", max_length=2048, dtype=dtype)
+
+
+@contextmanager
+def model(size: str, folder: Path, dtype: str = "bfloat16") -> Iterator[Model]:
+    """For one test: these folders are large."""
+    try:
+        yield make(size, folder, dtype)
+    finally:
+        rmtree(folder, ignore_errors=True)
+
+
+def free() -> None:
+    """Give back what this process holds of the GPU."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def prompts(count: int, words: int) -> list[str]:
+    """Questions of so many tokens, all different."""
+    return [
+        " ".join(f"w{2 * ((7 * number + 3 * place) % (VOCABULARY // 2 - 1)) + 2}" for place in range(words))
+        for number in range(count)
+    ]
+
+
+def study(base: Model, count: int = 24, words: int = 32) -> Study:
+    """Samples whose answers are 1 and 2, half of them selected."""
+    rate = Rate(
+        model="m", num_rollouts=4, num_valid=4, num_correct=2, num_error=0, num_truncated=0, temperature=0.7, grader="g"
+    )
+    samples = tuple(
+        new_sample("t", text, "12"[number % 2], "initial").replace(score=rate)
+        for number, text in enumerate(prompts(count, words))
+    )
+    ids = tuple(sample.id for sample in samples)
+    return Study(task=TASK, base=base, samples=samples, selected=ids[: count // 2], control=ids[4 : count // 2 + 4])

@@ -1,0 +1,68 @@
+"""Whether rollouts and training agree on how likely a token is: bfloat16 weights that draw, float32 weights that learn
+under bfloat16 arithmetic, and float32 throughout."""
+
+from pathlib import Path
+from typing import Any
+
+from dsrl import hf
+from dsrl.model import Sampling
+
+from .conftest import Say
+from .shapes import TINY, free, model, prompts
+
+AGREE = 0.01
+"""Mean difference of a token's probability that bfloat16 may make."""
+LENGTH = 8 if TINY else 64
+
+
+def test_rollouts_and_training_agree(tmp_path: Path, say: Say) -> None:
+    import torch
+
+    with model("0.5B", tmp_path / "model") as base:
+        device = hf.pick_device()
+        tokenizer = hf.load_tokenizer(base)
+        asks = [
+            hf.Ask(hf.encode_prompt(tokenizer, text, "raw"), f"{number}", LENGTH)
+            for number, text in enumerate(prompts(16, 64))
+        ]
+        half = hf.load_model(base, device)
+        drawn = hf.draw(half, tokenizer, asks, Sampling(temperature=1.0, max_tokens=LENGTH))
+        rows = [(ask.ids, reply.ids) for ask, reply in zip(asks, drawn, strict=True)]
+        drawing = probabilities(half, rows, autocast=False)
+        del half
+        free()
+        full = hf.load_model(base, device, "float32")
+        learning, exact = probabilities(full, rows, autocast=True), probabilities(full, rows, autocast=False)
+        for name, one, two in (
+            ("bfloat16 weights, float32 weights under bfloat16 arithmetic", drawing, learning),
+            ("bfloat16 weights, float32 throughout", drawing, exact),
+            ("float32 weights under bfloat16 arithmetic, float32 throughout", learning, exact),
+        ):
+            gap = (one - two).abs()
+            logs = (one.log() - two.log()).abs()
+            say(
+                "probabilities",
+                between=name,
+                mean=float(gap.mean()),
+                worst=float(gap.max()),
+                mean_log=float(logs.mean()),
+                worst_log=float(logs.max()),
+                mean_probability=float(two.mean()),
+            )
+            assert float(gap.mean()) < AGREE
+        assert torch.isfinite(drawing).all()
+        del full
+        free()
+
+
+def probabilities(weights: Any, rows: list[tuple[list[int], list[int]]], *, autocast: bool) -> Any:
+    """Of each drawn token."""
+    import torch
+
+    found = []
+    with torch.no_grad(), torch.autocast(weights.device.type, torch.bfloat16, enabled=autocast):
+        for prompt, reply in rows:
+            ids = torch.tensor([prompt + reply], device=weights.device)
+            logits = weights(input_ids=ids).logits[0, len(prompt) - 1 : -1].float()
+            found.append(torch.softmax(logits, -1).gather(1, ids[0, len(prompt) :, None])[:, 0])
+    return torch.cat(found).cpu()
