@@ -21,6 +21,8 @@ CHECKPOINTS = "checkpoints"
 MODEL = "model"
 TREE = "verl.yaml"
 """veRL's whole config, as it ran."""
+WORKERS = "workers.json"
+"""Host -> what of veRL ran there."""
 
 
 @record
