@@ -8,7 +8,7 @@ from dsrl.errors import UserError
 from dsrl.grade import Grader
 from dsrl.images.prompt import IMAGE
 from dsrl.model import Sampling
-from dsrl.train.job import Row
+from dsrl.train.job import Job, Row
 from dsrl.train.worker import Asked, Trainee, arguments, fit, main
 
 TOWERS = frozenset(("visual", "vision_tower", "vision_model"))
@@ -35,13 +35,34 @@ def trainer(trainee: Trainee, config: dict[str, Any]) -> Any:
         freeze(trainee.model)
     rows = [trainee.rows[number] for number in trainee.order]
     data = Dataset.from_list([columns(trainee, row) for row in rows])
-    return GRPOTrainer(
+    made = GRPOTrainer(
         model=trainee.model,
         args=GRPOConfig(**config),
         train_dataset=data.with_transform(illustrate) if trainee.shows else data,
         reward_funcs=[reward_function(trainee.grader, job.settings["format_share"])],
         processing_class=trainee.processor if trainee.shows else trainee.tokenizer,
         rollout_func=rollout_function(trainee),
+        peft_config=adapters(job),
+    )
+    trainee.model = made.model
+    return made
+
+
+def adapters(job: Job) -> Any:
+    """Small matrices beside those of all linear layers, where only these are to be trained; else None."""
+    rank = job.settings.get("lora_rank")
+    if rank is None:
+        return None
+    import torch
+    from peft import LoraConfig
+
+    torch.manual_seed(job.seed)  # they begin at random
+    return LoraConfig(
+        r=rank,
+        lora_alpha=job.settings["lora_alpha"],
+        target_modules="all-linear",
+        exclude_modules=rf".*\b({'|'.join(sorted(TOWERS))})\b.*" if job.settings["freeze_vision"] else None,
+        task_type="CAUSAL_LM",
     )
 
 

@@ -274,7 +274,22 @@ def fit(trainer: Any, trainee: Trainee) -> None:
 def finish(job: Job) -> None:
     """The chosen checkpoint as a Hugging Face folder."""
     best = checkpoints.chosen(job.path(CHECKPOINTS), job.keep)
-    deliver(job, best, lambda base: type(base).from_pretrained(best.folder, config=base.config, dtype=base.dtype))
+    trained = _merged if job.settings.get("lora_rank") else _whole
+    deliver(job, best, lambda base: trained(job, best, base))
+
+
+def _whole(job: Job, best: checkpoints.Checkpoint, base: Any) -> Any:
+    """The checkpoint's own weights."""
+    trust = job.model.trust_remote_code
+    return type(base).from_pretrained(best.folder, config=base.config, dtype=base.dtype, trust_remote_code=trust)
+
+
+def _merged(job: Job, best: checkpoints.Checkpoint, base: Any) -> Any:
+    """The base model with the checkpoint's adapters in its weights, added in float32."""
+    from peft import PeftModel
+
+    whole = hf.load_model(job.model, "cpu", "float32")
+    return PeftModel.from_pretrained(whole, best.folder).merge_and_unload().to(base.dtype)
 
 
 def deliver(job: Job, best: checkpoints.Checkpoint, trained: Callable[[Any], Any]) -> None:
