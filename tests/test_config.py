@@ -387,7 +387,7 @@ def test_nothing_built_from_text_is_evaluated() -> None:
 
 
 def test_a_judge_of_pictures_reads_them_and_the_base_model_need_not() -> None:
-    judge = ("pipeline=difficulty", "task=geo3k", *local("geo3k"))
-    assert built(*judge, "teacher=offline", "teacher.images=true", "model=qwen2_5_7b")
+    judge = ("pipeline=difficulty", "task=geo3k", *local("geo3k"), "teacher=offline", "model=qwen2_5_7b")
+    assert built(*judge, "teacher.images=true")
     with pytest.raises(UserError, match=r"difficulty: .* reads no pictures"):
-        built(*judge, "teacher=offline", "teacher.images=false")
+        built(*judge, "teacher.images=false")
