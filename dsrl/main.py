@@ -111,7 +111,7 @@ def experiment(config: "DictConfig", run_dir: Path) -> "Study":
     from hydra.types import RunMode
 
     from dsrl import config as checked
-    from dsrl.export import export
+    from dsrl.export import check_free, copied_out
     from dsrl.llm.price import unpriced
     from dsrl.overrides import refuse_idle_launcher
     from dsrl.plan.foresee import foretell
@@ -125,6 +125,9 @@ def experiment(config: "DictConfig", run_dir: Path) -> "Study":
     checked.check_asked(values, hydra.overrides.task)
     if dials.pilot:
         raise UserError("pilot belongs to `dsrl plan`", got=f"pilot={dials.pilot}", next_step="dsrl plan pilot=10 ...")
+    copy_to = Path(dials.export_dir).expanduser() if dials.export_dir is not None else None
+    if copy_to is not None:
+        check_free(copy_to, replace=True)
     pipeline, study = assemble(values, dials)
     keys = Keys(roots(study))
     with surroundings(values, dials, run_dir) as context:
@@ -132,8 +135,8 @@ def experiment(config: "DictConfig", run_dir: Path) -> "Study":
             context.progress.warn(warning)
         foretell(pipeline, study, context, keys, rounds=dials.rounds, stop_after=dials.stop_after)
         study = run(pipeline, study, context, keys=keys, rounds=dials.rounds, stop_after=dials.stop_after)
-        if dials.export_dir is not None:
-            export(study, Path(dials.export_dir).expanduser())
+        if copy_to is not None:
+            copied_out(context, copy_to)
         return study
 
 

@@ -37,7 +37,7 @@ VALUES: dict[str, Any] = {
 }
 
 BLOCKS = {
-    "score": ("samples", "rollouts", "mean_pass_rate", "zero", "one", "histogram"),
+    "score": ("samples", "rollouts", "mean_pass_rate", "zero", "one", "histogram", "sequential"),
     "decontaminate": ("policy", "samples", "matched", "dropped", "items", "kinds", "silent"),
     "select": ("m", "selected", "shortfall"),
     "diversity": ("sets", "edges", "drawn", "answers"),

@@ -27,6 +27,7 @@ CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / gro
 """Those in folders of a group's own are experiments: tests/test_experiments.py."""
 NEEDED = {
     ("task", "adhoc"): ["task.instruction=Add."],
+    ("task", "quickstart_visual"): ["model.images=true"],
     ("teacher", "server"): ["teacher.model=m", "teacher.base_url=http://localhost:1/v1"],
     **{("teacher", name): ["teacher.model=m"] for name in ("azure", "ollama", "openrouter", "vllm")},
     ("model", "hf"): ["model.path=."],

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from dsrl.part import Many, record
@@ -102,6 +103,21 @@ def shown_first(text: str, images: Sequence[Image]) -> Any:
         return text
     references = [{"type": "image_url", "image_url": {"url": f"{REFERENCE}{image.digest}"}} for image in images]
     return [*references, {"type": "text", "text": text}]
+
+
+def spoken(said: Any) -> str:
+    """The content of a turn as one text for people; its pictures are numbered."""
+    if not isinstance(said, list):
+        return "" if said is None else str(said)
+    numbers = count(1)
+    return "".join(part["text"] if "text" in part else f"[image {next(numbers)}]\n" for part in said)
+
+
+def numbered(text: str, pictures: int) -> str:
+    """A question for people, with `[image 1]`, `[image 2]` and so on in the place of its placeholders."""
+    for number in range(pictures):
+        text = text.replace(IMAGE, f"[image {number + 1}]", 1)
+    return text
 
 
 def length(said: Any) -> int:

@@ -14,10 +14,10 @@ from typing import Any
 GIB = 2**30
 STATE_BYTES = 16
 """A parameter's weight, gradient and two moments, in float32."""
+WEIGHT_BYTES = 4
+"""A parameter that stands still, in float32."""
 REFERENCE_BYTES = 4
 """A weight of the base model, from which the loss holds the divergence."""
-CAST_BYTES = 2
-"""A weight in the arithmetic's dtype, as long as a forward pass needs it."""
 LOGIT_BYTES = 10
 """A logit in the arithmetic's dtype, in float32, and its gradient."""
 DRAWN_BYTES = 28
@@ -51,6 +51,8 @@ class Load:
     """Of the longest question and reply."""
     critic: bool = False
     offload: bool = False
+    adapters: bool = False
+    """Whether the weights stand still, and only small adapters are learned."""
     reference: bool = False
     """Whether the base model is held beside the one in training."""
     whole_logits: bool = True
@@ -85,14 +87,14 @@ def _parameters(config: Mapping[str, Any], hidden: int, layers: int, vocabulary:
 
 def needed(model: Shapes, load: Load) -> dict[str, float]:
     """GiB on one GPU while it learns, by what they are for."""
-    copies = 2 if load.critic else 1
-    state = STATE_BYTES * model.parameters * copies / load.gpus * (0.25 if load.offload else 1)
+    each = (WEIGHT_BYTES if load.adapters else STATE_BYTES) + (STATE_BYTES if load.critic else 0)
+    state = each * model.parameters / load.gpus * (0.25 if load.offload else 1)
     width = load.sequences * load.tokens
     saved = width * model.hidden * model.layers * SAVED_BYTES
     logits = width * LOGIT_BYTES if load.whole_logits else load.sequences * DRAWN_BYTES
     parts = {
         "weights, gradients and optimizer": state,
-        "base model": (REFERENCE_BYTES + CAST_BYTES) * model.parameters * load.reference,
+        "base model": REFERENCE_BYTES * model.parameters * load.reference,
         "activations": saved + width * model.hidden * LAYER_NUMBERS,
         "logits": logits * model.vocabulary,
         "overhead": OVERHEAD,
