@@ -18,7 +18,7 @@ from dsrl import child, hf
 from dsrl.digest import digest
 from dsrl.errors import UserError
 from dsrl.grade import Grader
-from dsrl.model import Model, Sampling
+from dsrl.model import Model, Sampling, reads_images
 from dsrl.train import checkpoints
 from dsrl.train.card import card
 from dsrl.train.job import (
@@ -160,6 +160,8 @@ class Trainee:
 def load(job: Job) -> Trainee:
     """Weights in float32, which small updates need; a GPU computes in bfloat16 all the same."""
     model = hf.load_model(job.model, hf.pick_device(), "float32")
+    if job.resume and reads_images(model.config.to_dict()):
+        take_up(model, job.resume)
     return Trainee(
         job=job,
         model=model,
@@ -169,6 +171,13 @@ def load(job: Job) -> Trainee:
         held_out=read_rows(job.path(VALIDATION)),
         limit=hf.context_length(job.model, model),
     )
+
+
+def take_up(model: Any, checkpoint: str) -> None:
+    """The weights of a checkpoint. The trainer of transformers takes them by the names in the file; where a model that
+    reads pictures calls them otherwise, it goes on with the weights it has, without a word."""
+    saved = type(model).from_pretrained(checkpoint, config=model.config, dtype=torch.float32)
+    model.load_state_dict(saved.state_dict())
 
 
 def arguments(job: Job, per_step: int) -> dict[str, Any]:
