@@ -18,6 +18,8 @@ from typing import IO, Any, cast
 
 TOP, DOMAIN = 50, 500
 """Hits of a query; passages for a domain."""
+DOMAINS, WORDS = 20, 7
+"""Queries of which those of so many words are domains: nearly all of these find passages enough."""
 OFTEN = 0.2
 """Seconds between looks at the memory."""
 Found = list[tuple[str, float]]
@@ -138,13 +140,11 @@ class Memory(Embedded):
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def build(self) -> None:
-        import tantivy
-
         from dsrl.retrieve.build import MEMORY, THREADS
-        from dsrl.retrieve.index import ANALYZER, analyzer, document, schema
+        from dsrl.retrieve.index import ANALYZER, analyzer, create, document
         from dsrl.retrieve.ingest import Piece
 
-        index = tantivy.Index(schema(), path=str(self.folder))
+        index = create(self.folder)
         index.register_tokenizer(ANALYZER, analyzer())
         writer = index.writer(MEMORY, num_threads=THREADS)
         for number, row in enumerate(self.rows):
@@ -212,7 +212,8 @@ def ask(engine: Any, queries: Sequence[str], hits: Path) -> dict[str, Any]:
     first, _ = timed(lambda: engine.search(queries[0], TOP))
     single, found = zip(*(timed(lambda query=query: engine.search(query, TOP)) for query in queries), strict=True)
     batch, _ = timed(lambda: engine.search_many(queries, TOP))
-    domains = [timed(lambda query=query: engine.search(query, DOMAIN))[0] for query in queries[:5]]
+    long = [query for query in queries[:DOMAINS] if len(query.split()) >= WORDS]
+    domains = [timed(lambda query=query: engine.search(query, DOMAIN))[0] for query in long]
     hits.write_text(json.dumps(dict(zip(queries, found, strict=True))))
     cuts = statistics.quantiles(single, n=20, method="inclusive")
     return {

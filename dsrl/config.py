@@ -218,6 +218,39 @@ def check_model(model: Any, pipeline: Mapping[str, Any]) -> None:
         )
 
 
+def check_pictures(task: Any, model: Any, pipeline: Mapping[str, Any]) -> None:
+    """Whoever is shown a task's pictures reads them."""
+    seeds = "seeds" in pipeline and bool(task.gold and task.gold.images)
+    taught = seeds or ("generate" in pipeline and task.pictures is not None)
+    shown = taught or bool(task.test and task.test.images and any("test" in one.reads() for one in pipeline.values()))
+    if shown and model is not None and model.reads_images() is False:
+        raise UserError(
+            f"model {model.name} reads no pictures, and the questions of task {task.name} come with some",
+            got=f"model.images={str(model.images).lower()}",
+            next_step="give a vision-language model: model=qwen2_5_vl_7b_instruct, or model=hf model.path=...",
+        )
+    for name, stage in pipeline.items() if taught else ():
+        _check_reader(task, name, stage)
+
+
+def _check_reader(task: Any, name: str, stage: Any) -> None:
+    blind: list[Any] = [
+        one for one in pieces(stage) if getattr(one, "images", None) is False and hasattr(one, "base_url")
+    ]
+    if blind and name in ("generate", "score", "rewrite"):
+        raise UserError(
+            f"{name}: {blind[0].model} reads no pictures, and the questions of task {task.name} come with some",
+            got="images: false",
+            next_step="take one that does, such as teacher=gpt4o; or say so if this one does: teacher.images=true",
+        )
+    if not getattr(stage, "pictures", True):
+        raise UserError(
+            f"{name}: {type(stage).__name__} can't learn from pictures",
+            got=f"task {task.name}, whose questions come with some",
+            allowed="train=trl, train=verl, train=none",
+        )
+
+
 def _refused(error: ValidationError, target: Any, prefix: str) -> UserError:
     first = error.errors()[0]
     name = ".".join(str(step) for step in first["loc"])

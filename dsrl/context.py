@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from dsrl.images import Gallery, ImageStore
 from dsrl.llm.calls.store import CallsStore
 from dsrl.llm.ledger.ledger import Ledger
 from dsrl.llm.servers import Servers
@@ -16,6 +17,7 @@ from dsrl.store import Store, write_json
 if TYPE_CHECKING:
     from dsrl.llm import Client, Endpoint
     from dsrl.study import Study
+    from dsrl.task import Task
 
 Thing = TypeVar("Thing")
 
@@ -52,6 +54,15 @@ class Context:
         self.ledger.begin(stage)
         self.progress.begin()
 
+    def gallery(self, task: "Task") -> Gallery:
+        """Where the pictures of this task are kept."""
+        return Gallery(self.images, task.pixels)
+
+    @property
+    def images(self) -> ImageStore:
+        """Pictures of all tasks, by their content."""
+        return ImageStore(self.store.root / "images")
+
     def connect(self, endpoint: "Endpoint", role: str) -> "Client":
         """A client for one stage: `async with context.connect(teacher, "teacher") as client`."""
         from dsrl.llm import Client
@@ -60,7 +71,11 @@ class Context:
             self._servers = Servers()
             self._stack.callback(self._servers.close)
         client = Client(
-            endpoint, self.calls, self.ledger, self._servers, role=role, stage=self.stage, formats=self._formats
+            *(endpoint, self.calls, self.ledger, self._servers),
+            role=role,
+            stage=self.stage,
+            formats=self._formats,
+            images=self.images,
         )
         self.progress.follow(client.status, self.ledger.at_work)
         return client

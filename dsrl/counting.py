@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from dsrl.model import Model
-from dsrl.sample import Rate
+from dsrl.sample import Image, Rate
 
 if TYPE_CHECKING:
     from dsrl.context import Context
@@ -18,6 +18,7 @@ class Asked:
 
     question: str
     answer: str
+    images: tuple[Image, ...] = ()
     drawn: int = 0
     """Replies that were looked at before: the count is made of those that follow, and so is fresh."""
 
@@ -30,7 +31,14 @@ class PassCounter(Protocol):
     """Replies that a complete count is made of."""
 
     def count(
-        self, asked: Sequence[Asked], study: "Study", context: "Context", model: Model | None = None
+        self,
+        asked: Sequence[Asked],
+        study: "Study",
+        context: "Context",
+        model: Model | None = None,
+        *,
+        names: Sequence[str] | None = None,
     ) -> list[Rate]:
         """One rate for each question, of the study's base model or of `model`. A count with fewer than `rollouts`
-        valid replies is incomplete: nothing may be concluded from it."""
+        valid replies is incomplete: nothing may be concluded from it. With `names`, the ids of the samples, the graded
+        replies become the stage's side table `rollouts.parquet`."""

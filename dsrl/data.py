@@ -8,13 +8,19 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, field_validator
 
 from dsrl.cells import columns, filled, has, lookup, text
-from dsrl.digest import digest, file_digest, folder_digest
+from dsrl.digest import content_mark, digest, file_digest, folder_digest, text_digest
 from dsrl.errors import UserError
 from dsrl.home import resource
-from dsrl.layouts import Rows
+from dsrl.images import Gallery, Unfit, cells, marked
+from dsrl.images.known import known_digests
+from dsrl.images.pixels import opened
+from dsrl.images.prompt import unnumbered
+from dsrl.images.store import side_by_side
 from dsrl.options import Options, named_options, right_name, shown
 from dsrl.part import Many, Part, part, record
 from dsrl.readers import SUFFIXES, hub_rows, read_rows, saved_rows
+from dsrl.rows import Rows
+from dsrl.sample import Image
 
 if TYPE_CHECKING:
     from dsrl.grade import Grader
@@ -24,6 +30,9 @@ __all__ = ["Item", "Source", "columns", "read_rows"]
 UNREAD = "gold answers can't be read by this task's answer kind"
 NO_OPTION = "gold answers name none of the options"
 NO_QUESTION = "rows have no question"
+PLACEHOLDERS = "rows have another number of images than of <image> in their question"
+LOOKED_FOR = 1000
+"""Image files of a data set that are looked for before work starts."""
 
 
 @record
@@ -31,11 +40,25 @@ class Item:
     """One question with its gold answer."""
 
     input: str
+    """Holds `<image>` as often as there are images."""
     answer: str
+    images: Many[Image] = ()
     subject: str | None = None
     """What the figures are split by: the row's `Source.subject`."""
+    group: str | None = None
+    """Items of the same group are siblings: the row's `Source.group`."""
     data: dict[str, Any] = Field(default_factory=dict)
     """The row's columns that `Source.keep` names."""
+
+    @property
+    def mark(self) -> str:
+        """Equal for items of the same words and pictures."""
+        return content_mark(self.input, [image.digest for image in self.images])
+
+    @property
+    def id(self) -> str:
+        """By which ratings know an item: its words as they stand, and its pictures."""
+        return self.mark if self.images else digest(self.input)
 
 
 @part
@@ -50,8 +73,9 @@ class Source(Part):
     revision: str | None = None
     """Commit of the hub data set."""
     split: str = "test"
-    format: Literal["logiqa", "pubmedqa", "spider"] | None = None
-    """Layout of a local .txt or .json file that is no plain table, as an official release has it."""
+    format: Literal["dynamath", "logiqa", "mathvision", "mathvista", "pubmedqa", "spider"] | None = None
+    """Layout of a local file that is no plain table, or has other columns than the hub, as an official release has
+    it."""
     input: str = "Input"
     """Column of the question; `a.b` is field b of column a."""
     output: str = "Output"
@@ -59,17 +83,26 @@ class Source(Part):
     template: str | None = None
     """Builds the question from several columns: `{context} {question}`; takes the place of `input`."""
     options: str | Many[str] | None = None
-    """Column that holds the options as a list or an object, or the columns that hold one each. They are written below
-    the question, one to a line; the gold column may then hold a letter, a name, or an option's text."""
+    """Column that holds the options as a list, an object or a text (`A. 4; B. 5`), or the columns that hold one each.
+    They are written below the question, one to a line; the gold column may then hold a letter, a name, or an option's
+    text. Options that are mere letters stand in the picture and aren't written."""
     option_seed: int | None = None
     """Options are shown in an order drawn by this seed and the question; None: as they stand. For data in which the
     right one always comes first."""
     index_from: int | None = None
     """The gold column holds the number of the right option, counted from here."""
+    images: str | Many[str] | None = None
+    """Column of the question's pictures, or several of them: a path, bytes, base64, or a list of these; None: none.
+    A question without `<image>` gets one in front for each picture; `<image1>` stands for one, too."""
+    image_folder: str | None = None
+    """Where relative paths of pictures begin; None: at the data file."""
     meanings: dict[str, str] = Field(default_factory=dict)
     """What values of the gold column stand for: {"0": entailment}."""
     subject: str | None = None
     """Column by which figures are split."""
+    group: str | None = None
+    """Column that is the same for siblings, such as versions of one problem: they share a rating of difficulty, and the
+    worst of them has a figure of its own."""
     keep: Many[str] = ()
     """Further columns kept with every item."""
     limit: int | None = Field(default=None, gt=0)
@@ -103,8 +136,10 @@ class Source(Part):
             content = file_digest(local) if local.is_file() else folder_digest(local, ("*/*", "*"))
         else:
             content = f"{self.path}@{self.revision}"
-        reading = self._reading()
+        reading = {name: value for name, value in self._reading().items() if name != "image_folder"}
         parts = [content, self.config, self.split, self.input, self.output, self.template, self.limit]
+        if self.images and local is not None and (files := self._image_files()):
+            parts.append(digest(known_digests(files)))
         return digest([*parts, reading] if reading else parts)
 
     def count(self) -> int | None:
@@ -138,13 +173,14 @@ class Source(Part):
         self._check_columns(rows)
         return rows
 
-    def load(self, grader: "Grader") -> list[Item]:
-        """Questions with canonical gold answers. Raises `UserError` naming the rows that are ill-formed."""
+    def load(self, grader: "Grader", gallery: Gallery | None = None) -> list[Item]:
+        """Questions with canonical gold answers, and with their pictures where a gallery is given to keep them. Raises
+        `UserError` naming the rows that are ill-formed."""
         rows = self.rows()
         found = [self.item(row, grader) for row in rows]
         items = [item for item in found if isinstance(item, Item)]
         if len(items) == len(rows):
-            return items
+            return self._illustrated(items, rows, gallery) if self.images and gallery else items
         what = next(item for item in found if isinstance(item, str))
         faulty = [number for number, item in enumerate(found, 1) if item == what]
         raise UserError(
@@ -158,7 +194,9 @@ class Source(Part):
         question, options = self.question(row), self._options(row)
         if not question.strip():
             return NO_QUESTION
-        if options is not None and options.right is None:
+        if self.misplaced(question, row):
+            return PLACEHOLDERS
+        if self._without_right(options, grader):
             return NO_OPTION
         gold = options.right if options is not None and options.right else self._gold(row)
         reader = grader.given(question)
@@ -167,14 +205,15 @@ class Source(Part):
             return UNREAD
         if (allowed := reader.allowed()) and answer not in allowed:
             return NO_OPTION
-        subject = text(lookup(row, self.subject)) if self.subject else None
+        subject, group = (text(lookup(row, name)) if name else None for name in (self.subject, self.group))
         data = {name: lookup(row, name) for name in self.keep}
-        return Item(input=question, answer=answer, subject=subject, data=data)
+        return Item(input=question, answer=answer, subject=subject, group=group, data=data)
 
     def question(self, row: Mapping[str, Any]) -> str:
         """The question of a row, with its options below it."""
         asked, options = self._asked(row), self._options(row)
-        return asked if options is None else f"{asked}\n{options.render()}"
+        written = options.render() if options is not None else ""
+        return f"{asked}\n{written}" if written else asked
 
     def bare_question(self, row: Mapping[str, Any]) -> str:
         """The question of a row, without its options."""
@@ -183,15 +222,100 @@ class Source(Part):
     def free_item(self, row: Mapping[str, Any], grader: "Grader") -> "Item | str":
         """A multiple-choice row as a question to be answered freely, with the right option's text for an answer."""
         question, options = self._asked(row), self._options(row)
+        if options is None and grader.open:
+            return self.item(row, grader)
         if not question.strip():
             return NO_QUESTION
+        if self.misplaced(question, row):
+            return PLACEHOLDERS
         if options is None or options.right_text is None:
             return NO_OPTION
         answer = grader.given(question).gold(options.right_text)
         return UNREAD if answer is None else Item(input=question, answer=answer)
 
+    def misplaced(self, question: str, row: Mapping[str, Any]) -> bool:
+        """Whether the question names more or fewer pictures than the row has."""
+        return bool(self.images) and marked(question, len(self._cells(row))) is None
+
+    def pictures(self, row: Mapping[str, Any], gallery: Gallery) -> tuple[Image, ...]:
+        """The pictures of a row, kept. Raises `Unfit` for one that can't be shown."""
+        return tuple(gallery.put(cells.read(cell, self._image_root())) for cell in self._cells(row))
+
+    def fault(self, row: Mapping[str, Any]) -> str | None:
+        """What is wrong with the pictures of a row, in words; None where all can be opened."""
+        try:
+            for cell in self._cells(row):
+                opened(cells.read(cell, self._image_root()))
+        except Unfit as fault:
+            return f"{fault.reason}: {fault}"
+        return None
+
+    def marks(self, gallery: Gallery) -> list[str]:
+        """Row by row, what is equal for the same words and pictures; `Sample.mark` and `Item.mark` are made alike."""
+        rows = self.rows()
+        if not self.images:
+            return [text_digest(self.question(row)) for row in rows]
+        found = side_by_side(lambda row: self._unless_unfit(row, gallery), rows)
+        digests = [[] if isinstance(one, Unfit) else [image.digest for image in one] for one in found]
+        return [content_mark(self.question(row), own) for row, own in zip(rows, digests, strict=True)]
+
+    def check_images(self) -> None:
+        """Raises `UserError` where image files are missing; of many, only some are looked for."""
+        files = self._image_files() if self.images and self.local is not None else []
+        looked = files[:: len(files) // LOOKED_FOR + 1]
+        if missing := [path for path in looked if not path.is_file()]:
+            raise UserError(
+                f"{self.path}: {len(missing)} of {len(looked)} image files are missing",
+                got=f"no file {missing[0]}",
+                next_step="give the folder in which their paths begin: task.test.image_folder=FOLDER",
+            )
+
+    def _illustrated(self, items: list[Item], rows: Rows, gallery: Gallery) -> list[Item]:
+        found = list(side_by_side(lambda row: self._unless_unfit(row, gallery), rows))
+        if faulty := {number: one for number, one in enumerate(found, 1) if isinstance(one, Unfit)}:
+            first, fault = next(iter(faulty.items()))
+            raise UserError(
+                f"{self.path}: {len(faulty)} of {len(rows)} rows have images that can't be used",
+                got=f"rows {list(faulty)[:5]}; row {first}: {fault.reason}: {fault}",
+                next_step="mend or remove them",
+            )
+        pairs = zip(items, found, strict=True)
+        return [dataclasses.replace(item, images=images) for item, images in pairs]  # type: ignore[arg-type]
+
+    def _unless_unfit(self, row: Mapping[str, Any], gallery: Gallery) -> "tuple[Image, ...] | Unfit":
+        try:
+            return self.pictures(row, gallery)
+        except Unfit as fault:
+            return fault
+
+    def _cells(self, row: Mapping[str, Any]) -> list[Any]:
+        names = (self.images,) if isinstance(self.images, str) else self.images or ()
+        return [one for name in names for one in cells.listed(lookup(row, name))]
+
+    def _image_root(self) -> Path | None:
+        if self.image_folder is not None:
+            return resource(self.image_folder)
+        return self.local.parent if self.local is not None else None
+
+    def _image_files(self) -> list[Path]:
+        """All files that rows name, in order; cells may hold pictures themselves."""
+        root = self._image_root()
+        files = (cells.file(cell, root) for row in self.rows() for cell in self._cells(row))
+        return list(dict.fromkeys(path for path in files if path is not None))
+
     def _asked(self, row: Mapping[str, Any]) -> str:
-        return filled(self.template, row) if self.template else text(lookup(row, self.input))
+        asked = filled(self.template, row) if self.template else text(lookup(row, self.input))
+        if not self.images:
+            return asked
+        count = len(self._cells(row))
+        asked = unnumbered(asked, count)
+        return marked(asked, count) or asked
+
+    def _without_right(self, options: Options | None, grader: "Grader") -> bool:
+        """Whether a row lacks what its options are for; one without any is an open question, where there are such."""
+        if options is None:
+            return self.options is not None and not grader.open
+        return options.right is None
 
     def _gold(self, row: Mapping[str, Any]) -> str:
         value = text(lookup(row, self.output))
@@ -205,6 +329,8 @@ class Source(Part):
         else:
             named = {name: text(lookup(row, name)) for name in self.options}
         named = {name: option for name, option in named.items() if option.strip()}
+        if not named:
+            return None
         if self.output in named:
             return shown(named, self.output, self._asked(row), self.option_seed)
         right = right_name(named, self._gold(row), self.index_from)
@@ -220,8 +346,17 @@ class Source(Part):
     def _check_columns(self, rows: Rows) -> None:
         asked = columns(self.template) if self.template else {self.input}
         options = (self.options,) if isinstance(self.options, str) else self.options or ()
-        subject = (self.subject,) if self.subject else ()
-        named = {"input": asked, "output": (self.output,), "options": options, "subject": subject, "keep": self.keep}
+        subject, group = ((name,) if name else () for name in (self.subject, self.group))
+        images = (self.images,) if isinstance(self.images, str) else self.images or ()
+        named = {
+            "input": asked,
+            "output": (self.output,),
+            "options": options,
+            "images": images,
+            "subject": subject,
+            "group": group,
+            "keep": self.keep,
+        }
         keys = {column: key for key, columns in named.items() for column in columns}
         for number, row in enumerate(rows, 1):
             if missing := sorted(name for name in keys if not has(row, name)):
@@ -234,5 +369,8 @@ class Source(Part):
 
 
 SAID = {"size", "licence"}
-LATER = SAID | {"format", "options", "option_seed", "index_from", "meanings", "subject", "keep"}
+LATER = SAID | {
+    *("format", "options", "option_seed", "index_from", "meanings", "subject", "keep"),
+    *("images", "image_folder", "group"),
+}
 """Fields that an identity holds only where they are set, so that keys made before they existed stay."""

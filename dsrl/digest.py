@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,12 @@ def normalised(text: str) -> str:
 def text_digest(text: str) -> str:
     """The digest by which texts are compared across data sets (leakage, duplicates), blind to case and spacing."""
     return hashlib.sha256(normalised(text).encode()).hexdigest()[:16]
+
+
+def content_mark(text: str, images: Sequence[str]) -> str:
+    """As `text_digest`, of a text and the digests of its pictures: the same words about another picture are another
+    question."""
+    return digest([text_digest(text), list(images)]) if images else text_digest(text)
 
 
 def file_digest(path: Path) -> str:

@@ -7,17 +7,25 @@ import json
 import math
 import os
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+)
 
 from dsrl.errors import UserError
-from dsrl.model import Model, Sampling
+from dsrl.model import Model, Sampling, reads_images
 
 DEFAULT_THREADS = torch.get_num_threads()
 SMALL_MODEL = 5_000_000
@@ -66,9 +74,10 @@ def load_tokenizer(model: Model) -> Any:
 def load_model(model: Model, device: str = "cpu", dtype: str | None = None) -> Any:
     """The weights in `dtype` (the model's own if not given), ready for inference."""
     assert model.path is not None
-    weights = AutoModelForCausalLM.from_pretrained(
-        model.path, revision=model.revision, trust_remote_code=model.trust_remote_code, dtype=dtype or model.dtype
-    )
+    given = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
+    config = AutoConfig.from_pretrained(model.path, **given)
+    auto = AutoModelForImageTextToText if reads_images(config.to_dict()) else AutoModelForCausalLM
+    weights = auto.from_pretrained(model.path, dtype=dtype or model.dtype, **given)
     settle_threads(weights)
     return weights.to(device).eval()
 
@@ -134,6 +143,12 @@ def stop_ids(model: Any, tokenizer: Any) -> list[int]:
     return list(dict.fromkeys(found))
 
 
+def picture_tokens(model: Any) -> list[int] | None:
+    """What stands for a piece of a picture: a reply that held it could not be read back; None where there is none."""
+    token = getattr(model.config, "image_token_id", None)
+    return None if token is None else [token]
+
+
 def context_length(model: Model, weights: Any) -> int:
     """Longest prompt plus reply: the configured one, or the model's own where that is shorter."""
     return context_limit(model, weights.config)
@@ -145,25 +160,41 @@ def context_limit(model: Model, config: Any) -> int:
     return min(model.max_length, own or model.max_length)
 
 
-@torch.no_grad()
 def draw(model: Any, tokenizer: Any, asks: Sequence[Ask], sampling: Sampling) -> list[Drawn]:
     """One completion to each, in one batch: by inverse CDF from numbers of its own, so that it depends on its
     neighbours only through rounding. Raises FloatingPointError where the model's output isn't finite.
     """
-    stops = stop_ids(model, tokenizer)
-    longest = max(ask.limit for ask in asks)
+    padding = stop_ids(model, tokenizer)[0]
     width = max(len(ask.ids) for ask in asks)
-    ids = torch.tensor([[stops[0]] * (width - len(ask.ids)) + ask.ids for ask in asks])
-    mask = torch.tensor([[0] * (width - len(ask.ids)) + [1] * len(ask.ids) for ask in asks])
-    config = GenerationConfig(max_new_tokens=longest, do_sample=False, eos_token_id=stops, pad_token_id=stops[0])
+    inputs = {
+        "input_ids": torch.tensor([[padding] * (width - len(ask.ids)) + ask.ids for ask in asks]),
+        "attention_mask": torch.tensor([[0] * (width - len(ask.ids)) + [1] * len(ask.ids) for ask in asks]),
+    }
+    return draw_from(model, tokenizer, inputs, [ask.stream for ask in asks], [ask.limit for ask in asks], sampling)
+
+
+@torch.no_grad()
+def draw_from(
+    model: Any,
+    tokenizer: Any,
+    inputs: Mapping[str, torch.Tensor],
+    streams: Sequence[str],
+    limits: Sequence[int],
+    sampling: Sampling,
+) -> list[Drawn]:
+    """As `draw`, of prompts that are tensors already, padded on the left, with pictures among them."""
+    stops, longest = stop_ids(model, tokenizer), max(limits)
+    config = GenerationConfig(
+        max_new_tokens=longest, do_sample=False, eos_token_id=stops, pad_token_id=stops[0],
+        suppress_tokens=picture_tokens(model),
+    )  # fmt: skip
     with _generation_config(model, config):
         rows = model.generate(
-            input_ids=ids.to(model.device),
-            attention_mask=mask.to(model.device),
-            logits_processor=LogitsProcessorList([InverseCdf([ask.stream for ask in asks], longest, sampling)]),
+            **{name: tensor.to(model.device) for name, tensor in inputs.items()},
+            logits_processor=LogitsProcessorList([InverseCdf(streams, longest, sampling)]),
         )
-    replies = rows[:, width:].tolist()
-    return [_cut(reply[: ask.limit], stops) for reply, ask in zip(replies, asks, strict=True)]
+    replies = rows[:, inputs["input_ids"].shape[1] :].tolist()
+    return [_cut(reply[:limit], stops) for reply, limit in zip(replies, limits, strict=True)]
 
 
 class InverseCdf(LogitsProcessor):  # type: ignore[misc]

@@ -1,12 +1,13 @@
 """Where conf, tasks and corpora are: beside the package in a checkout, inside it in an installed wheel."""
 
-from functools import cache
+import functools
+import os
 from pathlib import Path
 
 from dsrl.errors import UserError
 
 
-@cache
+@functools.cache
 def home() -> Path:
     """The folder that holds `conf/`, `tasks/` and `corpora/`."""
     package = Path(__file__).parent
@@ -24,3 +25,9 @@ def resource(path: str) -> Path:
     if given.is_absolute() or given.exists():
         return given.resolve()
     return home() / given
+
+
+def cache() -> Path:
+    """What can be made again: `$DSRL_CACHE`, else `dsrl` in the user's cache directory."""
+    folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("DSRL_CACHE") or Path(folder) / "dsrl").expanduser()

@@ -1,13 +1,15 @@
 """A language model that is measured and trained: where it is, how it is spoken to, and what comes back."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from pydantic import Field
 
 from dsrl.digest import digest, folder_digest
 from dsrl.errors import UserError
+from dsrl.images.prompt import Prompt
 from dsrl.part import Part, part, record
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ class Model(Part):
     """Longest prompt plus reply, in tokens."""
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
     trust_remote_code: bool = False
+    images: bool | None = None
+    """Whether it reads pictures; None: as its folder says, if there is one. Changes no result."""
     parameters: float | None = Field(default=None, gt=0)
     """Billions, for the forecast of GPU time; None: read from the folder, if there is one. Changes no result."""
 
@@ -68,8 +72,16 @@ class Model(Part):
             max_length=self.max_length,
             dtype=self.dtype,
             trust_remote_code=self.trust_remote_code,
+            images=self.images,
             parameters=self.parameters,
         )
+
+    def reads_images(self) -> bool | None:
+        """Whether it can be shown pictures; None where that can't be known before it is loaded."""
+        if self.images is not None or self.path is None or self.prepare is not None:
+            return self.images
+        config = Path(self.path).expanduser() / "config.json"
+        return reads_images(json.loads(config.read_text(encoding="utf-8"))) if config.is_file() else None
 
     def is_made(self) -> bool:
         """Whether `located` would find it without making it first."""
@@ -83,6 +95,11 @@ class Model(Part):
         local = folder is not None and folder.is_dir()
         weights = folder_digest(folder, WEIGHTS) if folder and local else [located.path or self.name, located.revision]
         return digest([weights, located.prompt_format, located.max_length, located.dtype])
+
+
+def reads_images(config: Mapping[str, Any]) -> bool:
+    """By a model's own `config.json`."""
+    return any(name in config for name in ("vision_config", "vision_model_config", "image_token_id"))
 
 
 @part
@@ -128,6 +145,6 @@ class Rollout(Protocol):
     """Draws replies of a model to task prompts: `score.TransformersRollout`, `score.ServerRollout`."""
 
     def generate(
-        self, model: Model, prompts: Sequence[str], sampling: Sampling, count: int, context: "Context"
+        self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, context: "Context"
     ) -> list[list[Reply]]:
         """`count` replies to each prompt, in order. Reply i depends only on (model, prompt, sampling, seed, i)."""

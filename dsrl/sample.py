@@ -1,9 +1,10 @@
 """What flows through the pipeline: samples, passages, counts. Frozen and strict; None means not yet known."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal
 
-from dsrl.digest import digest
+from dsrl.digest import content_mark, digest
 from dsrl.part import Many, record
 
 Origin = Literal["seed", "initial", "harder", "easier"]
@@ -19,12 +20,12 @@ class Message:
 
 @record
 class Image:
-    """A picture in the blob store."""
+    """A picture in the store, as every model sees it."""
 
     digest: str
-    """Sha256 of the pixels that the model sees."""
+    """Sha256 of the file that every model sees."""
     path: str
-    """Relative to the blob store."""
+    """Relative to the folder `images` of the store."""
     width: int
     height: int
 
@@ -182,6 +183,11 @@ class Sample:
         """The text of the last user turn."""
         return next(message.content for message in reversed(self.messages) if message.role == "user")
 
+    @property
+    def mark(self) -> str:
+        """Equal for samples of the same words and pictures."""
+        return content_mark(self.input, [image.digest for image in self.images])
+
     def replace(self, **changes: object) -> "Sample":
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
@@ -196,6 +202,7 @@ class Rejected:
     """Short and countable, such as `no majority`."""
     detail: str = ""
     input: str | None = None
+    images: Many[Image] = ()
     answer: str | None = None
     parent_id: str | None = None
     votes: Votes | None = None
@@ -215,6 +222,7 @@ def new_sample(
     answer: str,
     origin: Origin,
     *,
+    images: Sequence[Image] = (),
     parent: Sample | None = None,
     solution: str | None = None,
     votes: Votes | None = None,
@@ -223,11 +231,12 @@ def new_sample(
 ) -> Sample:
     """A sample from one user message, its ids and lineage filled in."""
     messages = (Message(role="user", content=text),)
-    identifier = sample_id(task, messages)
+    identifier = sample_id(task, messages, tuple(images))
     return Sample(
         id=identifier,
         task=task,
         messages=messages,
+        images=tuple(images),
         answer=answer,
         solution=solution,
         parent_id=parent.id if parent else None,

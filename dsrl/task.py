@@ -1,6 +1,7 @@
 """A task: what is asked, how an answer looks, a few demos, and the test set it is measured on."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -9,7 +10,10 @@ from dsrl.data import Source, read_rows
 from dsrl.errors import UserError
 from dsrl.grade import Grader
 from dsrl.home import resource
+from dsrl.images import Pixels, Pool, Prompt
+from dsrl.images.prompt import illustrated
 from dsrl.part import Many, Part, part, record
+from dsrl.sample import Image
 
 
 @record
@@ -101,6 +105,10 @@ class Task(Part):
     """The real test set, touched once per model."""
     gold: Source | None = None
     """Labelled training data, for the baselines with human data only."""
+    pictures: Pool | None = None
+    """Pictures without labels: every new sample is a question about one of them."""
+    pixels: Pixels = Field(default_factory=Pixels)
+    """How large pictures are shown, where the questions have any."""
     contamination: Contamination = Field(default_factory=Contamination)
     """How samples that share text with the test set are dealt with."""
 
@@ -110,9 +118,9 @@ class Task(Part):
         rows = read_rows(resource(value)) if isinstance(value, str) else value
         return tuple(_demo(row, number) for number, row in enumerate(rows or (), 1))
 
-    @field_validator("test", "gold", mode="after")
+    @field_validator("test", "gold", "pictures", mode="after")
     @classmethod
-    def _none_without_path(cls, value: Source | None) -> Source | None:
+    def _none_without_path(cls, value: Any) -> Any:
         return value if value is not None and value.path else None
 
     @model_validator(mode="after")
@@ -133,9 +141,15 @@ class Task(Part):
         """What every model is told about its output; ends with the answer kind's own words."""
         return f"{self.output_format} {self.answer.instruction}" if self.output_format else self.answer.instruction
 
-    def prompt(self, text: str) -> str:
+    def prompt(self, text: str, images: Sequence[Image] = ()) -> Prompt:
         """The one way in which a task input is put to a model: in votes, pass rates, training and evaluation."""
-        return f"{text}\n\n{self.output_instruction}"
+        return illustrated(f"{text}\n\n{self.output_instruction}", images)
+
+    @property
+    def illustrated(self) -> bool:
+        """Whether its questions come with pictures."""
+        labelled = any(source is not None and source.images for source in (self.test, self.gold))
+        return labelled or self.pictures is not None
 
     def turn(self, number: int) -> "Task":
         """The task as it is put to the teacher for candidate `number`: with subjects, one of them."""
@@ -148,11 +162,14 @@ class Task(Part):
         """The identity of what the teacher is told: everything but the data sets and what is done about them, and how
         many demos were left out."""
         left_out = {"test", "gold", "contamination", "num_demos", *(() if self.subjects else ("subjects",))}
+        left_out |= set() if self.illustrated else {"pixels"}
+        left_out |= set() if self.pictures else {"pictures"}
         return {key: value for key, value in self.identity().items() if key not in left_out}
 
     def format(self) -> dict[str, Any]:
         """The identity of how an answer is asked for and graded: all that measuring a model depends on."""
-        return {"output_instruction": self.output_instruction, "answer": self.answer.identity()}
+        shown = {"pixels": self.pixels.identity()} if self.illustrated else {}
+        return {"output_instruction": self.output_instruction, "answer": self.answer.identity(), **shown}
 
 
 def _demo(row: Any, number: int) -> Demo:

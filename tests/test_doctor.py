@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from dsrl.cli import dispatch
+from dsrl.doctor.trainer import trainer
 
 from .llm.server import completion, error, serve
 
@@ -139,3 +140,51 @@ def test_a_store_on_a_full_or_forbidden_disk_is_found_out(doctor: Doctor, monkey
 def test_an_mlflow_server_that_does_not_answer_is_found_out(doctor: Doctor) -> None:
     code, text = doctor("tracking.uri=http://127.0.0.1:9")
     assert (code, line(text, "MLflow").split()[0]) == (1, "!!")
+
+
+def environment(folder: Path, body: str) -> str:
+    """An interpreter that says what is told."""
+    path = folder / "python"
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+ALL = '"vllm": "1", "ray": "1", "torch": "1", "transformers": "1", "TransferQueue": "1", "dsrl": "1"'
+ENVIRONMENTS = [
+    (
+        f"""echo '{{"python": "3.11.7", "verl": "0.9.1", {ALL}}}'""",
+        0,
+        ("Python 3.11.7", "ok  verl                 0.9.1"),
+    ),
+    (f"""echo '{{"python": "3.11.7", "verl": "0.8.0", {ALL}}}'""", 1, ("0.8.0, where dsrl speaks to 0.9.1",)),
+    (
+        f"""echo '{{"python": "3.11.7", "verl": null, {ALL}}}'""",
+        1,
+        ("!!  verl                 not installed", "make verl"),
+    ),
+    ("echo 'no such option: -P' >&2; exit 2", 1, ("no such option: -P",)),
+]
+
+
+@pytest.mark.parametrize(("body", "expected", "words"), ENVIRONMENTS)
+def test_the_trainer_s_own_environment_is_looked_into(
+    body: str, expected: int, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    found = list(trainer({"python": environment(tmp_path, body)}, wanted=True))
+    text = "\n".join(map(str, found))
+    assert any(finding.mark == "!!" for finding in found) == bool(expected), text
+    assert all(word in text for word in words), text
+
+
+def test_an_environment_that_hangs_or_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (found,) = trainer({"python": "/nowhere/python"}, wanted=False)
+    assert (found.mark, "/nowhere/python: no such program" in found.text) == ("-", True)
+    monkeypatch.setattr("dsrl.doctor.trainer.ANSWER_SECONDS", 0.2)
+    (found,) = trainer({"python": environment(tmp_path, "exec sleep 60")}, wanted=True)
+    assert (found.mark, "no answer within" in found.text) == ("!!", True)
+
+
+def test_train_verl_asks_for_its_environment(doctor: Doctor) -> None:
+    code, text = doctor("train=verl", "train.python=/nowhere/python")
+    assert (code, line(text, "interpreter").split()[0]) == (1, "!!")

@@ -1,5 +1,6 @@
 """Whatever README, docs and comments tell a reader to type can be typed, and what they point at is there."""
 
+import base64
 import json
 import re
 import shlex
@@ -20,6 +21,10 @@ DOCUMENTS = sorted(
     for path in CHECKOUT.glob(pattern)
 )
 EXPERIMENTS = sorted((CHECKOUT / "conf" / "experiment").rglob("*.yaml"))
+PICTURE = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
+)
+"""A grey point."""
 COMMAND = re.compile(r"^(?:[#$>] ?|    )?\s*(?:[A-Z_]+=\S+ )*(?:python -m )?dsrl (\S.*)$")
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
@@ -51,9 +56,24 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "my_conf" / "task" / "mytask.yaml").write_text(re.sub(r"^    ", "", shown, flags=re.MULTILINE))
     rows = ({"input": f"{number} + 1?", "output": f"#### {number + 1}"} for number in range(100))
     (tmp_path / "demos.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    (tmp_path / "RATINGS.parquet").touch()
     for name in ("my_test", "my_train", "gsm8k_test"):
         (tmp_path / f"{name}.jsonl").write_text('{"question": "1 + 1?", "answer": "2"}\n')
+    pictured(tmp_path)
     return tmp_path
+
+
+def pictured(folder: Path) -> None:
+    """The task with pictures that docs/images.md shows, and a folder of them."""
+    text = (CHECKOUT / "docs" / "images.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"^(    name: shapes\n(?:    .*\n)*)", text, re.MULTILINE)
+    (folder / "my_conf" / "task" / "shapes.yaml").write_text(re.sub(r"^    ", "", shown, flags=re.MULTILINE))
+    for name in ("shapes", "photos"):
+        (folder / name).mkdir()
+        (folder / name / "1.png").write_bytes(PICTURE)
+    row = {"question": "How many?", "answer": "2", "image": "1.png", "left": "1.png", "right": "1.png"}
+    for name in ("train", "test"):
+        (folder / "shapes" / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
 
 
 @pytest.mark.parametrize(("document", "line"), commands(), ids=lambda value: value)

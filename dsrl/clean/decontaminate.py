@@ -45,7 +45,7 @@ class Decontaminate(Stage):
         return outlook.expects(Load())
 
     def __call__(self, study: "Study", context: "Context") -> "Study":
-        found, silent = self._looked(study)
+        found, silent = self._looked(study, context)
         for name, kinds in silent.items():
             context.progress.say(
                 f"decontaminate: items of {name} resemble each other too much for the rule{'s' * (len(kinds) > 1)} "
@@ -53,7 +53,7 @@ class Decontaminate(Stage):
             )
         return self._settled(study, found, context, silent)
 
-    def _looked(self, study: "Study") -> tuple[dict[int, list[Match]], dict[str, list[str]]]:
+    def _looked(self, study: "Study", context: "Context") -> tuple[dict[int, list[Match]], dict[str, list[str]]]:
         """Matches by the place of the sample, and rules that say nothing of a set."""
         found: dict[int, list[Match]] = {}
         silent: dict[str, list[str]] = {}
@@ -66,7 +66,21 @@ class Decontaminate(Stage):
             for hit in items.hits([compared(sample) for sample in study.samples]):
                 match = matched(name, hit, study.samples[hit.text].input, texts[hit.item])
                 found.setdefault(hit.text, []).append(match)
+            for place, match in self._pictured(name, source, texts, study, context):
+                found.setdefault(place, []).append(match)
         return found, silent
+
+    def _pictured(
+        self, name: str, source: Source, texts: list[str], study: "Study", context: "Context"
+    ) -> Iterator[tuple[int, Match]]:
+        """Samples with the words and the pictures of an item."""
+        shown = [place for place, sample in enumerate(study.samples) if sample.images]
+        if not shown or not source.images:
+            return
+        items = {mark: item for item, mark in enumerate(source.marks(context.gallery(study.task)))}
+        for place in shown:
+            if (item := items.get(study.samples[place].mark)) is not None:
+                yield place, Match(source=name, item=item, kind="same", size=0, share=1.0, text=texts[item])
 
     def _sets(self, task: Task) -> Iterator[tuple[str, Source]]:
         if self.contamination.policy == "keep":
@@ -153,6 +167,7 @@ def refusal(sample: Sample) -> Rejected:
         reason=reason(match.kind, match.size),
         detail=f"item {match.item} of {match.source}: {match.text[:SHOWN]}",
         input=sample.input,
+        images=sample.images,
         answer=sample.answer,
         parent_id=sample.parent_id,
         votes=sample.votes,

@@ -7,11 +7,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field, field_validator
 
 from dsrl.cluster.daemons import require
-from dsrl.cluster.ready import environment, ready
+from dsrl.cluster.ready import environment, found_ray, ready, words
 from dsrl.errors import UserError
 from dsrl.part import part
 from dsrl.ray import Cluster, Ray, Say
@@ -20,6 +21,8 @@ from dsrl.ray import Cluster, Ray, Say
 @part
 class RayAddress(Cluster):
     """Used, and left running."""
+
+    elsewhere: ClassVar[bool] = True
 
     address: str
     """HOST:PORT of its head."""
@@ -37,6 +40,9 @@ class RayAddress(Cluster):
                 next_step="`ray status` on its head shows it",
             )  # fmt: skip
         return address
+
+    def num_nodes(self) -> int:
+        return self.nodes
 
     def check(self) -> None:
         """There is a token, and somebody listens at the address."""
@@ -64,6 +70,6 @@ class RayAddress(Cluster):
         found = ready(
             self.address, self.nodes, self.ready_seconds, python, variables, lambda: None, "`ray status` on its head"
         )
-        say(f"Ray {self.address}: {found['alive']} nodes, {found['cpus']} CPUs, {found['gpus']} GPUs")
+        say(f"Ray {self.address}: {words(found)}")
         driver = {**variables, "RAY_ADDRESS": self.address}
-        yield Ray(self.address, found["alive"], found["cpus"], found["gpus"], driver, self.runtime_env)
+        yield found_ray(self.address, found, driver, self.runtime_env)

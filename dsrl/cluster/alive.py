@@ -30,7 +30,8 @@ def look(client: Any, address: str) -> dict[str, Any]:
         return {"error": (str(error).splitlines() or [type(error).__name__])[0]}
     alive = [dict(node.resources_total) for node in nodes if node.state == 0]
     sums = {name.lower() + "s": int(sum(node.get(name, 0) for node in alive)) for name in ("CPU", "GPU")}
-    return {"alive": len(alive), **sums}
+    each = sorted((int(node.get("GPU", 0)) for node in alive), reverse=True)
+    return {"alive": len(alive), **sums, "gpus_by_node": each}
 
 
 if __name__ == "__main__":

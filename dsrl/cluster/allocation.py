@@ -13,24 +13,18 @@ from dsrl.cluster.node import towards
 from dsrl.cluster.slurm import allocation, ask
 from dsrl.errors import UserError
 from dsrl.part import part
-from dsrl.ray import Cluster, Ray, Say
+from dsrl.ray import OwnRay, Ray, Say
 
 FIRST_PORT, PORTS, RANGES = 20000, 20, 400
 """Jobs share nodes: the ports of each follow from its number, below those that systems hand out by themselves."""
 
 
 @part
-class SlurmRay(Cluster):
+class SlurmRay(OwnRay):
     """Started on every node of the allocation by one step of the job, which ends with us."""
 
     port: int | None = Field(default=None, ge=1024, le=65000)
     """Of the head, and a few after it on every node; None: from the job's number."""
-    cpus: int | None = Field(default=None, ge=1)
-    """On each node; None: what Slurm gave us."""
-    gpus: int | None = Field(default=None, ge=0)
-    """On each node; None: what Slurm gave us."""
-    object_store_gb: float | None = Field(default=None, gt=0)
-    """Shared memory for objects, on each node; None: 30 % of its memory, as Ray has it."""
 
     def check(self) -> None:
         """We are inside an allocation."""
@@ -41,18 +35,14 @@ class SlurmRay(Cluster):
                 next_step="dsrl submit ... cluster=slurm slurm.nodes=2, or cluster=local for the GPUs of this machine",
             )
 
+    def num_nodes(self) -> int:
+        return int(os.environ.get("SLURM_JOB_NUM_NODES", 1))
+
     def open(self, folder: Path, python: str = sys.executable, say: Say = print) -> AbstractContextManager[Ray]:
         self.check()
         names = ask("scontrol", "show", "hostnames").split()
-        told = {
-            "head": own_address(names),
-            "port": self.port or port_of(str(allocation())),
-            "fixed_ports": True,
-            "cpus": self.cpus,
-            "gpus": self.gpus,
-            "object_store_gb": self.object_store_gb,
-            "ready_seconds": self.ready_seconds,
-        }
+        port = self.port or port_of(str(allocation()))
+        told = self.told(head=own_address(names), port=port, fixed_ports=True)
         return started(told, step(len(names)), len(names), folder, python, say, self.runtime_env)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-from dsrl.cluster.ready import environment, ready
+from dsrl.cluster.ready import environment, found_ray, ready, words
 from dsrl.errors import UserError
 from dsrl.ray import Ray, Say
 
@@ -52,9 +52,9 @@ def started(
         found = ready(
             address, nodes, told["ready_seconds"], python, variables, lambda: _over(process, folder), str(folder / LOG)
         )
-        say(f"Ray {address}: {found['alive']} nodes, {found['cpus']} CPUs, {found['gpus']} GPUs")
+        say(f"Ray {address}: {words(found)}")
         driver = {**variables, "RAY_ADDRESS": address}
-        yield Ray(address, found["alive"], found["cpus"], found["gpus"], driver, dict(runtime_env))
+        yield found_ray(address, found, driver, runtime_env)
     finally:
         stop(process)
         with suppress(OSError):

@@ -27,6 +27,11 @@ SERVICES = (
 """Options of `ray start` for services that every node has; their ports follow the head's."""
 KEPT_BYTES = 20_000_000
 """Of logs, of each node."""
+SEGMENTS = "/dev/shm/"  # noqa: S108 - where POSIX shared memory lies
+LEAKED = ("psm_", "sem.")
+"""How Python names its segments and semaphores, which vLLM and loky leave behind when they are killed."""
+LOOK_SECONDS = 5.0
+"""Between looks at which of them are in use."""
 
 
 def main() -> int:
@@ -36,23 +41,30 @@ def main() -> int:
     over = Event()
     signal.signal(signal.SIGTERM, lambda *_: over.set())
     Thread(target=_end_of_input, args=[over], daemon=True).start()
-    temporary = Path(told["temporary"]) / str(rank)  # nodes may share that place
-    told["temporary"] = str(temporary)
-    temporary.mkdir(parents=True, exist_ok=True)
     if rank:
         _await_head(told["head"], told["port"], over, told["ready_seconds"])
     elif _in_use(told["head"], told["port"]):
         print(f"port {told['port']} is in use on {socket.gethostname()}", flush=True)
         return 98
+    temporary = Path(told["temporary"]) / str(rank)  # nodes may share that place
+    told["temporary"] = str(temporary)
+    temporary.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", *options(told, rank, os.environ)]
     environment = {**os.environ, MARK: str(temporary)}
     ray = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+    segments: set[Path] = set()
     try:
+        looked = 0.0
         while ray.poll() is None and not over.wait(0.2):
-            pass
+            if time.monotonic() > looked + LOOK_SECONDS:
+                segments |= shared_memory(temporary)
+                looked = time.monotonic()
         return 0 if over.wait(2.0) else ray.returncode or 1  # at the end, another node may be the first to hear of it
     finally:
+        segments |= shared_memory(temporary)
         end(ray, temporary)
+        for path in segments:
+            path.unlink(missing_ok=True)
         gather(temporary, Path(told["logs"]) / socket.gethostname())
         shutil.rmtree(temporary, ignore_errors=True)
         with suppress(OSError):
@@ -88,13 +100,31 @@ def end(ray: "subprocess.Popen[bytes]", temporary: Path) -> None:
     with suppress(ProcessLookupError):
         os.killpg(ray.pid, signal.SIGKILL)
     ray.wait()
-    mark = f"{MARK}={temporary}\0".encode()
     for _ in range(3):  # one that is just being started is seen the next time
-        for path in Path("/proc").glob("[0-9]*/environ"):
+        for process in marked(temporary):
             with suppress(OSError):
-                if mark in path.read_bytes() and int(path.parent.name) != os.getpid():
-                    os.kill(int(path.parent.name), signal.SIGKILL)
+                os.kill(process, signal.SIGKILL)
         time.sleep(0.1)
+
+
+def marked(temporary: Path) -> list[int]:
+    """All that this Ray started, whatever session it is in."""
+    mark, found = f"{MARK}={temporary}\0".encode(), []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):  # it has just ended
+            found += [int(path.parent.name)] if mark in path.read_bytes() else []
+    return [process for process in found if process != os.getpid()]
+
+
+def shared_memory(temporary: Path) -> set[Path]:
+    """Segments that these have open."""
+    found: set[Path] = set()
+    for process in marked(temporary):
+        with suppress(OSError):
+            text = Path(f"/proc/{process}/maps").read_text(encoding="utf-8", errors="replace")
+            found |= {Path(line[line.index(SEGMENTS) :]) for line in text.splitlines() if SEGMENTS in line}
+            found |= {*Path(SEGMENTS).glob(f"sem.loky-{process}-*")}
+    return {path for path in found if path.name.startswith(LEAKED)}
 
 
 def gather(temporary: Path, logs: Path) -> None:

@@ -12,6 +12,7 @@ from threading import Thread
 from typing import IO, Any
 
 from dsrl.errors import StageFailed
+from dsrl.ray import Ray
 
 FOREIGN = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_NAMESPACE")
 """Variables that would lead a process of ours to somebody else's Ray."""
@@ -31,9 +32,9 @@ def ready(
     variables: Mapping[str, str],
     still: Callable[[], str | None],
     look: str,
-) -> dict[str, int]:
-    """Wait until so many nodes are alive; returns `alive`, `cpus` and `gpus`. `still` says why it is no use to wait any
-    longer, `look` where to look when they don't come. Raises `StageFailed`."""
+) -> dict[str, Any]:
+    """Wait until so many nodes are alive; returns `alive`, `cpus`, `gpus` and `gpus_by_node`. `still` says
+    why it is no use to wait any longer, `look` where to look when they don't come. Raises `StageFailed`."""
     deadline = time.monotonic() + seconds
     said: dict[str, Any] = {}
     with _looks(address, python, variables) as looks:
@@ -43,13 +44,26 @@ def ready(
             if said.get("alive", 0) >= nodes:
                 return said
             if reason := still():
-                raise StageFailed("Ray can't be used", got=reason)
+                raise StageFailed(
+                    "Ray can't be used", got=reason, next_step="where a port is in use: cluster.port=..., a free one"
+                )
             if "refused" in said:
                 raise _refused(address, said["refused"])
     alive = f"{said['alive']} of {nodes} nodes" if "alive" in said else said.get("error", "nothing was heard of it")
     raise StageFailed(
         f"Ray isn't ready after {seconds:g} s", got=alive, next_step=f"cluster.ready_seconds=..., or look into {look}"
     )
+
+
+def words(found: Mapping[str, Any]) -> str:
+    """`2 nodes, 16 CPUs, 8 GPUs`."""
+    return f"{found['alive']} nodes, {found['cpus']} CPUs, {found['gpus']} GPUs"
+
+
+def found_ray(address: str, found: Mapping[str, Any], driver: dict[str, str], runtime_env: Mapping[str, Any]) -> Ray:
+    """A Ray as it answered."""
+    sizes = tuple(found["gpus_by_node"])
+    return Ray(address, found["alive"], found["cpus"], found["gpus"], driver, dict(runtime_env), sizes)
 
 
 def _refused(address: str, reason: str) -> StageFailed:

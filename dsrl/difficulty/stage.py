@@ -4,17 +4,18 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
 from dsrl import prompts
+from dsrl.data import Item
 from dsrl.difficulty.opponents import pairs
-from dsrl.difficulty.rating import Ratings, battles, groups, rate, tier
-from dsrl.digest import digest
+from dsrl.difficulty.rating import Ratings, battles, groups, rate
 from dsrl.errors import StageFailed, UserError
 from dsrl.estimate import Range
 from dsrl.forecast import Expectation, Load, Outlook
+from dsrl.images import content, illustrated
 from dsrl.llm import Endpoint
 from dsrl.llm.client import together
 from dsrl.llm.structured.answer import TEMPLATES
@@ -22,6 +23,7 @@ from dsrl.part import part, record
 from dsrl.stage import Stage
 from dsrl.study import Study
 from dsrl.table import write_table
+from dsrl.tiers import Rated, tier
 
 if TYPE_CHECKING:
     from dsrl.context import Context
@@ -54,24 +56,6 @@ class Battle:
     """Of the reply, in the calls store."""
 
 
-@record
-class Rated:
-    """One item: a row of `ratings.parquet`."""
-
-    id: str
-    input: str
-    rating: float | None
-    """On the Elo scale, 1000 in the middle; None: unrated."""
-    low: float | None
-    high: float | None
-    tier: str | None
-    """easy, medium or hard."""
-    wins: int
-    """Battles in which it was the harder one."""
-    ties: int
-    losses: int
-
-
 @part
 class Difficulty(Stage):
     """Every test item meets `opponents` others; which is harder is for the judge to say, in seeded order of showing."""
@@ -90,21 +74,28 @@ class Difficulty(Stage):
     """Pulls ratings to the middle, so that an item that always wins or loses has one."""
     bootstraps: int = Field(default=100, ge=0)
     """Draws of the battles; the rating is the median of their ratings."""
+    subject: str | None = None
+    """Only items of this subject meet others, such as one version of each problem; None: all."""
     seed: int = 0
 
+    def identity(self) -> dict[str, Any]:
+        """A key outlives a new field that isn't set."""
+        identity = super().identity()
+        return identity if self.subject is not None else {k: v for k, v in identity.items() if k != "subject"}
+
     def __call__(self, study: Study, context: "Context") -> Study:
-        texts = self._items(study)
-        fought = asyncio.run(self._fight(texts, study, context))
-        names = {name: number for number, name in enumerate(texts)}
+        items = self._items(study, context)
+        fought = asyncio.run(self._fight(items, study, context))
+        names = {name: number for number, name in enumerate(items)}
         decided = [battle for battle in fought if battle.harder is not None]
         if not decided:
             raise StageFailed("difficulty: no battle was decided", next_step="see the judge's replies: dsrl doctor")
         columns = ([names[one.first] for one in decided], [names[one.second] for one in decided])
-        table = battles(*columns, [SCORES[one.harder or ""] for one in decided], len(texts))
+        table = battles(*columns, [SCORES[one.harder or ""] for one in decided], len(items))
         ratings = rate(table, ridge=self.ridge, bootstraps=self.bootstraps, seed=self.seed)
         if (apart := groups(table)) > 1:
             context.progress.warn(f"difficulty: {apart} groups of items never met; their ratings can't be compared")
-        rows = _rated(texts, decided, ratings)
+        rows = _rated(items, decided, ratings)
         write_table(context.scratch / "battles.parquet", fought, Battle)
         write_table(context.scratch / "ratings.parquet", rows, Rated)
         return study.add(figures=_figures(rows, fought))
@@ -128,33 +119,45 @@ class Difficulty(Stage):
         )
         return outlook.expects(load)
 
-    def _items(self, study: Study) -> dict[str, str]:
-        """Id -> question; items of the same text are one."""
+    def _items(self, study: Study, context: "Context") -> dict[str, Item]:
+        """By id; items of the same words and pictures are one, and the first of siblings stands for all."""
         source = study.task.test
         if source is None:
             raise UserError(
                 "difficulty: this task has no test set",
                 next_step="give task.test.path=FILE task.test.input=... task.test.output=...",
             )
-        texts = [item.input for item in source.load(study.task.answer)]
-        found = {digest(text): text for text in texts}
+        items = source.load(study.task.answer, context.gallery(study.task))
+        found = {item.id: item for item in _first_of_siblings(self._of_subject(items))}
         if len(found) < 2:
             raise UserError("difficulty: it takes two items to compare", got=f"{len(found)}")
         return found
 
-    async def _fight(self, texts: dict[str, str], study: Study, context: "Context") -> list[Battle]:
-        names = list(texts)
+    def _of_subject(self, items: Sequence[Item]) -> list[Item]:
+        own = [item for item in items if self.subject in (None, item.subject)]
+        if own:
+            return own
+        raise UserError(
+            "difficulty.subject: no test item is of this subject",
+            got=self.subject,
+            allowed=sorted({item.subject for item in items if item.subject})
+            or "none: task.test.subject names no column",
+        )
+
+    async def _fight(self, items: dict[str, Item], study: Study, context: "Context") -> list[Battle]:
+        names = list(items)
         drawn = [(names[one], names[other]) for one, other in pairs(len(names), self.opponents, self.seed)]
         async with context.connect(self.teacher, "teacher") as client:
             with context.progress.task("battles", len(drawn)) as shown:
-                return await together(self._battle(*pair, texts, study, client, shown) for pair in drawn)
+                return await together(self._battle(*pair, items, study, client, shown) for pair in drawn)
 
     async def _battle(
-        self, first: str, second: str, texts: dict[str, str], study: Study, client: "Client", shown: "Shown"
+        self, first: str, second: str, items: dict[str, Item], study: Study, client: "Client", shown: "Shown"
     ) -> Battle:
-        asked = {"first": texts[first], "second": texts[second]}
+        one, other = items[first], items[second]
+        asked = {"first": one.input, "second": other.input}
         prompt = prompts.render(TEMPLATE, task=study.task, pattern=None, demos=(), **asked)
-        messages = [{"role": "user", "content": prompt}]
+        messages = [{"role": "user", "content": content(illustrated(prompt, one.images + other.images))}]
         answer = await client.ask(messages, Judgement, index=self.seed, temperature=self.temperature)
         shown.advance(1)
         harder = answer.value.harder if answer.value else None
@@ -162,7 +165,13 @@ class Difficulty(Stage):
         return Battle(first=first, second=second, harder=harder, reason=reason, call=answer.calls[-1])
 
 
-def _rated(texts: dict[str, str], decided: Sequence[Battle], ratings: Ratings) -> list[Rated]:
+def _first_of_siblings(items: Sequence[Item]) -> list[Item]:
+    """All items without a group, and the first of each."""
+    first = {item.group: item for item in reversed(items)}
+    return [item for item in items if item.group is None or item is first[item.group]]
+
+
+def _rated(items: dict[str, Item], decided: Sequence[Battle], ratings: Ratings) -> list[Rated]:
     won: Counter[str] = Counter()
     tied: Counter[str] = Counter()
     lost: Counter[str] = Counter()
@@ -173,11 +182,12 @@ def _rated(texts: dict[str, str], decided: Sequence[Battle], ratings: Ratings) -
         else:
             won[ends[battle.harder == "second"]] += 1
             lost[ends[battle.harder == "first"]] += 1
-    values = zip(texts.items(), ratings.rating.tolist(), ratings.low.tolist(), ratings.high.tolist(), strict=True)
+    values = zip(items.items(), ratings.rating.tolist(), ratings.low.tolist(), ratings.high.tolist(), strict=True)
     return [
         Rated(
             id=name,
-            input=text,
+            input=item.input,
+            group=item.group,
             rating=_number(value),
             low=_number(low),
             high=_number(high),
@@ -186,7 +196,7 @@ def _rated(texts: dict[str, str], decided: Sequence[Battle], ratings: Ratings) -
             ties=tied[name],
             losses=lost[name],
         )
-        for (name, text), value, low, high in values
+        for (name, item), value, low, high in values
     ]
 
 

@@ -1,8 +1,8 @@
 """`dsrl doctor`: what is there, what is missing, and which teachers were ever tried; without spending anything.
 
-`dsrl doctor [teacher=NAME] [OVERRIDE ...] [live=true]`. With a teacher, what it needs must be there: exit code 1 where
-it isn't. With `live=true` one tiny request is paid for, which shows whether the key, the model, `n`, structured output
-and the seed are taken as the config says.
+`dsrl doctor [teacher=NAME] [train=verl] [OVERRIDE ...] [live=true]`. With a teacher, or train=verl, what it needs must
+be there: exit code 1 where it isn't. With `live=true` one tiny request is paid for, which shows whether the key, the
+model, `n`, structured output and the seed are taken as the config says.
 """
 
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from typing import Any
 from dsrl.doctor.finding import Finding
 from dsrl.doctor.machine import machine
 from dsrl.doctor.teachers import chosen, teachers
+from dsrl.doctor.trainer import trainer
 from dsrl.errors import UserError
 from dsrl.home import home
 
@@ -27,7 +28,8 @@ def doctor(arguments: list[str]) -> int:
         raise UserError("live=true: which teacher?", next_step="dsrl doctor teacher=NAME live=true")
     config = _composed(overrides, folders)
     failed = False
-    for title, findings in _sections(config, folders, picked, live):
+    trains = any(override == "train=verl" or override.startswith("train.python=") for override in overrides)
+    for title, findings in _sections(config, folders, picked, live, trains):
         print(title)
         for finding in findings:
             print(finding, flush=True)
@@ -38,9 +40,10 @@ def doctor(arguments: list[str]) -> int:
 
 
 def _sections(
-    config: dict[str, Any], folders: list[Path], picked: bool, live: bool
+    config: dict[str, Any], folders: list[Path], picked: bool, live: bool, trains: bool
 ) -> Iterator[tuple[str, Iterator[Finding]]]:
     yield "This machine", machine(config["store"], config["tracking"].get("uri"))
+    yield "Environment of train=verl (train.python)", trainer(config["train"], wanted=trains)
     yield "Teachers (conf/teacher)", teachers(folders)
     if picked:
         yield f"teacher={config['teacher'].get('model')}", chosen(config["teacher"], live)
@@ -82,6 +85,7 @@ def _composed(overrides: list[str], folders: list[Path]) -> dict[str, Any]:
         with initialize_config_dir(str(home() / "conf"), version_base="1.3"):
             config = compose("config", [*search, *overrides])
         names = ("teacher", "tracking", "store", "prices")
+        interpreter = OmegaConf.select(config, "train.python")
         found = {name: config[name] for name in names if not OmegaConf.is_config(config[name])}
         nodes = {
             name: OmegaConf.to_container(config[name], resolve=True, throw_on_missing=True)
@@ -92,7 +96,7 @@ def _composed(overrides: list[str], folders: list[Path]) -> dict[str, Any]:
         raise UserError(f"{error.full_key} is missing", next_step=f"give {error.full_key}=...") from error
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(plain(error), next_step="dsrl --help lists the teachers") from error
-    values = {**found, **nodes}
+    values = {**found, **nodes, "train": {"python": interpreter}}
     return values if values["prices"] is None else _priced(values)
 
 

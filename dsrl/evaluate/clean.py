@@ -3,23 +3,24 @@
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dsrl.digest import text_digest
 from dsrl.evaluate.difference import of_rates, paired
 from dsrl.evaluate.intervals import bootstrap
 from dsrl.study import Evaluation
 
 if TYPE_CHECKING:
+    from dsrl.context import Context
     from dsrl.study import Study
 
 
-def equal_items(study: "Study") -> set[int] | None:
+def equal_items(study: "Study", context: "Context") -> set[int] | None:
     """Positions of the test items whose text is that of a selected sample; None where there is no test set or nothing
     selected."""
     source = study.task.test
     if source is None or not study.selected:
         return None
-    texts = {text_digest(sample.input) for sample in study.chosen(study.selected)}
-    return {place for place, row in enumerate(source.rows()) if text_digest(source.question(row)) in texts}
+    marks = {sample.mark for sample in study.chosen(study.selected)}
+    items = source.marks(context.gallery(study.task))
+    return {place for place, mark in enumerate(items) if mark in marks}
 
 
 def given_away(study: "Study") -> set[int]:

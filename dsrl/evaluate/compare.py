@@ -30,7 +30,7 @@ class Compare(Stage):
 
     def __call__(self, study: "Study", context: "Context") -> "Study":
         base, trained = study.evaluation_base, study.evaluation_trained
-        equal = equal_items(study)
+        equal = equal_items(study, context)
         overlap = {} if equal is None else {"training": len(equal)}
         if overlap.get("training"):
             context.progress.warn(f"compare: {overlap['training']} test items are among the training samples")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol, runtime_checkable
 from pydantic import BaseModel, Field, StringConstraints
 
 from dsrl.errors import UserError
-from dsrl.sample import Origin, Provenance, Rate, Rejected, Sample, Verdict, Votes, new_sample
+from dsrl.sample import Image, Origin, Provenance, Rate, Rejected, Sample, Verdict, Votes, new_sample
 from dsrl.task import Task
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ class Candidate:
     origin: Origin
     provenance: Provenance
     parent: Sample | None = None
+    images: tuple[Image, ...] = ()
+    """As many as the input has placeholders."""
     answer: str | None = None
     """Set by the verifier that labels it."""
     solution: str | None = None
@@ -59,6 +61,7 @@ class Candidate:
             self.input,
             self.answer,
             self.origin,
+            images=self.images,
             parent=self.parent,
             solution=self.solution,
             votes=self.votes,
@@ -73,6 +76,7 @@ class Candidate:
             reason=reason,
             detail=detail,
             input=self.input,
+            images=self.images,
             answer=self.answer,
             votes=self.votes,
             parent_id=self.parent.id if self.parent else None,

@@ -85,6 +85,7 @@ class Generate(Writing):
             pattern=desk.material if demos or self.demo_draw == "always" else None,
             demos=[task.demos[place] for place in demos],
             passage=passage.text if passage else None,
+            picture=bool(desk.pictures),
             index=number,
         )
         keyword, identifier = (passage.keyword, passage.id) if passage else (None, None)

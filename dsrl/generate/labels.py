@@ -6,6 +6,7 @@ from pydantic import Field
 
 from dsrl import prompts
 from dsrl.generate.candidate import Candidate, Refusal
+from dsrl.images import shown_first
 from dsrl.llm import Endpoint
 from dsrl.part import Part, part
 from dsrl.task import Task
@@ -39,7 +40,8 @@ class SelfCorrection(Part):
         text = prompts.render(
             self.prompt, task=task, pattern=None, demos=(), input=candidate.input, answer=candidate.output
         )
-        request = self.teacher.request([{"role": "user", "content": text}], temperature=self.temperature)
+        asked = {"role": "user", "content": shown_first(text, candidate.images)}
+        request = self.teacher.request([asked], temperature=self.temperature)
         (reply,) = await client.complete(request)
         provenance = candidate.with_calls([reply.call] if reply.error is None else [])
         grader = task.answer.given(candidate.input)

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from dsrl.digest import text_digest
 from dsrl.errors import StageFailed
 from dsrl.generate.near import Near
 from dsrl.progress import Task as Shown
@@ -116,7 +115,7 @@ class Harvest:
     def _settle(self, outcome: Sample | Rejected) -> None:
         repeated = self._repeated(outcome)
         if isinstance(outcome, Sample) and repeated is None:
-            self.seen.add(text_digest(outcome.input))
+            self.seen.add(outcome.mark)
             self.near.add(outcome)
             if self.novelty:
                 self.novelty.add(outcome.input)
@@ -131,14 +130,16 @@ class Harvest:
 
     def _repeated(self, outcome: Sample | Rejected) -> Rejected | None:
         """The record of an outcome that is no news, whatever its verifiers say."""
-        if isinstance(outcome, Sample) and (fault := self._fault(outcome.input)):
+        if isinstance(outcome, Sample) and (fault := self._fault(outcome)):
             return duplicate(outcome, self.stage, fault)
+        if outcome.images:
+            return None
         return self.near.refusal(self.stage, outcome.input, outcome.parent_id, outcome.provenance)
 
-    def _fault(self, text: str) -> str | None:
-        if text_digest(text) in self.seen:
+    def _fault(self, sample: Sample) -> str | None:
+        if sample.mark in self.seen:
             return DUPLICATE
-        return self.novelty.fault(text) if self.novelty else None
+        return self.novelty.fault(sample.input) if self.novelty else None
 
 
 async def accept_until(wanted: int, most: int, window: int, attempt: Attempt, harvest: Harvest, shown: Shown) -> None:
@@ -179,6 +180,7 @@ def duplicate(sample: Sample, stage: str, fault: str | None = None) -> Rejected:
         reason=fault or DUPLICATE,
         detail="the same input as an earlier sample" if fault in (None, DUPLICATE) else "too like an earlier sample",
         input=sample.input,
+        images=sample.images,
         answer=sample.answer,
         parent_id=sample.parent_id,
         votes=sample.votes,

@@ -27,8 +27,9 @@ class Near:
             self.add(sample)
 
     def add(self, sample: Sample) -> None:
-        """What follows is compared with this one, too."""
-        if self._index is not None:
+        """What follows is compared with this one, too, unless it has pictures: words about another picture may be the
+        same."""
+        if self._index is not None and not sample.images:
             self._index.remember(self._index.signature(sample.input))
             self._ids.append(sample.id)
             self._equal.add(text_digest(sample.input))

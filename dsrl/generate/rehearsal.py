@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
-from dsrl.digest import text_digest
 from dsrl.forecast import CHARACTERS_PER_TOKEN, Held
 from dsrl.generate.loop import Novelty
 from dsrl.generate.near import Near
@@ -49,8 +48,8 @@ class Rehearsal:
             self.parts.append(tried)
             return
         self.whole.append(tried)
-        if isinstance(tried.outcome, Sample) and self._is_new(tried.outcome.input):
-            self.seen.add(text_digest(tried.outcome.input))
+        if isinstance(tried.outcome, Sample) and self._is_new(tried.outcome):
+            self.seen.add(tried.outcome.mark)
             self.near.add(tried.outcome)
             if self.novelty:
                 self.novelty.add(tried.outcome.input)
@@ -62,8 +61,8 @@ class Rehearsal:
         """Those accepted so far among the candidates below `number`."""
         return [sample for sample in self.accepted if (sample.provenance.index or 0) < number]
 
-    def _is_new(self, text: str) -> bool:
-        return text_digest(text) not in self.seen and not (self.novelty and self.novelty.fault(text))
+    def _is_new(self, sample: Sample) -> bool:
+        return sample.mark not in self.seen and not (self.novelty and self.novelty.fault(sample.input))
 
     @property
     def num_tried(self) -> int:

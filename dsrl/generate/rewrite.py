@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from dsrl import priors, prompts
-from dsrl.digest import digest, text_digest
+from dsrl.digest import digest
 from dsrl.estimate import Range, share
 from dsrl.forecast import Expectation, Load, Outlook
 from dsrl.generate.candidate import Candidate, SampleDraft, Verifier, check_verifiers, unusable, verified
@@ -15,6 +15,7 @@ from dsrl.generate.costs import foretold, load, typical
 from dsrl.generate.loop import Harvest, Patience, accept_until, hopeless
 from dsrl.generate.near import Near
 from dsrl.generate.rehearsal import Rehearsal, longest_gap, rehearse, spread
+from dsrl.images import marked, shown_first
 from dsrl.llm import Endpoint
 from dsrl.llm.dry import DryClient, UnpaidError
 from dsrl.llm.structured.answer import TEMPLATES
@@ -63,7 +64,7 @@ class Rewrite(Stage):
 
     async def _rewrite(self, study: Study, context: "Context") -> Study:
         work = [(sample, way) for sample in study.samples if (way := self._way(sample)) is not None]
-        seen = {text_digest(sample.input) for sample in study.samples}
+        seen = {sample.mark for sample in study.samples}
         near = Near(self.near_duplicates, study.samples)
         harvest = Harvest(self.name, seen, Patience(self.min_yield, self.max_repeats), near)
         async with context.connect(self.teacher, "teacher") as client:
@@ -98,8 +99,9 @@ class Rewrite(Stage):
             direction=way,
             input=sample.input,
             answer=sample.solution or sample.answer,
+            images=len(sample.images),
         )
-        messages = [{"role": "user", "content": prompt}]
+        messages = [{"role": "user", "content": shown_first(prompt, sample.images)}]
         answer = await client.ask(messages, SampleDraft, index=self.seed, temperature=self.temperature)
         provenance = Provenance(
             teacher=self.teacher.model,
@@ -112,7 +114,10 @@ class Rewrite(Stage):
         )
         if answer.value is None:
             return unusable(self.name, answer.error, answer.detail, provenance, sample)
-        draft = Candidate(answer.value.input, answer.value.output, way, provenance, sample)
+        text = marked(answer.value.input, len(sample.images))
+        draft = Candidate(text or answer.value.input, answer.value.output, way, provenance, sample, sample.images)
+        if text is None:
+            return draft.rejected(self.name, "placeholders", f"not as many as its {len(sample.images)} images")
         if refused := near.refusal(self.name, draft.input, sample.id, provenance):
             return refused
         return await verified(draft, self.verify, study.task, client, self.name)
@@ -135,7 +140,7 @@ class Rewrite(Stage):
         """Rewrites of the samples that are known, on the replies that are there."""
         samples = outlook.study.samples or (typical(outlook),)
         near = Near(self.near_duplicates, outlook.study.samples)
-        rehearsal = Rehearsal(seen={text_digest(sample.input) for sample in samples}, near=near)
+        rehearsal = Rehearsal(seen={sample.mark for sample in samples}, near=near)
         work = [sample for sample in samples if self._ways(sample)]
 
         async def attempt(number: int, client: DryClient) -> Sample | Rejected:

@@ -9,6 +9,7 @@ from pydantic import Field
 from dsrl.errors import UserError
 from dsrl.generate.ballot import Ballot, Rule, Stop, Ties
 from dsrl.generate.candidate import Candidate, Refusal
+from dsrl.images import content
 from dsrl.llm import Endpoint
 from dsrl.model import Reply
 from dsrl.part import Part, part
@@ -65,7 +66,8 @@ class MajorityVote(Part):
         the rule would have asked: how the teacher is reached does not change the result.
         """
         request = self.teacher.request(
-            [{"role": "user", "content": task.prompt(candidate.input)}], temperature=self.temperature
+            [{"role": "user", "content": content(task.prompt(candidate.input, candidate.images))}],
+            temperature=self.temperature,
         )
         ballot = Ballot(task.answer.given(candidate.input), self.rule)
         if self.count_own:

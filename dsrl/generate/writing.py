@@ -20,10 +20,12 @@ from dsrl.generate.costs import foretold, load
 from dsrl.generate.loop import Harvest, Novelty, Patience, accept_until, hopeless
 from dsrl.generate.near import Near
 from dsrl.generate.rehearsal import Rehearsal, longest_gap, rehearse, spread
+from dsrl.images import marked, shown_first
+from dsrl.images.pixels import Unfit
 from dsrl.llm import Endpoint
 from dsrl.llm.dry import DryClient, UnpaidError
 from dsrl.part import Many, part
-from dsrl.sample import Provenance, Rejected, Sample
+from dsrl.sample import Image, Provenance, Rejected, Sample
 from dsrl.stage import Stage
 from dsrl.study import Study
 
@@ -46,6 +48,8 @@ class Desk:
     earlier: Earlier
     near: Near
     """What was accepted so far."""
+    pictures: Sequence[Image] = ()
+    """Candidate i is asked for about picture i, from the first again when they run out."""
 
 
 @part
@@ -85,7 +89,8 @@ class Writing(Stage):
     async def draft(self, number: int, desk: Desk, prompt: str, **origin: Any) -> Sample | Rejected:
         """Have candidate `number` written and put it before the verifiers. `origin`: what its provenance says besides;
         `calls` are those that came before."""
-        messages = [{"role": "user", "content": prompt}]
+        images = desk.pictures[number % len(desk.pictures) :][:1] if desk.pictures else ()
+        messages = [{"role": "user", "content": shown_first(prompt, images)}]
         answer = await desk.client.ask(messages, SampleDraft, index=self.seed, temperature=self.temperature)
         calls = (*origin.pop("calls", ()), *answer.calls)
         provenance = Provenance(
@@ -97,9 +102,14 @@ class Writing(Stage):
         )
         if answer.value is None:
             return unusable(self.name, answer.error, answer.detail, provenance)
-        if refused := desk.near.refusal(self.name, answer.value.input, None, provenance):
+        if not images and (refused := desk.near.refusal(self.name, answer.value.input, None, provenance)):
             return refused
-        written = Candidate(answer.value.input, answer.value.output, "initial", provenance)
+        text = marked(answer.value.input, len(images))
+        written = Candidate(
+            text or answer.value.input, answer.value.output, "initial", provenance, images=tuple(images)
+        )
+        if text is None:
+            return written.rejected(self.name, "placeholders", "more of <image> than its one picture")
         return await verified(written, self.verify, desk.study.task, desk.client, self.name)
 
     async def prepare(self, study: Study, client: "Client", number: int) -> Any:  # noqa: ARG002
@@ -139,11 +149,12 @@ class Writing(Stage):
 
     async def _write(self, study: Study, context: "Context") -> Study:
         patience, near = Patience(self.min_yield, self.max_repeats), Near(self.near_duplicates)
+        pictures = await asyncio.to_thread(pool, study, self.seed, context)
         harvest = Harvest(self.name, patience=patience, near=near, novelty=self.novelty(study))
         async with context.connect(self.teacher, "teacher") as client:
             work = (self.prepare(study, client, number) for number in range(self.pieces(study)))
             material = self.assembled(study, await asyncio.gather(*work))
-            desk = Desk(study, client, material, harvest.before, near)
+            desk = Desk(study, client, material, harvest.before, near, pictures)
             with context.progress.task(self.place, self.n) as shown:
                 await accept_until(
                     self.n, self.most, self.teacher.window, lambda i: self.attempt(i, desk), harvest, shown
@@ -231,3 +242,17 @@ class Writing(Stage):
                 read = Range.of(client.tally.prompt_characters / CHARACTERS_PER_TOKEN)
                 asked += Load(self.teacher, requests=Range.of(1), input_tokens=read, output_tokens=written)
         return self.assembled(outlook.study, found), asked
+
+
+def pool(study: Study, seed: int, context: "Context") -> Sequence[Image]:
+    """The task's pictures in seeded order, without those that can't be shown. Raises `StageFailed` where none can."""
+    if study.task.pictures is None:
+        return ()
+    found = study.task.pictures.images(context.gallery(study.task))
+    fit = {image.digest: image for image in found if isinstance(image, Image)}
+    if faults := [one for one in found if isinstance(one, Unfit)]:
+        told = f"task.pictures: {len(faults)} of {len(found)} can't be shown, such as {faults[0].reason}: {faults[0]}"
+        if not fit:
+            raise StageFailed(told, next_step="mend them, or give another task.pictures.path")
+        context.progress.warn(told)
+    return sorted(fit.values(), key=lambda image: digest([seed, "pictures", image.digest]))

@@ -10,6 +10,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
+from dsrl.images import ImageStore
 from dsrl.llm.calls.store import CallsStore
 from dsrl.llm.completions import Completions
 from dsrl.llm.endpoint import Endpoint, SamplingDials
@@ -58,9 +59,11 @@ class Client:
         role: str = "teacher",
         stage: str = "",
         formats: Formats | None = None,
+        images: ImageStore | None = None,
     ) -> None:
         """Calls are booked to the stage and the role. `servers` keeps what the endpoint starts beyond this client;
-        without it, a started server ends with the client. `formats` keeps what the endpoint was found to refuse."""
+        without it, a started server ends with the client. `formats` keeps what the endpoint was found to refuse,
+        `images` the pictures that requests refer to."""
         self.endpoint = endpoint
         self._store = store
         self._ledger = ledger
@@ -71,6 +74,7 @@ class Client:
         self._coming: dict[str, Flight] = {}
         self._numbers = itertools.count()
         self._wire: Transport | None = None
+        self._images = images
         self._waited = False
         """Whether it was said that another process is waited for."""
         self._connecting = asyncio.Lock()
@@ -108,7 +112,7 @@ class Client:
 
     async def ask(
         self,
-        messages: Iterable[Mapping[str, str]],
+        messages: Iterable[Mapping[str, Any]],
         schema: type[Fields],
         index: int = 0,
         **sampling: Unpack[SamplingDials],
@@ -211,10 +215,10 @@ class Client:
 
     def _open(self, url: str | None) -> Transport:
         if not self.endpoint.batch:
-            return Wire(self.endpoint, url)
+            return Wire(self.endpoint, url, self._images)
         from dsrl.llm.batch.wire import BatchWire
 
-        return BatchWire(self.endpoint, url, self._store.folder / "batches")
+        return BatchWire(self.endpoint, url, self._store.folder / "batches", self._images)
 
     async def _land(self) -> None:
         """Lets what is in the air come home for `drain` seconds: it is paid for. What wasn't sent isn't."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsrl.forecast import Held
+from dsrl.images.prompt import length
 from dsrl.llm.calls.store import CallsStore
 from dsrl.llm.client import MOST_CHOICES, Client
 from dsrl.llm.endpoint import Endpoint
@@ -66,7 +67,7 @@ class DryClient(Client):
 
     async def complete(self, request: Request, count: int = 1, first: int = 0) -> list[Reply]:
         call = self.endpoint.call(request)
-        characters = sum(len(message["content"]) for message in request.messages)
+        characters = sum(length(message["content"]) for message in request.messages)
         found = [self._paid.get(call.digest, i) for i in range(first, first + count)] if self._paid else []
         replies = [reply for reply in found if reply is not None]
         complete = len(replies) == count

@@ -183,7 +183,7 @@ class Endpoint(Part):
 
     def request(
         self,
-        messages: Iterable[Mapping[str, str]],
+        messages: Iterable[Mapping[str, Any]],
         schema: type[BaseModel] | None = None,
         **sampling: Unpack[SamplingDials],
     ) -> Request:

@@ -15,7 +15,8 @@ DIGEST_LENGTH = 32
 class Request:
     """One question to a model; its completions are told apart by their index."""
 
-    messages: tuple[dict[str, str], ...]
+    messages: tuple[dict[str, Any], ...]
+    """The content of a turn is a text, or parts that refer to pictures (`dsrl.images.content`)."""
     temperature: float
     top_p: float
     max_tokens: int

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dsrl.errors import UserError
+from dsrl.images.prompt import length
 from dsrl.llm.completions import Completions
 from dsrl.llm.endpoint import Endpoint
 from dsrl.llm.failures import CallError, hanging_error, pause, user_error
@@ -200,5 +201,5 @@ class Sender:
 
 
 def _size(body: dict[str, Any], endpoint: Endpoint) -> Size:
-    characters = sum(len(str(message.get("content"))) for message in body["messages"])
+    characters = sum(length(message.get("content")) for message in body["messages"])
     return Size(characters, body.get("n", 1), body.get(endpoint.token_limit) or endpoint.max_tokens)

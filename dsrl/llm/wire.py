@@ -12,6 +12,8 @@ from urllib.parse import unquote, urlsplit
 
 from dsrl import __version__
 from dsrl.errors import UserError
+from dsrl.images import ImageStore
+from dsrl.images.prompt import with_pictures
 from dsrl.llm.completions import LONGEST_MESSAGE, Completions, asked_pause, error_text, is_page, read_completions
 from dsrl.llm.endpoint import Endpoint
 from dsrl.llm.failures import CallError, refused
@@ -49,12 +51,13 @@ class Wire:
 
     batch = False
 
-    def __init__(self, endpoint: Endpoint, url: str | None) -> None:
+    def __init__(self, endpoint: Endpoint, url: str | None, images: ImageStore | None = None) -> None:
         import aiohttp
 
         self.url = (url or PUBLIC_URL).rstrip("/")
         self._key = endpoint.api_key()
         self._seconds = endpoint.timeout
+        self._images = images
         seconds = aiohttp.ClientTimeout(total=endpoint.timeout, sock_connect=min(CONNECT_SECONDS, endpoint.timeout))
         tls = _tls() if self.url.startswith("https:") else True
         self._session = aiohttp.ClientSession(
@@ -69,7 +72,7 @@ class Wire:
         """One HTTP request, never repeated here."""
         import aiohttp
 
-        target, data = f"{self.url}/chat/completions", json.dumps(body).encode()
+        target, data = f"{self.url}/chat/completions", json.dumps(with_pictures(body, self._images)).encode()
         try:
             async with self._session.post(target, data=data, **self._proxy) as answer:
                 content = await answer.read()

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dsrl.images import content, spoken
 from dsrl.llm.calls.store import CallsStore
-from dsrl.sample import Provenance
+from dsrl.sample import Image, Provenance
 from dsrl.task import Task
 
 MAX_TEXT = 20_000
@@ -40,21 +41,30 @@ class Evidence:
     task: Task
     texts: Texts
 
-    def exchanges(self, provenance: Provenance, question: str | None) -> list[dict[str, Any]]:
+    def exchanges(
+        self, provenance: Provenance, question: str | None, images: Sequence[Image] = ()
+    ) -> list[dict[str, Any]]:
         """One entry for each request behind a row, with its replies; those that are not stored any more are missing."""
         asked = grouped(provenance.calls)
         found = ((digest, indices, self.calls.request(digest)) for digest, indices in asked.items())
         return [
-            self._exchange(number, digest, indices, request, question)
+            self._exchange(number, digest, indices, request, question, images)
             for number, (digest, indices, request) in enumerate(found)
             if request is not None
         ]
 
     def _exchange(
-        self, number: int, digest: str, indices: Sequence[int], request: Mapping[str, Any], question: str | None
+        self,
+        number: int,
+        digest: str,
+        indices: Sequence[int],
+        request: Mapping[str, Any],
+        question: str | None,
+        images: Sequence[Image],
     ) -> dict[str, Any]:
         messages = request.get("messages") or []
-        vote = question is not None and bool(messages) and messages[-1].get("content") == self.task.prompt(question)
+        put = content(self.task.prompt(question, images)) if question is not None else None
+        vote = put is not None and bool(messages) and messages[-1].get("content") == put
         return {
             "title": "Votes" if vote else "Writing" if number == 0 else "Further request",
             "how": sampling(request),
@@ -87,10 +97,3 @@ def sampling(request: Mapping[str, Any]) -> str:
     parts = [str(request["model"])] if request.get("model") else []
     parts += [f"temperature {request['temperature']:g}"] if request.get("temperature") is not None else []
     return ", ".join(parts)
-
-
-def spoken(content: Any) -> str:
-    """The text of a message; pictures among its parts are named, not shown."""
-    if isinstance(content, list):
-        return "\n".join(str(part.get("text", f"[{part.get('type', 'part')}]")) for part in content)
-    return "" if content is None else str(content)

@@ -12,7 +12,7 @@ from dsrl.errors import StageFailed, UserError
 from dsrl.progress import Progress, Task
 from dsrl.retrieve import shelf
 from dsrl.retrieve.corpus import Corpus
-from dsrl.retrieve.index import ANALYZER, TantivySearcher, analyzer, document, schema
+from dsrl.retrieve.index import ANALYZER, TantivySearcher, analyzer, create, document
 from dsrl.retrieve.ingest.options import Ingest
 from dsrl.retrieve.ingest.pipeline import read
 from dsrl.retrieve.ingest.records import IngestReport
@@ -111,13 +111,11 @@ def _begun(making: Path) -> dict[str, Any] | None:
 
 def _begin(making: Path, base: Index | None) -> dict[str, Any]:
     """An empty index, or a copy of another one that shares its files."""
-    import tantivy
-
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir()
     begun: dict[str, Any] = {"corpora": 0, "documents": 0, "report": asdict(IngestReport())}
     if base is None:
-        tantivy.Index(schema(), path=str(making))
+        create(making)
     else:
         _share(base.folder, making)
         begun = {"corpora": len(base.names), "documents": base.documents, "report": asdict(base.report)}

@@ -1,15 +1,17 @@
 """An index of passages on disk, searched by BM25 (k1 = 1.2, b = 0.75) in this process: memory-mapped, no server."""
 
+import json
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dsrl.part import record
 from dsrl.retrieve.ingest.records import Piece
+from dsrl.store import write_json
 
 if TYPE_CHECKING:
-    from tantivy import DocAddress, Document, Query, Schema, TextAnalyzer
+    from tantivy import DocAddress, Document, Index, Query, Schema, TextAnalyzer
 
 ANALYZER = "english"
 LONGEST_TOKEN = 40
@@ -26,9 +28,12 @@ STOP_WORDS = (  # noqa: SIM905
 ).split()
 MOST_TERMS = 1000
 """Of a query; those beyond are not searched."""
+BLOCK = 4096
+"""Bytes of text that are compressed together, and unpacked for one of its passages. A quarter of tantivy's own: a
+passage is had in half the time, and the index is 7 % larger."""
 
 
-@record
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
     """A passage that a query found."""
 
@@ -80,9 +85,20 @@ class TantivySearcher:
         return [hits[place] for place in order[:limit]]
 
     def _hit(self, score: float, address: "DocAddress") -> Hit:
-        fields = self._searcher.doc(address).to_dict()
-        source, text, offset = (fields[name][0] for name in ("source", "text", "offset"))
-        return Hit(source=source, text=text.decode(), score=float(score), offset=offset)
+        found = self._searcher.doc(address).get_first
+        return Hit(source=found("source"), text=found("text").decode(), score=score, offset=found("offset"))
+
+
+def create(folder: Path) -> "Index":
+    """An empty index in an empty folder. The size of blocks can't be said to tantivy from Python but in its file."""
+    import tantivy
+
+    tantivy.Index(schema(), path=str(folder))
+    meta = folder / "meta.json"
+    values = json.loads(meta.read_text(encoding="utf-8"))
+    values["index_settings"]["docstore_blocksize"] = BLOCK
+    write_json(meta, values)
+    return tantivy.Index.open(str(folder))
 
 
 def schema() -> "Schema":

@@ -9,6 +9,7 @@ from pydantic import Field
 from dsrl import child
 from dsrl.digest import digest
 from dsrl.forecast import Held
+from dsrl.images import Prompt, content, images_of, text_of
 from dsrl.llm import Price, Spending
 from dsrl.llm.request import Call
 from dsrl.model import Model, Reply, Sampling, Usage
@@ -45,7 +46,7 @@ class TransformersRollout(Part):
         child.require("torch", "transformers")
 
     def generate(
-        self, model: Model, prompts: Sequence[str], sampling: Sampling, count: int, context: "Context"
+        self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, context: "Context"
     ) -> list[list[Reply]]:
         """`count` replies to each prompt, in order; an error where a prompt leaves no room for one."""
         located = model.located()
@@ -64,24 +65,28 @@ class TransformersRollout(Part):
             self._process(context).ask({"park": True})
         return [[replies[Row(number, index)] for index in range(count)] for number in range(len(prompts))]
 
-    def held(self, model: Model, prompts: Sequence[str], sampling: Sampling, count: int, store: "CallsStore") -> Held:
+    def held(
+        self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, store: "CallsStore"
+    ) -> Held:
         """What is in the store of these replies, for a forecast; `model` is located."""
         return held(self._calls(model, prompts, sampling), count, store)
 
-    def _calls(self, model: Model, prompts: Sequence[str], sampling: Sampling) -> list[Call]:
+    def _calls(self, model: Model, prompts: Sequence[Prompt], sampling: Sampling) -> list[Call]:
         """What the replies depend on, prompt by prompt."""
         common = {"model": model.fingerprint(), "engine": "transformers", "seed": self.seed, **asdict(sampling)}
-        return [Call.of({**common, "messages": [{"role": "user", "content": prompt}]}, None) for prompt in prompts]
+        return [
+            Call.of({**common, "messages": [{"role": "user", "content": content(prompt)}]}, None) for prompt in prompts
+        ]
 
     def _draw(
-        self, model: Model, batch: list[tuple[str, Call, Row]], sampling: Sampling, context: "Context"
+        self, model: Model, batch: list[tuple[Prompt, Call, Row]], sampling: Sampling, context: "Context"
     ) -> dict[Row, Reply]:
         """One batch, in the store before it is used."""
         question = {
             "model": asdict(model),
             "device": self.device,
-            "prompts": [prompt for prompt, _, _ in batch],
-            "streams": [digest([self.seed, prompt, row.reply], 32) for prompt, _, row in batch],
+            "prompts": [_sent(prompt, context) for prompt, _, _ in batch],
+            "streams": [digest([self.seed, content(prompt), row.reply], 32) for prompt, _, row in batch],
             "sampling": asdict(sampling),
         }
         answers = self._process(context).ask(question)["replies"]
@@ -118,6 +123,11 @@ def _stored(calls: Sequence[Call], count: int, context: "Context") -> dict[Row, 
             if reply is not None:
                 found[Row(number, index)] = reply
     return found
+
+
+def _sent(prompt: Prompt, context: "Context") -> dict[str, Any]:
+    """A prompt as the child reads it, with the files of its pictures."""
+    return {"text": text_of(prompt), "images": [str(context.images.path(image)) for image in images_of(prompt)]}
 
 
 def _close(process: RolloutProcess) -> None:

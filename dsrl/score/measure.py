@@ -43,7 +43,7 @@ def measure(
     """Each sample with the rate at which the base model solves it; the graded rollouts go into a side table."""
     assert study.base is not None
     grader, fingerprint = study.task.answer, study.base.fingerprint()
-    prompts = [study.task.prompt(sample.input) for sample in study.samples]
+    prompts = [study.task.prompt(sample.input, sample.images) for sample in study.samples]
     replies = rollout.generate(study.base, prompts, sampling, count, context)
     pairs = zip(study.samples, replies, strict=True)
     rolled = [graded(sample.id, sample.input, sample.answer, own, grader) for sample, own in pairs]

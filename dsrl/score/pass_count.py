@@ -31,21 +31,27 @@ class PassCount(Score):
     """Most replies that are drawn to take the place of failed and truncated ones."""
 
     def __call__(self, study: "Study", context: "Context") -> "Study":
-        asked = [Asked(sample.input, sample.answer) for sample in study.samples]
-        names = [sample.id for sample in study.samples]
-        counted = self._counted(asked, names, study, context, None)
-        write_table(context.scratch / TABLE, [row for rows, _ in counted for row in rows], GradedRollout)
-        pairs = zip(study.samples, counted, strict=True)
-        samples = tuple(sample.replace(score=rate) for sample, (_, rate) in pairs)
+        asked = [Asked(sample.input, sample.answer, sample.images) for sample in study.samples]
+        rates = self.count(asked, study, context, names=[sample.id for sample in study.samples])
+        samples = tuple(sample.replace(score=rate) for sample, rate in zip(study.samples, rates, strict=True))
         figures = score_figures(samples, self.rollouts, self.low, self.high)
-        incomplete = sum(rate.num_valid < self.rollouts for _, rate in counted)
+        incomplete = sum(rate.num_valid < self.rollouts for rate in rates)
         return study.add(samples=samples, figures={**figures, "incomplete": incomplete})
 
     def count(
-        self, asked: Sequence[Asked], study: "Study", context: "Context", model: Model | None = None
+        self,
+        asked: Sequence[Asked],
+        study: "Study",
+        context: "Context",
+        model: Model | None = None,
+        *,
+        names: Sequence[str] | None = None,
     ) -> list[Rate]:
         """One rate for each question; incomplete where `num_valid` is less than `rollouts`."""
-        return [rate for _, rate in self._counted(asked, [""] * len(asked), study, context, model)]
+        counted = self._counted(asked, names or [""] * len(asked), study, context, model)
+        if names is not None:
+            write_table(context.scratch / TABLE, [row for rows, _ in counted for row in rows], GradedRollout)
+        return [rate for _, rate in counted]
 
     def _counted(
         self, asked: Sequence[Asked], names: Sequence[str], study: "Study", context: "Context", model: Model | None
@@ -76,7 +82,7 @@ class PassCount(Score):
         replies: list[Sequence[Reply]] = [()] * len(asked)
         for drawn in sorted({question.drawn for question in asked}):
             places = [place for place, question in enumerate(asked) if question.drawn == drawn]
-            prompts = [study.task.prompt(asked[place].question) for place in places]
+            prompts = [study.task.prompt(asked[place].question, asked[place].images) for place in places]
             found = self.rollout.generate(model, prompts, self.sampling, drawn + count, context)
             for place, own in zip(places, found, strict=True):
                 replies[place] = own[drawn:]

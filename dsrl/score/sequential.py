@@ -109,7 +109,7 @@ class Sequential(Score):
     ) -> None:
         """Brings each of these samples to so many replies."""
         assert study.base is not None
-        prompts = [study.task.prompt(study.samples[place].input) for place in going]
+        prompts = [study.task.prompt(study.samples[place].input, study.samples[place].images) for place in going]
         replies = rollout.generate(study.base, prompts, self.sampling, end, context)
         for place, own in zip(going, replies, strict=True):
             sample, known = study.samples[place], len(rows[place])

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from dsrl.errors import UserError
 from dsrl.forecast import Held
+from dsrl.images import Prompt, content
 from dsrl.llm import Client, Endpoint, Request
 from dsrl.llm.client import together
 from dsrl.model import Model, Reply, Sampling
@@ -29,14 +30,14 @@ class ServerRollout(Part):
         self.endpoint.check()
 
     def generate(
-        self, model: Model, prompts: Sequence[str], sampling: Sampling, count: int, context: "Context"
+        self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, context: "Context"
     ) -> list[list[Reply]]:
         """`count` replies to each prompt, in order. Raises `UserError` for a model that this server doesn't offer."""
         self._check(model)
         return asyncio.run(self.replies(prompts, sampling, count, context))
 
     async def replies(
-        self, prompts: Sequence[str], sampling: Sampling, count: int, context: "Context"
+        self, prompts: Sequence[Prompt], sampling: Sampling, count: int, context: "Context"
     ) -> list[list[Reply]]:
         """Of whatever the endpoint offers, asked in chat turns."""
         requests = [self.request(prompt, sampling) for prompt in prompts]
@@ -44,15 +45,17 @@ class ServerRollout(Part):
             async with context.connect(self.endpoint, "model") as client:
                 return await together(_ask(client, request, count, progress) for request in requests)
 
-    def held(self, model: Model, prompts: Sequence[str], sampling: Sampling, count: int, store: "CallsStore") -> Held:
+    def held(
+        self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, store: "CallsStore"
+    ) -> Held:
         """What is in the store of these replies, for a forecast."""
         del model  # known by the endpoint's name for it
         return held([self.endpoint.call(self.request(prompt, sampling)) for prompt in prompts], count, store)
 
-    def request(self, prompt: str, sampling: Sampling) -> Request:
+    def request(self, prompt: Prompt, sampling: Sampling) -> Request:
         """One user turn."""
         return self.endpoint.request(
-            [{"role": "user", "content": prompt}],
+            [{"role": "user", "content": content(prompt)}],
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             max_tokens=sampling.max_tokens,

@@ -13,6 +13,7 @@ from pydantic import Field
 from dsrl.digest import digest
 from dsrl.errors import StageFailed
 from dsrl.forecast import Held
+from dsrl.images import Prompt
 from dsrl.llm import Endpoint, Price
 from dsrl.llm.vllm_server import Flag, RunningVllm, VllmServer
 from dsrl.model import Model, Reply, Sampling
@@ -63,7 +64,7 @@ class VllmRollout(Part):
         VllmServer(model="any", command=self.command).program()
 
     def generate(
-        self, model: Model, prompts: Sequence[str], sampling: Sampling, count: int, context: "Context"
+        self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, context: "Context"
     ) -> list[list[Reply]]:
         """`count` replies to each prompt, in order."""
         with self.standing(model, context) as server:
@@ -78,7 +79,9 @@ class VllmRollout(Part):
         finally:
             server.close()
 
-    def held(self, model: Model, prompts: Sequence[str], sampling: Sampling, count: int, store: "CallsStore") -> Held:
+    def held(
+        self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, store: "CallsStore"
+    ) -> Held:
         """What is in the store of these replies, for a forecast; `model` is located."""
         return _held(self._endpoint(model), prompts, sampling, count, store)
 
@@ -109,7 +112,7 @@ class VllmRollout(Part):
         )
 
 
-def _held(endpoint: Endpoint, prompts: Sequence[str], sampling: Sampling, count: int, store: "CallsStore") -> Held:
+def _held(endpoint: Endpoint, prompts: Sequence[Prompt], sampling: Sampling, count: int, store: "CallsStore") -> Held:
     rollout = ServerRollout(endpoint=endpoint)
     return held([endpoint.call(rollout.request(prompt, sampling)) for prompt in prompts], count, store)
 
@@ -124,7 +127,7 @@ class Standing:
     running: RunningVllm | None = None
 
     def generate(
-        self, model: Model, prompts: Sequence[str], sampling: Sampling, count: int, context: "Context"
+        self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, context: "Context"
     ) -> list[list[Reply]]:
         """`count` replies to each prompt, in order."""
         del model  # the one that it was made for

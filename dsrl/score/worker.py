@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from queue import SimpleQueue
 from typing import Any, NoReturn, TextIO
 
@@ -27,6 +28,13 @@ class Loaded:
     tokenizer: Any
     limit: int
     """Longest prompt plus reply, in tokens."""
+
+    @cached_property
+    def processor(self) -> Any:
+        """For prompts with pictures. Imported when the first comes."""
+        from dsrl import vision
+
+        return vision.load_processor(self.description)
 
 
 class Worker:
@@ -59,9 +67,45 @@ class Worker:
             torch.cuda.empty_cache()
 
 
-def draw_replies(loaded: Loaded, prompts: list[str], streams: list[str], sampling: Sampling) -> list[Reply]:
+def draw_replies(loaded: Loaded, prompts: list[dict[str, Any]], streams: list[str], sampling: Sampling) -> list[Reply]:
+    """One reply to each prompt: those with pictures make a batch of their own."""
+    replies: dict[int, Reply] = {}
+    for shown in (False, True):
+        rows = [row for row, prompt in enumerate(prompts) if bool(prompt["images"]) == shown]
+        own = [prompts[row] for row in rows], [streams[row] for row in rows]
+        found = (_of_pictures if shown else _of_texts)(loaded, *own, sampling)
+        replies |= dict(zip(rows, found, strict=True))
+    return [replies[row] for row in range(len(prompts))]
+
+
+def _of_pictures(loaded: Loaded, prompts: list[dict[str, Any]], streams: list[str], sampling: Sampling) -> list[Reply]:
+    """One reply to each prompt with pictures; one that leaves no room gets an error."""
+    from dsrl import vision
+
+    if not prompts:
+        return []
+    asked = [vision.Shown(**prompt) for prompt in prompts]
+    form, tokenizer = loaded.description.prompt_format, loaded.tokenizer
+    inputs = vision.encode(loaded.processor, asked, form)
+    sizes = vision.lengths(inputs)
+    fitting = [row for row, size in enumerate(sizes) if size < loaded.limit]
+    if not fitting:
+        return [_too_long(size, loaded.limit) for size in sizes]
+    if len(fitting) < len(asked):
+        inputs = vision.encode(loaded.processor, [asked[row] for row in fitting], form)
+    room = [min(loaded.limit - sizes[row], sampling.max_tokens) for row in fitting]
+    drawn = hf.draw_from(loaded.weights, tokenizer, inputs, [streams[row] for row in fitting], room, sampling)
+    by_row = dict(zip(fitting, drawn, strict=True))
+    return [
+        _reply(tokenizer, size, by_row[row]) if row in by_row else _too_long(size, loaded.limit)
+        for row, size in enumerate(sizes)
+    ]
+
+
+def _of_texts(loaded: Loaded, prompts: list[dict[str, Any]], streams: list[str], sampling: Sampling) -> list[Reply]:
     """One reply to each prompt; a prompt that leaves no room for one gets an error."""
-    ids = [hf.encode_prompt(loaded.tokenizer, prompt, loaded.description.prompt_format) for prompt in prompts]
+    form = loaded.description.prompt_format
+    ids = [hf.encode_prompt(loaded.tokenizer, prompt["text"], form) for prompt in prompts]
     room = [min(loaded.limit - len(prompt), sampling.max_tokens) for prompt in ids]
     asks = {row: hf.Ask(ids[row], streams[row], limit) for row, limit in enumerate(room) if limit > 0}
     drawn = hf.draw(loaded.weights, loaded.tokenizer, list(asks.values()), sampling) if asks else []

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from dsrl.cells import lookup, text
-from dsrl.data import NO_OPTION, NO_QUESTION, UNREAD, Item, Source
+from dsrl.data import NO_OPTION, NO_QUESTION, PLACEHOLDERS, UNREAD, Item, Source
 from dsrl.digest import digest, normalised, text_digest
 from dsrl.errors import StageFailed, UserError
 from dsrl.estimate import Range
 from dsrl.forecast import Load
 from dsrl.gold import in_format
+from dsrl.images import Gallery, Unfit
+from dsrl.images.store import side_by_side
 from dsrl.part import part
 from dsrl.sample import Provenance, Rejected, Sample, new_sample
 from dsrl.stage import Stage
@@ -31,7 +33,12 @@ OPTIONS_NEEDED = re.compile(
     re.IGNORECASE,
 )
 """Words of a question that nobody can answer without its options."""
-REASONS = {UNREAD: "no readable answer", NO_OPTION: "no such option", NO_QUESTION: "no question"}
+REASONS = {
+    UNREAD: "no readable answer",
+    NO_OPTION: "no such option",
+    NO_QUESTION: "no question",
+    PLACEHOLDERS: "placeholders",
+}
 
 
 @part
@@ -67,6 +74,7 @@ class Seeds(Stage):
             )
         if self.source.local is not None and not self.source.local.exists():
             self.source.rows()  # raises
+        self.source.check_images()
         if self.free_form and self.source.options is None:
             raise UserError(
                 "seeds.free_form=true turns multiple-choice questions into free ones, and these have no options",
@@ -83,7 +91,7 @@ class Seeds(Stage):
     def expect(self, outlook: "Outlook") -> "Expectation":
         """Nothing is asked; data on this machine are read, those on the hub only counted."""
         assert self.source is not None
-        if self.source.local is None:
+        if self.source.local is None or self.source.images:
             count = self.source.count() or self.size
             known = Range(0.9, 1.0, 1.0) * min(count, self.size or count) if count else None
             return outlook.expects(Load(), samples=known or outlook.samples)
@@ -93,7 +101,7 @@ class Seeds(Stage):
         return outlook.expects(Load(), study=study, samples=Range.of(len(chosen)), whole=True)
 
     def __call__(self, study: Study, context: "Context") -> Study:
-        rows = list(self._read(study.task))
+        rows = list(self._read(study.task, context.gallery(study.task)))
         good = tuple(row for row in rows if isinstance(row, Sample))
         rejected = tuple(row for row in rows if isinstance(row, Rejected))
         if rejected:
@@ -121,22 +129,32 @@ class Seeds(Stage):
         taken = {sample.id for sample in ranked[: self.size]}
         return tuple(sample for sample in samples if sample.id in taken)
 
-    def _read(self, task: "Task") -> Iterator[Sample | Rejected]:
+    def _read(self, task: "Task", gallery: Gallery | None = None) -> Iterator[Sample | Rejected]:
         """Every row as a seed, or as a rejection."""
-        assert self.source is not None
-        known = task.test.rows() if task.test and self.drop_test_items else []
-        test = {text_digest(task.test.question(row)) for row in known} if task.test else set()
-        seen: set[str] = set()
-        for number, row in enumerate(self.source.rows()):
-            found = self._seed(number, row, task)
+        test, seen = self._test_marks(task, gallery), set[str]()
+        for number, found in enumerate(self._rows(task, gallery)):
             if isinstance(found, Sample):
-                mark = text_digest(found.input)
+                mark = found.mark
                 if mark in seen or mark in test:
                     found = _rejected("duplicate" if mark in seen else "a test item", found.input, number)
                 seen.add(mark)
             yield found
 
-    def _seed(self, number: int, row: Mapping[str, Any], task: "Task") -> Sample | Rejected:
+    def _test_marks(self, task: "Task", gallery: Gallery | None) -> set[str]:
+        if task.test is None or not self.drop_test_items:
+            return set()
+        if gallery is not None:
+            return set(task.test.marks(gallery))
+        return {text_digest(task.test.question(row)) for row in task.test.rows()}
+
+    def _rows(self, task: "Task", gallery: Gallery | None) -> Iterator[Sample | Rejected]:
+        assert self.source is not None
+        numbered = enumerate(self.source.rows())
+        if not self.source.images or gallery is None:
+            return (self._seed(number, row, task, None) for number, row in numbered)
+        return side_by_side(lambda pair: self._seed(*pair, task, gallery), numbered)
+
+    def _seed(self, number: int, row: Mapping[str, Any], task: "Task", gallery: Gallery | None) -> Sample | Rejected:
         assert self.source is not None
         question = self.source.bare_question(row) if self.free_form else self.source.question(row)
         gold = text(lookup(row, self.source.output))
@@ -149,11 +167,16 @@ class Seeds(Stage):
             return _rejected(REASONS.get(item, item), question, number, detail=gold[-200:])
         if self.drop_yes_no and normalised(item.answer) in YES_NO:
             return _rejected("yes or no", question, number)
+        try:
+            images = self.source.pictures(row, gallery) if gallery is not None else ()
+        except Unfit as fault:
+            return _rejected(fault.reason, question, number, detail=str(fault))
         return new_sample(
             task.name,
             item.input,
             item.answer,
             "seed",
+            images=images,
             solution=None if self.free_form else in_format(gold, item, task.answer),
             provenance=Provenance(index=number),
         )

@@ -7,6 +7,7 @@ from dataclasses import replace
 from dsrl.data import Item, Source
 from dsrl.errors import UserError
 from dsrl.grade import KINDS
+from dsrl.images import text_of
 from dsrl.task import Task
 from dsrl.tasks.loading import Words, load
 from dsrl.tasks.misses import misses
@@ -108,7 +109,7 @@ class Report:
 
     def _show(self, item: Item) -> None:
         self.say("\nA prompt, as every model gets it:")
-        self.say(textwrap.indent(self.task.prompt(item.input), "  | ", lambda _: True))
+        self.say(textwrap.indent(text_of(self.task.prompt(item.input)), "  | ", lambda _: True))
         for reply in _two_replies(self.task, item):
             grade = self.task.answer.given(item.input).grade(reply, item.answer)
             self.say(f"Reply {textwrap.shorten(repr(reply), WIDTH)}")

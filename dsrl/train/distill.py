@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from dsrl.digest import text_digest
 from dsrl.errors import StageFailed
+from dsrl.images import content
 from dsrl.part import part
 from dsrl.sample import Sample
 from dsrl.task import Task
@@ -51,7 +52,7 @@ def right_votes(sample: Sample, task: Task, calls: "CallsStore", most: int) -> l
                 got=f"sample {sample.id}, call {call}",
                 next_step="restore store/calls, or make the samples again under another seed",
             )
-        asked = request["messages"][-1]["content"] == task.prompt(sample.input)
+        asked = request["messages"][-1]["content"] == content(task.prompt(sample.input, sample.images))
         if asked and reply.text is not None and len(found) < most and grader.grade(reply.text, sample.answer).correct:
             found.setdefault(text_digest(reply.text), reply.text)
     return list(found.values())

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from dsrl.model import Model, Sampling
-from dsrl.part import record
+from dsrl.part import Many, record
 
 JOB = "job.json"
 TRAIN = "train.jsonl"
@@ -21,6 +21,8 @@ CHECKPOINTS = "checkpoints"
 MODEL = "model"
 TREE = "verl.yaml"
 """veRL's whole config, as it ran."""
+WORKERS = "workers.json"
+"""Host -> what of veRL ran there."""
 
 
 @record
@@ -29,7 +31,9 @@ class Row:
 
     id: str
     prompt: str
-    """As every model is asked: input and output instruction."""
+    """As every model is asked: input and output instruction, with a placeholder for each picture."""
+    images: Many[str] = ()
+    """Files of the pictures, below the job's `images`."""
     answer: str
     solution: str | None = None
     origin: str | None = None
@@ -38,6 +42,8 @@ class Row:
     """Id of the sample that it was rewritten from."""
     passage: str | None = None
     """Id of the passage that it was written from."""
+    pass_rate: float | None = None
+    """Of a scored sample: how often the base model solves it."""
 
 
 @record
@@ -58,6 +64,8 @@ class Job:
     checkpoint_every: int
     validation: Sampling
     """How replies to held-out samples are drawn."""
+    images: str = ""
+    """Folder of the rows' pictures."""
     validation_replies: int
     keep: str
     device_batch: int | None

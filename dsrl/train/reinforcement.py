@@ -38,7 +38,11 @@ class Reinforcement(Training):
     format_share: float = Field(default=0.1, ge=0, le=1)
     """Share f of the reward (1 - f) * correct + f * format_ok."""
 
+    freeze_vision: bool = False
+    """Of a model that reads pictures: leave the part that does as it is. SynthRL trains it."""
+
     engine: ClassVar[str]
+    pictures: ClassVar[bool] = True
 
     @property
     def label(self) -> str:
@@ -84,7 +88,7 @@ class Reinforcement(Training):
         return num_steps(num_rows, rl.prompts_per_step, rl.epochs, rl.max_steps, knob), rl.prompts_per_step
 
     def settings(self) -> dict[str, Any]:
-        return {**asdict(self.algorithm), "format_share": self.format_share}
+        return {**asdict(self.algorithm), "format_share": self.format_share, "freeze_vision": self.freeze_vision}
 
     def replies_per_row(self) -> int:
         return self.algorithm.responses_per_prompt

@@ -8,6 +8,7 @@ from dsrl.data import Source
 from dsrl.digest import digest
 from dsrl.errors import StageFailed
 from dsrl.gold import drawn
+from dsrl.images import text_of
 from dsrl.sample import Sample
 from dsrl.task import Task
 from dsrl.train.job import Row
@@ -33,19 +34,21 @@ def sample_row(task: Task, sample: Sample) -> Row:
     """A synthetic sample as it is put to a model."""
     return Row(
         id=sample.id,
-        prompt=task.prompt(sample.input),
+        prompt=text_of(task.prompt(sample.input, sample.images)),
+        images=tuple(image.path for image in sample.images),
         answer=sample.answer,
         solution=sample.solution,
         origin=sample.origin,
         parent=sample.parent_id,
         passage=sample.provenance.passage,
+        pass_rate=sample.score.value if sample.score else None,
     )
 
 
 def gold_rows(task: Task, gold: Source, count: int, seed: int) -> tuple[Row, ...]:
     """A seeded draw of labelled data."""
     return tuple(
-        Row(id=digest(item.input), prompt=task.prompt(item.input), answer=item.answer, solution=item.solution)
+        Row(id=digest(item.input), prompt=text_of(task.prompt(item.input)), answer=item.answer, solution=item.solution)
         for item in drawn(gold, task.answer, count, seed)
     )
 

@@ -4,7 +4,8 @@ import math
 import shutil
 import time
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -20,7 +21,20 @@ from dsrl.part import part
 from dsrl.stage import Stage
 from dsrl.train import checkpoints, progress
 from dsrl.train.arithmetic import training_flops
-from dsrl.train.job import CHECKPOINTS, JOB, LOG, MODEL, PROGRESS, TRAIN, TREE, VALIDATION, Job, Row, write_rows
+from dsrl.train.job import (
+    CHECKPOINTS,
+    JOB,
+    LOG,
+    MODEL,
+    PROGRESS,
+    TRAIN,
+    TREE,
+    VALIDATION,
+    WORKERS,
+    Job,
+    Row,
+    write_rows,
+)
 from dsrl.train.rows import TrainOn, training_rows, validation_rows
 from dsrl.train.watch import train
 
@@ -47,6 +61,8 @@ class Training(Stage):
     engine: ClassVar[str]
     packages: ClassVar[tuple[str, ...]]
     """What the child imports."""
+    pictures: ClassVar[bool] = False
+    """Whether it can learn from samples with pictures."""
 
     train_on: TrainOn = "selected"
     """`control`: a random set of the same size; `gold`: as many of the task's own labelled data."""
@@ -103,6 +119,12 @@ class Training(Stage):
                 got="a task without `gold`",
                 next_step="give task.gold.path=FILE task.gold.input=... task.gold.output=...",
             )
+        if self.train_on == "gold" and self.gold is not None and self.gold.images:
+            raise UserError(
+                "train.train_on=gold doesn't show the pictures of labelled data",
+                got=f"task.gold.images={self.gold.images}",
+                next_step="give pipeline=synthrl select=seeds_only, which trains on labelled questions and shows them",
+            )
 
     @abstractmethod
     def replies_per_row(self) -> int:
@@ -119,6 +141,12 @@ class Training(Stage):
     def variables(self) -> dict[str, str]:
         """What goes into the child's environment."""
         return {}
+
+    @contextmanager
+    def placed(self, job: Job, context: "Context") -> Iterator[tuple[Job, dict[str, str]]]:  # noqa: ARG002
+        """The job with what is known only once the place where it runs is there, and what goes into the child's
+        environment."""
+        yield job, self.variables()
 
     def foretell(self, study: "Study", rows: Sequence[Row], job: Job, context: "Context") -> dict[str, Any]:  # noqa: ARG002
         """What can be said of the training before it runs: told at once, and kept among its figures."""
@@ -141,9 +169,8 @@ class Training(Stage):
         held_out = validation_rows(study, self.validation, self.seed)
         job = self._job(study, rows, held_out, context)
         foretold = self.foretell(study, rows, job, context)
-        result = train(
-            self.module, job, self.threads, self.timeout_minutes, context, self.interpreter(), self.variables()
-        )
+        with self.placed(job, context) as (job, variables):
+            result = train(self.module, job, self.threads, self.timeout_minutes, context, self.interpreter(), variables)
         _deliver(job, context.scratch)
         figures = {**self._figures(job, result, len(study.samples), rows, held_out), **foretold}
         for warning in figures["warnings"]:
@@ -175,6 +202,7 @@ class Training(Stage):
             validation_replies=self.validation_replies,
             keep=self.keep,
             device_batch=self.device_batch,
+            images=str(context.images.folder.resolve()),
             resume=str(latest.folder.resolve()) if latest else None,
         )
 
@@ -202,6 +230,6 @@ class Training(Stage):
 def _deliver(job: Job, scratch: Path) -> None:
     """Into the store entry: the model, and all that says how it was made."""
     shutil.move(job.path(MODEL), scratch / MODEL)
-    for name in (JOB, TRAIN, VALIDATION, PROGRESS, LOG, TREE):
+    for name in (JOB, TRAIN, VALIDATION, PROGRESS, LOG, TREE, WORKERS):
         if job.path(name).is_file():
             shutil.copy(job.path(name), scratch / name)

@@ -22,10 +22,22 @@ def ray_python() -> str:
     pytest.skip("needs an interpreter with Ray: DSRL_RAY_PYTHON")
 
 
-def marked() -> list[str]:
+def marked() -> set[str]:
     """Processes of Rays that we started."""
-    found = []
+    found: set[str] = set()
     for path in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
-            found += [path.parent.name] if f"{MARK}=".encode() in path.read_bytes() else []
+            found |= {path.parent.name} if f"{MARK}=".encode() in path.read_bytes() else set()
     return found
+
+
+def abandoned() -> set[str]:
+    """Folders of Rays of which nothing lives any more."""
+    alive = b"".join(_environment(path) for path in Path("/proc").glob("[0-9]*/environ"))
+    return {path.name for path in Path("/tmp").glob("dsrl-ray-*") if f"{MARK}={path}/".encode() not in alive}  # noqa: S108
+
+
+def _environment(path: Path) -> bytes:
+    with contextlib.suppress(OSError):  # it has just ended
+        return path.read_bytes()
+    return b""

@@ -8,6 +8,7 @@ import pytest
 from dsrl.cluster import LocalRay, RayAddress
 from dsrl.errors import StageFailed
 
+from ..command import CHECKOUT
 from .rays import marked, ray_python
 
 pytestmark = pytest.mark.e2e
@@ -17,10 +18,29 @@ ray.init(log_to_driver=False)
 square = ray.remote(lambda number: number * number)
 print(ray.get([square.remote(number) for number in range(4)]))
 """
+ENDS = """
+import os, ray, resource, torch
+from dsrl.train.verl.causes import cause
+ray.init(log_to_driver=False)
+@ray.remote
+class Worker:
+    def big(self):
+        resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
+        return torch.empty(1 << 38)
+    def gpu(self):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+    def killed(self):
+        os.kill(os.getpid(), 9)
+for name in ("big", "gpu", "killed"):
+    try:
+        ray.get(getattr(Worker.remote(), name).remote())
+    except ray.exceptions.RayError as error:
+        print(name, "|", " ".join(cause(f"{type(error).__name__}: {error}").split()))
+"""
 
 
 def test_ours_is_used_and_ended_and_another_is_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    python, said = ray_python(), []
+    python, said, before = ray_python(), [], marked()
     small = LocalRay(cpus=2, gpus=1, object_store_gb=0.1)
     with small.open(tmp_path / "theirs", python) as theirs:
         monkeypatch.setenv("RAY_ADDRESS", theirs.address)
@@ -36,4 +56,20 @@ def test_ours_is_used_and_ended_and_another_is_not_touched(tmp_path: Path, monke
         with RayAddress(address=theirs.address).open(tmp_path, python) as still:
             done = subprocess.run([python, "-c", SQUARES], env=still.environment, capture_output=True, text=True)
             assert done.stdout.strip() == "[0, 1, 4, 9]", done.stderr
-    assert marked() == []
+    assert marked() <= before
+
+
+def test_what_ray_says_of_a_worker_s_end_is_put_into_words(tmp_path: Path) -> None:
+    """Memory that a limit of the kernel refuses, an error of torch's own, and a kill from outside."""
+    python, before = ray_python(), marked()
+    with LocalRay(cpus=2, gpus=0, object_store_gb=0.1).open(tmp_path, python) as ray:
+        environment = {**ray.environment, "PYTHONPATH": str(CHECKOUT)}
+        done = subprocess.run([python, "-c", ENDS], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said = dict(line.split(" | ") for line in done.stdout.splitlines() if " | " in line)
+    assert said["big"].startswith("out of main memory: lower train.device_batch")
+    assert "allocate memory" in said["big"]
+    assert said["gpu"].startswith("out of memory on a GPU")
+    assert "Tried to allocate 20.00 GiB" in said["gpu"]
+    assert said["killed"].startswith("a worker was killed from outside, most often for want of main memory")
+    assert marked() <= before

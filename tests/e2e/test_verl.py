@@ -1,4 +1,4 @@
-"""veRL, Ray and vLLM as they are, on the CPU, started by the command line and nothing else. Three launches of veRL.
+"""veRL, Ray and vLLM as they are, on the CPU, started by the command line and nothing else. Four launches of veRL.
 
 Needs its environment: `make verl`, or DSRL_VERL_PYTHON naming its interpreter.
 """
@@ -16,6 +16,7 @@ import pytest
 
 from dsrl.train.reinforcement import ENGINES
 from tests.command import CHECKOUT, ENVIRONMENT
+from tests.e2e.rays import abandoned
 from tests.e2e.runs import SMALL, Place
 from tests.e2e.tiny import tiny_model
 
@@ -26,7 +27,8 @@ pytestmark = [
 ]
 VERL = (*SMALL, "train=verl", f"train.python={INTERPRETER}", "train.checkpoint_every=1")
 GRPO = (*VERL, "rl.max_steps=3", "rl.kl=0.01")
-PPO = ("rl=ppo", "rl.learning_rate=3e-4", "rl.critic_learning_rate=1e-3", "rl.max_steps=2")
+PPO = ("rl=ppo", "rl.learning_rate=3e-4", "rl.critic_learning_rate=1e-3", "rl.max_steps=2", "rl.warmup_steps=0")
+ADAPTERS = ("train.lora_rank=4", "train.lora_alpha=8")
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +46,11 @@ def at_work(place: Place) -> list[dict[str, Any]]:
     return [row for folder in (place.store / "work" / "train").glob("*/") for row in course(folder)]
 
 
+def reached(place: Place, step: int) -> bool:
+    """Whether a step is over, and the next under way."""
+    return any(row["step"] == step and "reward" in row for row in at_work(place))
+
+
 def until(holds: Callable[[], bool], seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while not holds():
@@ -51,12 +58,9 @@ def until(holds: Callable[[], bool], seconds: float = 30.0) -> None:
         time.sleep(0.1)
 
 
-def ray_folders() -> set[str]:
-    return {path.name for path in Path("/tmp").glob("dsrl-ray-*")}  # noqa: S108 - where they are
-
-
-def in_the_trainers(code: str, *arguments: str) -> str:
-    environment = {**ENVIRONMENT, "VERL_PLATFORM": "cpu", "VERL_USE_EXTERNAL_MODULES": "dsrl.train.verl.cpu"}
+def in_the_trainers(code: str, *arguments: str, **variables: str) -> str:
+    cpu = {"VERL_PLATFORM": "cpu", "VERL_USE_EXTERNAL_MODULES": "dsrl.train.verl.cpu"}
+    environment = {**ENVIRONMENT, **cpu, **variables}
     command = [str(INTERPRETER), "-P", "-c", code, *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -87,6 +91,69 @@ def test_every_algorithm_passes_veRLs_own_checks(tmp_path: Path) -> None:  # noq
         assert f"fine: {name} 2" in said
 
 
+GREEDY = """
+import json, sys
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from vllm import LLM, SamplingParams
+folder, prompt = sys.argv[1:]
+ids = AutoTokenizer.from_pretrained(folder)(prompt)["input_ids"]
+model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+own = model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=16)[0, len(ids):].tolist()
+engine = LLM(folder, dtype="float32", enforce_eager=True, max_model_len=len(ids) + 16)
+(drawn,) = engine.generate([{"prompt_token_ids": ids}], SamplingParams(temperature=0, max_tokens=16))
+print("replies:", json.dumps([own, list(drawn.outputs[0].token_ids)]))
+"""
+
+
+def greedy(model: Path, prompt: str) -> tuple[list[int], list[int]]:
+    """The reply's tokens out of transformers and out of vLLM."""
+    in_process = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1"}
+    said = in_the_trainers(GREEDY, str(model), prompt, **in_process)
+    (line,) = [line for line in said.splitlines() if line.startswith("replies:")]
+    own, drawn = json.loads(line.removeprefix("replies:"))
+    return own, drawn
+
+
+FOLD = """
+import sys, torch
+from dataclasses import replace
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
+from dsrl.train import Grpo, Verl
+from dsrl.train.verl.export import folded
+base = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
+names = list(base.state_dict())
+model = get_peft_model(base, LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False))
+own = folded(dict(model.state_dict()), Verl(algorithm=Grpo(), gpus=0, lora_rank=4, lora_alpha=8).setup())
+theirs = model.merge_and_unload().state_dict()
+assert list(theirs) == names and set(own) == set(names), set(own) ^ set(names)
+print("largest difference:", max(float((own[name] - theirs[name]).abs().max()) for name in names))
+"""
+
+
+def test_adapters_are_merged_as_peft_merges_them(tmp_path: Path) -> None:
+    said = in_the_trainers(FOLD, str(tiny_model(tmp_path).path))
+    assert float(said.split("largest difference:")[1]) < 1e-6
+
+
+APART = """
+from importlib.util import find_spec
+from pathlib import Path
+from ray.runtime_context import RuntimeContext
+RuntimeContext.get_job_id = lambda self: "01000000"
+import dsrl.train.verl.apart
+folder = Path(find_spec("verl").submodule_search_locations[0]) / "workers" / "rollout" / "vllm_rollout"
+both = [(folder / name).read_text().count("rl-colocate-zmq-{job_id}-") for name in ("vllm_rollout.py", "utils.py")]
+print("name:", RuntimeContext.get_job_id(None), both)
+"""
+
+
+def test_two_trainings_on_one_machine_use_other_sockets() -> None:
+    """The first job of every Ray has the same number, after which veRL names them at both ends."""
+    assert "name: 01000000word [1, 1]" in in_the_trainers(APART, DSRL_TRAINING="word")
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [
@@ -102,13 +169,17 @@ def test_a_mistyped_key_dies_with_its_name_before_anything_starts(place: Place, 
     assert not (place.store / "stages" / "generate").exists()
 
 
-def test_grpo_killed_at_its_second_step_is_resumed_exported_and_loaded(place: Place) -> None:
-    before = ray_folders()
-    outcome = place.interrupted(
-        *GRPO, when=lambda: any(row["step"] == 2 for row in at_work(place)), sign=signal.SIGKILL
-    )
+def test_grpo_interrupted_then_killed_is_resumed_exported_and_loaded(place: Place) -> None:
+    before = abandoned()
+    outcome = place.interrupted(*GRPO, when=lambda: reached(place, 1), sign=signal.SIGINT)
+    assert outcome.code == 128 + signal.SIGINT
+    assert "Traceback" not in outcome.err
+    assert outcome.err.count("interrupted: everything received so far is kept") == 1
+    assert not place.processes()
+    until(lambda: abandoned() <= before)
+    outcome = place.interrupted(*GRPO, when=lambda: reached(place, 2), sign=signal.SIGKILL)
     assert outcome.code == -signal.SIGKILL
-    until(lambda: not place.processes() and ray_folders() <= before)
+    until(lambda: not place.processes() and abandoned() <= before)
     found = place.run(*GRPO)
     entry = place.entry("train", found)
     job = json.loads((entry / "job.json").read_text())
@@ -121,17 +192,23 @@ def test_grpo_killed_at_its_second_step_is_resumed_exported_and_loaded(place: Pl
     assert found["train"]["engine"] == "verl"
     assert found["train"]["rollout_probs_diff_mean"] < 1e-6
     assert 0 < found["train"]["readiness"]["zero_variance"] < 1
+    (workers,) = json.loads((entry / "workers.json").read_text()).values()
+    assert {"TaskRunnerV1", "vLLMHttpServer"} <= set(workers)
     assert {"algorithm:", "trainer:"} <= {line.strip() for line in (entry / "verl.yaml").read_text().splitlines()}
     assert "library_name: transformers" in (entry / "model" / "README.md").read_text()
+    own, drawn = greedy(entry / "model", json.loads((entry / "train.jsonl").read_text().splitlines()[0])["prompt"])
+    assert own == drawn != []
     assert found["evaluate"]["trained"]["n"] == 24
     assert not place.processes()
-    assert ray_folders() <= before
+    until(lambda: abandoned() <= before)
 
 
-def test_two_steps_of_ppo_with_a_critic(place: Place) -> None:
-    found = place.run(*VERL, *PPO)
+def test_two_steps_of_ppo_with_a_critic_on_adapters(place: Place) -> None:
+    """The second step's replies show that vLLM has the adapters as the first left them."""
+    found = place.run(*VERL, *PPO, *ADAPTERS)
     steps = [row for row in course(place.entry("train", found)) if "reward" in row]
     assert [row["step"] for row in steps] == [1, 2]
     assert all("value_loss" in row for row in steps)
+    assert all(row["rollout_probs_diff_mean"] < 1e-6 for row in steps)
     assert found["train"]["algorithm"] == "ppo"
     assert not place.processes()

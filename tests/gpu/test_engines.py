@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dsrl.cluster import LocalRay
 from dsrl.model import Sampling
 from dsrl.score import TransformersRollout, VllmRollout
 from dsrl.train import Grpo, Verl
@@ -50,7 +51,7 @@ def test_verl_makes_two_updates(tmp_path: Path, say: Say) -> None:
     with model("0.5B", tmp_path / "model") as base:
         context = surroundings(tmp_path / "run")
         rl = Grpo(prompts_per_step=4, responses_per_prompt=4, max_response_tokens=64, max_steps=2)
-        after = Verl(algorithm=rl, validation=4, validation_replies=1)(study(base), context)
+        after = Verl(algorithm=rl, cluster=LocalRay(), validation=4, validation_replies=1)(study(base), context)
         say("veRL", figures={name: after.figures[name] for name in ("seconds", "memory", "rollout_probs_diff_mean")})
         assert after.figures["steps"] == 2
         context.close()

@@ -15,7 +15,7 @@ from dsrl.errors import UserError
 from dsrl.progress import Progress
 from dsrl.retrieve.build import open_index
 from dsrl.retrieve.corpus import Corpus, find_corpus
-from dsrl.retrieve.index import JOINED, TantivySearcher, analyzer, words
+from dsrl.retrieve.index import BLOCK, JOINED, TantivySearcher, analyzer, words
 from dsrl.retrieve.ingest import Ingest
 
 TEXTS = (
@@ -131,6 +131,12 @@ def test_a_hit_tells_where_its_text_stands(tmp_path: Path) -> None:
     (hit,) = searcher.search("honey", 3)
     assert text[hit.offset :].startswith(hit.text)
     assert "Bees make honey" in hit.text
+
+
+def test_texts_are_compressed_in_small_blocks(tmp_path: Path) -> None:
+    opened(tmp_path / "index", write_corpus(tmp_path, TEXTS))
+    (meta,) = (tmp_path / "index").glob("*/meta.json")
+    assert json.loads(meta.read_text())["index_settings"]["docstore_blocksize"] == BLOCK
 
 
 def test_several_corpora_are_one_index(tmp_path: Path) -> None:

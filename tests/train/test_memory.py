@@ -26,13 +26,18 @@ def test_a_critic_doubles_it_and_fewer_sequences_need_less() -> None:
 
 def test_what_trl_holds_is_what_a_gpu_has_shown() -> None:
     """Most that PyTorch held while a model of Qwen2.5's 1.5B shape learned, without and with a divergence to hold
-    (tests/gpu/test_memory.py on an H100)."""
+    (tests/gpu/test_memory.py on an H200)."""
     shape = Shapes(hidden=1536, layers=28, vocabulary=151936, parameters=1543656960)
     for reference, measured in ((False, 23.99), (True, 29.75)):
         parts = memory.needed(shape, Load(1, 8, 512, reference=reference, whole_logits=False))
         assert sum(parts.values()) - memory.OVERHEAD / memory.GIB == pytest.approx(measured, rel=0.05)
     adapters = memory.needed(shape, Load(1, 8, 512, adapters=True, whole_logits=False))
     assert adapters["weights, gradients and optimizer"] == pytest.approx(4 * 1543656960 / memory.GIB)
+
+
+def test_weights_that_stand_still_need_no_optimizer() -> None:
+    load = Load(1, 4, 2560, critic=False, offload=False, adapters=True)
+    assert memory.needed(SEVEN, load)["weights, gradients and optimizer"] == pytest.approx(4 * 7.6e9 / 2**30)
 
 
 def test_what_does_not_fit_is_warned_of() -> None:

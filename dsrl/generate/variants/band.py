@@ -54,7 +54,7 @@ class Band(Part, ABC):
         """Why the variant doesn't count as harder than the seed, in a few words; empty where it does."""
 
     def verify_all(self, candidates: Sequence[Candidate], study: "Study", context: "Context") -> list[Outcome]:
-        asked = [Asked(one.input, one.answer or "", one.drawn) for one in candidates]
+        asked = [Asked(one.input, one.answer or "", one.images, one.drawn) for one in candidates]
         rates = self.counter.count(asked, study, context, self.model)
         seeds = self._seeds(candidates, rates, study, context)
         return [self._judged(*trio) for trio in zip(candidates, rates, seeds, strict=True)]
@@ -65,7 +65,9 @@ class Band(Part, ABC):
         """The counts of the seeds, as far as they matter: by the same model, and as fresh as the candidates' own."""
         places = [place for place, rate in enumerate(rates) if self._solvable(rate)]
         parents = [(candidates[place], candidates[place].parent) for place in places]
-        asked = [Asked(parent.input, parent.answer, one.drawn_of_parent) for one, parent in parents if parent]
+        asked = [
+            Asked(parent.input, parent.answer, parent.images, one.drawn_of_parent) for one, parent in parents if parent
+        ]
         found = self.counter.count(asked, study, context, self.model)
         known = dict(zip(places, found, strict=True))
         return [known.get(place) for place in range(len(candidates))]

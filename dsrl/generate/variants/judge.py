@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from dsrl import prompts
 from dsrl.generate.candidate import Candidate, Refusal
+from dsrl.images import shown_first
 from dsrl.llm import Endpoint
 from dsrl.part import Part, part
 from dsrl.task import Task
@@ -41,8 +42,10 @@ class QualityJudge(Part):
         """One reply, and a repair turn where it holds no score."""
         assert candidate.parent is not None
         question, rewritten = candidate.parent.input, candidate.input
-        prompt = prompts.render(TEMPLATE, task=task, pattern=None, demos=(), question=question, rewritten=rewritten)
-        messages = [{"role": "user", "content": prompt}]
+        images = candidate.images
+        asked = {"question": question, "rewritten": rewritten, "images": len(images)}
+        prompt = prompts.render(TEMPLATE, task=task, pattern=None, demos=(), **asked)
+        messages = [{"role": "user", "content": shown_first(prompt, images)}]
         answer = await client.ask(messages, Judgement, temperature=self.temperature)
         judged = replace(candidate, provenance=candidate.with_calls(answer.calls))
         if answer.value is None:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from dsrl.digest import digest
+from dsrl.images import ImageStore
+from dsrl.images.prompt import with_pictures
 from dsrl.llm.batch.api import BatchApi, Report
 from dsrl.llm.batch.jobs import Job, Journal, custom_id
 from dsrl.llm.batch.lines import encode_request
@@ -57,13 +59,21 @@ class BatchWire:
 
     batch: ClassVar[bool] = True
 
-    def __init__(self, endpoint: Endpoint, url: str | None, folder: Path, waits: Waits | None = None) -> None:
-        """`folder` holds the journal, beside the calls store."""
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        url: str | None,
+        folder: Path,
+        images: ImageStore | None = None,
+        waits: Waits | None = None,
+    ) -> None:
+        """`folder` holds the journal, beside the calls store; `images` the pictures that requests refer to."""
         self._endpoint = endpoint
         self._api = BatchApi(endpoint, url)
         self._journal = Journal(folder)
         self._results = Results(self._journal)
         self._waits = waits or Waits()
+        self._images = images
         self._steps = Steps(endpoint, self._api, self._journal, self._waits)
         self._asked: dict[str, Asked] = {}
         self._tries: Counter[str] = Counter()
@@ -152,7 +162,7 @@ class BatchWire:
         part: list[str] = []
         size = 0
         for name in names:
-            length = len(encode_request(name, self._asked[name].body))
+            length = len(self._line(name))
             if part and (len(part) >= self._most or size + length > MOST_BYTES):
                 yield part
                 part, size = [], 0
@@ -164,8 +174,11 @@ class BatchWire:
     def _begin(self, names: list[str]) -> tuple[Job, list[str]]:
         return self._journal.begin(self.url, self._endpoint.model, tuple(names)), names
 
+    def _line(self, name: str) -> bytes:
+        return encode_request(name, with_pictures(dict(self._asked[name].body), self._images))
+
     def _lines(self, names: Iterable[str]) -> Iterator[bytes]:
-        return (encode_request(name, self._asked[name].body) for name in names)
+        return (self._line(name) for name in names)
 
     def _follow(self, job: Job, names: list[str], created: Created) -> None:
         for name in names:

@@ -36,9 +36,16 @@ def asked(body: dict[str, Any], schema: type[BaseModel], mode: JsonMode) -> dict
     prompt. It is put into the last message, because many chat templates refuse two user turns in a row."""
     words = _words(schema, mode)
     *before, last = body["messages"]
-    messages = [*before, {**last, "content": f"{last['content']}\n\n{words}"}] if words else body["messages"]
+    messages = [*before, {**last, "content": _longer(last["content"], words)}] if words else body["messages"]
     form = response_format(schema, mode)
     return {**body, "messages": messages, **({"response_format": form} if form else {})}
+
+
+def _longer(content: Any, words: str) -> Any:
+    """The content of a turn with words at its end."""
+    if isinstance(content, str):
+        return f"{content}\n\n{words}"
+    return [*content, {"type": "text", "text": words}]
 
 
 @cache

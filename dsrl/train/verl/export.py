@@ -13,7 +13,12 @@ import torch
 from dsrl.train import checkpoints
 from dsrl.train.job import CHECKPOINTS, FAILURE, read_job
 from dsrl.train.verl import processes
+from dsrl.train.verl.setup import Setup
 from dsrl.train.worker import deliver, reason
+
+ADAPTED, INNER = "base_model.model.", ".base_layer."
+DOWN, UP = ".lora_A.default.weight", ".lora_B.default.weight"
+"""How peft names what it wraps, and what it adds."""
 
 
 def main() -> None:
@@ -22,7 +27,8 @@ def main() -> None:
     job = read_job(Path(sys.argv[1]))
     try:
         best = checkpoints.chosen(job.path(CHECKPOINTS), job.keep)
-        deliver(job, best, lambda base: _filled(base, merged(best.folder / "actor")))
+        weights = folded(merged(best.folder / "actor"), Setup(**job.settings["engine"]))
+        deliver(job, best, lambda base: _filled(base, weights))
     except Exception as error:
         job.path(FAILURE).write_text(json.dumps({"reason": f"export: {reason(error)}"}), encoding="utf-8")
         raise
@@ -37,6 +43,17 @@ def merged(folder: Path) -> dict[str, torch.Tensor]:
         for rank in range(world)
     ]
     return {name: _whole([shard[name] for shard in shards]) for name in shards[0]}
+
+
+def folded(weights: dict[str, torch.Tensor], setup: Setup) -> dict[str, torch.Tensor]:
+    """With the adapters, if any, added to the weights that they belong to, under the base model's own names."""
+    plain = {name.removeprefix(ADAPTED).replace(INNER, "."): value for name, value in weights.items()}
+    downs = [name for name in plain if name.endswith(DOWN)]
+    for down in downs:
+        up, target = down.replace(DOWN, UP), down.replace(DOWN, ".weight")
+        change = plain.pop(up).float() @ plain.pop(down).float() * (setup.lora_alpha / setup.lora_rank)
+        plain[target] = (plain[target].float() + change).to(plain[target].dtype)
+    return plain
 
 
 def _whole(parts: list[Any]) -> torch.Tensor:

@@ -1,9 +1,10 @@
 """veRL itself, in a process of its own: `python -m dsrl.train.verl.launch job.json`.
 
-Writes the rows and the whole config, has veRL check it, and runs its trainer on a Ray of this training's own.
+Writes the rows and the whole config, has veRL check it, and runs its trainer on the Ray that the job names.
 """
 
 import json
+import os
 import sys
 import traceback
 from importlib.util import find_spec
@@ -14,18 +15,23 @@ from dsrl import hf
 from dsrl.errors import UserError
 from dsrl.train.job import FAILURE, TRAIN, TREE, VALIDATION, Job, read_job, read_rows
 from dsrl.train.schedule import order
-from dsrl.train.verl import processes
+from dsrl.train.verl import nodes, processes
+from dsrl.train.verl.causes import cause
 from dsrl.train.verl.patch import TRAIN_TABLE, VALIDATION_TABLE, Patch, patch
-from dsrl.train.verl.setup import Setup
-from dsrl.train.verl.tables import encode, longest, template, write_table
+from dsrl.train.verl.rows import write_table
+from dsrl.train.verl.setup import NAME, Setup
+from dsrl.train.verl.tables import encode, longest, shown_sizes, template
 from dsrl.train.verl.tree import compose_tree
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-MEMORY = (
-    "out of memory: lower train.device_batch, train.gpu_memory or rl.max_response_tokens, or give train.offload=true"
+CARRIED = (
+    *("PYTHONPATH", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "TOKENIZERS_PARALLELISM", "HYDRA_FULL_ERROR"),
+    *("VERL_FILE_LOGGER_PATH", "VERL_PLATFORM", "VERL_USE_EXTERNAL_MODULES", NAME),
+    *("VLLM_CPU_KVCACHE_SPACE", "VLLM_NO_USAGE_STATS", "DO_NOT_TRACK", "HF_HOME", "HF_HUB_OFFLINE"),
 )
+"""Variables that Ray's workers need and don't inherit from this process. None holds a secret: they stand in `TREE`."""
 
 
 def main() -> None:
@@ -33,7 +39,7 @@ def main() -> None:
     processes.die_with_parent()
     job = read_job(Path(sys.argv[1]))
     try:
-        run(prepared(job, ray_folder=sys.argv[2]), Setup(**job.settings["engine"]))
+        run(prepared(job), job)
     except Exception as error:
         path = job.path(FAILURE)
         if not path.exists():  # a grader that broke has said so already
@@ -41,7 +47,7 @@ def main() -> None:
         raise
 
 
-def prepared(job: Job, ray_folder: str) -> "DictConfig":
+def prepared(job: Job) -> "DictConfig":
     """Rows and config on disk, checked by veRL. Raises `UserError`."""
     from transformers import AutoConfig
 
@@ -52,13 +58,20 @@ def prepared(job: Job, ray_folder: str) -> "DictConfig":
         job.model.path, revision=job.model.revision, trust_remote_code=job.model.trust_remote_code
     )
     limit = hf.context_limit(job.model, config)
-    prompt_tokens = longest((*rows, *held_out), encoded, limit, job.settings["max_response_tokens"])
+    shown = shown_sizes(job, (*rows, *held_out))
+    prompt_tokens = longest((*rows, *held_out), encoded, limit, job.settings["max_response_tokens"], shown)
     numbers = order(len(rows), job.steps * job.rows_per_step, job.seed)
-    write_table(job.path(TRAIN_TABLE), [rows[number] for number in numbers], "train")
-    write_table(job.path(VALIDATION_TABLE), held_out or rows[: job.rows_per_step], "validation")
+    folder = Path(job.images) if shown else None
+    write_table(job.path(TRAIN_TABLE), [rows[number] for number in numbers], "train", folder)
+    write_table(job.path(VALIDATION_TABLE), held_out or rows[: job.rows_per_step], "validation", folder)
     setup = Setup(**job.settings["engine"])
-    known = {**_asking(template(tokenizer, job, encoded)), **_attention(setup), **_ray(ray_folder)}
+    known = {
+        **_asking(template(tokenizer, job, encoded)),
+        **_attention(setup),
+        "+ray_kwargs.ray_init.address": setup.address,
+    }
     tree = compose_tree(patch(job, prompt_tokens, validates=bool(held_out), model=known), setup.overrides)
+    _carry(tree, setup)
     _save(tree, job.path(TREE))
     validate(tree)
     return tree
@@ -80,10 +93,13 @@ def _attention(setup: Setup) -> Patch:
     }
 
 
-def _ray(folder: str) -> Patch:
-    """A Ray of our own: started here whatever else runs on this machine, its sockets and logs in a folder of ours."""
-    init = "+ray_kwargs.ray_init"
-    return {f"{init}.address": "local", f"{init}._temp_dir": folder, f"{init}.include_dashboard": False}
+def _carry(tree: "DictConfig", setup: Setup) -> None:
+    """Into every worker, on whatever node: our variables, then what the user gives."""
+    from omegaconf import OmegaConf
+
+    variables = {name: os.environ[name] for name in CARRIED if name in os.environ}
+    whole = OmegaConf.merge({"env_vars": variables}, setup.runtime_env)
+    OmegaConf.update(tree, "ray_kwargs.ray_init.runtime_env", whole, merge=True, force_add=True)
 
 
 def _save(tree: "DictConfig", path: Path) -> None:
@@ -117,31 +133,26 @@ def _at(tree: "DictConfig", key: str) -> Any:
     return OmegaConf.select(tree, key)
 
 
-def run(tree: "DictConfig", setup: Setup) -> None:
-    """veRL's trainer; the older of the two where an algorithm needs it."""
+def run(tree: "DictConfig", job: Job) -> None:
+    """veRL's trainer, on nodes that can do their part; the older of the two where an algorithm needs it."""
     import ray
     from verl.trainer import main_ppo_v0
     from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
 
-    if setup.gpus:
-        _enough_gpus(setup.gpus)
+    nodes.check(job, Setup(**job.settings["engine"]), _plain_runtime_env(tree))
     runner = TaskRunnerV1 if tree.trainer.use_v1 else main_ppo_v0.TaskRunner
     try:
-        run_ppo(tree, task_runner_class=runner)
+        with nodes.Whereabouts(job):
+            run_ppo(tree, task_runner_class=runner)
     finally:
         ray.shutdown()
 
 
-def _enough_gpus(wanted: int) -> None:
-    import torch
+def _plain_runtime_env(tree: "DictConfig") -> dict[str, Any]:
+    from omegaconf import OmegaConf
 
-    if torch.cuda.device_count() < wanted:
-        raise UserError(
-            "fewer GPUs than asked for",
-            got=f"{torch.cuda.device_count()} are seen by the trainer's environment",
-            allowed=f"train.gpus={wanted}",
-            next_step="lower train.gpus, or look at CUDA_VISIBLE_DEVICES and the build of torch there",
-        )
+    found: Any = OmegaConf.to_container(tree.ray_kwargs.ray_init.runtime_env, resolve=True)
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def reason(error: Exception) -> str:
@@ -149,8 +160,8 @@ def reason(error: Exception) -> str:
     if isinstance(error, UserError):
         return str(error)
     text = str(error)
-    if "OutOfMemoryError" in text or "OutOfMemory" in type(error).__name__:
-        return MEMORY
+    if found := cause(f"{type(error).__name__}: {text}"):
+        return found
     last = [line for line in text.splitlines() if line.strip()][-1:]
     return f"{type(error).__name__}: {''.join(last) or traceback.format_exc().splitlines()[-1]}"
 

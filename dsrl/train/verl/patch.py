@@ -143,7 +143,16 @@ def _model(job: Job, setup: Setup) -> Patch:
         "actor_rollout_ref.model.path": job.model.path,
         "actor_rollout_ref.model.trust_remote_code": job.model.trust_remote_code,
         "actor_rollout_ref.model.enable_gradient_checkpointing": setup.gpus > 0,
+        **_adapters(setup),
     }
+
+
+def _adapters(setup: Setup) -> Patch:
+    """vLLM gets them as adapters: merged before, they would be handed over in bfloat16. They need its own weights."""
+    if not setup.lora_rank:
+        return {}
+    model = "actor_rollout_ref.model"
+    return {f"{model}.lora_rank": setup.lora_rank, f"{model}.lora_alpha": setup.lora_alpha}
 
 
 def _actor(job: Job, setup: Setup) -> Patch:
@@ -153,6 +162,7 @@ def _actor(job: Job, setup: Setup) -> Patch:
         f"{ACTOR}.ppo_mini_batch_size": job.rows_per_step,
         f"{ACTOR}.ppo_micro_batch_size_per_gpu": size,
         f"{ACTOR}.data_loader_seed": job.seed,
+        f"{ACTOR}.freeze_vision_tower": job.settings["freeze_vision"],
         "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu": size,
         f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu": size,
         **_optimizer(f"{ACTOR}.optim", job.settings),
@@ -218,8 +228,8 @@ def _trainer(job: Job, setup: Setup, *, validates: bool) -> Patch:
     every = job.checkpoint_every
     return {
         "trainer.device": "cuda" if setup.gpus else "cpu",
-        "trainer.nnodes": 1,
-        "trainer.n_gpus_per_node": setup.devices,
+        "trainer.nnodes": setup.nodes,
+        "trainer.n_gpus_per_node": setup.per_node,
         "trainer.project_name": "dsrl",
         "trainer.experiment_name": job.algorithm,
         "trainer.logger": ["file"],
@@ -251,8 +261,6 @@ def _on_cpu(job: Job) -> Patch:
         f"{vllm}.worker_extension_cls": "dsrl.train.verl.cpu_rollout.CpuWorkerExtension",
         f"{vllm}.distributed_executor_backend": "uni",
         "transfer_queue.backend.SimpleStorage.num_data_storage_units": 1,
-        "ray_kwargs.ray_init.num_cpus": 8,
-        "+ray_kwargs.ray_init.num_gpus": 1,
         **critic,
     }
 

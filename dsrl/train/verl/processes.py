@@ -1,4 +1,4 @@
-"""Everything that a training started, found and ended: Ray puts its processes into sessions of their own.
+"""Everything that a training started itself, found and ended; what its Ray started ends with that.
 
 Linux only, as veRL is. Orphans come back to the process that called `adopt`, so that its tree stays whole.
 """
@@ -12,9 +12,6 @@ from pathlib import Path
 
 SUBREAPER, PARENT_DEATH_SIGNAL = 36, 1
 PAUSE, ROUNDS = 0.05, 100
-SEGMENTS = "/dev/shm/"  # noqa: S108 - where POSIX shared memory lies
-LEAKED = ("psm_", "sem.")
-"""How Python names its segments and semaphores."""
 
 
 def adopt() -> None:
@@ -37,26 +34,8 @@ def below(ancestor: int) -> list[int]:
     return found
 
 
-def shared_memory(ancestor: int) -> set[Path]:
-    """Segments that a descendant has open. vLLM and loky leave theirs behind when they are killed."""
-    found = set()
-    for process in below(ancestor):
-        with suppress(OSError):  # it has just ended
-            text = Path(f"/proc/{process}/maps").read_text(encoding="utf-8", errors="replace")
-            found |= {Path(line[line.index(SEGMENTS) :]) for line in text.splitlines() if SEGMENTS in line}
-            found |= {*Path(SEGMENTS).glob(f"sem.loky-{process}-*")}
-    return {path for path in found if path.name.startswith(LEAKED)}
-
-
-def end_all(segments: "set[Path] | None" = None) -> None:
-    """Kill every descendant, also those that are born meanwhile, and remove the shared memory that they leave."""
-    left = (segments or set()) | shared_memory(os.getpid())
-    _kill_all()
-    for path in left:
-        path.unlink(missing_ok=True)
-
-
-def _kill_all() -> None:
+def end_all() -> None:
+    """Kill every descendant, also those that are born meanwhile."""
     for _ in range(ROUNDS):
         living = below(os.getpid())
         if not living:

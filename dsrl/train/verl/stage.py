@@ -4,9 +4,11 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -16,11 +18,13 @@ from dsrl import child
 from dsrl.errors import UserError
 from dsrl.model import Model, Sampling
 from dsrl.part import Many, part
+from dsrl.ray import Cluster
 from dsrl.train import memory
 from dsrl.train.gpus import gpus_here
 from dsrl.train.job import Job, Row
 from dsrl.train.reinforcement import Reinforcement
 from dsrl.train.verl.patch import micro_batch, patch
+from dsrl.train.verl.place import let_in, same_shards, settled, share_out
 from dsrl.train.verl.setup import Setup
 from dsrl.train.verl.tree import refuse
 
@@ -37,20 +41,22 @@ AGREE = {"float32": 1e-4, "bfloat16": 2e-2}
 
 @part
 class Verl(Reinforcement):
-    """Reinforcement learning with veRL's trainer, vLLM rollouts and a Ray of its own, on the GPUs of this machine or,
-    for tiny models, on its CPU."""
+    """Reinforcement learning with veRL's trainer and vLLM rollouts, on the GPUs of all nodes of a Ray or, for tiny
+    models, on their CPUs."""
 
     module: ClassVar[str] = "dsrl.train.verl.worker"
     engine: ClassVar[str] = "verl"
     speed: ClassVar[frozenset[str]] = frozenset(
-        (*Reinforcement.speed, "python", "gpus", "tensor_parallel", "gpu_memory", "offload", "workers")
+        (*Reinforcement.speed, "cluster", "python", "gpus", "tensor_parallel", "gpu_memory", "offload", "workers")
     )
     packages: ClassVar[tuple[str, ...]] = ()
 
+    cluster: Cluster | None = None
+    """Where its Ray comes from."""
     python: str | None = None
     """Interpreter of the environment that holds veRL; None: this one."""
     gpus: int | None = Field(default=None, ge=0)
-    """Of this machine; None: all there are; 0: the CPU."""
+    """On each node; None: all there are; 0: the CPU."""
     tensor_parallel: int = Field(default=1, gt=0)
     """GPUs that share one copy of the model for rollouts."""
     gpu_memory: float = Field(default=0.5, gt=0, lt=1)
@@ -59,6 +65,10 @@ class Verl(Reinforcement):
     """Of the arithmetic in updates and rollouts; `auto`: bfloat16 on GPUs, float32 on the CPU."""
     offload: bool = False
     """Keep weights and optimizer in main memory while replies are drawn."""
+    lora_rank: int | None = Field(default=None, gt=0, le=512)
+    """Of the adapters that are trained instead of all weights, and merged into them at the end; None: none."""
+    lora_alpha: int = Field(default=32, gt=0)
+    """Adapters count lora_alpha / lora_rank times."""
     workers: int | None = Field(default=None, gt=0)
     """Processes that hand out prompts, and as many that grade; None: 8 with GPUs, 1 without."""
     overrides: Many[str] = ()
@@ -69,28 +79,22 @@ class Verl(Reinforcement):
         super().check()
         refuse(self.overrides)
         setup = self.setup()
-        if setup.devices % setup.tensor_parallel:
-            raise UserError(
-                "train.tensor_parallel must divide the GPUs",
-                got=setup.tensor_parallel,
-                allowed=f"divisors of {setup.devices}",
-            )
-        replies = self.algorithm.prompts_per_step * self.algorithm.responses_per_prompt
-        if replies % setup.devices:
-            raise UserError(
-                "the replies of an update must be shared out evenly among the GPUs",
-                got=f"rl.prompts_per_step x rl.responses_per_prompt = {replies}, {setup.devices} GPUs",
-                next_step=f"give numbers whose product {setup.devices} divides",
-            )
+        share_out(setup, self.algorithm)
         here = len(gpus_here().names)
-        if setup.gpus > here:
+        if setup.gpus > here and not self._elsewhere:
             raise UserError(
                 "train.gpus: more than there are",
                 got=setup.gpus,
                 allowed=f"up to {here}",
                 next_step="give train.gpus=0 to train a tiny model on the CPU",
             )
+        if self.cluster is None:
+            raise UserError("train.cluster is missing", next_step="take out train.cluster=null")
         self._preflight()
+
+    @property
+    def _elsewhere(self) -> bool:
+        return self.cluster is not None and self.cluster.elsewhere
 
     def interpreter(self) -> str | None:
         """Raises `UserError` where there is no such program."""
@@ -109,10 +113,25 @@ class Verl(Reinforcement):
         count = self.setup().gpus
         return {"CUDA_VISIBLE_DEVICES": ",".join(gpus_here().names[:count])}
 
+    @contextmanager
+    def placed(self, job: Job, context: "Context") -> Iterator[tuple[Job, dict[str, str]]]:
+        """On a Ray that is there as long as the training. Without GPUs each node declares one, in name, for veRL."""
+        assert self.cluster is not None
+        supposed = self.setup()
+        cluster = self.cluster.declaring(supposed.cpus, supposed.per_node)
+        with cluster.open(context.run_dir, self.interpreter() or sys.executable, context.progress.say) as ray:
+            setup = settled(self.setup(), ray, named=self.gpus is not None)
+            share_out(setup, self.algorithm)
+            same_shards(job, setup)
+            settings = {**job.settings, "engine": asdict(setup)}
+            yield replace(job, settings=settings), {**self.variables(), **let_in(ray)}
+
     def setup(self) -> Setup:
-        """With everything that was left open decided for this machine."""
-        count = len(gpus_here().names) if self.gpus is None else self.gpus
+        """With everything that was left open decided, as far as can be known before there is a Ray."""
+        here = len(gpus_here().names)
+        count = (max(1, here) if self._elsewhere else here) if self.gpus is None else self.gpus
         return Setup(
+            nodes=self.cluster.num_nodes() if self.cluster else 1,
             gpus=count,
             tensor_parallel=self.tensor_parallel,
             gpu_memory=self.gpu_memory,
@@ -120,6 +139,8 @@ class Verl(Reinforcement):
             offload=self.offload,
             workers=self.workers or (8 if count else 1),
             overrides=self.overrides,
+            lora_rank=self.lora_rank or 0,
+            lora_alpha=self.lora_alpha if self.lora_rank else 0,
         )
 
     def settings(self) -> dict[str, Any]:
@@ -133,7 +154,14 @@ class Verl(Reinforcement):
         if not setup.gpus or model is None:
             return {**found, "memory": None}
         tokens = SUPPOSED_PROMPT + self.max_tokens()
-        load = memory.Load(setup.gpus, micro_batch(job, setup), tokens, self.label == "ppo", setup.offload)
+        load = memory.Load(
+            setup.gpus,
+            micro_batch(job, setup),
+            tokens,
+            self.label == "ppo",
+            setup.offload,
+            adapters=setup.lora_rank > 0,
+        )
         parts = memory.needed(model, load)
         context.progress.say(f"memory: {memory.words(parts)}")
         for text in memory.warnings(model, parts, gpus.gibibytes, setup.gpu_memory, setup.tensor_parallel):

@@ -1,49 +1,26 @@
-"""The rows as veRL reads them: Parquet, in the order of training, with prompts that are sure to fit and to be asked as
-everywhere else."""
+"""Prompts that are sure to fit, and to be asked by veRL as everywhere else."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from dsrl import hf
+from dsrl import hf, vision
 from dsrl.errors import UserError
 from dsrl.train.job import Job, Row
-from dsrl.train.verl.patch import SOURCE
 
 RAW_TEMPLATES = ("{{ messages[0]['content'] }}", "{{ bos_token }}{{ messages[0]['content'] }}")
 """Chat templates that add nothing to a prompt: for base models, with and without the token that begins a text."""
 
 
-def write_table(path: Path, rows: Iterable[Row], split: str) -> None:
-    """One row a question, each with what tells where it came from."""
-    pq.write_table(pa.Table.from_pylist([_as_verl(row, number, split) for number, row in enumerate(rows)]), path)
-
-
-def _as_verl(row: Row, number: int, split: str) -> dict[str, Any]:
-    return {
-        "data_source": SOURCE,
-        "prompt": [{"role": "user", "content": row.prompt}],
-        "ability": SOURCE,
-        "reward_model": {"style": "rule", "ground_truth": row.answer},
-        "extra_info": {
-            "index": number,
-            "split": split,
-            "id": row.id,
-            "prompt": row.prompt,
-            "origin": row.origin or "",
-            "parent": row.parent or "",
-            "passage": row.passage or "",
-        },
-    }
-
-
-def longest(rows: Sequence[Row], encoded: dict[str, list[int]], limit: int, reply: int) -> int:
-    """Tokens of the longest prompt. Raises `UserError` where it leaves less room than a reply may take."""
-    worst = max(rows, key=lambda row: len(encoded[row.prompt]))
-    length = len(encoded[worst.prompt])
+def longest(
+    rows: Sequence[Row], encoded: dict[str, list[int]], limit: int, reply: int, shown: Mapping[str, int] | None = None
+) -> int:
+    """Tokens of the longest prompt; `shown`: of those with pictures, by row. Raises `UserError` where it leaves less
+    room than a reply may take."""
+    sizes = {row.id: len(encoded[row.prompt]) for row in rows if row.prompt in encoded and not row.images}
+    sizes |= shown or {}
+    worst = max(rows, key=lambda row: sizes[row.id])
+    length = sizes[worst.id]
     if length + reply > limit:
         raise UserError(
             f"sample {worst.id}: question and reply don't fit into the model's context",
@@ -58,6 +35,8 @@ def template(tokenizer: Any, job: Job, encoded: dict[str, list[int]]) -> str | N
     """The chat template under which veRL asks exactly as every other stage does; None: the model's own. Raises
     `UserError` where there is none."""
     candidates = RAW_TEMPLATES if job.model.prompt_format == "raw" else (None,)
+    if not encoded:
+        return candidates[0]
     for candidate in candidates:
         if all(_asked(tokenizer, prompt, candidate) == ids for prompt, ids in encoded.items()):
             return candidate
@@ -82,6 +61,26 @@ def _asked(tokenizer: Any, prompt: str, chat_template: str | None) -> list[int]:
 
 
 def encode(tokenizer: Any, job: Job, rows: Iterable[Row]) -> dict[str, list[int]]:
-    """Prompt -> its tokens, as in every other stage."""
-    prompts = dict.fromkeys(row.prompt for row in rows)
+    """Prompt -> its tokens, as in every other stage; without those that have pictures."""
+    prompts = dict.fromkeys(row.prompt for row in rows if not row.images)
     return {prompt: hf.encode_prompt(tokenizer, prompt, job.model.prompt_format) for prompt in prompts}
+
+
+def shown_sizes(job: Job, rows: Iterable[Row]) -> dict[str, int]:
+    """Tokens of each prompt with pictures, by row: veRL's own look at lengths leaves pictures out. Raises `UserError`
+    for a model that is asked in plain text, which veRL can't do with pictures."""
+    pictured = [row for row in rows if row.images]
+    if not pictured:
+        return {}
+    if job.model.prompt_format == "raw":
+        raise UserError(
+            "train=verl shows pictures in chat turns only",
+            got="model.prompt_format=raw",
+            next_step="give an instruct model with prompt_format=chat, or train=trl",
+        )
+    processor = vision.load_processor(job.model)
+    return {row.id: vision.size(processor, _shown(row, job.images), job.model.prompt_format) for row in pictured}
+
+
+def _shown(row: Row, folder: str) -> vision.Shown:
+    return vision.Shown(row.prompt, [str(Path(folder) / name) for name in row.images])

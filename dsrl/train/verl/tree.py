@@ -36,7 +36,7 @@ OURS = {
     "data.reward_fn_key": "dsrl writes the rows",
     "actor_rollout_ref.model.path": "give model=...",
     "actor_rollout_ref.model.custom_chat_template": "give model.prompt_format",
-    "actor_rollout_ref.model.lora": "adapters can't be exported yet",
+    "actor_rollout_ref.model.lora": "give train.lora_rank and train.lora_alpha",
     "actor_rollout_ref.rollout.name": "rollouts are drawn by vLLM",
     "actor_rollout_ref.rollout.n": "give rl.responses_per_prompt",
     "actor_rollout_ref.rollout.do_sample": "give rl.temperature",
@@ -60,7 +60,10 @@ OURS = {
     "trainer.use_v1": "it follows from rl=...",
     "trainer.device": "give train.gpus",
     "trainer.n_gpus_per_node": "give train.gpus",
-    "ray_kwargs.ray_init.address": "dsrl starts a Ray of its own",
+    "trainer.nnodes": "all nodes of the Ray train: cluster=slurm slurm.nodes=...",
+    "ray_kwargs.ray_init.address": "give cluster=local, cluster=ray or cluster=slurm",
+    "ray_kwargs.ray_init.num_": "give cluster.cpus and cluster.gpus",
+    "ray_kwargs.ray_init.runtime_env": "give cluster.runtime_env",
 }
 """Key, or beginning of keys, on which dsrl relies or for which it has a dial -> what to do."""
 

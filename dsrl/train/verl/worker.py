@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -19,21 +18,21 @@ from typing import Any
 
 from dsrl.child import end_in_words
 from dsrl.train import checkpoints
-from dsrl.train.job import CHECKPOINTS, FAILURE, PROGRESS, Job, read_job
+from dsrl.train.job import CHECKPOINTS, FAILURE, LOG, PROGRESS, WORKERS, Job, read_job
 from dsrl.train.verl import processes
+from dsrl.train.verl.causes import want
 from dsrl.train.verl.grades import Grades
 from dsrl.train.verl.journal import translated, validation
 from dsrl.train.verl.reward import GRADES
-from dsrl.train.verl.setup import Setup
+from dsrl.train.verl.setup import NAME, Setup
 
 POLL_SECONDS = 0.2
 STEPS = "verl_steps.jsonl"
 SAVED = "latest_checkpointed_iteration.txt"
+OTHERS = ("RAY_ADDRESS", "RAY_AUTH_TOKEN_PATH", "RAY_NAMESPACE", "MLFLOW_TRACKING_URI")
+"""Variables that would lead elsewhere."""
 STARVED = 20
 """Batches of groups without any signal after which DAPO, which would draw for ever, is ended."""
-
-SEGMENTS: set[Path] = set()
-"""Shared memory seen in use, some of which is left behind."""
 
 
 class Broken(Exception):
@@ -44,11 +43,10 @@ def main() -> None:
     """One job, from its file."""
     job = read_job(Path(sys.argv[1]))
     processes.adopt()
-    ray_folder = tempfile.mkdtemp(prefix="dsrl-ray-", dir="/tmp")
-    Thread(target=_end_with_parent, args=[ray_folder], daemon=True).start()
+    Thread(target=_end_with_parent, daemon=True).start()
     try:
         if not _finished(job):
-            _train(job, ray_folder)
+            _train(job)
         _run("dsrl.train.verl.export", [str(job.path("job.json"))], _environment(job))
     except Broken as error:
         path = job.path(FAILURE)
@@ -56,21 +54,16 @@ def main() -> None:
             path.write_text(json.dumps({"reason": str(error)}), encoding="utf-8")
         sys.exit(1)
     finally:
-        _clean(ray_folder)
+        processes.end_all()
 
 
-def _end_with_parent(ray_folder: str) -> None:
+def _end_with_parent() -> None:
     """Standard input closes with whoever started this: then nothing of the training may live on."""
     with suppress(OSError):
         while os.read(0, 4096):
             pass
-    _clean(ray_folder)
+    processes.end_all()
     os._exit(1)
-
-
-def _clean(ray_folder: str) -> None:
-    processes.end_all(SEGMENTS)
-    shutil.rmtree(ray_folder, ignore_errors=True)
 
 
 def _finished(job: Job) -> bool:
@@ -78,19 +71,37 @@ def _finished(job: Job) -> bool:
     return any(checkpoint.step >= job.steps for checkpoint in checkpoints.whole(job.path(CHECKPOINTS)))
 
 
-def _train(job: Job, ray_folder: str) -> None:
+def _train(job: Job) -> None:
     """veRL to its end. Raises `Broken`."""
-    for name in (STEPS, GRADES):
+    for name in (STEPS, GRADES, WORKERS):
         shutil.rmtree(job.path(name), ignore_errors=True)
         job.path(name).unlink(missing_ok=True)
-    follower = Follower(job)
-    process = _start("dsrl.train.verl.launch", [str(job.path("job.json")), ray_folder], _environment(job))
+    follower, said_before = Follower(job), _size(job.path(LOG))
+    process = _start("dsrl.train.verl.launch", [str(job.path("job.json"))], _environment(job))
     while process.poll() is None:
         time.sleep(POLL_SECONDS)
         follower.look()
     follower.look()
     if process.returncode != 0:
+        _explain(job, said_before)
         raise Broken(end_in_words(process.returncode))
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _explain(job: Job, said_before: int) -> None:
+    """What a worker said of memory stands in the log, and not in the error that reached the trainer."""
+    if not job.path(LOG).is_file():  # repeated by hand
+        return
+    with job.path(LOG).open("rb") as file:
+        file.seek(said_before)
+        found = want(file.read().decode("utf-8", errors="replace"))
+    path = job.path(FAILURE)
+    known = json.loads(path.read_text(encoding="utf-8"))["reason"] if path.is_file() else ""
+    if found and not known.startswith("the grader broke") and want(known) is None:
+        path.write_text(json.dumps({"reason": found}), encoding="utf-8")
 
 
 class Follower:
@@ -139,7 +150,6 @@ class Follower:
             row["validation"] = right
         self._write(row)
         self._keep(step, right)
-        SEGMENTS.update(processes.shared_memory(os.getpid()))
 
     def _graded(self, step: int) -> dict[str, float]:
         """Raises `Broken` where replies never came: veRL pads the batch and goes on."""
@@ -167,20 +177,22 @@ class Follower:
 
 
 def _environment(job: Job) -> dict[str, str]:
-    """For veRL, Ray and vLLM: no telemetry, no other Ray, and on the CPU our platform."""
+    """For veRL, Ray and vLLM: no telemetry, no other Ray than ours, and on the CPU our platform."""
     setup = Setup(**job.settings["engine"])
-    others = {"RAY_ADDRESS", "MLFLOW_TRACKING_URI", *(() if setup.gpus else ("CUDA_VISIBLE_DEVICES",))}
-    kept = {name: value for name, value in os.environ.items() if name not in others}
+    kept = {name: value for name, value in os.environ.items() if name not in OTHERS}
+    if not setup.gpus:
+        kept.pop("CUDA_VISIBLE_DEVICES", None)
     on_cpu = {
         "VERL_PLATFORM": "cpu",
-        "VERL_USE_EXTERNAL_MODULES": "dsrl.train.verl.cpu",
+        "VERL_USE_EXTERNAL_MODULES": "dsrl.train.verl.apart,dsrl.train.verl.cpu",
         "VLLM_CPU_KVCACHE_SPACE": os.environ.get("VLLM_CPU_KVCACHE_SPACE", "1"),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
     }
     return {
         **kept,
         "VERL_FILE_LOGGER_PATH": str(job.path(STEPS)),
-        "RAY_AUTH_TOKEN": token_hex(32),  # of this Ray alone; otherwise it writes one into the home folder
+        "VERL_USE_EXTERNAL_MODULES": "dsrl.train.verl.apart",
+        NAME: token_hex(8),
         "RAY_USAGE_STATS_ENABLED": "0",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",

@@ -44,9 +44,9 @@ class Slurm:
         return self.accounts(job)
 
 
-def until(what: str, holds: Callable[[], bool]) -> None:
+def until(what: str, holds: Callable[[], bool], seconds: float = LONGEST) -> None:
     """Wait for something."""
-    deadline = time.monotonic() + LONGEST
+    deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < deadline, f"{what}: not within {LONGEST:g} s"
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
         time.sleep(0.2)

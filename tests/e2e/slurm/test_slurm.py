@@ -140,6 +140,7 @@ with SlurmRay(object_store_gb=0.1).open(Path(sys.argv[2]), python=sys.argv[1]) a
 
 def test_a_ray_over_two_nodes(slurm: Slurm, tmp_path: Path) -> None:
     """Started in the job, used with what Slurm gave, its driver's exit code the job's, and nothing of it left."""
+    before = marked()
     (tmp_path / "job.py").write_text(RAY)
     words = [sys.executable, str(tmp_path / "job.py"), ray_python(), str(tmp_path / "logs")]
     (tmp_path / "job.sh").write_text(f"#!/bin/sh\nexport PYTHONPATH={CHECKOUT}\nexec {' '.join(words)}\n")
@@ -150,4 +151,4 @@ def test_a_ray_over_two_nodes(slurm: Slurm, tmp_path: Path) -> None:
     assert "2 nodes, 4 CPUs, 4 GPUs" in log
     assert "on node1 node1 node2 node2" in log
     assert {path.name for path in (tmp_path / "logs" / "ray").iterdir()} == {"node1", "node2"}
-    assert marked() == []
+    assert marked() <= before

@@ -43,6 +43,13 @@ def test_what_sets_the_algorithms_apart() -> None:
     assert "+reward.reward_kwargs.max_resp_len" not in patched(Dapo(overlong=0.0))
 
 
+def test_adapters_are_trained_only_where_they_are_asked_for() -> None:
+    model = "actor_rollout_ref.model"
+    assert f"{model}.lora_rank" not in patched(Grpo())
+    found = patched(Grpo(), lora_rank=8, lora_alpha=16)
+    assert (found[f"{model}.lora_rank"], found[f"{model}.lora_alpha"]) == (8, 16)
+
+
 def test_trainer_and_rollouts_reckon_in_the_same_dtype() -> None:
     """Unsaid, veRL's engine would use bfloat16 beside rollouts in float32."""
     for gpus, dtype, short in ((0, "float32", "fp32"), (2, "bfloat16", "bf16")):

@@ -1,5 +1,6 @@
 import pytest
 
+from dsrl.cluster import LocalRay
 from dsrl.errors import UserError
 from dsrl.train import Dapo, Grpo, Ppo, Trl, Verl
 from dsrl.train.verl.tree import refuse
@@ -14,8 +15,10 @@ from dsrl.train.verl.tree import refuse
         ("algorithm.filter_groups.max_num_gen_batches=4", "rl.inflight_batches"),
         ("trainer.logger=[wandb]", "MLflow"),
         ("data.train_files=x.parquet", "is set by dsrl"),
-        ("actor_rollout_ref.model.lora_rank=8", "adapters"),
-        ("+ray_kwargs.ray_init.address=auto", "Ray of its own"),
+        ("actor_rollout_ref.model.lora_rank=8", "train.lora_rank"),
+        ("+ray_kwargs.ray_init.address=auto", "cluster=ray"),
+        ("+ray_kwargs.ray_init.num_cpus=4", "cluster.cpus"),
+        ("+ray_kwargs.ray_init.runtime_env.env_vars.A=1", "cluster.runtime_env"),
         ("trainer.total_epochs=3", "rl.epochs"),
         ("trainer.balance_batch", "no value"),
     ],
@@ -46,8 +49,9 @@ def test_veRLs_own_knobs_pass(override: str) -> None:  # noqa: N802 - its name
         (Verl(algorithm=Dapo(), gpus=2, tensor_parallel=3), r"train\.tensor_parallel"),
         (Verl(algorithm=Grpo(prompts_per_step=3, responses_per_prompt=5), gpus=2), "15, 2 GPUs"),
         (Verl(algorithm=Grpo(), gpus=64), r"train\.gpus: more than there are"),
-        (Verl(algorithm=Grpo(), gpus=0, python="/no/such/python"), r"train\.python"),
-        (Verl(algorithm=Grpo(), gpus=0), "must be installed in the trainer's environment"),
+        (Verl(algorithm=Grpo(), gpus=0, python="/no/such/python", cluster=LocalRay()), r"train\.python"),
+        (Verl(algorithm=Grpo(), gpus=0), "train.cluster is missing"),
+        (Verl(algorithm=Grpo(), gpus=0, cluster=LocalRay()), "must be installed in the trainer's environment"),
     ],
 )
 def test_what_cannot_work_is_refused_before_the_run(stage: Trl | Verl, words: str) -> None:
@@ -62,7 +66,7 @@ def test_a_critic_needs_no_group() -> None:
 def test_where_it_runs_changes_no_key() -> None:
     keys = {
         Verl(algorithm=Grpo(), **dials).key({})
-        for dials in ({}, {"python": "p"}, {"gpus": 8}, {"gpu_memory": 0.8}, {"offload": True}, {"workers": 3})
+        for dials in ({}, {"python": "p"}, {"gpus": 8}, {"gpu_memory": 0.8}, {"offload": True}, {"cluster": LocalRay()})
     }
     assert len(keys) == 1
     assert Verl(algorithm=Grpo(), overrides=("trainer.balance_batch=false",)).key({}) not in keys

@@ -1,0 +1,99 @@
+"""Pictures put to a real vision-language model, tiny and untrained."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from dsrl.context import Context
+from dsrl.errors import UserError
+from dsrl.images import Pixels, Prompt, illustrated
+from dsrl.model import Model, Sampling
+from dsrl.sample import Image as Kept
+from dsrl.score import TransformersRollout
+from dsrl.train.job import Row
+from dsrl.train.verl.rows import write_table
+from dsrl.train.verl.tables import longest, shown_sizes
+from tests.e2e.tiny_vision import tiny_vision
+from tests.toys import context
+from tests.train.verl.test_worker import job
+
+pytestmark = pytest.mark.e2e
+COLOURS = ("red", "green", "blue")
+TOKENS = 36
+"""Of a picture."""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return tiny_vision(tmp_path_factory.mktemp("model"))
+
+
+def kept(where: Context) -> list[Kept]:
+    files = []
+    for colour in COLOURS:
+        path = where.run_dir / f"{colour}.png"
+        Image.new("RGB", (60, 40), colour).save(path)
+        files.append(path.read_bytes())
+    return [where.images.put(data, Pixels(min_pixels=1)) for data in files]
+
+
+def drawn(
+    model: Model, prompts: Sequence[Prompt], where: Context, count: int = 2, temperature: float = 1.0, **fields: int
+) -> list[list[str | None]]:
+    sampling = Sampling(temperature=temperature, max_tokens=8)
+    replies = TransformersRollout(**fields).generate(model, prompts, sampling, count, where)
+    return [[reply.text for reply in own] for own in replies]
+
+
+def test_a_reply_depends_on_its_own_picture_alone(model: Model, tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    one, other = context(tmp_path / "one"), context(tmp_path / "other")
+    images = kept(one)
+    kept(other)
+    prompts: list[Prompt] = [illustrated("<image>\nWhich colour?", [image]) for image in images]
+    prompts += ["No picture, <image> or not?", illustrated("<image>, then <image>: same?", images[:2])]
+    together = drawn(model, prompts, one)
+    alone = drawn(model, prompts[::-1], other, batch_size=1)
+    assert together == alone[::-1]
+    greedy = drawn(model, prompts, one, count=1, temperature=0.0)
+    assert len({tuple(own) for own in greedy[:3]}) > 1, "the picture changes the reply"
+    assert drawn(model, prompts, one, count=4)[0][:2] == together[0], "more replies begin with those there are"
+    one.close()
+    other.close()
+
+
+def test_a_picture_that_leaves_no_room_is_told(model: Model, tmp_path: Path) -> None:
+    where = context(tmp_path)
+    image = kept(where)[0]
+    small = replace(model, max_length=TOKENS + 4)
+    prompts = [illustrated("<image>", [image]), illustrated("<image>\nWhich colour is it?", [image])]
+    found = TransformersRollout().generate(small, prompts, Sampling(temperature=0.0, max_tokens=8), 1, where)
+    assert found[0][0].error is None
+    assert "leave no room" in str(found[1][0].error)
+    where.close()
+
+
+def test_rows_for_verl_hold_files_and_their_length_counts_pictures(model: Model, tmp_path: Path) -> None:
+    where = context(tmp_path)
+    image = kept(where)[0]
+    rows = [
+        Row(id="shown", prompt="<image>\nWhich colour?", images=(image.path,), answer="red"),
+        Row(id="told", prompt="Which colour?", answer="red"),
+    ]
+    made = replace(job(tmp_path), model=model, images=str(where.images.folder))
+    sizes = shown_sizes(made, rows)
+    assert sizes == {"shown": TOKENS + len("\nWhich colour?")}
+    assert longest(rows, {"Which colour?": [1] * 13}, 256, 8, sizes) == sizes["shown"]
+    write_table(tmp_path / "rows.parquet", rows, "train", Path(made.images))
+    shown, told = pq.read_table(tmp_path / "rows.parquet").to_pylist()
+    assert shown["images"] == [{"bytes": where.images.path(image).read_bytes()}]
+    assert shown["prompt"][0]["content"].count("<image>") == 1
+    assert not told["images"]
+    with pytest.raises(UserError, match="chat turns only"):
+        shown_sizes(replace(made, model=replace(model, prompt_format="raw")), rows)
+    where.close()
