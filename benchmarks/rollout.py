@@ -31,6 +31,7 @@ from typing import Any
 from dsrl.context import Context
 from dsrl.grade import Number
 from dsrl.llm import CallsStore, Endpoint
+from dsrl.llm.vllm_server import _has_gpu
 from dsrl.model import Model, Reply, Sampling
 from dsrl.part import Part, part
 from dsrl.progress import Progress
@@ -139,7 +140,9 @@ def offline(
     given: argparse.Namespace, base: Model, task: Task, samples: Sequence[Sample], folder: Path, stack: ExitStack
 ) -> Callable[[int], dict[str, Any]]:
     """Asks plain vLLM for all replies, by seed."""
-    engine = {"dtype": base.dtype, "max_model_len": base.max_length, "generation_config": "vllm"}
+    engine: dict[str, Any] = {"dtype": base.dtype, "max_model_len": base.max_length, "generation_config": "vllm"}
+    if not _has_gpu():
+        engine["enable_chunked_prefill"] = False  # as the server
     settings = {
         "model": base.path,
         "engine": {**engine, **{name.replace("-", "_"): value for name, value in given.flags.items()}},

@@ -22,3 +22,16 @@ def whole(options: Mapping[str, str], name: str, default: int, least: int) -> in
     if not given.isdecimal() or int(given) < least:
         raise UserError(f"{name}: not a whole number", got=given, allowed=f"{least} or more")
     return int(given)
+
+
+def chosen(options: Mapping[str, str], name: str, default: str, allowed: Collection[str]) -> str:
+    """An option that is one of these words. Raises `UserError` for another one."""
+    given = options.get(name, default)
+    if given not in allowed:
+        raise UserError(f"{name}: no such choice", got=given, allowed=allowed)
+    return given
+
+
+def flag(options: Mapping[str, str], name: str, default: bool) -> bool:
+    """An option that is true or false. Raises `UserError` for anything else."""
+    return chosen(options, name, str(default).lower(), ("true", "false")) == "true"

@@ -79,6 +79,7 @@ VERBS = {
     "experiment": "dsrl.experiments:experiment",
     "audit": "dsrl.audit:audit",
     "compare": "dsrl.comparison:compare",
+    "export": "dsrl.export:export",
     "corpus": "dsrl.corpora:corpus",
     "doctor": "dsrl.doctor:doctor",
     "submit": "dsrl.jobs.submit:submit",
@@ -132,6 +133,7 @@ dsrl {version}: from one task definition to a trained and measured language mode
   dsrl submit ... slurm.partition=NAME               one run as a job of Slurm (sweeps: -m hydra/launcher=slurm)
   dsrl status [JOB | FOLDER]                         how runs, jobs and sweeps stand; closes those that were killed
   dsrl ls | why STAGE | trace SAMPLE | gc            what was made; why a stage ran again; where a sample came from
+  dsrl export RUN out=FOLDER [push=OWNER/NAME]       data set with a card, and trained model; format=verl: rows for veRL
   dsrl audit write | read FILE.csv                   labels checked by hand: a sheet to fill in, and what it tells
   dsrl corpus index | search | ls | rm               texts from which passages are taken (docs/corpora.md)
   dsrl task ls | new NAME | check NAME               the tasks there are; begin one; prove its data and its grader

@@ -11,7 +11,7 @@ from dsrl.measured import interval
 
 if TYPE_CHECKING:
     from dsrl.evaluate.flips import Flip
-    from dsrl.study import Evaluation
+    from dsrl.study import Evaluation, Subject
 
 OPTIONS = ("store", "out", "show", "resamples", "seed")
 
@@ -87,14 +87,17 @@ def table(before: "Evaluation", after: "Evaluation", found: Mapping[str, Any]) -
     yield f"\n{gain.get('num_items', 0)} items answered by both; {gain.get('method', 'nothing to compare')}"
     if (least := found["minimum_detectable"]) is not None:
         yield f"so many items can show a difference of {100 * least:.1f} points (found 4 times in 5)"
-    yield from subjects(before, after, found["subjects"])
+    for parts, words in (("subjects", "subject"), ("tiers", "tier of difficulty")):
+        yield from by_part(words, getattr(before, parts), getattr(after, parts), found[parts])
 
 
-def subjects(before: "Evaluation", after: "Evaluation", found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Also where only one of the two was measured with a column of subjects."""
-    ours, theirs = ({subject.name: subject for subject in each.subjects} for each in (before, after))
+def by_part(
+    words: str, before: "Sequence[Subject]", after: "Sequence[Subject]", found: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
+    """By subject or tier; also where only one of the two was measured with these."""
+    ours, theirs = ({part.name: part for part in each} for each in (before, after))
     if found:
-        yield "\npass@1 by subject (of twenty that didn't change, one has an interval without 0)"
+        yield f"\npass@1 by {words} (of twenty that didn't change, one has an interval without 0)"
     for name, gain in found.items():
         one, two = ours.get(name), theirs.get(name)
         told = f"{_gain(gain, _p(gain.get('p_value')))}  {gain.get('num_items', 0)} items"

@@ -31,7 +31,14 @@ class PassCounter(Protocol):
     """Replies that a complete count is made of."""
 
     def count(
-        self, asked: Sequence[Asked], study: "Study", context: "Context", model: Model | None = None
+        self,
+        asked: Sequence[Asked],
+        study: "Study",
+        context: "Context",
+        model: Model | None = None,
+        *,
+        names: Sequence[str] | None = None,
     ) -> list[Rate]:
         """One rate for each question, of the study's base model or of `model`. A count with fewer than `rollouts`
-        valid replies is incomplete: nothing may be concluded from it."""
+        valid replies is incomplete: nothing may be concluded from it. With `names`, the ids of the samples, the graded
+        replies become the stage's side table `rollouts.parquet`."""

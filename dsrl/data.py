@@ -13,11 +13,13 @@ from dsrl.errors import UserError
 from dsrl.home import resource
 from dsrl.images import Gallery, Unfit, cells, marked
 from dsrl.images.known import known_digests
+from dsrl.images.pixels import opened
+from dsrl.images.prompt import unnumbered
 from dsrl.images.store import side_by_side
-from dsrl.layouts import Rows
 from dsrl.options import Options, named_options, right_name, shown
 from dsrl.part import Many, Part, part, record
 from dsrl.readers import SUFFIXES, hub_rows, read_rows, saved_rows
+from dsrl.rows import Rows
 from dsrl.sample import Image
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ class Item:
     images: Many[Image] = ()
     subject: str | None = None
     """What the figures are split by: the row's `Source.subject`."""
+    group: str | None = None
+    """Items of the same group are siblings: the row's `Source.group`."""
     data: dict[str, Any] = Field(default_factory=dict)
     """The row's columns that `Source.keep` names."""
 
@@ -50,6 +54,11 @@ class Item:
     def mark(self) -> str:
         """Equal for items of the same words and pictures."""
         return content_mark(self.input, [image.digest for image in self.images])
+
+    @property
+    def id(self) -> str:
+        """By which ratings know an item: its words as they stand, and its pictures."""
+        return self.mark if self.images else digest(self.input)
 
 
 @part
@@ -64,8 +73,9 @@ class Source(Part):
     revision: str | None = None
     """Commit of the hub data set."""
     split: str = "test"
-    format: Literal["logiqa", "pubmedqa", "spider"] | None = None
-    """Layout of a local .txt or .json file that is no plain table, as an official release has it."""
+    format: Literal["dynamath", "logiqa", "mathvision", "mathvista", "pubmedqa", "spider"] | None = None
+    """Layout of a local file that is no plain table, or has other columns than the hub, as an official release has
+    it."""
     input: str = "Input"
     """Column of the question; `a.b` is field b of column a."""
     output: str = "Output"
@@ -73,8 +83,9 @@ class Source(Part):
     template: str | None = None
     """Builds the question from several columns: `{context} {question}`; takes the place of `input`."""
     options: str | Many[str] | None = None
-    """Column that holds the options as a list or an object, or the columns that hold one each. They are written below
-    the question, one to a line; the gold column may then hold a letter, a name, or an option's text."""
+    """Column that holds the options as a list, an object or a text (`A. 4; B. 5`), or the columns that hold one each.
+    They are written below the question, one to a line; the gold column may then hold a letter, a name, or an option's
+    text. Options that are mere letters stand in the picture and aren't written."""
     option_seed: int | None = None
     """Options are shown in an order drawn by this seed and the question; None: as they stand. For data in which the
     right one always comes first."""
@@ -82,13 +93,16 @@ class Source(Part):
     """The gold column holds the number of the right option, counted from here."""
     images: str | Many[str] | None = None
     """Column of the question's pictures, or several of them: a path, bytes, base64, or a list of these; None: none.
-    A question without `<image>` gets one in front for each picture."""
+    A question without `<image>` gets one in front for each picture; `<image1>` stands for one, too."""
     image_folder: str | None = None
     """Where relative paths of pictures begin; None: at the data file."""
     meanings: dict[str, str] = Field(default_factory=dict)
     """What values of the gold column stand for: {"0": entailment}."""
     subject: str | None = None
     """Column by which figures are split."""
+    group: str | None = None
+    """Column that is the same for siblings, such as versions of one problem: they share a rating of difficulty, and the
+    worst of them has a figure of its own."""
     keep: Many[str] = ()
     """Further columns kept with every item."""
     limit: int | None = Field(default=None, gt=0)
@@ -182,7 +196,7 @@ class Source(Part):
             return NO_QUESTION
         if self.misplaced(question, row):
             return PLACEHOLDERS
-        if options is not None and options.right is None:
+        if self._without_right(options, grader):
             return NO_OPTION
         gold = options.right if options is not None and options.right else self._gold(row)
         reader = grader.given(question)
@@ -191,14 +205,15 @@ class Source(Part):
             return UNREAD
         if (allowed := reader.allowed()) and answer not in allowed:
             return NO_OPTION
-        subject = text(lookup(row, self.subject)) if self.subject else None
+        subject, group = (text(lookup(row, name)) if name else None for name in (self.subject, self.group))
         data = {name: lookup(row, name) for name in self.keep}
-        return Item(input=question, answer=answer, subject=subject, data=data)
+        return Item(input=question, answer=answer, subject=subject, group=group, data=data)
 
     def question(self, row: Mapping[str, Any]) -> str:
         """The question of a row, with its options below it."""
         asked, options = self._asked(row), self._options(row)
-        return asked if options is None else f"{asked}\n{options.render()}"
+        written = options.render() if options is not None else ""
+        return f"{asked}\n{written}" if written else asked
 
     def bare_question(self, row: Mapping[str, Any]) -> str:
         """The question of a row, without its options."""
@@ -207,6 +222,8 @@ class Source(Part):
     def free_item(self, row: Mapping[str, Any], grader: "Grader") -> "Item | str":
         """A multiple-choice row as a question to be answered freely, with the right option's text for an answer."""
         question, options = self._asked(row), self._options(row)
+        if options is None and grader.open:
+            return self.item(row, grader)
         if not question.strip():
             return NO_QUESTION
         if self.misplaced(question, row):
@@ -223,6 +240,15 @@ class Source(Part):
     def pictures(self, row: Mapping[str, Any], gallery: Gallery) -> tuple[Image, ...]:
         """The pictures of a row, kept. Raises `Unfit` for one that can't be shown."""
         return tuple(gallery.put(cells.read(cell, self._image_root())) for cell in self._cells(row))
+
+    def fault(self, row: Mapping[str, Any]) -> str | None:
+        """What is wrong with the pictures of a row, in words; None where all can be opened."""
+        try:
+            for cell in self._cells(row):
+                opened(cells.read(cell, self._image_root()))
+        except Unfit as fault:
+            return f"{fault.reason}: {fault}"
+        return None
 
     def marks(self, gallery: Gallery) -> list[str]:
         """Row by row, what is equal for the same words and pictures; `Sample.mark` and `Item.mark` are made alike."""
@@ -281,7 +307,15 @@ class Source(Part):
         asked = filled(self.template, row) if self.template else text(lookup(row, self.input))
         if not self.images:
             return asked
-        return marked(asked, len(self._cells(row))) or asked
+        count = len(self._cells(row))
+        asked = unnumbered(asked, count)
+        return marked(asked, count) or asked
+
+    def _without_right(self, options: Options | None, grader: "Grader") -> bool:
+        """Whether a row lacks what its options are for; one without any is an open question, where there are such."""
+        if options is None:
+            return self.options is not None and not grader.open
+        return options.right is None
 
     def _gold(self, row: Mapping[str, Any]) -> str:
         value = text(lookup(row, self.output))
@@ -295,6 +329,8 @@ class Source(Part):
         else:
             named = {name: text(lookup(row, name)) for name in self.options}
         named = {name: option for name, option in named.items() if option.strip()}
+        if not named:
+            return None
         if self.output in named:
             return shown(named, self.output, self._asked(row), self.option_seed)
         right = right_name(named, self._gold(row), self.index_from)
@@ -310,7 +346,7 @@ class Source(Part):
     def _check_columns(self, rows: Rows) -> None:
         asked = columns(self.template) if self.template else {self.input}
         options = (self.options,) if isinstance(self.options, str) else self.options or ()
-        subject = (self.subject,) if self.subject else ()
+        subject, group = ((name,) if name else () for name in (self.subject, self.group))
         images = (self.images,) if isinstance(self.images, str) else self.images or ()
         named = {
             "input": asked,
@@ -318,6 +354,7 @@ class Source(Part):
             "options": options,
             "images": images,
             "subject": subject,
+            "group": group,
             "keep": self.keep,
         }
         keys = {column: key for key, columns in named.items() for column in columns}
@@ -334,6 +371,6 @@ class Source(Part):
 SAID = {"size", "licence"}
 LATER = SAID | {
     *("format", "options", "option_seed", "index_from", "meanings", "subject", "keep"),
-    *("images", "image_folder"),
+    *("images", "image_folder", "group"),
 }
 """Fields that an identity holds only where they are set, so that keys made before they existed stay."""

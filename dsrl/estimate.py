@@ -52,6 +52,7 @@ class Range:
 
 
 NOTHING = Range(0.0, 0.0, 0.0)
+ALL = Range(1.0, 1.0, 1.0)
 
 
 def mean(values: Iterable[float]) -> Range:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dsrl import priors
-from dsrl.estimate import NOTHING, Range
+from dsrl.estimate import ALL, NOTHING, Range
 
 if TYPE_CHECKING:
     from dsrl.llm import CallsStore, Endpoint
@@ -180,11 +180,19 @@ class Outlook:
         return Range(*map(max, seconds.plain().values(), ceiling.plain().values()))
 
     def rollouts(
-        self, rollout: Any, prompts: Range, sampling: "Sampling", count: int, inputs: Sequence[str] = ()
+        self,
+        rollout: Any,
+        prompts: Range,
+        sampling: "Sampling",
+        count: int,
+        inputs: Sequence[str] = (),
+        share: Range = ALL,
     ) -> Load:
-        """`count` replies of the base model to each of so many prompts; `inputs` are those that are known."""
+        """`count` replies of the base model to each of so many prompts, or a share of these; `inputs` are the prompts
+        that are known."""
         held = self._drawn(rollout, sampling, count, inputs)
-        left = prompts * max(0.0, 1 - held.completions / max(1.0, prompts.expected * count))
+        stored = held.completions / max(1.0, prompts.expected * count)
+        left = prompts * (share + Range.of(-stored)).within()
         read, written = left * self.prompt_tokens(), left * count * self.rollout_tokens(sampling.max_tokens)
         endpoint = getattr(rollout, "endpoint", None)
         load = Load(role="model", held=held, basis=self._rollout_basis())

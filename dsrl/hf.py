@@ -143,6 +143,12 @@ def stop_ids(model: Any, tokenizer: Any) -> list[int]:
     return list(dict.fromkeys(found))
 
 
+def picture_tokens(model: Any) -> list[int] | None:
+    """What stands for a piece of a picture: a reply that held it could not be read back; None where there is none."""
+    token = getattr(model.config, "image_token_id", None)
+    return None if token is None else [token]
+
+
 def context_length(model: Model, weights: Any) -> int:
     """Longest prompt plus reply: the configured one, or the model's own where that is shorter."""
     return context_limit(model, weights.config)
@@ -178,7 +184,10 @@ def draw_from(
 ) -> list[Drawn]:
     """As `draw`, of prompts that are tensors already, padded on the left, with pictures among them."""
     stops, longest = stop_ids(model, tokenizer), max(limits)
-    config = GenerationConfig(max_new_tokens=longest, do_sample=False, eos_token_id=stops, pad_token_id=stops[0])
+    config = GenerationConfig(
+        max_new_tokens=longest, do_sample=False, eos_token_id=stops, pad_token_id=stops[0],
+        suppress_tokens=picture_tokens(model),
+    )  # fmt: skip
     with _generation_config(model, config):
         rows = model.generate(
             **{name: tensor.to(model.device) for name, tensor in inputs.items()},

@@ -1,34 +1,18 @@
 """Layouts of official releases that are no plain tables, read with the columns that the hub has for them."""
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from dsrl.errors import UserError
+from dsrl.rows import Rows, json_rows, json_value
+from dsrl.visual import dynamath, mathvision, mathvista
 
 MARK = re.compile(r"^\s*\(?([A-Za-z])\s*[).:]\s*")
 LOGIQA_LINES = 8
 SCHEMA = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%' ORDER BY rowid"
 DATABASES = ("database", "dev_databases", "test_database", "databases")
-
-Rows = list[dict[str, Any]]
-
-
-def json_rows(path: Path, text: str) -> Rows:
-    """A JSON array of objects. Raises `UserError` for anything else."""
-    rows = _json(path, text)
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise UserError(f"{path} is not a JSON array of objects", allowed='[{"...": "..."}, ...]')
-    return rows
-
-
-def _json(path: Path, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON", got=str(error)) from error
 
 
 def _logiqa(path: Path, text: str) -> Rows:
@@ -66,7 +50,7 @@ def _unmarked(option: str, mark: str) -> str:
 
 def _pubmedqa(path: Path, text: str) -> Rows:
     """PubMedQA's own `ori_pqal.json`: an object of records by id; columns as on the hub, contexts in `context`."""
-    records = _json(path, text)
+    records = json_value(path, text)
     whole = ("QUESTION", "CONTEXTS", "final_decision")
     if not isinstance(records, dict) or not all(isinstance(record, dict) for record in records.values()):
         raise UserError(f"{path} is not in PubMedQA's layout", allowed='{"PUBMED ID": {"QUESTION": ...}, ...}')
@@ -130,7 +114,10 @@ def _database_files(folder: Path, name: str) -> Iterator[Path]:
 
 
 LAYOUTS: dict[str, tuple[str, Callable[[Path, str], Rows]]] = {
+    "dynamath": (".tsv", dynamath),
     "logiqa": (".txt", _logiqa),
+    "mathvision": (".tsv", mathvision),
+    "mathvista": (".json", mathvista),
     "pubmedqa": (".json", _pubmedqa),
     "spider": (".json", _spider),
 }

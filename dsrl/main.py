@@ -53,6 +53,8 @@ def launch(overrides: list[str], *, plan: bool = False) -> int:
                 look_ahead(config)
                 return None
             study = recorded_experiment(config)
+            if study is None:
+                return None
         except UserError as error:
             failures.append(explain(error))
             return None
@@ -75,30 +77,41 @@ def launch(overrides: list[str], *, plan: bool = False) -> int:
     return max(failures, default=0)
 
 
-def recorded_experiment(config: "DictConfig") -> "Study":
-    """One run whose folder says how it stands, also when it fails before any work."""
+def recorded_experiment(config: "DictConfig") -> "Study | None":
+    """One run whose folder says how it stands, also when it fails before any work; None of one that was many, a run for
+    each checkpoint of a folder."""
     from hydra.core.hydra_config import HydraConfig
 
     from dsrl.ending import recorded
 
-    with recorded(Path(HydraConfig.get().runtime.output_dir)):
-        return experiment(config)
+    run_dir = Path(HydraConfig.get().runtime.output_dir)
+    with recorded(run_dir):
+        if config.get("checkpoints") is None:
+            return experiment(config, run_dir)
+        from dsrl.checkpoints import every_checkpoint
+
+        every_checkpoint(config, run_dir, experiment)
+        return None
 
 
 def look_ahead(config: "DictConfig") -> None:
     """`dsrl plan`."""
     from dsrl.plan.command import plan
 
+    if config.get("checkpoints") is not None:
+        raise UserError(
+            "`dsrl plan` looks at one model", got=f"checkpoints={config.checkpoints}", next_step="take it out"
+        )
     plan(config)
 
 
-def experiment(config: "DictConfig") -> "Study":
+def experiment(config: "DictConfig", run_dir: Path) -> "Study":
     """One run, from the composed config to the finished study."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
     from dsrl import config as checked
-    from dsrl.export import export
+    from dsrl.export import check_free, copied_out
     from dsrl.llm.price import unpriced
     from dsrl.overrides import refuse_idle_launcher
     from dsrl.plan.foresee import foretell
@@ -112,15 +125,18 @@ def experiment(config: "DictConfig") -> "Study":
     checked.check_asked(values, hydra.overrides.task)
     if dials.pilot:
         raise UserError("pilot belongs to `dsrl plan`", got=f"pilot={dials.pilot}", next_step="dsrl plan pilot=10 ...")
+    copy_to = Path(dials.export_dir).expanduser() if dials.export_dir is not None else None
+    if copy_to is not None:
+        check_free(copy_to, replace=True)
     pipeline, study = assemble(values, dials)
     keys = Keys(roots(study))
-    with surroundings(values, dials, Path(hydra.runtime.output_dir)) as context:
+    with surroundings(values, dials, run_dir) as context:
         if warning := unpriced(values["pipeline"], dials.prices):
             context.progress.warn(warning)
         foretell(pipeline, study, context, keys, rounds=dials.rounds, stop_after=dials.stop_after)
         study = run(pipeline, study, context, keys=keys, rounds=dials.rounds, stop_after=dials.stop_after)
-        if dials.export_dir is not None:
-            export(study, Path(dials.export_dir).expanduser())
+        if copy_to is not None:
+            copied_out(context, copy_to)
         return study
 
 
@@ -218,6 +234,8 @@ def advice(message: str) -> str:
     if "experiment/" in message:
         return "dsrl experiment ls lists the experiments there are"
     name = message.partition("Could not override '")[2].partition("'")[0]
+    if name in known_keys():
+        return f"`{name}` belongs to another pipeline: give pipeline=..., or its verb, such as dsrl evaluate"
     close = get_close_matches(name, known_keys(), 1) if name and "." not in name else []
     return f"did you mean `{close[0]}`?" if close else "dsrl --help lists groups and dials; --cfg job prints all keys"
 

@@ -1,12 +1,15 @@
 """Multiple choice: where the options of a row stand, in which order they are shown, and which one is right."""
 
 import random
+import re
 from collections.abc import Mapping
 from string import ascii_uppercase
 from typing import Any
 
 from dsrl.digest import digest, normalised
 from dsrl.part import record
+
+MARK = re.compile(r"\s*\(?([A-Z])[).:]\s*")
 
 
 @record
@@ -23,7 +26,9 @@ class Options:
         return None if self.right is None else self.texts[ascii_uppercase.index(self.right)]
 
     def render(self) -> str:
-        """The one way in which options are written: `A. ...`, one to a line."""
+        """The one way in which options are written: `A. ...`, one to a line; nothing where they are mere letters."""
+        if self.texts == tuple(ascii_uppercase[: len(self.texts)]):
+            return ""
         return "\n".join(f"{letter}. {text}" for letter, text in zip(ascii_uppercase, self.texts, strict=False))
 
 
@@ -37,12 +42,27 @@ def shown(named: Mapping[str, str], right: str | None, question: str, seed: int 
 
 
 def named_options(values: Any) -> dict[str, str]:
-    """Name -> text of a column that holds a list or an object of options; empty for anything else."""
+    """Name -> text of a column that holds a list or an object of options, or a text that names them; empty for anything
+    else."""
+    if isinstance(values, str):
+        return _in_text(values)
     if isinstance(values, Mapping):
         return {str(name): str(text) for name, text in values.items() if text is not None}
     if isinstance(values, (list, tuple)):
         return dict(zip(ascii_uppercase, map(str, values), strict=False))
     return {}
+
+
+def _in_text(text: str) -> dict[str, str]:
+    """`A. 4;B. 5; C. 6`: up to the first mark that isn't the next letter's."""
+    pieces: list[str] = []
+    for piece in re.split(r"[;\n]", text):
+        mark = MARK.match(piece)
+        if mark and mark[1] == ascii_uppercase[len(pieces) : len(pieces) + 1]:
+            pieces.append(piece[mark.end() :].strip())
+        elif pieces:  # a text with a semicolon in it
+            pieces[-1] += f";{piece.rstrip()}"
+    return dict(zip(ascii_uppercase, [piece.rstrip("; ") for piece in pieces], strict=False))
 
 
 def right_name(named: Mapping[str, str], gold: Any, index_from: int | None) -> str | None:

@@ -16,6 +16,8 @@ SOLVED = Range(0.2, 0.5, 0.8)
 """Samples that the base model solves at its first try."""
 LEARNABLE = Range(0.3, 0.6, 1.0)
 """Samples that it solves sometimes."""
+SEQUENTIAL = Range(0.0, 0.65, 1.0)
+"""Share of all replies that scoring in waves draws."""
 ROLLOUT_TOKENS = Range(60.0, 300.0, 1200.0)
 """Of a base model's reply."""
 AGREEMENT: tuple[tuple[float, ...], ...] = ((0.98,), (0.98, 0.98, 0.98, 0.8, 0.5), (0.6,))

@@ -1,13 +1,12 @@
 """The rows of a data set, as they are: local tables, the layouts of some official releases, saved folders, the hub."""
 
-import csv
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 from dsrl.errors import UserError
-from dsrl.layouts import LAYOUTS, Rows, json_rows
+from dsrl.layouts import LAYOUTS
+from dsrl.rows import Rows, json_rows, table_rows
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
@@ -27,7 +26,7 @@ def read_rows(path: Path, layout: str | None = None) -> Rows:
     text = _text(path)
     if path.suffix == ".jsonl":
         return [_json_row(path, number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    return json_rows(path, text) if path.suffix == ".json" else _table_rows(path, text)
+    return json_rows(path, text) if path.suffix == ".json" else table_rows(path, text)
 
 
 def saved_rows(folder: Path, split: str) -> Rows:
@@ -95,28 +94,6 @@ def _parquet_rows(path: Path) -> Rows:
         return list(pyarrow.parquet.ParquetFile(path).read().to_pylist())
     except pyarrow.ArrowInvalid as error:
         raise UserError(f"{path} is not a Parquet file", got=str(error).partition(":")[0]) from error
-
-
-def _table_rows(path: Path, text: str) -> Rows:
-    """CSV or TSV with a first line of names."""
-    table = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if path.suffix == ".tsv" else ",")
-    try:
-        rows = list(table)
-    except csv.Error as error:
-        raise UserError(
-            f"{path} can't be read after line {table.line_num}", got=str(error), next_step="give it as JSONL or Parquet"
-        ) from error
-    names = list(table.fieldnames or ())
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UserError(f"{path} names a column twice", got=", ".join(twice), next_step="rename one")
-    for number, row in enumerate(rows, 1):
-        if None in row:
-            raise UserError(
-                f"{path}, row {number} has more cells than the first line has names",
-                got=f"{len(row) - 1 + len(row[None])} cells, {len(row) - 1} names",
-                next_step='put cells that hold the separator between double quotes: "..."',
-            )
-    return rows
 
 
 def _json_row(path: Path, number: int, line: str) -> dict[str, Any]:

@@ -104,6 +104,9 @@ def say_measured(context: "Context") -> None:
             place = Path(block["predictions"]) if block.get("predictions") else None
             told = {**block, "predictions": place and shown(place)}
             context.progress.say("\n".join(["", *measured.lines(role, told)]))
+    ratings = context.store.root / "stages" / "difficulty" / context.metrics.get("keys", {}).get("difficulty", "")
+    if (ratings / "ratings.parquet").is_file():
+        context.progress.say(f"\nratings {shown(ratings / 'ratings.parquet')}")
 
 
 def say_spent(context: "Context") -> None:

@@ -20,7 +20,7 @@ from dsrl.part import identify
 from dsrl.sample import Passage, Rejected, Sample
 from dsrl.stage import FACTS, Stage
 from dsrl.store import Entry, Manifest
-from dsrl.study import Evaluation, Study, Subject
+from dsrl.study import Evaluation, Siblings, Study, Subject
 from dsrl.table import read_table, write_table
 
 TRIES = 3
@@ -37,7 +37,7 @@ VALUES: dict[str, Any] = {
 }
 
 BLOCKS = {
-    "score": ("samples", "rollouts", "mean_pass_rate", "zero", "one", "histogram"),
+    "score": ("samples", "rollouts", "mean_pass_rate", "zero", "one", "histogram", "sequential"),
     "decontaminate": ("policy", "samples", "matched", "dropped", "items", "kinds", "silent"),
     "select": ("m", "selected", "shortfall"),
     "diversity": ("sets", "edges", "drawn", "answers"),
@@ -301,6 +301,8 @@ def _measured(evaluation: Evaluation) -> dict[str, Any]:
         "intervals": {name: [found.low, found.high] for name, found in figures.items()},
         "num_errors": evaluation.num_errors,
         "subjects": {subject.name: _of_subject(subject) for subject in evaluation.subjects},
+        "tiers": {tier.name: _of_subject(tier) for tier in evaluation.tiers},
+        "groups": _of_siblings(evaluation.siblings),
     }
 
 
@@ -313,6 +315,13 @@ def _predictions(study: Study, role: str) -> str | None:
 def _of_subject(subject: Subject) -> dict[str, Any]:
     figures = {"pass_at_1": subject.pass_at_1, "greedy": subject.greedy}
     return {"n": subject.num_items, **{name: found and dataclasses.asdict(found) for name, found in figures.items()}}
+
+
+def _of_siblings(siblings: Siblings | None) -> dict[str, Any] | None:
+    if siblings is None:
+        return None
+    figures = {"pass_at_1": siblings.pass_at_1, "worst": siblings.worst}
+    return {"n": siblings.num_groups, **{name: found and dataclasses.asdict(found) for name, found in figures.items()}}
 
 
 def summary(figures: Mapping[str, Any], rejected: tuple[Rejected, ...]) -> str:

@@ -72,6 +72,9 @@ class Rate:
     temperature: float
     grader: str
     """Digest of the grader; rates of different graders aren't compared."""
+    censored: bool = False
+    """True where fewer replies were drawn than for others, because the sample could no longer be selected
+    (`score=sequential`)."""
 
     @property
     def value(self) -> float | None:

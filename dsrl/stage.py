@@ -73,6 +73,9 @@ class Stage(Part, ABC):
     def check(self) -> None:
         """Cheap tests before any work starts; raises `UserError`."""
 
+    def check_beside(self, pipeline: "Mapping[str, Stage]") -> None:
+        """Whether it suits the other stages; raises `UserError`."""
+
     def parts(self) -> dict[str, Any]:
         """Everything of its own that the key is made of."""
         return {"stage": self.identity(), "prompts": {name: prompts.source(name) for name in self.templates}}
@@ -96,3 +99,5 @@ def check_chain(pipeline: "Mapping[str, Stage]") -> None:
                     next_step=cure,
                 )
         known.update(stage.writes())
+    for stage in pipeline.values():
+        stage.check_beside(pipeline)

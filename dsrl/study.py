@@ -50,6 +50,17 @@ class Subject:
 
 
 @record
+class Siblings:
+    """How the model does on groups of items, such as the variants of one question: the unit that is independent."""
+
+    num_groups: int
+    pass_at_1: Estimate | None
+    """Mean over groups of their items' share of right sampled replies, bootstrapped over groups."""
+    worst: Estimate | None
+    """Share of groups whose greedy replies are all right, with Wilson's interval."""
+
+
+@record
 class Evaluation(Setting):
     """How one model does on the test set. Figures of single items are kept, so that two models can be paired."""
 
@@ -74,6 +85,12 @@ class Evaluation(Setting):
     """Subject of each item; empty where the task names no column for it."""
     subjects: Many[Subject] = ()
     """By subject, in alphabetical order."""
+    item_tiers: Many[str | None] = ()
+    """How hard each item is; empty where no ratings were given."""
+    tiers: Many[Subject] = ()
+    """From easy to hard, then the unrated."""
+    siblings: Siblings | None = None
+    """None where items have no siblings."""
     overlap: dict[str, int] = dataclasses.field(default_factory=dict)
     """Test items whose text also occurs in `training` samples or in the model's `pretraining` corpus, where known."""
 

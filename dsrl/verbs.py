@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dsrl.errors import UserError
+from dsrl.images import ImageStore, spoken
 from dsrl.sample import Match, Passage, Rejected, Sample
 from dsrl.store import Entry, Store, damage
 from dsrl.table import read_table
@@ -104,6 +105,7 @@ def story(store: Store, sample: Sample, samples: Mapping[str, Sample], entry: En
     origin = sample.provenance
     yield f"{sample.id}  {sample.origin}, generation {sample.generation}, known from {entry.manifest.stage}"
     yield f"input     {sample.input}"
+    yield from _pictures(store, sample)
     yield f"answer    {sample.answer}"
     if sample.votes:
         votes = sample.votes
@@ -131,13 +133,27 @@ def story(store: Store, sample: Sample, samples: Mapping[str, Sample], entry: En
     yield from _replies(store, origin.calls)
 
 
+def _pictures(store: Store, sample: Sample) -> Iterator[str]:
+    """Where the pictures of a sample are, in the order of its placeholders."""
+    for number, image in enumerate(sample.images, 1):
+        path = _images(store).path(image)
+        lost = "" if path.is_file() else ", no longer there"
+        yield f"image {number}   {path} ({image.width} x {image.height}{lost})"
+
+
+def _images(store: Store) -> ImageStore:
+    return ImageStore(store.root / "images")
+
+
 def gc(arguments: list[str]) -> int:
-    """`dsrl gc [days=30] [yes=true] [store=FOLDER]`: remove what no run used lately, and half-made folders; shrink the
-    calls store."""
+    """`dsrl gc [days=30] [yes=true] [store=FOLDER]`: remove what no run used lately, half-made folders, and pictures
+    that nothing refers to then; shrink the calls store."""
     _, options = _split(arguments, most=0)
     store = _store(options)
     limit = time.time() - _number(options, "days", 30.0) * DAY
-    doomed = [entry for entry in store.entries() if last_used(entry) < limit or damage(entry)]
+    entries = store.entries()
+    doomed = [entry for entry in entries if last_used(entry) < limit or damage(entry)]
+    kept = [entry.folder for entry in entries if entry not in doomed]
     left = [path for path in store.root.glob("stages/*/.*-*") if path.is_dir()]
     total = sum(_bytes(folder) for folder in [entry.folder for entry in doomed] + left)
     sure = _flag(options, "yes")
@@ -150,9 +166,26 @@ def gc(arguments: list[str]) -> int:
         f"{'removed' if sure else 'would remove'} {len(doomed)} entries and {len(left)} unfinished folders, "
         f"{total / 1e6:.1f} MB; paid replies are never removed" + ("" if sure else "; do it with yes=true")
     )
-    for line in _shrunk(store.root / "calls", sure):
+    for line in (*_swept(store, kept, limit, sure), *_shrunk(store.root / "calls", sure)):
         print(line)
     return 0
+
+
+def _swept(store: Store, kept: list[Path], limit: float, sure: bool) -> Iterator[str]:
+    """What is done to the pictures, or would be."""
+    from dsrl.images.unused import referred, remove, unused
+
+    pictures = _images(store)
+    if not pictures.folder.is_dir():
+        return
+    doomed = unused(pictures, referred(kept), limit)
+    size = sum(path.stat().st_size for path in doomed)
+    if sure:
+        remove(pictures, doomed)
+    yield (
+        f"{'removed' if sure else 'would remove'} {len(doomed)} pictures that no kept entry refers to, "
+        f"{size / 1e6:.1f} MB"
+    )
 
 
 def _shrunk(calls: Path, sure: bool) -> Iterator[str]:
@@ -195,7 +228,7 @@ def _replies(store: Store, calls: tuple[str, ...]) -> Iterator[str]:
         if request_digest not in shown and request:
             shown.add(request_digest)
             for message in request["messages"]:
-                yield f"\n--- {message['role']} ({request_digest})\n{message['content']}"
+                yield f"\n--- {message['role']} ({request_digest})\n{spoken(message['content'])}"
         reply = paid.get(request_digest, int(index))
         yield f"--- reply {index}\n{reply.text if reply else '(not in this store)'}"
 
@@ -212,11 +245,12 @@ def _stage(store: Store, words: list[str]) -> str:
 
 def _find_sample(store: Store, identifier: str) -> tuple[dict[str, Sample], Entry]:
     """The latest entry that knows the sample, with all its samples."""
-    for stage in ("score", "rewrite", "probe", "generate"):
-        for entry in reversed(store.entries(stage)):
-            samples = {sample.id: sample for sample in read_table(entry.folder / "samples.parquet", Sample)}
-            if identifier in samples:
-                return samples, entry
+    import pyarrow.parquet
+
+    for entry in reversed(store.entries()):
+        path = entry.folder / "samples.parquet"
+        if path.is_file() and identifier in pyarrow.parquet.ParquetFile(path).read(["id"])["id"].to_pylist():
+            return {sample.id: sample for sample in read_table(path, Sample)}, entry
     raise UserError(f"no sample {identifier} in the store", next_step="ids stand in report.html and samples.parquet")
 
 

@@ -17,10 +17,10 @@ from dsrl.model import Model
 
 @dataclass(frozen=True)
 class Shown:
-    """A prompt with the files of its pictures, as many as it has placeholders."""
+    """A prompt with its pictures or their files, as many as it has placeholders."""
 
     text: str
-    images: Sequence[str]
+    images: Sequence[str | Image.Image]
 
 
 def load_processor(model: Model) -> Any:
@@ -48,7 +48,7 @@ def load_processor(model: Model) -> Any:
 def encode(processor: Any, prompts: Sequence[Shown], prompt_format: str) -> dict[str, Any]:
     """The tensors of one batch, padded on the left. A picture takes as many tokens as the model reads it by."""
     texts = [_worded(processor, prompt, prompt_format) for prompt in prompts]
-    pictures = [[_opened(path) for path in prompt.images] for prompt in prompts]
+    pictures = [[opened(picture) for picture in prompt.images] for prompt in prompts]
     special = {} if prompt_format == "raw" else {"add_special_tokens": False}
     found = processor(text=texts, images=pictures, padding=True, padding_side="left", return_tensors="pt", **special)
     return dict(found)
@@ -57,6 +57,12 @@ def encode(processor: Any, prompts: Sequence[Shown], prompt_format: str) -> dict
 def lengths(inputs: dict[str, Any]) -> list[int]:
     """Tokens of each prompt of a batch, those of its pictures among them."""
     return [int(length) for length in inputs["attention_mask"].sum(dim=1)]
+
+
+def prompt_ids(inputs: dict[str, Any]) -> list[list[int]]:
+    """The tokens of each prompt of a batch, without the padding."""
+    rows = zip(inputs["input_ids"].tolist(), lengths(inputs), strict=True)
+    return [ids[len(ids) - length :] for ids, length in rows]
 
 
 def size(processor: Any, prompt: Shown, prompt_format: str) -> int:
@@ -85,6 +91,9 @@ def _worded(processor: Any, prompt: Shown, prompt_format: str) -> str:
     return str(processor.apply_chat_template(asked, add_generation_prompt=True, tokenize=False))
 
 
-def _opened(path: str) -> Image.Image:
-    with Image.open(path) as picture:
-        return picture.convert("RGB")
+def opened(picture: str | Image.Image) -> Image.Image:
+    """A file's picture as models see it; one that is open already stays as it is."""
+    if isinstance(picture, Image.Image):
+        return picture
+    with Image.open(picture) as found:
+        return found.convert("RGB")

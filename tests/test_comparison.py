@@ -35,7 +35,16 @@ def compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     return call
 
 
-def table(path: Path, greedy: str, sampled: list[str], *, subjects: str = "", answer: str = "1", **setting: Any) -> str:
+def table(
+    path: Path,
+    greedy: str,
+    sampled: list[str],
+    *,
+    subjects: str = "",
+    tiers: str = "",
+    answer: str = "1",
+    **setting: Any,
+) -> str:
     """A table of predictions on as many items, shape by shape."""
     items = [
         Item(input=f"question {number}", answer=answer, subject=subjects[number] if subjects else None)
@@ -43,7 +52,8 @@ def table(path: Path, greedy: str, sampled: list[str], *, subjects: str = "", an
     ]
     replies = [[_reply(shape) for shape in shapes] for shapes in sampled]
     path.parent.mkdir(parents=True, exist_ok=True)
-    made = predict(items, replies, [[_reply(shape)] for shape in greedy], Number())
+    hard = [{"e": "easy", "h": "hard"}[letter] for letter in tiers]
+    made = predict(items, replies, [[_reply(shape)] for shape in greedy], Number(), hard)
     write(path, made, Setting(**{**SETTING, **setting}))
     return str(path)
 
@@ -108,6 +118,15 @@ def test_subjects_of_either_side_are_compared(compare: Compare, tmp_path: Path) 
         (x,) = [line for line in out.splitlines() if line.startswith("x ")]
         assert "+100.0 (" in x
         assert "20 items" in x
+
+
+def test_tiers_are_compared_from_easy_to_hard(compare: Compare, tmp_path: Path) -> None:
+    first = table(tmp_path / "a.parquet", "-" * 40, ["----"] * 40)
+    second = table(tmp_path / "b.parquet", "+" * 40, ["----", "++++"] * 20, tiers="he" * 20)
+    _, out, _ = compare(first, second)
+    assert "pass@1 by tier of difficulty" in out
+    easy, hard = (line for line in out.splitlines() if line.startswith(("easy ", "hard ")))
+    assert ("+100.0 (" in easy, "+0.0 (" in hard) == (True, True)
 
 
 @pytest.mark.parametrize(

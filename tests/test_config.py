@@ -27,6 +27,7 @@ CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / gro
 """Those in folders of a group's own are experiments: tests/test_experiments.py."""
 NEEDED = {
     ("task", "adhoc"): ["task.instruction=Add."],
+    ("task", "quickstart_visual"): ["model.images=true"],
     ("teacher", "server"): ["teacher.model=m", "teacher.base_url=http://localhost:1/v1"],
     **{("teacher", name): ["teacher.model=m"] for name in ("azure", "ollama", "openrouter", "vllm")},
     ("model", "hf"): ["model.path=."],
@@ -52,6 +53,11 @@ def local(task: str) -> list[str]:
     return [f"task.{name}.path={path}" for path in paths for name in sets]
 
 
+def has_demos(task: str) -> bool:
+    """Visual tasks have none."""
+    return "\ndemos:" in (CONF / "task" / f"{task}.yaml").read_text(encoding="utf-8")
+
+
 @pytest.fixture
 def small_test_set(tmp_path: Path) -> str:
     """Overrides that put a local file in the place of a test set on the hub."""
@@ -62,7 +68,8 @@ def small_test_set(tmp_path: Path) -> str:
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_every_choice_of_every_group_is_composed_and_built(group: str, choice: str, small_test_set: str) -> None:
-    usual = {"task": "gsm8k", "teacher": "offline", "model": "qwen2_5_3b_instruct"}
+    seeing = group == "task" and not has_demos(choice) and choice != "adhoc"
+    usual = {"task": "gsm8k", "teacher": "offline", "model": f"qwen2_5_{'vl_' if seeing else ''}3b_instruct"}
     overrides = [f"{name}={value}" for name, value in {**usual, group: choice}.items()]
     overrides += local(choice) if group == "task" else [small_test_set]
     overrides += NEEDED.get((group, choice), [])
@@ -89,7 +96,7 @@ def test_every_value_of_a_sweep_is_composed_and_built(name: str, override: str, 
     assert built("task=gsm8k", "teacher=gpt4o", f"experiment={name}", override.strip(), small_test_set)
 
 
-@pytest.mark.parametrize("name", [choice for group, choice in CHOICES if group == "task"])
+@pytest.mark.parametrize("name", [name for group, name in CHOICES if group == "task" and has_demos(name)])
 def test_every_task_grades_its_own_demos_right(name: str) -> None:
     _, study = built(f"task={name}", "teacher=offline", *NEEDED.get(("task", name), []), *local(name))
     for demo in study.task.demos:
@@ -252,7 +259,7 @@ def test_tolerance_and_kind_in_the_short_form() -> None:
 def test_an_unknown_answer_kind_lists_those_there_are(kind: object) -> None:
     with pytest.raises(UserError, match=r"task.answer.kind: no such answer kind") as caught:
         build({"kind": kind}, "task.answer")
-    assert "choice, code, json, label, list, math, number" in str(caught.value)
+    assert "choice, code, json, label, list, math, mixed, number" in str(caught.value)
     assert "plugins" in str(caught.value)
 
 

@@ -56,6 +56,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "my_conf" / "task" / "mytask.yaml").write_text(re.sub(r"^    ", "", shown, flags=re.MULTILINE))
     rows = ({"input": f"{number} + 1?", "output": f"#### {number + 1}"} for number in range(100))
     (tmp_path / "demos.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    (tmp_path / "RATINGS.parquet").touch()
     for name in ("my_test", "my_train", "gsm8k_test"):
         (tmp_path / f"{name}.jsonl").write_text('{"question": "1 + 1?", "answer": "2"}\n')
     pictured(tmp_path)

@@ -19,7 +19,7 @@ from .test_config import local
 
 CONF = home() / "conf"
 EXPERIMENTS = {one.name: one for one in experiments()}
-OTHER = {"gsm8k": "mednli", "logiqa": "gsm8k", "medqa": "gsm8k", "quickstart": "gsm8k"}
+OTHER = {"gsm8k": "mednli", "logiqa": "gsm8k", "medqa": "gsm8k", "mmk12": "gsm8k", "quickstart": "gsm8k"}
 """Task of a file's own command, which tests/test_documents.py composes -> the one it is composed over here."""
 
 

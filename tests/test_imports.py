@@ -29,7 +29,7 @@ ROOMS = (
     "tracking",
 )
 SHARED = ("llm", "grade", "match", "prompts", "images")
-ABOVE = ("main", "cli", "run", "config", "record", "verbs", "plan", "doctor", "tasks", "jobs")
+ABOVE = ("main", "cli", "run", "config", "record", "verbs", "export", "plan", "doctor", "tasks", "jobs", "checkpoints")
 """What runs the rooms; no room may know of it."""
 HEAVY = (
     "torch",
@@ -124,7 +124,18 @@ def test_no_module_but_the_loop_and_the_command_line_knows_a_room() -> None:
 
 def test_every_room_is_known_to_this_test() -> None:
     folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-    assert folders <= {*ROOMS, *SHARED, "quickstart", "faultserver", "plan", "doctor", "tasks", "jobs"}
+    assert folders <= {
+        *ROOMS,
+        *SHARED,
+        "quickstart",
+        "faultserver",
+        "export",
+        "plan",
+        "doctor",
+        "tasks",
+        "jobs",
+        "checkpoints",
+    }
 
 
 def test_relative_imports_are_not_used() -> None:

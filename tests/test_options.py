@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dsrl.data import Source
 from dsrl.errors import UserError
-from dsrl.grade import Choice
+from dsrl.grade import Choice, Mixed
 from dsrl.options import named_options, right_name, shown
 
 OPTIONS = ["red", "green", "blue", "gold"]
@@ -125,3 +125,27 @@ def test_the_right_option_stays_right_in_any_order(texts: list[str], question: i
 def test_equal_options_are_told_apart_by_their_names() -> None:
     assert right_name({"a": "one", "b": "one"}, "one", None) is None
     assert right_name({"a": "one", "b": "one"}, "b", None) == "b"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("A. 4;B. 5; C. 6 ", ["4", "5", "6"]),
+        ("(A) a; b;(B) c", ["a; b", "c"]),
+        ("A: up\nB: down", ["up", "down"]),
+        ("A. 4;C. 5", ["4;C. 5"]),
+        ("4; 5", []),
+    ],
+)
+def test_options_may_stand_in_a_text(text: str, found: list[str]) -> None:
+    assert named_options(text) == dict(zip("ABC", found, strict=False))
+
+
+def test_some_questions_may_have_no_options_and_some_have_them_in_the_picture(tmp_path: Path) -> None:
+    rows = ({"options": [], "gold": "7"}, {"options": [*"ABC"], "gold": "B"}, {"options": ["6", "7"], "gold": "B"})
+    items = source(tmp_path, *rows).load(Mixed())
+    assert [(item.input, item.answer) for item in items] == [
+        ("Which?", "7"), ("Which?", "B"), ("Which?\nA. 6\nB. 7", "B"),
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="1 of 3 gold answers name none of the options"):
+        source(tmp_path, *rows).load(Choice())

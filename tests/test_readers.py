@@ -31,6 +31,9 @@ def test_logiqas_text_is_read_with_the_hubs_columns(tmp_path: Path) -> None:
     }
 
 
+VISION = "index\timage\tquestion\tchoices\tanswer\tcategory\n"
+
+
 @pytest.mark.parametrize(
     ("layout", "name", "text", "words"),
     [
@@ -44,7 +47,10 @@ def test_logiqas_text_is_read_with_the_hubs_columns(tmp_path: Path) -> None:
         ("spider", "a.json", '[{"question": "?", "db_id": "x", "query": "SELECT 1"}]', ["no database x", "database/x"]),
         (None, "a.csv", "a,b\n1,2,3\n", ["row 1", "3 cells, 2 names"]),
         (None, "a.csv", "a,a\n1,2\n", ["names a column twice"]),
-        (None, "a.tsv", f"a\tb\n{'x' * 200_000}\t1\n", ["after line 1", "field limit"]),
+        ("mathvision", "a.tsv", "index\timage\n1\tx\n", ["VLMEvalKit's layout", "no column question, choices"]),
+        ("mathvision", "a.tsv", VISION + "1\tx\tq\topen('x')\t2\tc\n", ["row 1", "choices are no list"]),
+        ("mathvista", "a.json", "[]", ["MathVista's layout"]),
+        ("mathvista", "a.json", '{"7": {"question": "?"}}', ["record 7", "image, choices"]),
     ],
 )
 def test_broken_files_are_refused_with_their_place(
@@ -103,3 +109,21 @@ def test_a_file_that_is_not_there_is_named_as_it_was_given() -> None:
     with pytest.raises(UserError, match=r"no such data file: Test\.txt") as caught:
         Source(path="Test.txt", format="logiqa").rows()
     assert 'task.test.path=""' in str(caught.value)
+
+
+def test_a_cell_may_hold_a_picture_and_none_is_endless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text(f"a\tb\n{'x' * 200_000}\t1\n")
+    assert len(read_rows(path)[0]["a"]) == 200_000
+    monkeypatch.setattr("dsrl.rows.LONGEST_CELL", 100_000)
+    with pytest.raises(UserError, match="after line 1"):
+        read_rows(path)
+
+
+def test_rows_of_the_kit_share_pictures_and_may_hold_their_options(tmp_path: Path) -> None:
+    path, picture = tmp_path / "a.tsv", "x" * 70
+    table = [f"1\t{picture}\tHow many?\t['2', '3']\tB\tc", '2\t1\t"How many?\nChoices: (A) 2 (B) 3"\t[2, 3]\tB\tc']
+    path.write_text(VISION + "\n".join(table))
+    first, second = read_rows(path, "mathvision")
+    assert (first["decoded_image"], second["decoded_image"]) == (picture, picture)
+    assert (first["options"], second["options"]) == (["2", "3"], [])

@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from dsrl.cli import dispatch
+from dsrl.images import ImageStore, Pixels
 from dsrl.sample import Sample
 from dsrl.store import Store
 from dsrl.table import read_table
+
+from . import pictured
 
 Say = Callable[..., str]
 GENERATE = ("experiment=quickstart", "n=6", "votes=3", "tracking.enabled=false", "stop_after=generate")
@@ -155,3 +158,43 @@ def test_a_damaged_manifest_stops_no_verb(say: Say, store: Path) -> None:
     assert "generate" in say("ls")
     assert "stage.n" in say("why", "generate") or "nothing to compare" in say("why", "generate")
     assert json.loads(next((store / "stages" / "generate").glob("[0-9a-f]*/values.json")).read_text()) == {}
+
+
+def test_trace_names_the_pictures_of_a_sample(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, study = pictured.stored_run(tmp_path)
+    sample = study.samples[2]
+    images = tmp_path / "store" / "images"
+    (images / sample.images[1].path).unlink()
+    assert dispatch(["trace", sample.id, f"store={tmp_path / 'store'}"]) == 0
+    said = capsys.readouterr().out
+    assert f"image 1   {images / sample.images[0].path} (96 x 64)" in said
+    assert f"image 2   {images / sample.images[1].path} (96 x 64, no longer there)" in said
+    assert f"child     {study.samples[5].id} (harder)" in said
+
+
+def test_gc_removes_pictures_that_no_kept_entry_refers_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, study = pictured.stored_run(tmp_path)
+    store = tmp_path / "store"
+    pictures = ImageStore(store / "images")
+    kept = {image.path for sample in study.samples for image in sample.images}
+    idle, fresh = (pictures.put(pictured.shapes(number), Pixels(min_pixels=1)) for number in (7, 8))
+    (half := pictures.path(idle).with_suffix(".png.12.ab")).write_bytes(b"half of it")
+    for path in [path for path in (store / "images").rglob("*") if path != pictures.path(fresh)]:
+        os.utime(path, (1.0, 1.0))
+    size = pictures.path(idle).stat().st_size + half.stat().st_size
+
+    def gc(*words: str) -> str:
+        assert dispatch(["gc", f"store={store}", *words]) == 0
+        return capsys.readouterr().out
+
+    words = f"2 pictures that no kept entry refers to, {size / 1e6:.1f} MB"
+    assert f"would remove {words}" in gc()
+    assert pictures.path(idle).is_file()
+    assert f"removed {words}" in gc("yes=true")
+    left = {f"{path.parent.name}/{path.name}" for path in (store / "images").glob("[0-9a-f][0-9a-f]/*")}
+    assert left == {*kept, fresh.path}
+    assert len(list((store / "images" / "made").iterdir())) == len(left)
+    assert pictures.put(pictured.shapes(7), Pixels(min_pixels=1)) == idle, "made anew"
+    (entry,) = Store(store).entries("rewrite")
+    os.utime(entry.folder / "manifest.json", (1.0, 1.0))
+    assert f"would remove {len(kept)} pictures" in gc()

@@ -206,7 +206,11 @@ def context(folder: Path) -> Context:
     run_dir = folder / "run"
     run_dir.mkdir(exist_ok=True)
     return Context(
-        run_dir=run_dir, store=store, calls=CallsStore(store.root / "calls"), progress=Progress(io.StringIO())
+        run_dir=run_dir,
+        store=store,
+        calls=CallsStore(store.root / "calls"),
+        progress=Progress(io.StringIO()),
+        scratch=run_dir,
     )
 
 

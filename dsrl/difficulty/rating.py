@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 ELO = 400 / math.log(10)
 MIDDLE = 1000.0
-EASY, HARD = 950.0, 1050.0
 NEWTON_STEPS, CG_STEPS = 50, 100
 CLOSE = 1e-4
 """Gradient, in battles, at which the fit is done."""
@@ -146,13 +145,6 @@ def _known(fought: Battles, weight: "Array", strength: "Array") -> "Array":
 
     met = numpy.bincount(fought.first, weight, fought.items) + numpy.bincount(fought.second, weight, fought.items)
     return numpy.where(met > 0, MIDDLE + ELO * strength, numpy.nan)
-
-
-def tier(rating: float | None) -> str | None:
-    """The paper's bins: easy up to 950, hard from 1050; None for an unrated item."""
-    if rating is None or math.isnan(rating):
-        return None
-    return "easy" if rating <= EASY else "hard" if rating >= HARD else "medium"
 
 
 def groups(fought: Battles) -> int:

@@ -4,15 +4,14 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
 from dsrl import prompts
 from dsrl.data import Item
 from dsrl.difficulty.opponents import pairs
-from dsrl.difficulty.rating import Ratings, battles, groups, rate, tier
-from dsrl.digest import digest
+from dsrl.difficulty.rating import Ratings, battles, groups, rate
 from dsrl.errors import StageFailed, UserError
 from dsrl.estimate import Range
 from dsrl.forecast import Expectation, Load, Outlook
@@ -24,6 +23,7 @@ from dsrl.part import part, record
 from dsrl.stage import Stage
 from dsrl.study import Study
 from dsrl.table import write_table
+from dsrl.tiers import Rated, tier
 
 if TYPE_CHECKING:
     from dsrl.context import Context
@@ -56,24 +56,6 @@ class Battle:
     """Of the reply, in the calls store."""
 
 
-@record
-class Rated:
-    """One item: a row of `ratings.parquet`."""
-
-    id: str
-    input: str
-    rating: float | None
-    """On the Elo scale, 1000 in the middle; None: unrated."""
-    low: float | None
-    high: float | None
-    tier: str | None
-    """easy, medium or hard."""
-    wins: int
-    """Battles in which it was the harder one."""
-    ties: int
-    losses: int
-
-
 @part
 class Difficulty(Stage):
     """Every test item meets `opponents` others; which is harder is for the judge to say, in seeded order of showing."""
@@ -92,7 +74,14 @@ class Difficulty(Stage):
     """Pulls ratings to the middle, so that an item that always wins or loses has one."""
     bootstraps: int = Field(default=100, ge=0)
     """Draws of the battles; the rating is the median of their ratings."""
+    subject: str | None = None
+    """Only items of this subject meet others, such as one version of each problem; None: all."""
     seed: int = 0
+
+    def identity(self) -> dict[str, Any]:
+        """A key outlives a new field that isn't set."""
+        identity = super().identity()
+        return identity if self.subject is not None else {k: v for k, v in identity.items() if k != "subject"}
 
     def __call__(self, study: Study, context: "Context") -> Study:
         items = self._items(study, context)
@@ -131,7 +120,7 @@ class Difficulty(Stage):
         return outlook.expects(load)
 
     def _items(self, study: Study, context: "Context") -> dict[str, Item]:
-        """By id; items of the same words and pictures are one."""
+        """By id; items of the same words and pictures are one, and the first of siblings stands for all."""
         source = study.task.test
         if source is None:
             raise UserError(
@@ -139,10 +128,21 @@ class Difficulty(Stage):
                 next_step="give task.test.path=FILE task.test.input=... task.test.output=...",
             )
         items = source.load(study.task.answer, context.gallery(study.task))
-        found = {item.mark if item.images else digest(item.input): item for item in items}
+        found = {item.id: item for item in _first_of_siblings(self._of_subject(items))}
         if len(found) < 2:
             raise UserError("difficulty: it takes two items to compare", got=f"{len(found)}")
         return found
+
+    def _of_subject(self, items: Sequence[Item]) -> list[Item]:
+        own = [item for item in items if self.subject in (None, item.subject)]
+        if own:
+            return own
+        raise UserError(
+            "difficulty.subject: no test item is of this subject",
+            got=self.subject,
+            allowed=sorted({item.subject for item in items if item.subject})
+            or "none: task.test.subject names no column",
+        )
 
     async def _fight(self, items: dict[str, Item], study: Study, context: "Context") -> list[Battle]:
         names = list(items)
@@ -165,6 +165,12 @@ class Difficulty(Stage):
         return Battle(first=first, second=second, harder=harder, reason=reason, call=answer.calls[-1])
 
 
+def _first_of_siblings(items: Sequence[Item]) -> list[Item]:
+    """All items without a group, and the first of each."""
+    first = {item.group: item for item in reversed(items)}
+    return [item for item in items if item.group is None or item is first[item.group]]
+
+
 def _rated(items: dict[str, Item], decided: Sequence[Battle], ratings: Ratings) -> list[Rated]:
     won: Counter[str] = Counter()
     tied: Counter[str] = Counter()
@@ -181,6 +187,7 @@ def _rated(items: dict[str, Item], decided: Sequence[Battle], ratings: Ratings) 
         Rated(
             id=name,
             input=item.input,
+            group=item.group,
             rating=_number(value),
             low=_number(low),
             high=_number(high),

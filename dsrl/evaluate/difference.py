@@ -47,7 +47,8 @@ def difference(base: Evaluation, trained: Evaluation, *, resamples: int, seed: i
         "flipped": {"gained": gained, "lost": lost},
         "minimum_detectable": detectable(gains),
         "format_free": trained.format_free.value - base.format_free.value,
-        "subjects": by_subject(base, trained, resamples, seed),
+        "subjects": by_name(base, trained, "item_subjects", resamples, seed),
+        "tiers": by_name(base, trained, "item_tiers", resamples, seed),
     }
 
 
@@ -66,10 +67,10 @@ def of_rates(gains: Sequence[float], resamples: int, seed: int) -> dict[str, Any
     }
 
 
-def by_subject(base: Evaluation, trained: Evaluation, resamples: int, seed: int) -> dict[str, dict[str, Any]]:
-    """The difference in pass@1 on each subject's items. Of twenty subjects that didn't change, one will have an
-    interval without 0."""
-    names = trained.item_subjects or base.item_subjects
+def by_name(base: Evaluation, trained: Evaluation, column: str, resamples: int, seed: int) -> dict[str, dict[str, Any]]:
+    """The difference in pass@1 on each subject's or tier's items. Of twenty subjects that didn't change, one will have
+    an interval without 0."""
+    names = getattr(trained, column) or getattr(base, column)
     pairs = list(zip(names, base.item_rates, trained.item_rates, strict=True)) if names else []
     return {
         subject: of_rates(

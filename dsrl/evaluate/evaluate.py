@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from dsrl.data import Item
-from dsrl.digest import text_digest
+from dsrl.digest import file_digest, text_digest
+from dsrl.errors import UserError
 from dsrl.estimate import Range
 from dsrl.evaluate.intervals import LEAST_DIFFERENT, LEAST_ITEMS, few
 from dsrl.evaluate.predictions import PREDICTIONS, Prediction, predict, write
@@ -17,6 +18,7 @@ from dsrl.model import Model, Rollout, Sampling
 from dsrl.part import part
 from dsrl.stage import Stage
 from dsrl.study import Evaluation, Setting
+from dsrl.tiers import read_tiers
 
 if TYPE_CHECKING:
     from dsrl.context import Context
@@ -48,6 +50,21 @@ class Evaluate(Stage):
     seed: int = Field(default=0, ge=0)
     """Of the bootstrap; replies are drawn by the rollout's own."""
     resamples: int = Field(default=10_000, gt=0)
+    tiers: str | None = None
+    """A `ratings.parquet` of `dsrl difficulty`: figures are split by how hard items are."""
+
+    def identity(self) -> dict[str, Any]:
+        """Ratings by their content; a key outlives a new field that isn't set."""
+        rest = {name: value for name, value in super().identity().items() if name != "tiers"}
+        return rest if self.tiers is None else {**rest, "tiers": file_digest(self._ratings())}
+
+    def check(self) -> None:
+        if self.tiers is not None and not self._ratings().is_file():
+            raise UserError(
+                "tiers: no such file of ratings",
+                got=self.tiers,
+                next_step="dsrl difficulty task=... teacher=... makes one, and says where it is",
+            )
 
     def reads(self) -> tuple[str, ...]:
         return (self.of, *self.needs)
@@ -84,7 +101,8 @@ class Evaluate(Stage):
             context.progress.warn(f"evaluate: {lacking}; the {self.of} model is not measured")
             return self._add(study, None, {"of": self.of})
         items = source.load(study.task.answer, context.gallery(study.task))
-        predictions = self._answers(model, items, study, context)
+        tiers = read_tiers(self._ratings()).of_all(items, str(self.tiers)) if self.tiers is not None else []
+        predictions = self._answers(model, items, tiers, study, context)
         setting = self._setting(model, study)
         write(context.scratch / PREDICTIONS, predictions, setting)
         overlap = seen_in_pretraining(items, (model, study.base))
@@ -100,11 +118,16 @@ class Evaluate(Stage):
             return study.add(evaluation_base=result, figures=figures)
         return study.add(evaluation_trained=result, figures=figures)
 
-    def _answers(self, model: Model, items: list[Item], study: "Study", context: "Context") -> list[Prediction]:
+    def _ratings(self) -> Path:
+        return Path(self.tiers or "").expanduser()
+
+    def _answers(
+        self, model: Model, items: list[Item], tiers: Sequence[str], study: "Study", context: "Context"
+    ) -> list[Prediction]:
         prompts = [study.task.prompt(item.input, item.images) for item in items]
         sampled = self.rollout.generate(model, prompts, self.drawn, self.samples_per_item, context)
         greedy = self.rollout.generate(model, prompts, self.best, 1, context)
-        return predict(items, sampled, greedy, study.task.answer)
+        return predict(items, sampled, greedy, study.task.answer, tiers)
 
     def _setting(self, model: Model, study: "Study") -> Setting:
         assert study.task.test is not None

@@ -30,6 +30,10 @@ class Prediction:
     """Gold."""
     subject: str | None = None
     """The row's column that `task.test.subject` names."""
+    group: str | None = None
+    """Of its siblings: the row's column that `task.test.group` names."""
+    tier: str | None = None
+    """How hard it is by `tiers`: easy, medium, hard or unrated; None where none were given."""
     data: str | None = None
     """The row's columns that `task.test.keep` names, as a JSON object."""
     text: str | None
@@ -45,12 +49,17 @@ class Prediction:
 
 
 def predict(
-    items: Sequence[Item], sampled: Sequence[Sequence[Reply]], greedy: Sequence[Sequence[Reply]], grader: Grader
+    items: Sequence[Item],
+    sampled: Sequence[Sequence[Reply]],
+    greedy: Sequence[Sequence[Reply]],
+    grader: Grader,
+    tiers: Sequence[str | None] = (),
 ) -> list[Prediction]:
-    """Grade all replies; item by item, the greedy one first."""
+    """Grade all replies; item by item, the greedy one first. `tiers`: of each item, if they are known."""
+    known = tiers or [None] * len(items)
     return [
-        prediction(number, index, item, reply, grader)
-        for number, (item, draws, (best,)) in enumerate(zip(items, sampled, greedy, strict=True))
+        replace(prediction(number, index, item, reply, grader), tier=tier)
+        for number, (item, draws, (best,), tier) in enumerate(zip(items, sampled, greedy, known, strict=True))
         for index, reply in enumerate((best, *draws), GREEDY)
     ]
 
@@ -63,6 +72,7 @@ def prediction(number: int, index: int, item: Item, reply: Reply, grader: Grader
         input=item.input,
         answer=item.answer,
         subject=item.subject,
+        group=item.group,
         data=json.dumps(item.data, ensure_ascii=False, default=str) if item.data else None,
         text=reply.text,
         finish_reason=reply.finish_reason,

@@ -7,7 +7,8 @@ from itertools import groupby
 from dsrl.errors import StageFailed
 from dsrl.evaluate.intervals import bootstrap, proportion
 from dsrl.evaluate.predictions import GREEDY, Prediction
-from dsrl.study import Estimate, Evaluation, Setting, Subject
+from dsrl.study import Estimate, Evaluation, Setting, Siblings, Subject
+from dsrl.tiers import TIERS
 
 Rows = list[Prediction]
 """All predictions of one item, the greedy one first."""
@@ -51,8 +52,11 @@ def summarise(
         num_errors=sum(row.text is None for row in predictions),
         item_rates=rates,
         item_greedy=greedy,
-        item_subjects=_subjects(items),
-        subjects=tuple(by_subject(items, resamples, seed)),
+        item_subjects=named(items, "subject"),
+        subjects=tuple(by_name(items, "subject", resamples, seed)),
+        item_tiers=named(items, "tier"),
+        tiers=tuple(by_name(items, "tier", resamples, seed)),
+        siblings=of_siblings(items, resamples, seed),
         overlap=dict(overlap or {}),
     )
 
@@ -85,10 +89,11 @@ def of_known(verdicts: Iterable[bool | None]) -> Estimate | None:
     return proportion(known) if known else None
 
 
-def by_subject(items: Sequence[Rows], resamples: int, seed: int) -> Iterable[Subject]:
-    """The figures of each subject; nothing where the task has none."""
-    for name in sorted(set(filter(None, _subjects(items)))):
-        own = [rows for rows in items if rows[0].subject == name]
+def by_name(items: Sequence[Rows], column: str, resamples: int, seed: int) -> Iterable[Subject]:
+    """The figures of each subject or tier; nothing where items have none."""
+    names = named(items, column)
+    for name in sorted(set(filter(None, names)), key=_order):
+        own = [rows for rows, known in zip(items, names, strict=True) if known == name]
         yield Subject(
             name=name,
             num_items=len(own),
@@ -97,7 +102,28 @@ def by_subject(items: Sequence[Rows], resamples: int, seed: int) -> Iterable[Sub
         )
 
 
-def _subjects(items: Sequence[Rows]) -> tuple[str | None, ...]:
-    """Every item's subject; empty where no item has one."""
-    found = tuple(rows[0].subject for rows in items)
+def of_siblings(items: Sequence[Rows], resamples: int, seed: int) -> Siblings | None:
+    """The figures over groups; None where items have no siblings."""
+    groups: dict[str, list[Rows]] = {}
+    for rows in items:
+        groups.setdefault(rows[0].group or f"item {rows[0].item}", []).append(rows)
+    if len(groups) == len(items):
+        return None
+    rates = ([value for value in map(rate, own) if value is not None] for own in groups.values())
+    verdicts = [[best(rows) for rows in own] for own in groups.values()]
+    return Siblings(
+        num_groups=len(groups),
+        pass_at_1=over_items([sum(own) / len(own) if own else None for own in rates], resamples, seed),
+        worst=of_known(False if False in own else None if None in own else True for own in verdicts),
+    )
+
+
+def named(items: Sequence[Rows], column: str) -> tuple[str | None, ...]:
+    """Every item's subject or tier; empty where no item has one."""
+    found = tuple(getattr(rows[0], column) for rows in items)
     return found if any(found) else ()
+
+
+def _order(name: str) -> tuple[int, str]:
+    """Tiers from easy to hard, subjects by the alphabet."""
+    return (TIERS.index(name), "") if name in TIERS else (len(TIERS), name)

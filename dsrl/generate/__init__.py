@@ -6,13 +6,22 @@ from dsrl.generate.rewrite import Rewrite
 from dsrl.generate.self_instruct import SelfInstruct
 from dsrl.generate.synthllm import SynthLlm
 from dsrl.generate.targen import TarGen
-from dsrl.generate.variants import Agreement, HarderVariants, IntervalBand, PassBand, QualityJudge, SinglePass
+from dsrl.generate.variants import (
+    Agreement,
+    HarderVariants,
+    ImageNeeded,
+    IntervalBand,
+    PassBand,
+    QualityJudge,
+    SinglePass,
+)
 from dsrl.generate.vote import MajorityVote
 
 __all__ = [
     "Agreement",
     "Generate",
     "HarderVariants",
+    "ImageNeeded",
     "IntervalBand",
     "MajorityVote",
     "OwnAnswer",

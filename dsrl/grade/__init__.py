@@ -7,6 +7,7 @@ from dsrl.grade.fields import Json
 from dsrl.grade.items import List, Set
 from dsrl.grade.label import Label
 from dsrl.grade.math import Math
+from dsrl.grade.mixed import Mixed
 from dsrl.grade.number import Number
 from dsrl.grade.regex import Regex
 from dsrl.grade.span import Span
@@ -18,6 +19,7 @@ KINDS: dict[str, str] = {
     "choice": "dsrl.grade.Choice",
     "label": "dsrl.grade.Label",
     "math": "dsrl.grade.Math",
+    "mixed": "dsrl.grade.Mixed",
     "text": "dsrl.grade.Text",
     "span": "dsrl.grade.Span",
     "list": "dsrl.grade.List",
@@ -39,6 +41,7 @@ __all__ = [
     "Label",
     "List",
     "Math",
+    "Mixed",
     "Number",
     "Regex",
     "Set",

@@ -32,6 +32,8 @@ class Grade:
 class Grader(Part, ABC):
     """One kind of answer: how it is asked for, read, compared and graded. Pure and safe in threads."""
 
+    open: ClassVar[bool] = False
+    """Whether, of a set in which questions have options, some may have none."""
     question: ClassVar[str] = ""
     """The question at hand, lent by `given`; no part of what the kind is."""
 

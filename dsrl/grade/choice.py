@@ -97,7 +97,7 @@ class Choice(Tagged):
 @lru_cache(maxsize=4096)
 def option_texts(question: str, letters: str) -> dict[str, str]:
     """Letter -> text of the options that a question lists in order (`A: ...`, `(A) ...`), up to a blank line."""
-    runs = [_in_order(pattern, mark, question, letters) for pattern in (OPTION_LINE, OPTION) for mark in MARKS]
+    runs = [in_order(pattern, mark, question, letters) for pattern in (OPTION_LINE, OPTION) for mark in MARKS]
     best = max(runs, key=len)
     ends = [match.start() for match in best[1:]] + [len(question)]
     pieces = {match.group(1): question[match.end() : end] for match, end in zip(best, ends, strict=False)}
@@ -105,11 +105,11 @@ def option_texts(question: str, letters: str) -> dict[str, str]:
     return {letter: text for letter, text in texts.items() if text}
 
 
-def _in_order(pattern: re.Pattern[str], mark: str, question: str, letters: str) -> list[re.Match[str]]:
+def in_order(pattern: re.Pattern[str], mark: str, question: str, letters: str, start: int = 0) -> list[re.Match[str]]:
     """The longest run of options with this mark from the first letter on; of equals, the last."""
     best: list[re.Match[str]] = []
     found: list[re.Match[str]] = []
-    for match in pattern.finditer(question):
+    for match in pattern.finditer(question, start):
         if match[2] != mark:
             continue
         if match[1] == letters[0]:

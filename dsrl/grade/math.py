@@ -53,7 +53,7 @@ class Math(Grader):
         return parsed if parsed is not None else self.read(last_stated(reply))
 
     def read(self, text: str) -> str | None:
-        answer = "" if text.strip() == "..." else _canonical(text)
+        answer = "" if text.strip() == "..." else canonical(text)
         return answer if 0 < len(answer) <= MAX_ANSWER else None
 
     def write(self, answer: str) -> str:
@@ -66,9 +66,9 @@ class Math(Grader):
         return self.compare_many([(parsed, answer)])[0]
 
     def compare_many(self, pairs: Sequence[tuple[str, str]]) -> list[str]:
-        settled = {pair: _settled(*pair) for pair in pairs}
-        open_pairs = [pair for pair, known in settled.items() if known is None]
-        verdicts = {pair: RIGHT if known else WRONG for pair, known in settled.items() if known is not None}
+        known = {pair: settled(*pair) for pair in pairs}
+        open_pairs = [pair for pair, same in known.items() if same is None]
+        verdicts = {pair: RIGHT if same else WRONG for pair, same in known.items() if same is not None}
         verdicts |= _compared(open_pairs, self.timeout)
         return [verdicts[pair] for pair in pairs]
 
@@ -86,25 +86,25 @@ def last_box(reply: str) -> str | None:
     return reply[slice(*found)] if found else None
 
 
-def _canonical(text: str) -> str:
+def canonical(text: str) -> str:
     """One spelling for what only looks different: spacing, dollars, `\\dfrac`, a box in the box, a full stop."""
     plain = INNER_BOX.sub(r"\1", NARROW.sub("", text[: 4 * MAX_ANSWER]))
     plain = FRACTION.sub(r"\\frac", STYLE.sub(" ", plain))
     return " ".join(plain.split()).strip("$ ").removesuffix(".").strip("$ ")
 
 
-def _settled(first: str, second: str) -> bool | None:
+def settled(first: str, second: str) -> bool | None:
     """Whether they are the same, where that can be said without algebra."""
     if first == second:
         return True
-    left, right = _number(first), _number(second)
+    left, right = number(first), number(second)
     if left is not None and right is not None:
         return _close(left, right) or _percent(first, left, second, right)
     words = _words(first), _words(second)
     return words[0] == words[1] if None not in words else None
 
 
-def _number(text: str) -> Fraction | None:
+def number(text: str) -> Fraction | None:
     """The value of a plain number; of `50\\%`, 50."""
     match = PLAIN.fullmatch(PERCENT.sub("", text))
     if match is None or len(text) > 100:

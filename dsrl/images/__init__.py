@@ -2,7 +2,19 @@
 
 from dsrl.images.pixels import Pixels, Unfit
 from dsrl.images.pool import Pool
-from dsrl.images.prompt import IMAGE, Illustrated, Prompt, content, illustrated, images_of, marked, shown_first, text_of
+from dsrl.images.prompt import (
+    IMAGE,
+    Illustrated,
+    Prompt,
+    content,
+    illustrated,
+    images_of,
+    marked,
+    numbered,
+    shown_first,
+    spoken,
+    text_of,
+)
 from dsrl.images.store import Gallery, ImageStore
 
 __all__ = [
@@ -18,6 +30,8 @@ __all__ = [
     "illustrated",
     "images_of",
     "marked",
+    "numbered",
     "shown_first",
+    "spoken",
     "text_of",
 ]

@@ -63,7 +63,7 @@ class Pixels(Part):
     def fit(self, data: bytes) -> Picture:
         """Upright, RGB, without transparency and of the right size. A PNG or JPEG that is all that already stays as it
         is, byte for byte. Raises `Unfit` for what can't be opened."""
-        picture = _opened(data)
+        picture = opened(data)
         upright = _upright(picture)
         width, height = self.size(upright.width, upright.height)
         form = KEPT.get(picture.format or "")
@@ -85,7 +85,7 @@ class Pixels(Part):
         return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _opened(data: bytes) -> "Image":
+def opened(data: bytes) -> "Image":
     """All of the picture, decoded now: half of a file opens as well as a whole one."""
     import warnings
 

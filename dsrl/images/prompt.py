@@ -1,6 +1,8 @@
 """Text with pictures in it: where they stand, and how it is put to models."""
 
+import re
 from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from dsrl.part import Many, record
@@ -11,6 +13,8 @@ if TYPE_CHECKING:
 
 IMAGE = "<image>"
 """Stands in a text for the next of its pictures. Of a text without pictures it is a part like any other."""
+NUMBERED = re.compile(r"<image\s?\d{1,2}>")
+"""As some data name their pictures."""
 REFERENCE = "image:"
 """`image:<digest>`: a picture in a message that isn't sent yet, and in the identity of a call."""
 
@@ -54,6 +58,21 @@ def marked(text: str, count: int) -> str | None:
     return f"{IMAGE}\n" * count + text if found == 0 else None
 
 
+def unnumbered(text: str, count: int) -> str:
+    """`<image1>`, `<image 2>` as `<image>`; where they are more than the pictures, as of one that holds several, the
+    first stand for these, and the others go."""
+    found = len(NUMBERED.findall(text))
+    if not found or IMAGE in text:
+        return text
+    placed = NUMBERED.sub(IMAGE, text, count=count)
+    return NUMBERED.sub("", placed) if found > count else placed
+
+
+def blind(text: str) -> str:
+    """A question's words alone."""
+    return text.replace(f"{IMAGE}\n", "").replace(IMAGE, "").strip()
+
+
 def pieces(text: str, images: Sequence[Image]) -> Iterator[str | Image]:
     """Words and pictures in the order of reading. The text has as many placeholders as there are pictures."""
     first, *rest = text.split(IMAGE) if images else [text]
@@ -84,6 +103,21 @@ def shown_first(text: str, images: Sequence[Image]) -> Any:
         return text
     references = [{"type": "image_url", "image_url": {"url": f"{REFERENCE}{image.digest}"}} for image in images]
     return [*references, {"type": "text", "text": text}]
+
+
+def spoken(said: Any) -> str:
+    """The content of a turn as one text for people; its pictures are numbered."""
+    if not isinstance(said, list):
+        return "" if said is None else str(said)
+    numbers = count(1)
+    return "".join(part["text"] if "text" in part else f"[image {next(numbers)}]\n" for part in said)
+
+
+def numbered(text: str, pictures: int) -> str:
+    """A question for people, with `[image 1]`, `[image 2]` and so on in the place of its placeholders."""
+    for number in range(pictures):
+        text = text.replace(IMAGE, f"[image {number + 1}]", 1)
+    return text
 
 
 def length(said: Any) -> int:

@@ -35,6 +35,7 @@ class ImageStore:
         if note.is_file():
             known = Image(**json.loads(note.read_text(encoding="utf-8")))
             if self.path(known).is_file():
+                os.utime(self.path(known))  # `dsrl gc` keeps what was used lately
                 return known
         image = self._kept(pixels.fit(data))
         _written(note, json.dumps(identify(image)).encode())

@@ -21,6 +21,8 @@ PAUSE = 0.5
 KEEPER = Path(__file__).with_name("keeper.py")
 """Started as a file, so that the path by which dsrl is imported is not vLLM's too."""
 Flag = str | int | float | bool
+CPU_FLAGS: dict[str, Flag] = {"no-enable-chunked-prefill": True}
+"""Without a GPU: vLLM 0.27.1 dies over a request with a seed whose prompt it reads in parts."""
 
 
 @part
@@ -77,6 +79,7 @@ class VllmServer(Part):
             "port": port,
             "served-model-name": self.model,
             **revision,
+            **({} if _has_gpu() else CPU_FLAGS),
             **self.args,
             **self.speed_args,
         }
@@ -134,6 +137,12 @@ def _flags(flags: Mapping[str, Flag]) -> list[str]:
     """`{a: 1, b: true}` -> `--a=1 --b`; false leaves a flag out."""
     given = {name.replace("_", "-").lstrip("-"): value for name, value in flags.items() if value is not False}
     return [f"--{name}" if value is True else f"--{name}={value}" for name, value in given.items()]
+
+
+def _has_gpu() -> bool:
+    """Of NVIDIA or AMD."""
+    devices = Path("/dev")
+    return any(devices.glob("nvidia[0-9]*")) or (devices / "kfd").exists()
 
 
 def _free_port() -> int:

@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -14,16 +15,78 @@ from dsrl.part import Part, part
 
 THREADS = 1
 """More don't help a model of this size."""
-SOURCES = ("documents.py", "gate.py", "stories.py", "testset.py", "tokens.py", "training.py")
 
 
 @part
-class Pretrain(Part):
+class Recipe(Part):
+    """A tiny model trained from scratch on first use, by a program of its own, and kept in the cache."""
+
+    module: ClassVar[str]
+    """The program that trains it."""
+    training: ClassVar[str]
+    """The module with the function `pretrain` that it calls: the only one that imports torch."""
+    kept_as: ClassVar[str]
+    """Name of its folder, without the key."""
+    sources: ClassVar[tuple[str, ...]]
+    """The code that carries the recipe out, beside this file: with other code it is another model."""
+
+    def folder(self) -> Path:
+        """The model's folder in the cache; trains it there, in a process of its own, on first use."""
+        folder = self._place()
+        if not folder.is_dir():
+            self._train(folder)
+        return folder
+
+    def is_made(self) -> bool:
+        """Whether it was trained before."""
+        return self._place().is_dir()
+
+    def _place(self) -> Path:
+        return cache() / "models" / f"{self.kept_as}-{self.key()}"
+
+    def key(self) -> str:
+        """Twelve hex digits of the recipe and of the code that carries it out."""
+        here = Path(__file__).parent
+        return digest([self.identity(), [file_digest(here / name) for name in self.sources]])[:12]
+
+    def arguments(self) -> list[str]:
+        """The recipe as options of its program."""
+        return [f"--{field.name.replace('_', '-')}={getattr(self, field.name)}" for field in dataclasses.fields(self)]
+
+    def _train(self, folder: Path) -> None:
+        """Raises `UserError` with the end of the log where that fails."""
+        child.require("torch", "transformers")
+        log = folder.with_name(f"{folder.name}.log")
+        print(f"training the quickstart's base model, about a minute; log: {log}", file=sys.stderr, flush=True)
+        arguments = [f"--out={folder}", *self.arguments()]
+        process = child.start(self.module, arguments, log, threads=THREADS, answers=None)
+        try:
+            code = process.wait()
+        finally:
+            process.kill()
+            child.stop(process)
+        if code or not folder.is_dir():
+            raise UserError(
+                "the quickstart's base model could not be trained",
+                got=f"{child.end_in_words(code)}; the log ends with\n{child.tail(log)}",
+                next_step=f"see {log}; by hand: python -m {self.module} {' '.join(arguments)}",
+            )
+
+
+@part
+class Pretrain(Recipe):
     """A tiny Llama trained from scratch on counting stories in about a minute, and stopped while it is still unsure.
 
     Every text that it learns from is right. It answers in three styles and has not decided on one of them; that, and
     sums it has not practised enough, is what reinforcement learning has to work on.
     """
+
+    module: ClassVar[str] = "dsrl.quickstart.pretrain"
+    training: ClassVar[str] = "dsrl.quickstart.training"
+    kept_as: ClassVar[str] = "quickstart"
+    sources: ClassVar[tuple[str, ...]] = (
+        "documents.py", "gate.py", "stories.py", "testset.py", "tokens.py", "training.py",
+    )  # fmt: skip
 
     seed: int = 0
     """Of the weights and of the stories it reads."""
@@ -57,45 +120,3 @@ class Pretrain(Part):
     """and pass@1 lies between this ..."""
     max_accuracy: float = Field(default=0.60, ge=0, le=1)
     """... and this, so that pass rates spread and something is left to learn."""
-
-    def folder(self) -> Path:
-        """The model's folder in the cache; trains it there, in a process of its own, on first use."""
-        folder = self._place()
-        if not folder.is_dir():
-            self._train(folder)
-        return folder
-
-    def is_made(self) -> bool:
-        """Whether it was trained before."""
-        return self._place().is_dir()
-
-    def _place(self) -> Path:
-        return cache() / "models" / f"quickstart-{self.key()}"
-
-    def key(self) -> str:
-        """Twelve hex digits of the recipe and of the code that carries it out."""
-        here = Path(__file__).parent
-        return digest([self.identity(), [file_digest(here / name) for name in SOURCES]])[:12]
-
-    def arguments(self) -> list[str]:
-        """The recipe as options of `python -m dsrl.quickstart.pretrain`."""
-        return [f"--{field.name.replace('_', '-')}={getattr(self, field.name)}" for field in dataclasses.fields(self)]
-
-    def _train(self, folder: Path) -> None:
-        """Raises `UserError` with the end of the log where that fails."""
-        child.require("torch", "transformers")
-        log = folder.with_name(f"{folder.name}.log")
-        print(f"training the quickstart's base model, about a minute; log: {log}", file=sys.stderr, flush=True)
-        arguments = [f"--out={folder}", *self.arguments()]
-        process = child.start("dsrl.quickstart.pretrain", arguments, log, threads=THREADS, answers=None)
-        try:
-            code = process.wait()
-        finally:
-            process.kill()
-            child.stop(process)
-        if code or not folder.is_dir():
-            raise UserError(
-                "the quickstart's base model could not be trained",
-                got=f"{child.end_in_words(code)}; the log ends with\n{child.tail(log)}",
-                next_step=f"see {log}; by hand: python -m dsrl.quickstart.pretrain {' '.join(arguments)}",
-            )

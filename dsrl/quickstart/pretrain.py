@@ -5,6 +5,7 @@ Writes an ordinary Hugging Face folder, with `pretraining.json` (recipe and vali
 """
 
 import argparse
+import importlib
 import os
 from pathlib import Path
 
@@ -12,13 +13,14 @@ from filelock import FileLock
 from pydantic import TypeAdapter
 
 from dsrl.errors import UserError
-from dsrl.quickstart.base import Pretrain
+from dsrl.quickstart.base import Pretrain, Recipe
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(kind: type[Recipe] = Pretrain, about: str | None = __doc__) -> None:
+    """Carry out a recipe whose fields are given on the command line."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder to be made; one that exists is left as it is")
-    for name, fact in TypeAdapter(Pretrain).json_schema()["properties"].items():
+    for name, fact in TypeAdapter(kind).json_schema()["properties"].items():
         text = f"{fact['description']} ({fact['default']})".replace("%", "%%")
         parser.add_argument(
             f"--{name.replace('_', '-')}", type=type(fact["default"]), default=fact["default"], help=text
@@ -30,16 +32,14 @@ def main() -> None:
         if out.is_dir():
             print(f"{out} is there already", flush=True)
         else:
-            train(Pretrain(**given), out)
+            train(kind(**given), out)
 
 
-def train(recipe: Pretrain, out: Path) -> None:
+def train(recipe: Recipe, out: Path) -> None:
     # Threads that wait awake take the processor from each other on a busy machine: many times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from dsrl.quickstart.training import pretrain
-
     try:
-        pretrain(recipe, out)
+        importlib.import_module(recipe.training).pretrain(recipe, out)
     except UserError as error:
         raise SystemExit(str(error)) from error
 

@@ -63,7 +63,7 @@ def reply(user: Sequence[str], keys: frozenset[str], habits: Habits, rng: random
     JSON only" the prompt before it is answered again.
     """
     prompt = next((text for text in reversed(user) if "# Task\n" in text), user[-1])
-    keys = keys or frozenset(re.findall(r'"(\w+)":', "".join(ASKED_FOR.findall(prompt)[-1:])))
+    keys = keys or asked_keys(prompt)
     try:
         if not keys and "# Sample to check\n" in prompt:
             return Said(_checked(prompt, habits, rng))
@@ -75,17 +75,22 @@ def reply(user: Sequence[str], keys: frozenset[str], habits: Habits, rng: random
         return Said(None, refusal) if keys else Said(refusal)
 
 
+def asked_keys(prompt: str) -> frozenset[str]:
+    """Those of the JSON that a prompt ends with asking for."""
+    return frozenset(re.findall(r'"(\w+)":', "".join(ASKED_FOR.findall(prompt)[-1:])))
+
+
 def _structured(prompt: str, keys: frozenset[str], habits: Habits, rng: random.Random) -> dict[str, object]:
     write = SHAPES.get(keys)
     if write is None:
         raise CannotDo(f"nothing known to write under {sorted(keys)}")
-    sections = _sections(prompt)
+    sections = sections_of(prompt)
     if not re.search(r"\bstor(?:y|ies)\b.*\bhow many\b", sections.get("Task", ""), re.DOTALL | re.IGNORECASE):
         raise CannotDo(f"the task is another one: {sections.get('Task', prompt)[:80]!r}")
     return write(Writer(sections, habits, rng))
 
 
-def _sections(prompt: str) -> dict[str, str]:
+def sections_of(prompt: str) -> dict[str, str]:
     """Heading -> what stands below it."""
     parts = HEADING.split(prompt)
     return {heading.strip(): text.strip() for heading, text in zip(parts[1::2], parts[2::2], strict=True)}
@@ -191,7 +196,7 @@ def _things(passage: str) -> list[str]:
 
 def _checked(prompt: str, habits: Habits, rng: random.Random) -> str:
     """The story that it is shown worked anew, whatever answer stands below it."""
-    sections = _sections(prompt)
+    sections = sections_of(prompt)
     given = GIVEN.match(sections["Sample to check"])
     return _vote(f"{given[1] if given else ''}\n\n{sections.get('Output format', '')}", habits, rng)
 

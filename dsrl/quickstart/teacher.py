@@ -1,5 +1,6 @@
 """The quickstart's teacher: the rules of `dsrl.quickstart.rules` behind a local OpenAI-compatible endpoint."""
 
+import base64
 import hashlib
 import json
 import random
@@ -14,19 +15,22 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from dsrl.part import Part, part
 from dsrl.quickstart.rules import Habits, Said, reply
+from dsrl.quickstart.visual import rules as visual
 
 MODEL = "offline-rules-v1"
+DATA_URL = r"^data:image/(?:png|jpeg);base64,"
 Share = Annotated[float, Field(ge=0, le=1)]
 Body = Mapping[str, Any]
 
 
 @part
 class OfflineTeacher(Part):
-    """A rule-based program, no language model: invents, rewrites and solves counting stories, with human failings."""
+    """A rule-based program, no language model: invents, rewrites and solves counting stories, and looks at pictures of
+    coloured shapes, with human failings."""
 
     speed: ClassVar[frozenset[str]] = frozenset({"busy", "latency"})
 
@@ -56,7 +60,10 @@ class OfflineTeacher(Part):
         drawn = 0 if asked.temperature == 0 else (asked.seed or 0) + index
         name = json.dumps([self.seed, same, drawn], sort_keys=True)
         rng = random.Random(hashlib.sha256(name.encode()).digest())
-        return reply(asked.user, asked.keys, Habits(self.wrong, self.unparsable), rng)
+        habits = Habits(self.wrong, self.unparsable)
+        if asked.pictures:
+            return visual.reply(asked.user, asked.pictures, asked.keys, habits, rng)
+        return reply(asked.user, asked.keys, habits, rng)
 
 
 @dataclass(frozen=True)
@@ -79,19 +86,44 @@ class Running:
 
 
 class TextPart(BaseModel):
-    """The only kind of content part the teacher reads; images are refused as malformed."""
-
     type: Literal["text"]
     text: str
 
 
+class ImageUrl(BaseModel):
+    url: str = Field(pattern=DATA_URL)
+    """Only what is sent along: the teacher fetches nothing."""
+
+    @field_validator("url")
+    @classmethod
+    def _readable(cls, value: str) -> str:
+        base64.b64decode(value.partition(",")[2], validate=True)
+        return value
+
+    @property
+    def data(self) -> bytes:
+        return base64.b64decode(self.url.partition(",")[2])
+
+
+class ImagePart(BaseModel):
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
 class Message(BaseModel):
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: str | list[TextPart | ImagePart]
 
     @property
     def text(self) -> str:
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return self.content if isinstance(self.content, str) else "".join(self._parts(TextPart, "text"))
+
+    @property
+    def pictures(self) -> list[bytes]:
+        return [] if isinstance(self.content, str) else [url.data for url in self._parts(ImagePart, "image_url")]
+
+    def _parts(self, kind: type[BaseModel], name: str) -> list[Any]:
+        return [getattr(part, name) for part in self.content if isinstance(part, kind)]
 
 
 class ChatRequest(BaseModel):
@@ -110,6 +142,10 @@ class ChatRequest(BaseModel):
     @property
     def user(self) -> list[str]:
         return [message.text for message in self.messages if message.role == "user"] or [self.messages[-1].text]
+
+    @property
+    def pictures(self) -> list[bytes]:
+        return [data for message in self.messages if message.role == "user" for data in message.pictures]
 
     @property
     def keys(self) -> frozenset[str]:

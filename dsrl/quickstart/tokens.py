@@ -29,24 +29,31 @@ def texts() -> Iterable[str]:
 
 
 def build(context: int) -> "PreTrainedTokenizerFast":
+    """That of the model for counting stories."""
+    return listing(context, (*texts(), *map(str, range(100))), SPLIT, CHAT_TEMPLATE)
+
+
+def listing(
+    context: int, texts: Iterable[str], split: str, chat_template: str, special: tuple[str, ...] = ()
+) -> "PreTrainedTokenizerFast":
     """A Unigram tokenizer over bytes whose vocabulary is listed, not learned: a whole word outweighs its bytes."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    split = pre_tokenizers.Split(Regex(SPLIT), "isolated")
+    apart = pre_tokenizers.Split(Regex(split), "isolated")
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    parts = pre_tokenizers.Sequence([split, byte_level])
-    words = {word for text in texts() for word, _ in parts.pre_tokenize_str(text)} | set(map(str, range(100)))
+    parts = pre_tokenizers.Sequence([apart, byte_level])
+    words = {word for text in texts for word, _ in parts.pre_tokenize_str(text)}
     alphabet = sorted(byte_level.alphabet())
-    special = [PAD, END, *ROLES]
-    listed = [(token, 0.0) for token in special] + [(token, -20.0) for token in alphabet]
+    own = [PAD, END, *ROLES, *special]
+    listed = [(token, 0.0) for token in own] + [(token, -20.0) for token in alphabet]
     listed += [(word, -1.0) for word in sorted(words - set(alphabet))]
     tokenizer = Tokenizer(models.Unigram(listed, unk_id=0))
-    tokenizer.add_special_tokens(special)
+    tokenizer.add_special_tokens(own)
     tokenizer.pre_tokenizer, tokenizer.decoder = parts, decoders.ByteLevel()
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, additional_special_tokens=list(ROLES),
-        chat_template=CHAT_TEMPLATE, model_max_length=context, padding_side="left", clean_up_tokenization_spaces=False,
+        tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, additional_special_tokens=[*ROLES, *special],
+        chat_template=chat_template, model_max_length=context, padding_side="left", clean_up_tokenization_spaces=False,
     )  # fmt: skip
 
 

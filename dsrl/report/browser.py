@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dsrl.digest import digest
+from dsrl.images import numbered
 from dsrl.report import rollouts
 from dsrl.report.difficulty import rate
 from dsrl.report.evidence import Evidence, Texts
 from dsrl.report.fate import Fates
 from dsrl.report.labels import agreement
+from dsrl.report.pictures import Pictures
 from dsrl.sample import Passage, Rate, Rejected, Sample, Votes
 from dsrl.study import Study
 
@@ -35,18 +37,22 @@ class Browser:
     """Every shown row has its prompts and replies."""
 
 
-def browser(study: Study, calls: "CallsStore", *, max_rows: int, max_characters: int) -> Browser | None:
+def browser(
+    study: Study, calls: "CallsStore", pictures: Pictures, *, max_rows: int, max_characters: int
+) -> Browser | None:
     """None where there are no rows. Prompts and replies are given to the first rows as long as there is room."""
     total = len(study.samples) + len(study.rejected)
     if total == 0:
         return None
     samples, rejected = chosen(study, max_rows)
+    shown: list[Sample | Rejected] = [*samples, *(row for _, row in rejected)]
+    pictures.take(image for row in shown for image in row.images)
     texts = Texts(max_characters)
-    writer = RowWriter(study, Evidence(calls, study.task, texts), [sample.id for sample in samples])
+    writer = RowWriter(study, Evidence(calls, study.task, texts), pictures, [sample.id for sample in samples])
     rows = [writer.sample(sample) for sample in samples] + [writer.rejected(*numbered) for numbered in rejected]
     writer.link(rows)
     complete = not any(row.get("bare") for row in rows)
-    data = {"rows": rows, "texts": texts.texts, "passages": writer.passages}
+    data = {"rows": rows, "texts": texts.texts, "passages": writer.passages, "pictures": pictures.urls}
     return Browser(data=embedded(data), shown=len(rows), total=total, complete=complete)
 
 
@@ -77,17 +83,19 @@ def chosen(study: Study, most: int) -> tuple[list[Sample], list[tuple[int, Rejec
 class RowWriter:
     """Makes JSON-like rows; empty values are left out to keep the page small."""
 
-    def __init__(self, study: Study, evidence: Evidence, shown: Sequence[str]) -> None:
-        self.evidence = evidence
+    def __init__(self, study: Study, evidence: Evidence, pictures: Pictures, shown: Sequence[str]) -> None:
+        self.evidence, self.pictures = evidence, pictures
         self.fates = Fates.of(study)
         self.known = {passage.id: passage for passage in study.passages}
         self.passages: dict[str, dict[str, Any]] = {}
-        self.rollouts = rollouts.examples(study.files.get("score/rollouts.parquet"), shown)
+        tables = [study.files[name] for name in rollouts.TABLES if name in study.files]
+        self.rollouts = rollouts.examples(tables, shown)
 
     def sample(self, sample: Sample) -> Row:
         row = {
             "id": sample.id,
-            "question": sample.input,
+            "question": numbered(sample.input, len(sample.images)),
+            "images": self.pictures.shown(sample.images),
             "answer": sample.answer,
             "solution": sample.solution,
             "origin": sample.origin,
@@ -109,7 +117,8 @@ class RowWriter:
     def rejected(self, number: int, candidate: Rejected) -> Row:
         row = {
             "id": f"rejected-{number + 1}",
-            "question": candidate.input,
+            "question": candidate.input and numbered(candidate.input, len(candidate.images)),
+            "images": self.pictures.shown(candidate.images),
             "answer": candidate.answer,
             "origin": "rewrite" if candidate.parent_id else "initial",
             "share": agreement(candidate.votes) if candidate.votes else None,

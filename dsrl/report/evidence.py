@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dsrl.images import content
+from dsrl.images import content, spoken
 from dsrl.llm.calls.store import CallsStore
 from dsrl.sample import Image, Provenance
 from dsrl.task import Task
@@ -97,10 +97,3 @@ def sampling(request: Mapping[str, Any]) -> str:
     parts = [str(request["model"])] if request.get("model") else []
     parts += [f"temperature {request['temperature']:g}"] if request.get("temperature") is not None else []
     return ", ".join(parts)
-
-
-def spoken(said: Any) -> str:
-    """The text of a message; pictures among its parts are named, not shown."""
-    if isinstance(said, list):
-        return "\n".join(str(part.get("text", f"[{part.get('type', 'part')}]")) for part in said)
-    return "" if said is None else str(said)

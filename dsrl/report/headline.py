@@ -52,6 +52,8 @@ class Headline:
     measures: tuple[Measure, ...]
     subjects: tuple[Measure, ...]
     """pass@1 of each subject; empty where the task has none."""
+    tiers: tuple[Measure, ...]
+    """pass@1 by how hard items are; empty where no ratings were given."""
     checks: tuple[Check, ...]
     picture: "Markup"
     items: Items | None
@@ -74,7 +76,8 @@ def headline(study: Study, metrics: Mapping[str, Any]) -> Headline | None:
         verdict=_verdict(base, trained, found["difference"]),
         method=_method([model for model in (base, trained) if model], found["minimum_detectable"]),
         measures=_measures(base, trained, found),
-        subjects=_subjects(base, trained, found["subjects"]),
+        subjects=_parts(base, trained, "subjects", found["subjects"]),
+        tiers=_parts(base, trained, "tiers", found["tiers"]),
         checks=checks(study, measured, found["overlap"], found["clean"]),
         picture=_picture(base, trained),
         items=_items(base, trained),
@@ -92,7 +95,7 @@ def comparison(metrics: Mapping[str, Any]) -> dict[str, Any]:
     sources = (stages.get("compare") or {}, metrics.get("evaluate") or {})
     return {
         name: next((source[name] for source in sources if source.get(name)), {})
-        for name in ("difference", "greedy", "flipped", "overlap", "minimum_detectable", "subjects", "clean")
+        for name in ("difference", "greedy", "flipped", "overlap", "minimum_detectable", "subjects", "tiers", "clean")
     }
 
 
@@ -178,9 +181,11 @@ def _range(found: Estimate | None) -> str:
     return f"{100 * found.low:.1f} to {100 * found.high:.1f}" if found else ""
 
 
-def _subjects(base: Evaluation | None, trained: Evaluation | None, found: Mapping[str, Any]) -> tuple[Measure, ...]:
-    """pass@1 of every subject, with the interval of its change as a note."""
-    before, after = ({part.name: part for part in model.subjects} if model else {} for model in (base, trained))
+def _parts(
+    base: Evaluation | None, trained: Evaluation | None, kind: str, found: Mapping[str, Any]
+) -> tuple[Measure, ...]:
+    """pass@1 of every subject or tier, with the interval of its change as a note."""
+    before, after = ({part.name: part for part in getattr(model, kind)} if model else {} for model in (base, trained))
     return tuple(
         _measure(
             name,

@@ -18,6 +18,7 @@ from dsrl.report.forecast import forecast
 from dsrl.report.funnel import funnel
 from dsrl.report.headline import headline
 from dsrl.report.labels import labels
+from dsrl.report.pictures import Pictures
 from dsrl.report.provenance import provenance
 from dsrl.report.selection import selection
 from dsrl.report.training import training
@@ -48,6 +49,10 @@ class Report(Stage):
     """Rows in the sample browser: all selected samples first, then a seeded draw of the others."""
     max_megabytes: float = Field(default=12.0, gt=0)
     """Prompts and replies that the page holds, in millions of characters; rows beyond that are shown without."""
+    thumbnail: int = Field(default=256, ge=0)
+    """Longest side of a picture on the page, in pixels; 0: none is shown."""
+    pictures_megabytes: float = Field(default=6.0, ge=0)
+    """Pictures that the page holds, in millions of characters; those beyond that are named only."""
 
     def __call__(self, study: Study, context: "Context") -> Study:
         page = self.page(study, context)
@@ -58,10 +63,13 @@ class Report(Stage):
 
     def page(self, study: Study, context: "Context") -> str:
         """The whole page as text; the figures of its labels go into `metrics.json` too."""
-        rows = browser(
-            study, context.calls, max_rows=self.max_rows, max_characters=round(self.max_megabytes * 1_000_000)
-        )
         metrics = context.metrics
+        pictures = Pictures(context.images, self.thumbnail, round(self.pictures_megabytes * 1_000_000))
+        pairs = variants(study, metrics, pictures)
+        characters = round(self.max_megabytes * 1_000_000)
+        rows = browser(study, context.calls, pictures, max_rows=self.max_rows, max_characters=characters)
+        if pairs and pairs.lengths:
+            metrics["replies"] = pairs.block()
         votes = labels(study.samples, study.rejected, context.calls, audited(metrics, context.store.root))
         if votes:
             metrics["labels"] = votes.measures.block(votes.audit)
@@ -73,7 +81,7 @@ class Report(Stage):
             headline=headline(study, metrics),
             funnel=funnel(metrics),
             difficulty=difficulty(study.samples),
-            variants=variants(study, metrics),
+            variants=pairs,
             labels=votes,
             clean=clean(study, metrics),
             selection=selection(study, metrics),
@@ -133,5 +141,5 @@ def environment() -> "Environment":
     found = Environment(
         loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    found.filters.update(percent=text.percent, count=text.count)
+    found.filters.update(percent=text.percent, count=text.count, figure=text.figure)
     return found

@@ -1,21 +1,22 @@
-"""A few replies of the base model to each shown sample, out of the side table of the stage `score`."""
+"""A few replies of the base model to each shown sample, out of the side tables of the stages that counted them."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 MOST = 4
+TABLES = ("score/rollouts.parquet", "rewrite/rollouts.parquet")
+"""Seeds and samples; variants, which are counted where they are written."""
 COLUMNS = ("sample", "text", "correct", "parsed", "finish_reason")
 
 
-def examples(path: Path | None, ids: Collection[str]) -> dict[str, list[dict[str, Any]]]:
+def examples(tables: Iterable[Path], ids: Collection[str]) -> dict[str, list[dict[str, Any]]]:
     """Sample id -> up to four rollouts, half of them right as far as there are as many; read in pieces."""
-    if path is None or not path.is_file():
-        return {}
     import pyarrow.parquet
 
     found: dict[str, list[dict[str, Any]]] = {identifier: [] for identifier in ids}
-    for batch in pyarrow.parquet.ParquetFile(path).iter_batches(columns=list(COLUMNS)):
+    there = (pyarrow.parquet.ParquetFile(path) for path in tables if path.is_file())
+    for batch in (batch for table in there for batch in table.iter_batches(columns=list(COLUMNS))):
         names = batch.column("sample").to_pylist()
         for place, name in enumerate(names):
             if name in found:

@@ -48,7 +48,7 @@ def measure(
     pairs = zip(study.samples, replies, strict=True)
     rolled = [graded(sample.id, sample.input, sample.answer, own, grader) for sample, own in pairs]
     write_table(context.scratch / TABLE, [row for rows in rolled for row in rows], GradedRollout)
-    rates = [_rate(rows, fingerprint, sampling, grader) for rows in rolled]
+    rates = [rate(rows, fingerprint, sampling, grader) for rows in rolled]
     return list(zip(study.samples, rates, strict=True))
 
 
@@ -78,7 +78,10 @@ def _row(name: str, index: int, reply: Reply, grade: Grade | None) -> GradedRoll
     )
 
 
-def _rate(rows: Sequence[GradedRollout], model: str, sampling: Sampling, grader: Grader) -> Rate:
+def rate(
+    rows: Sequence[GradedRollout], model: str, sampling: Sampling, grader: Grader, *, censored: bool = False
+) -> Rate:
+    """Over all replies that came."""
     num_error = sum(row.error is not None for row in rows)
     return Rate(
         model=model,
@@ -89,4 +92,5 @@ def _rate(rows: Sequence[GradedRollout], model: str, sampling: Sampling, grader:
         num_truncated=sum(row.error is None and row.finish_reason == "length" for row in rows),
         temperature=sampling.temperature,
         grader=grader.digest(),
+        censored=censored,
     )

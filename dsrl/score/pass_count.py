@@ -32,20 +32,26 @@ class PassCount(Score):
 
     def __call__(self, study: "Study", context: "Context") -> "Study":
         asked = [Asked(sample.input, sample.answer, sample.images) for sample in study.samples]
-        names = [sample.id for sample in study.samples]
-        counted = self._counted(asked, names, study, context, None)
-        write_table(context.scratch / TABLE, [row for rows, _ in counted for row in rows], GradedRollout)
-        pairs = zip(study.samples, counted, strict=True)
-        samples = tuple(sample.replace(score=rate) for sample, (_, rate) in pairs)
+        rates = self.count(asked, study, context, names=[sample.id for sample in study.samples])
+        samples = tuple(sample.replace(score=rate) for sample, rate in zip(study.samples, rates, strict=True))
         figures = score_figures(samples, self.rollouts, self.low, self.high)
-        incomplete = sum(rate.num_valid < self.rollouts for _, rate in counted)
+        incomplete = sum(rate.num_valid < self.rollouts for rate in rates)
         return study.add(samples=samples, figures={**figures, "incomplete": incomplete})
 
     def count(
-        self, asked: Sequence[Asked], study: "Study", context: "Context", model: Model | None = None
+        self,
+        asked: Sequence[Asked],
+        study: "Study",
+        context: "Context",
+        model: Model | None = None,
+        *,
+        names: Sequence[str] | None = None,
     ) -> list[Rate]:
         """One rate for each question; incomplete where `num_valid` is less than `rollouts`."""
-        return [rate for _, rate in self._counted(asked, [""] * len(asked), study, context, model)]
+        counted = self._counted(asked, names or [""] * len(asked), study, context, model)
+        if names is not None:
+            write_table(context.scratch / TABLE, [row for rows, _ in counted for row in rows], GradedRollout)
+        return [rate for _, rate in counted]
 
     def _counted(
         self, asked: Sequence[Asked], names: Sequence[str], study: "Study", context: "Context", model: Model | None

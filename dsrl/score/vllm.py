@@ -2,8 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -66,22 +67,17 @@ class VllmRollout(Part):
         self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, context: "Context"
     ) -> list[list[Reply]]:
         """`count` replies to each prompt, in order."""
-        located = model.located()
-        endpoint = self._endpoint(located)
+        with self.standing(model, context) as server:
+            return server.generate(model, prompts, sampling, count, context)
 
-        def drawn(url: str) -> list[list[Reply]]:
-            rollout = ServerRollout(endpoint=replace(endpoint, base_url=url))
-            return asyncio.run(rollout.replies(prompts, sampling, count, context))
-
-        if _held(endpoint, prompts, sampling, count, context.calls).completions == len(prompts) * count:
-            return drawn(NOWHERE)
-        for last in (False, True):
-            with context.progress.task(f"vLLM loads {located.name}"):
-                running = self._server(located, endpoint.model).start()
-            if (found := _unless_it_died(running, drawn, last=last)) is not None:
-                return found
-            context.progress.warn(f"vLLM has ended while it drew replies and is started again; see {self.log}")
-        raise AssertionError("the last start returns or raises")
+    @contextmanager
+    def standing(self, model: Model, context: "Context") -> "Iterator[Standing]":
+        """One server for all that a stage asks of a model."""
+        server = Standing(self, model.located(), context)
+        try:
+            yield server
+        finally:
+            server.close()
 
     def held(
         self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, store: "CallsStore"
@@ -121,20 +117,60 @@ def _held(endpoint: Endpoint, prompts: Sequence[Prompt], sampling: Sampling, cou
     return held([endpoint.call(rollout.request(prompt, sampling)) for prompt in prompts], count, store)
 
 
-def _unless_it_died(
-    running: RunningVllm, drawn: Callable[[str], list[list[Reply]]], *, last: bool
-) -> list[list[Reply]] | None:
-    """All replies; None where the server died on the way and may be started again. It is ended in any case."""
-    try:
-        found = drawn(running.url)
-        complete = all(reply.error is None for replies in found for reply in replies)
-        return found if complete or last or running.process.poll() is None else None
-    except StageFailed:
-        if last or running.process.poll() is None:
-            raise
+@dataclass
+class Standing:
+    """A server that is started when the first reply is drawn that the store lacks."""
+
+    rollout: VllmRollout
+    located: Model
+    context: "Context"
+    running: RunningVllm | None = None
+
+    def generate(
+        self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, context: "Context"
+    ) -> list[list[Reply]]:
+        """`count` replies to each prompt, in order."""
+        del model  # the one that it was made for
+        endpoint = self.rollout._endpoint(self.located)
+
+        def drawn(url: str) -> list[list[Reply]]:
+            rollout = ServerRollout(endpoint=replace(endpoint, base_url=url))
+            return asyncio.run(rollout.replies(prompts, sampling, count, context))
+
+        if _held(endpoint, prompts, sampling, count, context.calls).completions == len(prompts) * count:
+            return drawn(NOWHERE)
+        for last in (False, True):
+            if (found := self._unless_it_died(drawn, last=last)) is not None:
+                return found
+            context.progress.warn(f"vLLM has ended while it drew replies and is started again; see {self.rollout.log}")
+        raise AssertionError("the last start returns or raises")
+
+    def close(self) -> None:
+        """End the server, and give its GPUs back."""
+        if self.running is not None:
+            self.running.stop()
+        self.running = None
+
+    def _started(self) -> RunningVllm:
+        if self.running is None:
+            endpoint = self.rollout._endpoint(self.located)
+            with self.context.progress.task(f"vLLM loads {self.located.name}"):
+                self.running = self.rollout._server(self.located, endpoint.model).start()
+        return self.running
+
+    def _unless_it_died(self, drawn: Callable[[str], list[list[Reply]]], *, last: bool) -> list[list[Reply]] | None:
+        """All replies; None where the server died on the way and may be started again."""
+        running = self._started()
+        try:
+            found = drawn(running.url)
+            complete = all(reply.error is None for replies in found for reply in replies)
+            if complete or last or running.process.poll() is None:
+                return found
+        except StageFailed:
+            if last or running.process.poll() is None:
+                raise
+        self.close()
         return None
-    finally:
-        running.stop()
 
 
 def _flags(model: Model) -> dict[str, Flag]:

@@ -42,6 +42,8 @@ class Select(Stage):
     name: ClassVar[str] = "select"
     needs: ClassVar[tuple[str, ...]] = ("samples", "score", "decontaminated")
     adds: ClassVar[tuple[str, ...]] = ("selected", "control")
+    lowest_first: ClassVar[bool] = False
+    """Whether it takes the lowest pass rates, so that those of the others needn't be known well."""
 
     m: int | None = Field(gt=0)
     """Samples to train on; null takes all that the strategy ranks."""

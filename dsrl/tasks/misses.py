@@ -7,8 +7,10 @@ from fractions import Fraction
 from typing import Any
 
 from dsrl.data import Item
-from dsrl.grade import Choice, Code, Grader, Json, Label, List, Math, Number, Set, Span, Sql, Text
+from dsrl.grade import Choice, Code, Grader, Json, Label, List, Math, Mixed, Number, Set, Span, Sql, Text
 from dsrl.grade.choice import option_texts
+from dsrl.grade.math import number
+from dsrl.grade.mixed import listed
 from dsrl.images import text_of
 from dsrl.part import record
 from dsrl.task import Task
@@ -124,6 +126,43 @@ def _math(grader: Grader, item: Item) -> Replies:
     yield "in a sentence, without a box", f"So the result is {gold}.", False
 
 
+def _mixed(grader: Mixed, item: Item) -> Replies:
+    gold, options = item.answer, listed(item.input)
+    if len(gold) > 1 or not gold.isupper():
+        yield from _value(grader, gold) if number(gold) is not None else ()
+        return
+    others = [letter for letter in options or "ABCD" if letter != gold]
+    for letter in others:
+        yield "another option", grader.write(letter), False
+    for case, text in (("(B)", f"({gold})"), ("B.", f"{gold}."), ("B as text", f"\\text{{{gold}}}")):
+        yield f"written as {case}", grader.write(text), True
+    yield "two letters", grader.write(f"{gold} or {others[0]}"), False
+    values = list(options.values())
+    single = {letter: text for letter, text in options.items() if len(text) > 1 and values.count(text) == 1}
+    if gold not in single:
+        return
+    yield "the option's text", grader.write(single[gold]), True
+    yield "letter and text", grader.write(f"{gold}. {single[gold]}"), True
+    for letter in [letter for letter in others if letter in single][:1]:
+        yield "letter beside another option's text", grader.write(f"{gold}. {single[letter]}"), False
+        yield "another option's text", grader.write(single[letter]), False
+
+
+def _value(grader: Mixed, gold: str) -> Replies:
+    """For an answer that is a plain number."""
+    yield "sign turned", grader.write(gold.removeprefix("-") if gold.startswith("-") else f"-{gold}"), not number(gold)
+    yield "ten times", grader.write(f"10 \\times {gold}"), not number(gold)
+    yield "with a unit", grader.write(f"{gold}\\text{{ cm}}"), True
+    yield "a letter", grader.write("B"), False
+    if grader.rounded and "." in gold:
+        yield "a decimal more", grader.write(f"{gold}3"), True
+        yield "a decimal more, rounded elsewhere", grader.write(f"{gold}7"), False
+    if grader.tolerance:
+        value = float(gold) if "/" not in gold else float(Fraction(gold))
+        yield "within the tolerance", grader.write(f"{value + 0.9 * grader.tolerance:.6f}"), True
+        yield "beyond the tolerance", grader.write(f"{value + 1.1 * grader.tolerance:.6f}"), False
+
+
 def _text(grader: Text | Span, item: Item) -> Replies:
     gold = item.answer
     strict = not isinstance(grader, Text) or grader.f1 == 1
@@ -170,6 +209,7 @@ MAKERS: tuple[tuple[type[Grader] | tuple[type[Grader], ...], Callable[[Any, Item
     (Choice, _choice),
     (Label, _label),
     (Math, _math),
+    (Mixed, _mixed),
     ((Text, Span), _text),
     ((List, Set), _items),
     (Json, _json),

@@ -1,5 +1,6 @@
 """What a task's data and grader are worth: ill-formed rows, gold answers that grade themselves, near misses."""
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,8 @@ from dsrl.data import Item, Source
 from dsrl.digest import normalised
 from dsrl.grade import Choice, Code, Grader, Label, Math, Sql
 from dsrl.grade.choice import option_texts
-from dsrl.layouts import Rows
+from dsrl.images.store import side_by_side
+from dsrl.rows import Rows
 from dsrl.task import Task
 from dsrl.tasks.misses import misses
 
@@ -55,7 +57,9 @@ class Read:
 def read(source: Source, grader: Grader) -> Read:
     """All rows of a source, the ill-formed ones among the faults. Raises `UserError` where it can't be had."""
     rows = source.rows()
-    found = {number: source.item(row, grader) for number, row in enumerate(rows, 1)}
+    drawn = side_by_side(source.fault, rows) if source.images else itertools.repeat(None)
+    pairs = enumerate(zip(rows, drawn, strict=False), 1)
+    found = {number: fault or source.item(row, grader) for number, (row, fault) in pairs}
     items = {number: item for number, item in found.items() if isinstance(item, Item)}
     faults = [Fault(number, item) for number, item in found.items() if isinstance(item, str)]
     return Read(rows, items, faults)
@@ -110,7 +114,7 @@ def _case(name: str, right: bool | None, graded: list[tuple[str, bool]]) -> Case
 def _other(grader: Grader, item: Item, others: Sequence[Item]) -> str | None:
     """An answer of another item that isn't the same here."""
     near = [other.answer for other in others[:NEIGHBOURS] if not _tests_alone(grader, other)]
-    return next((answer for answer in near if not grader.same(answer, item.answer)), None)
+    return next((answer for answer in near if not grader.same(grader.read(answer) or answer, item.answer)), None)
 
 
 def _tests_alone(grader: Grader, item: Item) -> bool:
@@ -128,7 +132,7 @@ def notes(task: Task, found: Read) -> Iterator[str]:
     asked: dict[str, set[str]] = {}
     for item in items:
         asked.setdefault(normalised(item.input), set()).add(item.answer)
-    if len(asked) < len(items):
+    if len(asked) < len(items) and not task.illustrated:  # the same words about another picture
         torn = sum(len(answers) > 1 for answers in asked.values())
         yield f"{len(items) - len(asked)} questions stand there more than once, {torn} with different answers"
     if seen := [number for number, demo in enumerate(task.demos, 1) if normalised(demo.input) in asked]:

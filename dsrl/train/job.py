@@ -42,6 +42,8 @@ class Row:
     """Id of the sample that it was rewritten from."""
     passage: str | None = None
     """Id of the passage that it was written from."""
+    pass_rate: float | None = None
+    """Of a scored sample: how often the base model solves it."""
 
 
 @record

@@ -18,8 +18,6 @@ WEIGHT_BYTES = 4
 """A parameter that stands still, in float32."""
 REFERENCE_BYTES = 4
 """A weight of the base model, from which the loss holds the divergence."""
-CAST_BYTES = 2
-"""A weight in the arithmetic's dtype, as long as a forward pass needs it."""
 LOGIT_BYTES = 10
 """A logit in the arithmetic's dtype, in float32, and its gradient."""
 DRAWN_BYTES = 28
@@ -53,12 +51,12 @@ class Load:
     """Of the longest question and reply."""
     critic: bool = False
     offload: bool = False
+    adapters: bool = False
+    """Whether the weights stand still, and only small adapters are learned."""
     reference: bool = False
     """Whether the base model is held beside the one in training."""
     whole_logits: bool = True
     """Whether the logits of whole replies are held at once; else those of one token each, as they are drawn."""
-    adapters: bool = False
-    """Whether the weights stand still, and only small adapters are learned."""
 
 
 def shapes(folder: Path, billions: float | None) -> Shapes | None:
@@ -96,7 +94,7 @@ def needed(model: Shapes, load: Load) -> dict[str, float]:
     logits = width * LOGIT_BYTES if load.whole_logits else load.sequences * DRAWN_BYTES
     parts = {
         "weights, gradients and optimizer": state,
-        "base model": (REFERENCE_BYTES + CAST_BYTES) * model.parameters * load.reference,
+        "base model": REFERENCE_BYTES * model.parameters * load.reference,
         "activations": saved + width * model.hidden * LAYER_NUMBERS,
         "logits": logits * model.vocabulary,
         "overhead": OVERHEAD,

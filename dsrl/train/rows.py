@@ -41,6 +41,7 @@ def sample_row(task: Task, sample: Sample) -> Row:
         origin=sample.origin,
         parent=sample.parent_id,
         passage=sample.provenance.passage,
+        pass_rate=sample.score.value if sample.score else None,
     )
 
 

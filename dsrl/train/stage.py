@@ -119,6 +119,12 @@ class Training(Stage):
                 got="a task without `gold`",
                 next_step="give task.gold.path=FILE task.gold.input=... task.gold.output=...",
             )
+        if self.train_on == "gold" and self.gold is not None and self.gold.images:
+            raise UserError(
+                "train.train_on=gold doesn't show the pictures of labelled data",
+                got=f"task.gold.images={self.gold.images}",
+                next_step="give pipeline=synthrl select=seeds_only, which trains on labelled questions and shows them",
+            )
 
     @abstractmethod
     def replies_per_row(self) -> int:

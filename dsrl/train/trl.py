@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pydantic import Field
+
+from dsrl import child
 from dsrl.part import part
 from dsrl.train import memory
 from dsrl.train.algorithms import DrGrpo, Grpo
@@ -34,8 +37,20 @@ class Trl(Reinforcement):
     engine: ClassVar[str] = "trl"
     packages: ClassVar[tuple[str, ...]] = ("torch", "transformers", "accelerate", "datasets", "trl")
 
+    lora_rank: int | None = Field(default=None, gt=0, le=512)
+    """Of the adapters that are trained instead of all weights, and merged into them at the end; None: none."""
+    lora_alpha: int = Field(default=32, gt=0)
+    """Adapters count lora_alpha / lora_rank times."""
+
+    def check(self) -> None:
+        """Adapters need a package of their own."""
+        super().check()
+        if self.lora_rank is not None:
+            child.require("peft")
+
     def settings(self) -> dict[str, Any]:
-        return {**super().settings(), **LOSSES[self.label]}
+        adapters = {"lora_rank": self.lora_rank, "lora_alpha": self.lora_alpha} if self.lora_rank else {}
+        return {**super().settings(), **LOSSES[self.label], **adapters}
 
     def foretell(self, study: "Study", rows: Sequence[Row], job: Job, context: "Context") -> dict[str, Any]:
         """The pass rates, and the memory that the GPU will need."""
@@ -54,4 +69,5 @@ class Trl(Reinforcement):
         rl = self.algorithm
         sequences = device_batch(job.device_batch, rl.prompts_per_step * rl.responses_per_prompt)
         tokens = min(SUPPOSED_PROMPT + rl.max_response_tokens, job.model.max_length)
-        return memory.Load(1, sequences, tokens, reference=rl.kl > 0, whole_logits=False)
+        lora = self.lora_rank is not None  # without its adapters the model is the base model
+        return memory.Load(1, sequences, tokens, adapters=lora, reference=rl.kl > 0 and not lora, whole_logits=False)

@@ -7,11 +7,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PrinterCallback, TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 
 from dsrl import child, hf
 from dsrl.digest import digest
@@ -56,6 +57,12 @@ JOURNAL = {
 """Our word in `progress.jsonl` -> the trainer's."""
 
 
+Asked = tuple[str, Sequence[Any]]
+"""A prompt and its pictures, or their files."""
+Told = tuple[list[int], hf.Drawn]
+"""A prompt's tokens and the reply to it."""
+
+
 @dataclass
 class Trainee:
     """A model in training and all that belongs to it."""
@@ -74,24 +81,64 @@ class Trainee:
         """Row numbers as they are trained on, batch after batch."""
         return order(len(self.rows), self.job.steps * self.job.rows_per_step, self.job.seed)
 
+    @cached_property
+    def shows(self) -> bool:
+        """Whether any row comes with pictures."""
+        return any(row.images for row in (*self.rows, *self.held_out))
+
+    @cached_property
+    def processor(self) -> Any:
+        """What reads words and pictures."""
+        return _load_processor(self.job.model)
+
+    def files(self, row: Row) -> list[str]:
+        """Where the row's pictures are."""
+        return [str(Path(self.job.images) / name) for name in row.images]
+
     def encode(self, prompt: str) -> list[int]:
         """The prompt's tokens, as in every other stage. Raises `UserError` where they leave no room for a reply."""
         ids = hf.encode_prompt(self.tokenizer, prompt, self.job.model.prompt_format)
-        if len(ids) >= self.limit:
-            raise UserError(
-                "a prompt leaves no room for a reply", got=f"{len(ids)} tokens", allowed=f"less than {self.limit}"
-            )
+        self._check_room(len(ids))
         return ids
 
-    def draw(self, asks: Sequence[hf.Ask], sampling: Sampling) -> list[hf.Drawn]:
-        """Completions of the model as it is now."""
+    def _check_room(self, longest: int) -> None:
+        if longest >= self.limit:
+            raise UserError(
+                "a prompt leaves no room for a reply", got=f"{longest} tokens", allowed=f"less than {self.limit}"
+            )
+
+    def replies(self, prompts: Sequence[Asked], streams: Sequence[str], sampling: Sampling) -> list[Told]:
+        """A reply to each prompt by the model as it is now."""
         size = self.job.device_batch or DEVICE_BATCH
         was_training = self.model.training
         self.model.eval()
-        parts = [asks[start : start + size] for start in range(0, len(asks), size)]
-        drawn = [reply for part in parts for reply in hf.draw(self.model, self.tokenizer, part, sampling)]
+        parts = [slice(start, start + size) for start in range(0, len(prompts), size)]
+        told = [one for part in parts for one in self._told(prompts[part], streams[part], sampling)]
         self.model.train(was_training)
-        return drawn
+        return told
+
+    def _told(self, prompts: Sequence[Asked], streams: Sequence[str], sampling: Sampling) -> list[Told]:
+        """In one batch."""
+        ids, inputs = self._encoded(prompts)
+        self._check_room(max(map(len, ids)))
+        limits = [min(sampling.max_tokens, self.limit - len(prompt)) for prompt in ids]
+        if inputs is None:
+            asks = [hf.Ask(*ask) for ask in zip(ids, streams, limits, strict=True)]
+            drawn = hf.draw(self.model, self.tokenizer, asks, sampling)
+        else:
+            drawn = hf.draw_from(self.model, self.tokenizer, inputs, streams, limits, sampling)
+        return list(zip(ids, drawn, strict=True))
+
+    def _encoded(self, prompts: Sequence[Asked]) -> tuple[list[list[int]], dict[str, Any] | None]:
+        """Each prompt's tokens as in every other stage, those of its pictures among them; and the tensors of the
+        batch, where it has pictures."""
+        form = self.job.model.prompt_format
+        if not any(pictures for _, pictures in prompts):
+            return [hf.encode_prompt(self.tokenizer, text, form) for text, _ in prompts], None
+        from dsrl import vision
+
+        inputs = vision.encode(self.processor, [vision.Shown(*prompt) for prompt in prompts], form)
+        return vision.prompt_ids(inputs), inputs
 
     def validate(self) -> float | None:
         """Share of right replies to the held-out samples. The same random numbers each time, so that checkpoints
@@ -100,13 +147,10 @@ class Trainee:
         pairs = [(row, number) for row in self.held_out for number in range(self.job.validation_replies)]
         if not pairs:
             return None
-        prompts = {row.id: self.encode(row.prompt) for row in self.held_out}
-        limits = {key: min(sampling.max_tokens, self.limit - len(ids)) for key, ids in prompts.items()}
+        prompts = [(row.prompt, self.files(row)) for row, _ in pairs]
         streams = [digest([self.job.seed, "validation", row.id, number], 32) for row, number in pairs]
-        asks = [
-            hf.Ask(prompts[row.id], stream, limits[row.id]) for (row, _), stream in zip(pairs, streams, strict=True)
-        ]
-        texts = [self.tokenizer.decode(drawn.ids, skip_special_tokens=True) for drawn in self.draw(asks, sampling)]
+        told = self.replies(prompts, streams, sampling)
+        texts = [self.tokenizer.decode(drawn.ids, skip_special_tokens=True) for _, drawn in told]
         grades = [
             self.grader.given(row.prompt).grade(text, row.answer) for text, (row, _) in zip(texts, pairs, strict=True)
         ]
@@ -221,14 +265,22 @@ def fit(trainer: Any, trainee: Trainee) -> None:
 def finish(job: Job) -> None:
     """The chosen checkpoint as a Hugging Face folder."""
     best = checkpoints.chosen(job.path(CHECKPOINTS), job.keep)
+    trained = _merged if job.settings.get("lora_rank") else _whole
+    deliver(job, best, lambda base: trained(job, best, base))
+
+
+def _whole(job: Job, best: checkpoints.Checkpoint, base: Any) -> Any:
+    """The checkpoint's own weights."""
     trust = job.model.trust_remote_code
-    deliver(
-        job,
-        best,
-        lambda base: AutoModelForCausalLM.from_pretrained(
-            best.folder, config=base.config, dtype=base.dtype, trust_remote_code=trust
-        ),
-    )
+    return type(base).from_pretrained(best.folder, config=base.config, dtype=base.dtype, trust_remote_code=trust)
+
+
+def _merged(job: Job, best: checkpoints.Checkpoint, base: Any) -> Any:
+    """The base model with the checkpoint's adapters in its weights, added in float32."""
+    from peft import PeftModel
+
+    whole = hf.load_model(job.model, "cpu", "float32")
+    return PeftModel.from_pretrained(whole, best.folder).merge_and_unload().to(base.dtype)
 
 
 def deliver(job: Job, best: checkpoints.Checkpoint, trained: Callable[[Any], Any]) -> None:
@@ -243,16 +295,28 @@ def deliver(job: Job, best: checkpoints.Checkpoint, trained: Callable[[Any], Any
     weights.save_pretrained(folder)
     tokenizer = hf.load_tokenizer(job.model)
     tokenizer.save_pretrained(folder)
-    prompts = [row.prompt for row in read_rows(job.path(TRAIN))[:NUM_CHECK_PROMPTS]]
-    hf.write_tokenizer_check(tokenizer, folder, prompts)
+    rows = read_rows(job.path(TRAIN))
+    if pictures := any(row.images for row in rows):
+        _load_processor(job.model).save_pretrained(folder)
+    hf.write_tokenizer_check(tokenizer, folder, [row.prompt for row in rows[:NUM_CHECK_PROMPTS]])
     (folder / CARD).write_text(card(job, best), encoding="utf-8")
-    check(replace(job.model, path=str(folder), revision=None))
+    check(replace(job.model, path=str(folder), revision=None), pictures)
     job.path(RESULT).write_text(json.dumps({"step": best.step, "validation": best.validation}), encoding="utf-8")
 
 
-def check(model: Model) -> None:
-    """Load a finished folder as any later stage will. Raises where tokenizer or weights are not what they should be."""
+def _load_processor(model: Model) -> Any:
+    """Imported for those that train with pictures only."""
+    from dsrl import vision
+
+    return vision.load_processor(model)
+
+
+def check(model: Model, pictures: bool = False) -> None:
+    """Load a finished folder as any later stage will. Raises where tokenizer, processor or weights are not what they
+    should be."""
     hf.load_tokenizer(model)
+    if pictures:
+        _load_processor(model)
     weights = hf.load_model(model)
     broken = [name for name, values in weights.named_parameters() if not torch.isfinite(values).all()]
     if broken:

@@ -5,7 +5,8 @@ import numpy
 import pytest
 
 from dsrl.difficulty.opponents import pairs
-from dsrl.difficulty.rating import ELO, MIDDLE, Battles, battles, fit, groups, rate, tier
+from dsrl.difficulty.rating import ELO, MIDDLE, Battles, battles, fit, groups, rate
+from dsrl.tiers import tier
 
 
 def simulated(strengths: numpy.ndarray, opponents: int, ties: float, seed: int = 0) -> Battles:

@@ -5,7 +5,7 @@ import pytest
 
 from dsrl.data import Source
 from dsrl.difficulty import Difficulty
-from dsrl.difficulty.stage import Battle, Rated
+from dsrl.difficulty.stage import Battle
 from dsrl.errors import StageFailed, UserError
 from dsrl.grade import Number
 from dsrl.llm import Endpoint
@@ -14,6 +14,7 @@ from dsrl.run import run
 from dsrl.study import Study
 from dsrl.table import read_table
 from dsrl.task import Task
+from dsrl.tiers import Rated
 
 from ..llm.server import Json, serve
 from ..toys import context
@@ -43,6 +44,38 @@ def test_stories_are_rated_by_their_steps_and_every_battle_is_kept(tmp_path: Pat
     assert len(fought) == after.figures["battles"] == 28
     assert all(where.calls.get(*split(battle.call)) is not None for battle in fought)
     assert after.figures["undecided"] == 0
+    where.close()
+
+
+def test_siblings_share_the_rating_of_one_of_them(tmp_path: Path) -> None:
+    rows = [
+        {
+            "q": story(changes).replace("pens", "cups" if version else "pens"),
+            "a": "1",
+            "problem": changes,
+            "version": version,
+        }
+        for changes in range(1, 5)
+        for version in (0, 1)
+    ]
+    for subject, version in ((None, 0), ("1", 1)):
+        texts = [row["q"] for row in rows if row["version"] == version]
+        folder = tmp_path / str(subject)
+        folder.mkdir()
+        (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        where = context(folder)
+        source = Source(path=str(folder / "test.jsonl"), input="q", output="a", group="problem", subject="version")
+        task = Task(name="t", instruction="Read counting stories: how many are left?", answer=Number(), test=source)
+        teacher = Endpoint(model="offline-rules-v1", server=OfflineTeacher(busy=0.0), concurrency=8)
+        stage = Difficulty(teacher=teacher, bootstraps=2, subject=subject)
+        after = run({"difficulty": stage}, Study(task=task), where)
+        rated = read_table(after.files["difficulty/ratings.parquet"], Rated)
+        assert [row.input for row in rated] == texts
+        assert [row.group for row in rated] == ["1", "2", "3", "4"]
+        where.close()
+    where = context(folder)
+    with pytest.raises(UserError, match="no test item is of this subject"):
+        Difficulty(teacher=teacher, subject="2")(Study(task=task), where)
     where.close()
 
 

@@ -143,7 +143,14 @@ def test_fewer_samples_than_wanted_are_said_loudly(finished: Place) -> None:
 def test_what_a_run_made_can_be_copied_out(finished: Place, tmp_path: Path) -> None:
     finished.run(*SMALL, f"export_dir={tmp_path / 'mine'}")
     names = {str(path.relative_to(tmp_path / "mine")) for path in (tmp_path / "mine").rglob("*") if path.is_file()}
-    assert {"data/all.parquet", "data/selected.parquet", "selected.json", "model/config.json"} <= names
+    parts = {f"data/{name}-00000-of-00001.parquet" for name in ("train", "accepted")}
+    assert {*parts, "README.md", "export.json", "model/config.json"} <= names
+    finished.run(*SMALL, f"export_dir={tmp_path / 'mine'}")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("not ours")
+    refused = finished.dsrl(*SMALL, f"export_dir={tmp_path / 'other'}")
+    assert refused.code == 2
+    assert "is not empty" in refused.err
 
 
 def test_a_budget_stops_a_run_before_it_is_overspent_and_what_it_cost_in_all_is_known(

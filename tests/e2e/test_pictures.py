@@ -15,7 +15,8 @@ from dsrl.model import Model, Sampling
 from dsrl.sample import Image as Kept
 from dsrl.score import TransformersRollout
 from dsrl.train.job import Row
-from dsrl.train.verl.tables import longest, shown_sizes, write_table
+from dsrl.train.verl.rows import write_table
+from dsrl.train.verl.tables import longest, shown_sizes
 from tests.e2e.tiny_vision import tiny_vision
 from tests.toys import context
 from tests.train.verl.test_worker import job
@@ -88,7 +89,7 @@ def test_rows_for_verl_hold_files_and_their_length_counts_pictures(model: Model,
     sizes = shown_sizes(made, rows)
     assert sizes == {"shown": TOKENS + len("\nWhich colour?")}
     assert longest(rows, {"Which colour?": [1] * 13}, 256, 8, sizes) == sizes["shown"]
-    write_table(tmp_path / "rows.parquet", rows, "train", made.images)
+    write_table(tmp_path / "rows.parquet", rows, "train", Path(made.images))
     shown, told = pq.read_table(tmp_path / "rows.parquet").to_pylist()
     assert shown["images"] == [{"bytes": where.images.path(image).read_bytes()}]
     assert shown["prompt"][0]["content"].count("<image>") == 1

@@ -14,6 +14,7 @@ from dsrl.report import Report
 from dsrl.sample import new_sample
 from dsrl.study import Study
 
+from .. import pictured
 from ..report.made import make_study
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -146,3 +147,41 @@ def test_an_address_opens_its_row_and_nothing_a_model_wrote_runs(tmp_path: Path)
     assert "<title>counting" in text
     assert "<img" not in text
     assert html.escape(HOSTILE, quote=False) in text
+
+
+PICTURES = """
+const opened = (id) => {
+  document.getElementById('row-' + id).querySelector('button').click();
+  return document.getElementById('row-' + id).nextElementSibling;
+};
+const images = (place) => Promise.all([...place.querySelectorAll('img')].map((image) => image.decode().then(
+  () => [image.alt, image.naturalWidth, image.naturalHeight])));
+const unfold = (place) => [...place.querySelectorAll('details')].map((fold) => fold.textContent);
+const page = [opened(shown), opened(lost), document.getElementById('variants')];
+outcome.absent = page[1].querySelector('figure').textContent;
+outcome.question = page[0].querySelector('.question-text').textContent;
+outcome.line = document.getElementById('row-' + shown).querySelector('button').textContent;
+outcome.replies = unfold(page[0]).filter((text) => text.startsWith('Replies'));
+Promise.all(page.map(images)).then((found) => {
+  [outcome.shown, outcome.lost, outcome.variants] = found;
+  document.body.dataset.outcome = JSON.stringify(outcome);
+});
+"""
+
+
+def test_pictures_are_decoded_and_a_lost_one_is_said(tmp_path: Path):
+    study, where = pictured.make_study(tmp_path)
+    variant, lost = study.samples[4], study.samples[1]
+    where.images.path(lost.images[0]).unlink()
+    Report()(study, where)
+    where.close()
+    names = f"const shown = '{variant.id}', lost = '{lost.id}';"
+    found = driven(where.run_dir / "report.html", tmp_path / "profile", names + PICTURES)
+    assert found["shown"] == [["image 1", 96, 64]]
+    assert found["lost"] == []
+    assert found["absent"].startswith("image 1, 96 \u00d7 64: no longer in the store")
+    assert found["question"].startswith("[image 1]\nHow many discs")
+    assert found["line"].startswith("How many discs")
+    assert found["variants"] == [["image 1", 96, 64], ["image 1", 96, 64], ["image 2", 96, 64]]
+    (replies,) = found["replies"]
+    assert replies.count("read as 1") == 4

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from dsrl.sample import Sample
+from dsrl.score.measure import GradedRollout
 from dsrl.table import read_table
 
 from .runs import SMALL, Place, metrics, requests
@@ -39,7 +40,7 @@ def test_a_killed_run_ends_in_the_same_bytes_and_pays_nothing_twice(cache: Path,
     again = killed.run(*TINY)
     assert again["keys"] == whole["keys"]
     assert requests(again) < requests(whole)
-    for name in ("samples.parquet", "rejected.parquet"):
+    for name in ("samples.parquet", "rejected.parquet", "rollouts.parquet"):
         entries = [place.entry("rewrite", found) / name for place, found in zip(places, (whole, again), strict=True)]
         assert entries[0].read_bytes() == entries[1].read_bytes()
     check(places[0], whole)
@@ -64,4 +65,12 @@ def check(place: Place, found: dict[str, Any]) -> None:
     assert found["train"]["steps"] == 4
     page = next((place.folder / "runs").glob("*/report.html")).read_text(encoding="utf-8")
     assert "Seeds and harder variants" in page
+    assert "From attempts to variants" in page
+    gates = [count for _, count in rewriting["funnel"]]
+    assert rewriting["attempts"] >= gates[0]
+    assert gates == sorted(gates, reverse=True)
+    assert gates[-1] == len(variants)
+    replies = read_table(place.entry("rewrite", found) / "rollouts.parquet", GradedRollout)
+    assert {row.sample for row in replies} == {variant.id for variant in variants}
+    assert found["replies"]["variants"]["replies"] == 4 * len(variants)
     assert metrics(next((place.folder / "runs").glob("*"))) == found

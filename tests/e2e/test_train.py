@@ -1,6 +1,7 @@
 """Real trainings of a tiny model in real child processes."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -112,6 +113,26 @@ def test_a_training_killed_in_the_middle_ends_in_the_same_bytes(study: Study, tm
     assert weights[0] == weights[1]
     courses = [[{**row, "seconds": 0} for row in rows(tmp_path / name / "scratch")] for name in ("a", "b")]
     assert courses[0] == courses[1]
+
+
+def test_adapters_are_trained_merged_and_go_on(study: Study, tmp_path: Path) -> None:
+    """Two steps, then on from the checkpoint: the same as four in a row; only linear layers differ from the base."""
+    from transformers import AutoModelForCausalLM
+
+    stages = [Trl(algorithm=Grpo(**{**RL, "max_steps": steps}), **STAGE, lora_rank=4) for steps in (2, 4)]
+    for place, stage in (("a", stages[0]), ("a", stages[1]), ("b", stages[1])):
+        shutil.rmtree(tmp_path / place / "scratch", ignore_errors=True)
+        after = stage(study, surroundings(tmp_path / place))
+    assert json.loads((tmp_path / "a" / "scratch" / "job.json").read_text())["resume"]
+    weights = [(tmp_path / name / "scratch" / "model" / "model.safetensors").read_bytes() for name in ("a", "b")]
+    assert weights[0] == weights[1]
+    model = trained(after, tmp_path / "b")
+    assert study.base is not None
+    states = [AutoModelForCausalLM.from_pretrained(one.path).state_dict() for one in (study.base, model)]
+    changed = {name for name, values in states[0].items() if not (values == states[1][name]).all()}
+    assert changed
+    assert all("proj" in name for name in changed)
+    assert states[0].keys() == states[1].keys()
 
 
 def test_a_training_that_breaks_fails_the_stage(study: Study, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from dsrl import hf
 from dsrl.errors import UserError
 from dsrl.model import Model
 from dsrl.train.job import Job, Row
-from dsrl.train.verl.tables import RAW_TEMPLATES, encode, longest, template, write_table
+from dsrl.train.verl.rows import write_table
+from dsrl.train.verl.tables import RAW_TEMPLATES, encode, longest, template
 from tests.e2e.tiny import tiny_model
 from tests.train.verl.test_worker import job
 
@@ -81,4 +82,5 @@ def test_a_row_says_where_it_came_from(tmp_path: Path) -> None:
         "origin": "harder",
         "parent": "s0",
         "passage": "p",
+        "pass_rate": None,
     }

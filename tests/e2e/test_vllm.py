@@ -37,7 +37,11 @@ def test_greedy_replies_are_those_of_transformers(
     model = replace(base.located(), prompt_format=prompt_format)  # type: ignore[arg-type]
     context = surroundings(tmp_path)
     vllm = VllmRollout(command=str(PROGRAM), log=str(tmp_path / "vllm.log"), args={"enforce-eager": True})
-    found = vllm.generate(model, PROMPTS, GREEDY, 1, context)
+    with vllm.standing(model, context) as server:
+        found = server.generate(model, PROMPTS, GREEDY, 1, context)
+        drawn = server.generate(model, PROMPTS, Sampling(temperature=1.0, max_tokens=24), 16, context)
+    assert all(reply.error is None for own in drawn for reply in own), "more tokens of prompts than are read at a time"
+    assert len({reply.text for own in drawn for reply in own}) > len(PROMPTS)
     expected = TransformersRollout(device="cpu").generate(model, PROMPTS, GREEDY, 1, context)
     assert [own[0].text for own in found] == [own[0].text for own in expected]
     assert [own[0].finish_reason for own in found] == [own[0].finish_reason for own in expected]

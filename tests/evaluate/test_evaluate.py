@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from dsrl.context import Context
 from dsrl.data import Item, Source
 from dsrl.digest import text_digest
-from dsrl.errors import StageFailed
+from dsrl.errors import StageFailed, UserError
 from dsrl.estimate import wilson
 from dsrl.evaluate import Compare, Evaluate
 from dsrl.evaluate.difference import paired
 from dsrl.evaluate.evaluate import seen_in_pretraining
 from dsrl.evaluate.predictions import Prediction, predict, read
-from dsrl.evaluate.summary import best, rate
+from dsrl.evaluate.summary import best, rate, summarise
 from dsrl.grade import Number
 from dsrl.model import Model, Reply, Sampling
 from dsrl.part import Part, part
@@ -27,6 +27,8 @@ from dsrl.sample import Match, new_sample
 from dsrl.study import Estimate, Evaluation, Study
 from dsrl.table import read_table
 from dsrl.task import Task
+
+from ..test_tiers import rated, written
 
 LOST = Reply(text=None, error="the server hung up")
 SHAPES = {
@@ -105,6 +107,47 @@ def test_predictions_are_kept(tmp_path: Path, context: Context) -> None:
     ]  # fmt: skip
     assert (rows[4].error, rows[4].text, rows[4].format_ok) == ("the server hung up", None, None)
     assert (rows[5].correct_anywhere, rows[5].format_ok, rows[2].finish_reason) == (True, False, "length")
+
+
+def test_figures_are_split_by_tier_and_groups_have_a_worst_case(tmp_path: Path, context: Context) -> None:
+    study = study_of(tmp_path / "s", 4)
+    rows = [{"Input": f"question {number}", "Output": "1", "seed": number // 2} for number in range(4)]
+    (tmp_path / "s" / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = Source(path=str(tmp_path / "s" / "test.jsonl"), group="seed")
+    study = study.add(task=replace(study.task, test=source))
+    ratings = written(tmp_path, rated("question 0", "hard", "0"), rated("question 2", None, "1"))
+    stage = evaluate(["++", "+-", "--", "++"], "++-+", tiers=ratings)
+    stage.check()
+    found = stage(study, context).evaluation_base
+    assert found is not None
+    assert found.item_tiers == ("hard", "hard", "unrated", "unrated")
+    assert [(part.name, part.num_items) for part in found.tiers] == [("hard", 2), ("unrated", 2)]
+    assert found.tiers[0].pass_at_1 is not None
+    assert found.tiers[0].pass_at_1.value == 0.75
+    assert found.siblings is not None
+    assert found.siblings.num_groups == 2
+    assert found.siblings.worst is not None
+    assert found.siblings.pass_at_1 is not None
+    assert (found.siblings.worst.value, found.siblings.pass_at_1.value) == (0.5, 0.625)
+    (again,) = {
+        summarise(
+            read(context.scratch / "predictions.parquet")[1], stage._setting(study.base, study), resamples=200, seed=0
+        ).item_tiers
+    }  # type: ignore[arg-type]
+    assert again == found.item_tiers
+
+
+def test_ratings_take_part_in_the_key_by_their_content(tmp_path: Path) -> None:
+    plain = evaluate(["+"], "+")
+    assert "tiers" not in plain.identity()
+    first = written(tmp_path, rated("a", "hard"))
+    (tmp_path / "other").mkdir()
+    second = written(tmp_path / "other", rated("a", "hard"))
+    third = written(tmp_path / "s", rated("a", "easy")) if (tmp_path / "s").mkdir() is None else ""
+    keys = [evaluate(["+"], "+", tiers=path).key({}) for path in (first, second, third)]
+    assert keys[0] == keys[1] != keys[2]
+    with pytest.raises(UserError, match="no such file of ratings"):
+        evaluate(["+"], "+", tiers="nowhere.parquet").check()
 
 
 def test_subjects_and_kept_columns_go_along(tmp_path: Path, context: Context) -> None:

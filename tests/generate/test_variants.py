@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pyarrow.parquet
 import pytest
 
 from dsrl.context import Context
@@ -128,7 +129,7 @@ COUNTS = {SEED: 14, **{f"v{number}": count for number, count in enumerate(SCRIPT
 )
 def test_the_scripted_case(stop: str, chain: str, kept: str, starts: list[str], tmp_path: Path) -> None:
     numbers = itertools.count(1)
-    after, _, prompts = rewritten(
+    after, where, prompts = rewritten(
         tmp_path, writer(lambda *_: f"v{next(numbers)}"), counter(scripted(COUNTS)), stop=stop, chain=chain
     )
     seed, variant = after.samples
@@ -140,6 +141,13 @@ def test_the_scripted_case(stop: str, chain: str, kept: str, starts: list[str], 
     reasons = sorted(one.reason for one in after.rejected)
     assert reasons == ([] if stop == "first" else ["another variant was kept"] * 6 + ["too hard"])
     assert after.figures["attempts"] == len(starts)
+    judged = len(starts)
+    sound = 1 if stop == "first" else 7
+    steps = [["a readable question", judged], ["a new one that hides its answer", judged], ["QualityJudge", judged]]
+    assert after.figures["funnel"] == [*steps, ["PassBand", sound]]
+    replies = pyarrow.parquet.ParquetFile(where.scratch / "rollouts.parquet").read().to_pylist()
+    assert {row["sample"] for row in replies} == {variant.id}
+    assert (len(replies), sum(row["correct"] for row in replies), replies[0]["index"]) == (N, 9, N)
 
 
 def test_a_chain_without_effect_is_refused() -> None:

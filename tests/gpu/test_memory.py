@@ -44,12 +44,12 @@ class Marks(TrainerCallback):
 
 trainee = load(read_job(Path(sys.argv[1])))
 made = trainer(trainee, {**settings(trainee), "save_strategy": "no"})
-draw, marks = trainee.draw, Marks()
+draw, marks = trainee.replies, Marks()
 def watched(*asked):
     found = draw(*asked)
     marks.note(f"drawing {made.state.global_step}")
     return found
-trainee.draw = watched
+trainee.replies = watched
 made.add_callback(marks)
 made.train()
 print("MARKS", json.dumps({"parameters": sum(weights.numel() for weights in made.model.parameters()), **MARKS}))

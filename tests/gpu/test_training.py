@@ -5,6 +5,7 @@ import math
 import time
 from dataclasses import replace
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 from dsrl.model import Sampling
@@ -32,8 +33,9 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 def test_grpo_learns_goes_on_and_is_exported(tmp_path: Path, say: Say) -> None:
     with model("0.5B", tmp_path / "model") as base:
-        context = surroundings(tmp_path / "run")
         for steps in (2, 4):  # the second goes on from the checkpoint that the first has left
+            rmtree(tmp_path / "run" / "scratch", ignore_errors=True)
+            context = surroundings(tmp_path / "run")
             started = time.monotonic()
             after = Trl(algorithm=Grpo(**RL, max_steps=steps), **STAGE)(study(base), context)
             say("TRL", seconds=round(time.monotonic() - started, 1), steps=steps, memory=after.figures["memory"])

@@ -50,7 +50,14 @@ def test_what_a_kind_writes_it_reads_as_right(name: str) -> None:
 @pytest.mark.parametrize("name", KINDS)
 def test_the_instruction_shows_the_very_marks_that_are_read(name: str) -> None:
     grader = kind(name)
-    marks = {"number": "####", "math": "\\boxed{", "sql": "```sql", "code": "```python", "regex": "Verdict:"}
+    marks = {
+        "number": "####",
+        "math": "\\boxed{",
+        "mixed": "\\boxed{",
+        "sql": "```sql",
+        "code": "```python",
+        "regex": "Verdict:",
+    }
     mark = marks.get(name, "<answer>")
     assert mark in grader.instruction
     assert mark in grader.write(ANSWERS[name])
@@ -78,14 +85,14 @@ def test_a_kind_comes_back_from_its_identity_and_a_question_leaves_it_as_it_is(n
 @pytest.mark.parametrize("name", KINDS)
 def test_long_replies_are_graded_in_one_pass(name: str, length: int) -> None:
     """A pattern that backtracks over twenty thousand repeats would never come to its end."""
-    grader = kind(name).given("A: yes\nB: no" if name == "choice" else "")
+    grader = kind(name).given("A: yes\nB: no" if name in ("choice", "mixed") else "")
     for piece in PIECES:
         reply = f"<answer>{piece * (length // len(piece))}</answer>"
         grader.parse(reply)
         grader.parse_anywhere(reply)
 
 
-@pytest.mark.parametrize("name", ["number", "choice", "math", "text"])
+@pytest.mark.parametrize("name", ["number", "choice", "math", "mixed", "text"])
 def test_graders_do_in_threads_what_they_do_alone(name: str) -> None:
     """No signals, no shared state: rewards are computed in the threads of a trainer."""
     grader = kind(name)

@@ -10,7 +10,7 @@ from dsrl.errors import UserError
 from dsrl.grade import Number
 from dsrl.images import Gallery, ImageStore, Pixels, Pool, Unfit, cells, content, illustrated, marked
 from dsrl.images.known import known_digests
-from dsrl.images.prompt import with_pictures
+from dsrl.images.prompt import blind, unnumbered, with_pictures
 from dsrl.model import Model
 from dsrl.seeds import Seeds
 from dsrl.study import Study
@@ -207,3 +207,21 @@ def test_a_column_of_a_table_is_a_pool(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"image": "good.png"}\n{"image": ["other.png", "good.png"]}\n')
     found = Pool(path=str(tmp_path / "rows.jsonl"), limit=2).images(Gallery(ImageStore(tmp_path / "images"), SMALL))
     assert [one.width for one in found if not isinstance(one, Unfit)] == [40, 40]
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "found"),
+    [
+        ("See <image1> and <image 2>.", 2, "See <image> and <image>."),
+        ("See <image1> and <image2>.", 1, "See <image> and ."),
+        ("See <image1>.", 2, "See <image>."),
+        ("See <image>, not <image1>.", 1, "See <image>, not <image1>."),
+        ("Nothing.", 1, "Nothing."),
+    ],
+)
+def test_numbered_placeholders_are_placeholders(text: str, count: int, found: str) -> None:
+    assert unnumbered(text, count) == found
+
+
+def test_a_question_without_its_pictures_is_its_words() -> None:
+    assert blind("<image>\n<image>\nHow many, <image> or not?") == "How many,  or not?"

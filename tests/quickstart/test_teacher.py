@@ -64,7 +64,15 @@ def texts(running: Running, prompt: str, **fields: Any) -> list[str]:
 
 
 def prompt(name: str, **values: Any) -> str:
-    usual = {"task": TASK, "demos": TASK.demos, "pattern": None, "passage": None, "index": 0}
+    usual = {
+        "task": TASK,
+        "demos": TASK.demos,
+        "pattern": None,
+        "passage": None,
+        "index": 0,
+        "picture": False,
+        "images": 0,
+    }
     return render(name, **{**usual, **values})
 
 
@@ -210,7 +218,7 @@ def test_some_requests_find_it_busy_and_the_replies_do_not_change() -> None:
         ("Mia has 3 cards.\n\nEnd with ####.", None),
         (prompt("generate", task=TASK), schema("verdict", "reason")),
         (render("generate", task=Task(name="law", instruction="Answer questions on law.", answer=Number()), demos=(),
-                pattern=None, passage=None, index=0), SAMPLE),
+                pattern=None, passage=None, index=0, picture=False), SAMPLE),
         (prompt("rewrite", direction="harder", input="How tall is Everest?", answer="8849"), SAMPLE),
     ],
 )  # fmt: skip

@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 
 from dsrl.report.browser import Browser, browser, chosen, embedded
 from dsrl.report.evidence import MAX_TEXT, Texts, grouped
+from dsrl.report.pictures import Pictures
 
 from .made import make_study
 
 
 def shown(study, context, rows=2000, characters=10**7) -> tuple[Browser, dict]:
-    found = browser(study, context.calls, max_rows=rows, max_characters=characters)
+    pictures = Pictures(context.images, 256, 10**7)
+    found = browser(study, context.calls, pictures, max_rows=rows, max_characters=characters)
     assert found is not None
     return found, json.loads(found.data)
 
@@ -92,7 +94,7 @@ def test_replies_that_are_not_stored_any_more_are_left_out(tmp_path: Path):
 def test_a_run_without_rows_has_no_browser(tmp_path: Path):
     study, context = make_study(tmp_path, count=1)
     empty = replace(study, samples=(), rejected=(), selected=())
-    assert browser(empty, context.calls, max_rows=10, max_characters=10) is None
+    assert browser(empty, context.calls, Pictures(context.images, 0, 0), max_rows=10, max_characters=10) is None
 
 
 def test_right_and_wrong_rollouts_are_shown(tmp_path: Path):

@@ -86,6 +86,14 @@ def test_a_stage_starts_it_once_and_what_is_stored_needs_no_server(
     assert len(starts(tmp_path)) == 2
 
 
+def test_one_server_serves_several_waves(tmp_path: Path, context: Context, model: Model) -> None:
+    with rollout(tmp_path, dies=1).standing(model, context) as server:
+        for count in (1, 2, 2, 3):
+            assert len(server.generate(model, ["one"], SAMPLING, count, context)[0]) == count
+    assert len(starts(tmp_path)) == 2, "the first has died at its first request"
+    assert server.running is None
+
+
 def test_one_that_dies_is_started_once_more(tmp_path: Path, context: Context, model: Model) -> None:
     found = rollout(tmp_path, dies=1).generate(model, ["one"], SAMPLING, 2, context)
     assert [reply.text for reply in found[0]] == ["one raw"] * 2

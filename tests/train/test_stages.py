@@ -33,6 +33,20 @@ def test_every_algorithm_of_this_engine_passes(algorithm: Algorithm) -> None:
     assert algorithm.label in LOSSES
 
 
+def test_adapters_need_a_package_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dsrl.child.find_spec", lambda name: None if name == "peft" else name)
+    Trl(algorithm=Grpo()).check()
+    with pytest.raises(UserError, match="peft must be installed"):
+        Trl(algorithm=Grpo(), lora_rank=8).check()
+    with pytest.raises(ValueError, match="lora_rank"):
+        Trl(algorithm=Grpo(), lora_rank=0)
+
+
+def test_the_child_hears_of_adapters_only_where_there_are_any() -> None:
+    assert "lora_rank" not in Trl(algorithm=Grpo()).settings()
+    assert Trl(algorithm=Grpo(), lora_rank=8, lora_alpha=16).settings()["lora_alpha"] == 16
+
+
 def key(**fields: Any) -> str:
     return Trl(algorithm=Grpo(), **fields).key({})
 

@@ -3,6 +3,7 @@
 from dsrl.generate.variants.agreement import Agreement
 from dsrl.generate.variants.band import IntervalBand, PassBand, SinglePass
 from dsrl.generate.variants.judge import QualityJudge
+from dsrl.generate.variants.picture import ImageNeeded
 from dsrl.generate.variants.stage import HarderVariants
 
-__all__ = ["Agreement", "HarderVariants", "IntervalBand", "PassBand", "QualityJudge", "SinglePass"]
+__all__ = ["Agreement", "HarderVariants", "ImageNeeded", "IntervalBand", "PassBand", "QualityJudge", "SinglePass"]

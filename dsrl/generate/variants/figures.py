@@ -4,8 +4,24 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from dsrl.generate.candidate import Candidate
 from dsrl.generate.variants.trial import Stop, Trial
-from dsrl.sample import Sample
+from dsrl.sample import Rejected, Sample
+
+WRITTEN, NEW = "a readable question", "a new one that hides its answer"
+"""What an attempt has to be before verifiers look at it."""
+
+
+def gates(verifiers: Sequence[object]) -> list[str]:
+    """What an attempt has to pass, in order; a verifier that stands there twice is numbered."""
+    names = [type(verifier).__name__ for verifier in verifiers]
+    again = [names[:place].count(name) for place, name in enumerate(names)]
+    return [WRITTEN, NEW, *(f"{name} {time + 1}" if time else name for name, time in zip(names, again, strict=True))]
+
+
+def left(outcomes: Sequence[Candidate | Rejected]) -> int:
+    """Attempts that no gate has turned back yet."""
+    return sum(isinstance(one, Candidate) for one in outcomes)
 
 
 def seed_counts(samples: Sequence[Sample], rollouts: int) -> list[int]:

@@ -1,6 +1,7 @@
 """SynthRL: harder questions with the same answer, accepted by the target model's own replies (paper, algorithm 1)."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -15,8 +16,9 @@ from dsrl.generate.candidate import Candidate, Refusal, Verifier, unusable
 from dsrl.generate.variants.band import BatchVerifier, shown
 from dsrl.generate.variants.checks import at_first_sight
 from dsrl.generate.variants.costs import foretold
-from dsrl.generate.variants.figures import variant_figures
+from dsrl.generate.variants.figures import NEW, WRITTEN, gates, left, variant_figures
 from dsrl.generate.variants.outcome import about_seeds, check_yield
+from dsrl.generate.variants.picture import ImageNeeded
 from dsrl.generate.variants.trial import Chain, Stop, Trial
 from dsrl.images import IMAGE, marked, shown_first
 from dsrl.llm import Endpoint
@@ -85,7 +87,8 @@ class HarderVariants(Stage):
                 f"rewrite.chain={self.chain} has no effect with rewrite.stop=first, which ends with what it accepts",
                 next_step="give rewrite.stop=best too, or leave chain out",
             )
-        if self.stop == "best" and not any(isinstance(one, BatchVerifier) for one in self.verify):
+        counts = [one for one in self.verify if isinstance(one, BatchVerifier) and not isinstance(one, ImageNeeded)]
+        if self.stop == "best" and not counts:
             raise UserError(
                 "rewrite.stop=best keeps the variant with the lowest pass count, and nothing in `verify` counts",
                 next_step="give verify=full, or rewrite.stop=first",
@@ -96,20 +99,21 @@ class HarderVariants(Stage):
         if words := about_seeds(study.samples, len(trials), self.counter.rollouts, self.min_correct):
             context.progress.warn(words)
         seen = {sample.mark for sample in study.samples}
-        attempts = 0
+        attempts, passed = 0, Counter[str]()
         with context.progress.task("rewrite", len(trials)) as progress:
             for number in range(self.attempts):
                 left = [trial for trial in trials if trial.open(self.stop)]
                 if not left:
                     break
                 attempts += len(left)
-                self._attempt(number, left, seen, study, context)
+                passed += self._attempt(number, left, seen, study, context)
                 check_yield(trials, attempts, self.min_yield)
                 progress.set(sum(bool(trial.accepted) for trial in trials), attempt=number + 1, open=len(left))
         variants, undecided = self._counted_anew(trials, study, context)
         figures = variant_figures(
             study.samples, trials, variants, attempts=attempts, stop=self.stop, rollouts=self.counter.rollouts
         )
+        figures["funnel"] = [[name, passed[name]] for name in gates(self.verify)]
         rejected = [one for trial in trials for one in trial.rejected]
         rejected += [
             one.rejected(self.name, "another variant was kept", shown(one.rate) if one.rate else "")
@@ -125,18 +129,23 @@ class HarderVariants(Stage):
         score = sample.score
         return score is not None and score.num_valid >= self.counter.rollouts and score.num_correct >= self.min_correct
 
-    def _attempt(self, number: int, trials: Sequence[Trial], seen: set[str], study: Study, context: "Context") -> None:
-        """One more rewrite of each of these seeds; every one ends as accepted or rejected."""
-        outcomes: dict[int, Candidate | Rejected] = {}
-        for place, written in enumerate(asyncio.run(self._written(number, trials, study, context))):
-            outcomes[place] = self._new(written, seen, study) if isinstance(written, Candidate) else written
-        for verifier in self.verify:
-            places = [place for place, one in outcomes.items() if isinstance(one, Candidate)]
-            candidates = [one for one in outcomes.values() if isinstance(one, Candidate)]
+    def _attempt(
+        self, number: int, trials: Sequence[Trial], seen: set[str], study: Study, context: "Context"
+    ) -> Counter[str]:
+        """One more rewrite of each of these seeds, which ends as accepted or rejected; how many passed each gate."""
+        written = asyncio.run(self._written(number, trials, study, context))
+        passed = Counter({WRITTEN: left(written)})
+        outcomes = [self._new(one, seen, study) if isinstance(one, Candidate) else one for one in written]
+        passed[NEW] = left(outcomes)
+        for name, verifier in zip(gates(self.verify)[2:], self.verify, strict=True):
+            places = [place for place, one in enumerate(outcomes) if isinstance(one, Candidate)]
+            candidates = [one for one in outcomes if isinstance(one, Candidate)]
             for place, judged in zip(places, self._verified(verifier, candidates, study, context), strict=True):
                 outcomes[place] = self._settled(judged)
-        for trial, outcome in zip(trials, outcomes.values(), strict=True):
+            passed[name] = left(outcomes)
+        for trial, outcome in zip(trials, outcomes, strict=True):
             trial.add(outcome)
+        return passed
 
     async def _written(
         self, number: int, trials: Sequence[Trial], study: Study, context: "Context"
@@ -200,13 +209,13 @@ class HarderVariants(Stage):
     ) -> tuple[list[Sample], list[Rejected]]:
         """The kept variants with a pass rate of fresh replies; without enough of these they stay undecided."""
         kept = [one for trial in trials if (one := trial.kept(self.stop)) is not None]
-        rates = self.counter.count(
-            [Asked(one.input, one.answer or "", one.images, one.drawn) for one in kept], study, context
-        )
+        samples = [one.sample(study.task) for one in kept]
+        asked = [Asked(one.input, one.answer or "", one.images, one.drawn) for one in kept]
+        rates = self.counter.count(asked, study, context, names=[sample.id for sample in samples])
         variants, undecided = [], []
-        for one, rate in zip(kept, rates, strict=True):
+        for one, sample, rate in zip(kept, samples, rates, strict=True):
             if rate.num_valid < self.counter.rollouts:
                 undecided.append(one.rejected(self.name, "undecided", f"{shown(rate)} when counted anew"))
             else:
-                variants.append(one.sample(study.task).replace(score=rate))
+                variants.append(sample.replace(score=rate))
         return variants, undecided

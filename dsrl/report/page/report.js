@@ -3,7 +3,7 @@
 (() => {
   const source = document.getElementById("data");
   if (!source) return;
-  const { rows, texts, passages } = JSON.parse(source.textContent);
+  const { rows, texts, passages, pictures } = JSON.parse(source.textContent);
   const PAGE = 100;
   const byId = new Map(rows.map((row) => [row.id, row]));
   rows.forEach((row, number) => {
@@ -72,8 +72,11 @@
   }
 
   function line(row) {
-    const words = row.question || "(nothing readable was written)";
-    const button = node("button", { class: "open", type: "button", "aria-expanded": "false" }, words.replace(/\s+/g, " "));
+    const question = row.images ? (row.question || "").replace(/^(\[image \d+\]\s*)+/, "") : row.question;
+    const words = question || "(nothing readable was written)";
+    const first = (row.images || []).find(([place]) => typeof place === "number");
+    const icon = first ? node("img", { class: "mini", src: pictures[first[0]], alt: "" }) : null;
+    const button = node("button", { class: "open", type: "button", "aria-expanded": "false" }, icon, words.replace(/\s+/g, " "));
     const cells = columns.slice(1).map((column) => {
       const value = column.value(row);
       const shown = column.show ? column.show(value) : value === undefined ? "–" : String(value);
@@ -99,6 +102,7 @@
   // One row opened.
   function detail(row) {
     const parts = [];
+    if (row.images) parts.push(node("div", { class: "pictures" }, ...row.images.map(picture)));
     if (row.question) parts.push(node("p", { class: "question-text" }, row.question));
     parts.push(facts(row));
     if (row.passage && passages[row.passage]) parts.push(passage(passages[row.passage]));
@@ -106,6 +110,14 @@
     if (row.rollouts) parts.push(rollouts(row));
     if (row.bare) parts.push(node("p", { class: "method" }, `Prompts and replies are not on this page: dsrl trace ${row.id}`));
     return parts;
+  }
+
+  // A picture, or in words why it isn't here.
+  function picture([place, width, height], number) {
+    const name = `image ${number + 1}`;
+    const size = `${name}, ${width} × ${height}`;
+    if (typeof place === "number") return node("figure", {}, node("img", { src: pictures[place], alt: name }), node("figcaption", {}, size));
+    return node("figure", { class: "absent" }, node("figcaption", {}, `${size}: ${place}`));
   }
 
   function facts(row) {

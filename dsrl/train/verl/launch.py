@@ -18,8 +18,9 @@ from dsrl.train.schedule import order
 from dsrl.train.verl import nodes, processes
 from dsrl.train.verl.causes import cause
 from dsrl.train.verl.patch import TRAIN_TABLE, VALIDATION_TABLE, Patch, patch
+from dsrl.train.verl.rows import write_table
 from dsrl.train.verl.setup import NAME, Setup
-from dsrl.train.verl.tables import encode, longest, shown_sizes, template, write_table
+from dsrl.train.verl.tables import encode, longest, shown_sizes, template
 from dsrl.train.verl.tree import compose_tree
 
 if TYPE_CHECKING:
@@ -60,8 +61,9 @@ def prepared(job: Job) -> "DictConfig":
     shown = shown_sizes(job, (*rows, *held_out))
     prompt_tokens = longest((*rows, *held_out), encoded, limit, job.settings["max_response_tokens"], shown)
     numbers = order(len(rows), job.steps * job.rows_per_step, job.seed)
-    write_table(job.path(TRAIN_TABLE), [rows[number] for number in numbers], "train", job.images)
-    write_table(job.path(VALIDATION_TABLE), held_out or rows[: job.rows_per_step], "validation", job.images)
+    folder = Path(job.images) if shown else None
+    write_table(job.path(TRAIN_TABLE), [rows[number] for number in numbers], "train", folder)
+    write_table(job.path(VALIDATION_TABLE), held_out or rows[: job.rows_per_step], "validation", folder)
     setup = Setup(**job.settings["engine"])
     known = {
         **_asking(template(tokenizer, job, encoded)),

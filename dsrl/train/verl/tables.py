@@ -1,50 +1,15 @@
-"""The rows as veRL reads them: Parquet, in the order of training, with prompts that are sure to fit and to be asked as
-everywhere else."""
+"""Prompts that are sure to fit, and to be asked by veRL as everywhere else."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from dsrl import hf, vision
 from dsrl.errors import UserError
 from dsrl.train.job import Job, Row
-from dsrl.train.verl.patch import SOURCE
 
-IMAGES = "images"
-"""The column of pictures, by veRL's default."""
 RAW_TEMPLATES = ("{{ messages[0]['content'] }}", "{{ bos_token }}{{ messages[0]['content'] }}")
 """Chat templates that add nothing to a prompt: for base models, with and without the token that begins a text."""
-
-
-def write_table(path: Path, rows: Sequence[Row], split: str, images: str = "") -> None:
-    """One row a question, each with what tells where it came from. Pictures, where any row has some, stand in a column
-    of lists of files, in the order of their placeholders; veRL mixes rows with and without."""
-    shown = any(row.images for row in rows)
-    made = [_as_verl(row, number, split, images if shown else None) for number, row in enumerate(rows)]
-    pq.write_table(pa.Table.from_pylist(made), path)
-
-
-def _as_verl(row: Row, number: int, split: str, images: str | None) -> dict[str, Any]:
-    files = {} if images is None else {IMAGES: [{"bytes": (Path(images) / name).read_bytes()} for name in row.images]}
-    return {
-        **files,
-        "data_source": SOURCE,
-        "prompt": [{"role": "user", "content": row.prompt}],
-        "ability": SOURCE,
-        "reward_model": {"style": "rule", "ground_truth": row.answer},
-        "extra_info": {
-            "index": number,
-            "split": split,
-            "id": row.id,
-            "prompt": row.prompt,
-            "origin": row.origin or "",
-            "parent": row.parent or "",
-            "passage": row.passage or "",
-        },
-    }
 
 
 def longest(

@@ -1,0 +1,147 @@
+"""The visual quickstart's pictures, the reader that looks at them, and what the offline teacher makes of them."""
+
+import base64
+import io
+import json
+import random
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from pyarrow import parquet
+
+from dsrl.grade import Number
+from dsrl.home import home
+from dsrl.quickstart import OfflineTeacher
+from dsrl.quickstart.stories import CannotDo
+from dsrl.quickstart.visual.documents import documents, mark, placed, style
+from dsrl.quickstart.visual.pictures import Scene, scene
+from dsrl.quickstart.visual.questions import ALL, LEVELS, ask, parse
+from dsrl.quickstart.visual.reader import read
+from dsrl.quickstart.visual.rules import harder_same, judged
+from dsrl.quickstart.visual.testset import distinct, labelled
+
+TASK = home() / "tasks" / "quickstart_visual"
+ROWS = {"test": 400, "gold_train": 480}
+
+
+def png(drawn: Scene) -> bytes:
+    out = io.BytesIO()
+    drawn.draw().save(out, "PNG")
+    return out.getvalue()
+
+
+def test_the_reader_finds_what_was_drawn() -> None:
+    rng = random.Random(0)
+    for _ in range(200):
+        drawn = scene(rng)
+        assert Counter(read(png(drawn))) == Counter(drawn.shapes)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"GIF89a", "open"),
+        (png(Scene((250, 250, 250), ())), "no shapes"),
+    ],
+)
+def test_the_reader_says_what_it_cannot_read(data: bytes, words: str) -> None:
+    with pytest.raises(CannotDo, match=words):
+        read(data)
+
+
+def test_every_question_can_be_read_back() -> None:
+    for question in ALL:
+        assert parse(placed(question.text)) == question
+    with pytest.raises(CannotDo):
+        parse("How many purple shapes are there?")
+
+
+def test_a_harder_question_has_the_same_answer_and_a_slip_another() -> None:
+    rng, found = random.Random(1), 0
+    for number in range(200):
+        shapes = scene(rng).shapes
+        question = ask(rng, shapes, LEVELS[number % 3])
+        for slip in (False, True) if question else ():
+            assert question is not None
+            try:
+                harder = harder_same(question, shapes, slip, rng)
+            except CannotDo:
+                continue
+            found += 1
+            assert harder.level > question.level
+            assert abs(harder.answer(shapes) - question.answer(shapes)) == slip
+            assert judged(question.text, harder.text, shapes)[0] >= 8
+            assert judged(harder.text, question.text, shapes)[0] < 8
+    assert found > 200
+
+
+def test_the_judge_looks_at_the_picture() -> None:
+    drawn = next(one for one in iter(lambda: scene(random.Random(3)), None))
+    missing = next(question for question in ALL if question.level == 4 and 0 in question.parts(drawn.shapes))
+    assert judged("How many circles are there?", missing.text, drawn.shapes)[0] < 8 + 1
+    assert "isn't on the picture" in judged("How many circles are there?", missing.text, drawn.shapes)[1]
+
+
+def asked(drawn: Scene, text: str, index: int = 0, url: str = "") -> str:
+    url = url or f"data:image/png;base64,{base64.b64encode(png(drawn)).decode()}"
+    parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": text}]
+    body = {"model": "offline-rules-v1", "seed": 0, "messages": [{"role": "user", "content": parts}]}
+    return str(OfflineTeacher(wrong=0.0, unparsable=0.0).choice(body, index).content)
+
+
+def test_the_teacher_reads_the_picture_that_it_is_sent() -> None:
+    rng = random.Random(5)
+    for drawn in (scene(rng), scene(rng)):
+        question = ask(rng, drawn.shapes, 1)
+        assert question is not None
+        right = str(question.answer(drawn.shapes))
+        assert Number().grade(asked(drawn, placed(question.text)), right).correct
+        form = 'Reply with JSON: {"question": "..."}'
+        written = json.loads(asked(drawn, f"# Task\nx\n\n# Question to make harder\n{question.text}\n\n{form}"))
+        assert parse(written["question"]).answer(drawn.shapes) == question.answer(drawn.shapes)
+
+
+def test_the_teacher_fetches_nothing() -> None:
+    with pytest.raises(ValueError, match="url"):
+        asked(scene(random.Random(0)), "How many circles are there?", url="https://example.org/a.png")
+
+
+@pytest.mark.parametrize(("name", "count"), ROWS.items())
+def test_every_labelled_row_is_a_picture_with_the_right_answer(name: str, count: int) -> None:
+    rows = parquet.read_table(TASK / f"{name}.parquet").to_pylist()
+    assert len(rows) == count
+    for row in rows[::10]:
+        question = parse(row["question"])
+        assert row["answer"] == str(question.answer(read(row["image"]["bytes"])))
+        assert row["level"] == question.level
+
+
+def test_no_picture_stands_in_two_places_and_none_is_learned_from() -> None:
+    taken = labelled(TASK)
+    assert len(taken) == sum(ROWS.values())
+    again = distinct(random.Random(20261), 3, LEVELS, set())
+    assert {item.mark for item in again} <= taken
+    seen = islice(documents(random.Random(20261), 0.3, 0.4, 0.3, frozenset(taken)), 20)
+    assert not {mark(one.scene) for one in seen} & taken
+
+
+def test_every_document_is_right() -> None:
+    read_back = Counter[str]()
+    for one in islice(documents(random.Random(0), 0.2, 0.4, 0.3, frozenset()), 300):
+        if "Name the" not in one.prompt:
+            answer = parse(one.prompt).answer(one.scene.shapes)
+            assert Number().correct_anywhere(one.answer, str(answer))
+            read_back[style(one.answer)] += 1
+    assert min(read_back.values()) > 40
+
+
+def test_the_picture_is_the_one_that_ships(tmp_path: Path) -> None:
+    path = tmp_path / "one.png"
+    row = parquet.read_table(TASK / "test.parquet").slice(0, 1).to_pylist()[0]
+    path.write_bytes(row["image"]["bytes"])
+    with Image.open(path) as found:
+        assert found.size == (48, 48)
+        assert found.mode == "RGB"
