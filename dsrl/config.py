@@ -223,13 +223,15 @@ def check_pictures(task: Any, model: Any, pipeline: Mapping[str, Any]) -> None:
     seeds = "seeds" in pipeline and bool(task.gold and task.gold.images)
     taught = seeds or ("generate" in pipeline and task.pictures is not None)
     shown = taught or bool(task.test and task.test.images and any("test" in one.reads() for one in pipeline.values()))
-    if shown and model is not None and model.reads_images() is False:
+    asked = any("base" in one.reads() for one in pipeline.values())
+    if shown and asked and model is not None and model.reads_images() is False:
         raise UserError(
             f"model {model.name} reads no pictures, and the questions of task {task.name} come with some",
             got=f"model.images={str(model.images).lower()}",
             next_step="give a vision-language model: model=qwen2_5_vl_7b_instruct, or model=hf model.path=...",
         )
-    for name, stage in pipeline.items() if taught else ():
+    judged = shown and "difficulty" in pipeline
+    for name, stage in pipeline.items() if taught or judged else ():
         _check_reader(task, name, stage)
 
 
@@ -237,7 +239,7 @@ def _check_reader(task: Any, name: str, stage: Any) -> None:
     blind: list[Any] = [
         one for one in pieces(stage) if getattr(one, "images", None) is False and hasattr(one, "base_url")
     ]
-    if blind and name in ("generate", "score", "rewrite"):
+    if blind and name in ("generate", "score", "rewrite", "difficulty"):
         raise UserError(
             f"{name}: {blind[0].model} reads no pictures, and the questions of task {task.name} come with some",
             got="images: false",

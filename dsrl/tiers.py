@@ -1,7 +1,7 @@
 """How hard test items are, as `dsrl difficulty` rated them: what it writes, and what splits the figures of a model."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +42,11 @@ def tier(rating: float | None) -> str | None:
     if rating is None or math.isnan(rating):
         return None
     return "easy" if rating <= EASY else "hard" if rating >= HARD else "medium"
+
+
+def in_order(names: Iterable[str | None]) -> list[str]:
+    """Names of subjects by the alphabet, tiers from easy to hard; each once."""
+    return sorted({name for name in names if name}, key=lambda name: (TIERS.index(name) if name in TIERS else -1, name))
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def table(
     ]
     replies = [[_reply(shape) for shape in shapes] for shapes in sampled]
     path.parent.mkdir(parents=True, exist_ok=True)
-    hard = [{"e": "easy", "h": "hard"}[letter] for letter in tiers]
+    hard = [{"e": "easy", "h": "hard", "m": "medium"}[letter] for letter in tiers]
     made = predict(items, replies, [[_reply(shape)] for shape in greedy], Number(), hard)
     write(path, made, Setting(**{**SETTING, **setting}))
     return str(path)
@@ -122,11 +122,12 @@ def test_subjects_of_either_side_are_compared(compare: Compare, tmp_path: Path) 
 
 def test_tiers_are_compared_from_easy_to_hard(compare: Compare, tmp_path: Path) -> None:
     first = table(tmp_path / "a.parquet", "-" * 40, ["----"] * 40)
-    second = table(tmp_path / "b.parquet", "+" * 40, ["----", "++++"] * 20, tiers="he" * 20)
+    second = table(tmp_path / "b.parquet", "+" * 40, ["----", "++++"] * 20, tiers="hemehe" * 6 + "hehe")
     _, out, _ = compare(first, second)
     assert "pass@1 by tier of difficulty" in out
-    easy, hard = (line for line in out.splitlines() if line.startswith(("easy ", "hard ")))
-    assert ("+100.0 (" in easy, "+0.0 (" in hard) == (True, True)
+    lines = [line for line in out.splitlines() if line.startswith(("easy ", "medium ", "hard "))]
+    assert [line.split()[0] for line in lines] == ["easy", "medium", "hard"]
+    assert ["+100.0 (" in line for line in lines] == [True, False, False]
 
 
 @pytest.mark.parametrize(

@@ -385,3 +385,10 @@ def test_nothing_built_from_text_is_evaluated() -> None:
     called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
     assert not called & {"eval", "exec", "__import__", "compile"}
     assert values(*USUAL, "task.instruction='__import__(1)'")["task"]["instruction"] == "__import__(1)"
+
+
+def test_a_judge_of_pictures_reads_them_and_the_base_model_need_not() -> None:
+    judge = ("pipeline=difficulty", "task=geo3k", *local("geo3k"), "teacher=offline", "model=qwen2_5_7b")
+    assert built(*judge, "teacher.images=true")
+    with pytest.raises(UserError, match=r"difficulty: .* reads no pictures"):
+        built(*judge, "teacher.images=false")

@@ -6,6 +6,7 @@ from typing import Any
 from dsrl.evaluate.intervals import DIFFERENCES, bootstrap, few
 from dsrl.evaluate.statistics import detectable, mcnemar, sign_flip_p_value
 from dsrl.study import Evaluation, Setting
+from dsrl.tiers import in_order
 
 METHOD = "paired bootstrap over items (BCa), p by random sign flips"
 CAUTIOUS = "Student's t over items with one more at each end (too few differ for a bootstrap), p by random sign flips"
@@ -78,7 +79,7 @@ def by_name(base: Evaluation, trained: Evaluation, column: str, resamples: int, 
             resamples,
             seed,
         )
-        for subject in sorted(set(filter(None, names)))
+        for subject in in_order(names)
     }
 
 

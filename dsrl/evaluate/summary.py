@@ -8,7 +8,7 @@ from dsrl.errors import StageFailed
 from dsrl.evaluate.intervals import bootstrap, proportion
 from dsrl.evaluate.predictions import GREEDY, Prediction
 from dsrl.study import Estimate, Evaluation, Setting, Siblings, Subject
-from dsrl.tiers import TIERS
+from dsrl.tiers import in_order
 
 Rows = list[Prediction]
 """All predictions of one item, the greedy one first."""
@@ -92,7 +92,7 @@ def of_known(verdicts: Iterable[bool | None]) -> Estimate | None:
 def by_name(items: Sequence[Rows], column: str, resamples: int, seed: int) -> Iterable[Subject]:
     """The figures of each subject or tier; nothing where items have none."""
     names = named(items, column)
-    for name in sorted(set(filter(None, names)), key=_order):
+    for name in in_order(names):
         own = [rows for rows, known in zip(items, names, strict=True) if known == name]
         yield Subject(
             name=name,
@@ -122,8 +122,3 @@ def named(items: Sequence[Rows], column: str) -> tuple[str | None, ...]:
     """Every item's subject or tier; empty where no item has one."""
     found = tuple(getattr(rows[0], column) for rows in items)
     return found if any(found) else ()
-
-
-def _order(name: str) -> tuple[int, str]:
-    """Tiers from easy to hard, subjects by the alphabet."""
-    return (TIERS.index(name), "") if name in TIERS else (len(TIERS), name)

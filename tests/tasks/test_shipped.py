@@ -21,7 +21,7 @@ from dsrl.tasks.loading import Words, load
 DATA = Path(__file__).parent / "data"
 REAL = os.environ.get("DSRL_TEST_DATA")
 SHIPPED = sorted(path.stem for path in (home() / "conf" / "task").glob("*.yaml") if path.stem != "adhoc")
-ROWS = {"gsm8k": 3, "logiqa": 4, "cqa": 4, "pubmedqa": 3, "quickstart": 400}
+ROWS = {"gsm8k": 3, "logiqa": 4, "cqa": 4, "pubmedqa": 3, "quickstart": 400, "quickstart_visual": 400}
 """Rows of our own; 20 for all others."""
 
 
