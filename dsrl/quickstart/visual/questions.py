@@ -112,6 +112,10 @@ def fitting(shapes: Sequence[Shape], level: int) -> list[Question]:
 
 
 def ask(rng: random.Random, shapes: Sequence[Shape], level: int) -> Question | None:
-    """One of them, or None where there is none."""
+    """One of them, or None where there is none. The answer is drawn first, so that the smallest isn't the commonest by
+    far."""
     questions = fitting(shapes, level)
-    return rng.choice(questions) if questions else None
+    answers = sorted({question.answer(shapes) for question in questions})
+    wanted = rng.choice(answers) if answers else None
+    same = [question for question in questions if question.answer(shapes) == wanted]
+    return rng.choice(same) if same else None

@@ -19,8 +19,8 @@ from dsrl.quickstart.visual.questions import LEVELS, Question, ask
 FOLDER = "tasks/quickstart_visual"
 SEED = 20261
 TEST_ROWS = 400
-GOLD_LEVELS = (1, 1, 1, 2, 2, 3)
-"""Of the questions to start from: mostly easy ones, so that there is something to make harder."""
+GOLD_LEVELS = (1, 1, 2, 2, 3, 4)
+"""Of the questions to start from: more easy ones, so that there is something to make harder."""
 GOLD_ROWS = 480
 
 
