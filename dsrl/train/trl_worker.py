@@ -31,8 +31,6 @@ def trainer(trainee: Trainee, config: dict[str, Any]) -> Any:
         raise UserError(
             "train=trl puts pictures to a model in chat turns only", next_step="give model.prompt_format=chat"
         )
-    if job.settings["freeze_vision"]:
-        freeze(trainee.model)
     rows = [trainee.rows[number] for number in trainee.order]
     data = Dataset.from_list([columns(trainee, row) for row in rows])
     made = GRPOTrainer(
@@ -45,6 +43,8 @@ def trainer(trainee: Trainee, config: dict[str, Any]) -> Any:
         peft_config=adapters(job),
     )
     trainee.model = made.model
+    if job.settings["freeze_vision"]:
+        freeze(trainee.model)
     return made
 
 
@@ -67,7 +67,7 @@ def adapters(job: Job) -> Any:
 
 
 def freeze(model: Any) -> None:
-    """Leave the part that reads pictures as it is."""
+    """Leave the part that reads pictures as it is, adapters beside it too."""
     tower = [weights for name, weights in model.named_parameters() if TOWERS & set(name.split("."))]
     if not tower:
         raise UserError(

@@ -160,7 +160,7 @@ class Trainee:
 def load(job: Job) -> Trainee:
     """Weights in float32, which small updates need; a GPU computes in bfloat16 all the same."""
     model = hf.load_model(job.model, hf.pick_device(), "float32")
-    if job.resume and reads_images(model.config.to_dict()):
+    if job.resume and not job.settings.get("lora_rank") and reads_images(model.config.to_dict()):
         take_up(model, job.resume)
     return Trainee(
         job=job,
@@ -174,8 +174,8 @@ def load(job: Job) -> Trainee:
 
 
 def take_up(model: Any, checkpoint: str) -> None:
-    """The weights of a checkpoint. The trainer of transformers takes them by the names in the file; where a model that
-    reads pictures calls them otherwise, it goes on with the weights it has, without a word."""
+    """The weights of a whole checkpoint. The trainer of transformers takes them by the names in the file; where a model
+    that reads pictures calls them otherwise, it goes on with the weights it has, without a word."""
     saved = type(model).from_pretrained(checkpoint, config=model.config, dtype=torch.float32)
     model.load_state_dict(saved.state_dict())
 
