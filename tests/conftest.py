@@ -8,11 +8,15 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from dsrl.context import Context
 from dsrl.llm.calls.store import CallsStore
 from dsrl.progress import Progress
 from dsrl.store import Store
+
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job; what tests start would ignore it, too
     signal.signal(signal.SIGINT, signal.default_int_handler)

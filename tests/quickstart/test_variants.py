@@ -34,16 +34,16 @@ def test_the_judge_looks_at_steps_and_clarity_not_at_answers() -> None:
 
 def test_the_teacher_reads_the_pipelines_own_prompts() -> None:
     story, rng = draw(random.Random(2), 2), random.Random(3)
-    asked = render("harder", task=TASK, pattern=None, demos=(), question=story.text)
+    asked = render("harder", task=TASK, pattern=None, demos=(), question=story.text, images=0)
     written = json.loads(reply([asked], frozenset(), Habits(0.0, 0.0), rng).content or "")["question"]
     assert parse(written).answer == story.answer
-    asked = render("quality", task=TASK, pattern=None, demos=(), question=story.text, rewritten=written)
+    asked = render("quality", task=TASK, pattern=None, demos=(), question=story.text, rewritten=written, images=0)
     judgement = json.loads(reply([asked], frozenset({"score", "reason"}), Habits(0.0, 0.0), rng).content or "")
     assert judgement["score"] >= 8
 
 
 def test_it_refuses_what_it_cannot_read() -> None:
-    asked = render("harder", task=TASK, pattern=None, demos=(), question="Prove Fermat's last theorem.")
+    asked = render("harder", task=TASK, pattern=None, demos=(), question="Prove Fermat's last theorem.", images=0)
     said = reply([asked], frozenset({"question"}), Habits(0.0, 0.0), random.Random(0))
     assert said.content is None
     assert said.refusal
