@@ -240,6 +240,7 @@ def test_two_corpora_of_one_name_are_refused(tmp_path: Path) -> None:
         Embedded(corpora=(str(tmp_path / "x/c.jsonl"), str(tmp_path / "y/c.jsonl"))).check()
 
 
+@pytest.mark.e2e
 def test_a_data_set_is_streamed_and_an_unreachable_one_named(tmp_path: Path) -> None:
     pytest.importorskip("datasets", reason="data sets of the hub need dsrl[local]")
     (tmp_path / "train.jsonl").write_bytes(b'{"Body": "One."}\n{"Body": "Two."}\n')
@@ -251,6 +252,7 @@ def test_a_data_set_is_streamed_and_an_unreachable_one_named(tmp_path: Path) -> 
         list(corpus.documents())
 
 
+@pytest.mark.e2e
 def test_a_hub_out_of_reach_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("datasets", reason="data sets of the hub need dsrl[local]")
     for name in ("HF_HUB_OFFLINE", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
