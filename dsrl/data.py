@@ -11,11 +11,10 @@ from dsrl.cells import columns, filled, has, lookup, text
 from dsrl.digest import content_mark, digest, file_digest, folder_digest, text_digest
 from dsrl.errors import UserError
 from dsrl.home import resource
-from dsrl.images import Gallery, Unfit, cells, marked
+from dsrl.images import Gallery, Unfit, marked
+from dsrl.images.columns import Columns
 from dsrl.images.known import known_digests
-from dsrl.images.pixels import opened
 from dsrl.images.prompt import unnumbered
-from dsrl.images.store import side_by_side
 from dsrl.options import Options, named_options, right_name, shown
 from dsrl.part import Many, Part, part, record
 from dsrl.readers import SUFFIXES, hub_rows, read_rows, saved_rows
@@ -138,7 +137,7 @@ class Source(Part):
             content = f"{self.path}@{self.revision}"
         reading = {name: value for name, value in self._reading().items() if name != "image_folder"}
         parts = [content, self.config, self.split, self.input, self.output, self.template, self.limit]
-        if self.images and local is not None and (files := self._image_files()):
+        if self.images and local is not None and (files := self.pictured.files(self.rows())):
             parts.append(digest(known_digests(files)))
         return digest([*parts, reading] if reading else parts)
 
@@ -235,33 +234,28 @@ class Source(Part):
 
     def misplaced(self, question: str, row: Mapping[str, Any]) -> bool:
         """Whether the question names more or fewer pictures than the row has."""
-        return bool(self.images) and marked(question, len(self._cells(row))) is None
+        return bool(self.images) and marked(question, len(self.pictured.cells(row))) is None
 
-    def pictures(self, row: Mapping[str, Any], gallery: Gallery) -> tuple[Image, ...]:
-        """The pictures of a row, kept. Raises `Unfit` for one that can't be shown."""
-        return tuple(gallery.put(cells.read(cell, self._image_root())) for cell in self._cells(row))
-
-    def fault(self, row: Mapping[str, Any]) -> str | None:
-        """What is wrong with the pictures of a row, in words; None where all can be opened."""
-        try:
-            for cell in self._cells(row):
-                opened(cells.read(cell, self._image_root()))
-        except Unfit as fault:
-            return f"{fault.reason}: {fault}"
-        return None
+    @property
+    def pictured(self) -> Columns:
+        """The columns of pictures."""
+        names = (self.images,) if isinstance(self.images, str) else self.images or ()
+        local = self.local
+        beside = local.parent if local is not None else None
+        return Columns(tuple(names), resource(self.image_folder) if self.image_folder is not None else beside)
 
     def marks(self, gallery: Gallery) -> list[str]:
         """Row by row, what is equal for the same words and pictures; `Sample.mark` and `Item.mark` are made alike."""
         rows = self.rows()
         if not self.images:
             return [text_digest(self.question(row)) for row in rows]
-        found = side_by_side(lambda row: self._unless_unfit(row, gallery), rows)
+        found = self.pictured.kept(rows, gallery)
         digests = [[] if isinstance(one, Unfit) else [image.digest for image in one] for one in found]
         return [content_mark(self.question(row), own) for row, own in zip(rows, digests, strict=True)]
 
     def check_images(self) -> None:
         """Raises `UserError` where image files are missing; of many, only some are looked for."""
-        files = self._image_files() if self.images and self.local is not None else []
+        files = self.pictured.files(self.rows()) if self.images and self.local is not None else []
         looked = files[:: len(files) // LOOKED_FOR + 1]
         if missing := [path for path in looked if not path.is_file()]:
             raise UserError(
@@ -271,7 +265,7 @@ class Source(Part):
             )
 
     def _illustrated(self, items: list[Item], rows: Rows, gallery: Gallery) -> list[Item]:
-        found = list(side_by_side(lambda row: self._unless_unfit(row, gallery), rows))
+        found = self.pictured.kept(rows, gallery)
         if faulty := {number: one for number, one in enumerate(found, 1) if isinstance(one, Unfit)}:
             first, fault = next(iter(faulty.items()))
             raise UserError(
@@ -282,32 +276,11 @@ class Source(Part):
         pairs = zip(items, found, strict=True)
         return [dataclasses.replace(item, images=images) for item, images in pairs]  # type: ignore[arg-type]
 
-    def _unless_unfit(self, row: Mapping[str, Any], gallery: Gallery) -> "tuple[Image, ...] | Unfit":
-        try:
-            return self.pictures(row, gallery)
-        except Unfit as fault:
-            return fault
-
-    def _cells(self, row: Mapping[str, Any]) -> list[Any]:
-        names = (self.images,) if isinstance(self.images, str) else self.images or ()
-        return [one for name in names for one in cells.listed(lookup(row, name))]
-
-    def _image_root(self) -> Path | None:
-        if self.image_folder is not None:
-            return resource(self.image_folder)
-        return self.local.parent if self.local is not None else None
-
-    def _image_files(self) -> list[Path]:
-        """All files that rows name, in order; cells may hold pictures themselves."""
-        root = self._image_root()
-        files = (cells.file(cell, root) for row in self.rows() for cell in self._cells(row))
-        return list(dict.fromkeys(path for path in files if path is not None))
-
     def _asked(self, row: Mapping[str, Any]) -> str:
         asked = filled(self.template, row) if self.template else text(lookup(row, self.input))
         if not self.images:
             return asked
-        count = len(self._cells(row))
+        count = len(self.pictured.cells(row))
         asked = unnumbered(asked, count)
         return marked(asked, count) or asked
 
@@ -347,12 +320,11 @@ class Source(Part):
         asked = columns(self.template) if self.template else {self.input}
         options = (self.options,) if isinstance(self.options, str) else self.options or ()
         subject, group = ((name,) if name else () for name in (self.subject, self.group))
-        images = (self.images,) if isinstance(self.images, str) else self.images or ()
         named = {
             "input": asked,
             "output": (self.output,),
             "options": options,
-            "images": images,
+            "images": self.pictured.names,
             "subject": subject,
             "group": group,
             "keep": self.keep,

@@ -168,7 +168,7 @@ class Seeds(Stage):
         if self.drop_yes_no and normalised(item.answer) in YES_NO:
             return _rejected("yes or no", question, number)
         try:
-            images = self.source.pictures(row, gallery) if gallery is not None else ()
+            images = self.source.pictured.pictures(row, gallery) if gallery is not None else ()
         except Unfit as fault:
             return _rejected(fault.reason, question, number, detail=str(fault))
         return new_sample(
