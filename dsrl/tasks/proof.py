@@ -57,7 +57,7 @@ class Read:
 def read(source: Source, grader: Grader) -> Read:
     """All rows of a source, the ill-formed ones among the faults. Raises `UserError` where it can't be had."""
     rows = source.rows()
-    drawn = side_by_side(source.fault, rows) if source.images else itertools.repeat(None)
+    drawn = side_by_side(source.pictured.fault, rows) if source.images else itertools.repeat(None)
     pairs = enumerate(zip(rows, drawn, strict=False), 1)
     found = {number: fault or source.item(row, grader) for number, (row, fault) in pairs}
     items = {number: item for number, item in found.items() if isinstance(item, Item)}
