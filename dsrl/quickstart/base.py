@@ -85,7 +85,7 @@ class Pretrain(Recipe):
     training: ClassVar[str] = "dsrl.quickstart.training"
     kept_as: ClassVar[str] = "quickstart"
     sources: ClassVar[tuple[str, ...]] = (
-        "documents.py", "gate.py", "stories.py", "testset.py", "tokens.py", "training.py",
+        "documents.py", "gate.py", "looks.py", "stories.py", "testset.py", "tokens.py", "training.py",
     )  # fmt: skip
 
     seed: int = 0

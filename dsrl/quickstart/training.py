@@ -16,13 +16,13 @@ from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from dsrl.digest import text_digest
-from dsrl.errors import UserError
 from dsrl.hf import load_model, load_tokenizer, write_tokenizer_check
 from dsrl.home import resource
 from dsrl.model import Model
 from dsrl.quickstart.base import THREADS, Pretrain
 from dsrl.quickstart.documents import Document, documents, prompt, validation
 from dsrl.quickstart.gate import Measured, measure
+from dsrl.quickstart.looks import until_fit
 from dsrl.quickstart.testset import FOLDER, labelled
 from dsrl.quickstart.tokens import END, build, turn
 
@@ -114,21 +114,7 @@ def pretrain(recipe: Pretrain, out: Path) -> None:
     stories = validation(300, recipe.seed, taken)
     corpus = documents(random.Random(f"corpus {recipe.seed}"), recipe.worked, recipe.bare, frozenset(taken))
     trainer = Trainer(recipe, corpus)
-    trainer.train(recipe.first_look)
-    measured = measure(trainer.model, trainer.tokenizer, stories)
-    while faults := measured.faults(recipe):
-        print(f"step {trainer.step:5d}  {measured}: {'; '.join(faults)}", flush=True)
-        if trainer.step >= recipe.last_look and not measured.unfit(recipe):
-            break
-        if trainer.step >= recipe.last_look:
-            raise UserError(
-                f"the base model is not fit for use after {trainer.step} steps",
-                got="; ".join(faults),
-                next_step="try another seed: model.prepare.seed=...",
-            )
-        trainer.train(recipe.look_every)
-        measured = measure(trainer.model, trainer.tokenizer, stories)
-    print(f"step {trainer.step:5d}  {measured}: trained far enough", flush=True)
+    measured = until_fit(trainer, recipe, lambda: measure(trainer.model, trainer.tokenizer, stories))
     save(trainer, measured, out, time.perf_counter() - began)
 
 

@@ -20,7 +20,7 @@ class VisualPretrain(Recipe):
     training: ClassVar[str] = "dsrl.quickstart.visual.training"
     kept_as: ClassVar[str] = "quickstart-visual"
     sources: ClassVar[tuple[str, ...]] = (
-        "tokens.py", "visual/documents.py", "visual/gate.py", "visual/model.py", "visual/pictures.py",
+        "looks.py", "tokens.py", "visual/documents.py", "visual/gate.py", "visual/model.py", "visual/pictures.py",
         "visual/questions.py", "visual/testset.py", "visual/tokens.py", "visual/training.py",
     )  # fmt: skip
 

@@ -16,11 +16,11 @@ from torch import nn
 from torch.nn import functional
 
 from dsrl import hf, vision
-from dsrl.errors import UserError
 from dsrl.home import resource
 from dsrl.images.prompt import IMAGE
 from dsrl.model import Model
 from dsrl.quickstart.base import THREADS
+from dsrl.quickstart.looks import until_fit
 from dsrl.quickstart.tokens import END
 from dsrl.quickstart.visual.base import VisualPretrain
 from dsrl.quickstart.visual.documents import Document, documents, grid, mark, prompt
@@ -133,21 +133,7 @@ def pretrain(recipe: VisualPretrain, out: Path) -> None:
     rng = random.Random(f"visual corpus {recipe.seed}")
     trainer = Trainer(recipe, documents(rng, recipe.named, recipe.worked, recipe.bare, frozenset(taken)))
     trainer.open_eye()
-    trainer.train(recipe.first_look)
-    measured = measure(trainer.model, trainer.processor, items)
-    while faults := measured.faults(recipe):
-        print(f"step {trainer.step:5d}  {measured}: {'; '.join(faults)}", flush=True)
-        if trainer.step >= recipe.last_look and not measured.unfit(recipe):
-            break
-        if trainer.step >= recipe.last_look:
-            raise UserError(
-                f"the base model is not fit for use after {trainer.step} steps",
-                got="; ".join(faults),
-                next_step="try another seed: model.prepare.seed=...",
-            )
-        trainer.train(recipe.look_every)
-        measured = measure(trainer.model, trainer.processor, items)
-    print(f"step {trainer.step:5d}  {measured}: trained far enough", flush=True)
+    measured = until_fit(trainer, recipe, lambda: measure(trainer.model, trainer.processor, items))
     save(trainer, measured, items, out, time.perf_counter() - began)
 
 
