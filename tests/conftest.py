@@ -67,6 +67,10 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return argname if isinstance(val, bytes) else None
 
 
+UNPREPARED = ("DSRL_TEST_DATA", "DSRL_LONG")
+"""Variables without which a test may be skipped: data that the project may not contain, and a quarter of an hour."""
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
@@ -74,10 +78,10 @@ def pytest_runtest_makereport(
     """With DSRL_CI set, everything an end-to-end test needs was installed: one that is skipped has failed. Only data
     that the project may not contain can be missing."""
     report = yield
-    prepared = os.environ.get("DSRL_TEST_DATA") or "DSRL_TEST_DATA" not in str(report.longrepr)
+    wanting = [name for name in UNPREPARED if name in str(report.longrepr) and not os.environ.get(name)]
     if (
         report.skipped
-        and prepared
+        and not wanting
         and os.environ.get("DSRL_CI")
         and item.get_closest_marker("e2e")
         and not hasattr(report, "wasxfail")
