@@ -58,6 +58,7 @@ def test_a_bomb_is_undecided_and_leaves_the_pool_healthy(bomb: str) -> None:
     assert (grade.correct, grade.format_ok, grade.reason) == (False, True, "undecided")
 
 
+@pytest.mark.e2e
 def test_bombs_in_threads_stop_nobody_else() -> None:
     pairs = [(f"9^{{9^{{9}}}}+{i}", "7") if i % 4 == 0 else (f"x+{i}", f"{i}+x") for i in range(12)]
     with ThreadPoolExecutor(6) as threads:

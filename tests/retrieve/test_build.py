@@ -72,6 +72,7 @@ def kill_at(piece: int, root: Path, *paths: Path) -> None:
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
+@pytest.mark.e2e
 def test_a_killed_build_goes_on_and_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "COMMIT_EVERY", 40)
     path = corpus(tmp_path, "kites")

@@ -93,6 +93,7 @@ def test_a_training_that_breaks_fails_with_its_reason(
         run(body, tmp_path, context, monkeypatch)
 
 
+@pytest.mark.e2e
 def test_a_training_that_stands_still_is_ended(
     tmp_path: Path, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
