@@ -234,15 +234,22 @@ class Source(Part):
 
     def misplaced(self, question: str, row: Mapping[str, Any]) -> bool:
         """Whether the question names more or fewer pictures than the row has."""
-        return bool(self.images) and marked(question, len(self.pictured.cells(row))) is None
+        return bool(self.images) and marked(question, self._num_images(row)) is None
 
     @property
     def pictured(self) -> Columns:
         """The columns of pictures."""
-        names = (self.images,) if isinstance(self.images, str) else self.images or ()
         local = self.local
         beside = local.parent if local is not None else None
-        return Columns(tuple(names), resource(self.image_folder) if self.image_folder is not None else beside)
+        return Columns(self._image_names, resource(self.image_folder) if self.image_folder is not None else beside)
+
+    @property
+    def _image_names(self) -> tuple[str, ...]:
+        return (self.images,) if isinstance(self.images, str) else self.images or ()
+
+    def _num_images(self, row: Mapping[str, Any]) -> int:
+        """Without a look at the disk, because every row is asked several times."""
+        return len(Columns(self._image_names, None).cells(row))
 
     def marks(self, gallery: Gallery) -> list[str]:
         """Row by row, what is equal for the same words and pictures; `Sample.mark` and `Item.mark` are made alike."""
@@ -280,7 +287,7 @@ class Source(Part):
         asked = filled(self.template, row) if self.template else text(lookup(row, self.input))
         if not self.images:
             return asked
-        count = len(self.pictured.cells(row))
+        count = self._num_images(row)
         asked = unnumbered(asked, count)
         return marked(asked, count) or asked
 
@@ -324,7 +331,7 @@ class Source(Part):
             "input": asked,
             "output": (self.output,),
             "options": options,
-            "images": self.pictured.names,
+            "images": self._image_names,
             "subject": subject,
             "group": group,
             "keep": self.keep,
