@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import numpy
 
-from dsrl.generate import IntervalBand, PassBand
-from dsrl.generate.variants.band import Band
-from dsrl.model import Model, Reply, Sampling
-from dsrl.part import Part, part
-from dsrl.sample import Rate
-from dsrl.score import PassCount
+from dsrl.core.component import Part, part
+from dsrl.data.model import Model, Reply, Sampling
+from dsrl.data.sample import Rate
+from dsrl.stages.rewrite import IntervalBand, PassBand
+from dsrl.stages.rewrite.synthrl.pass_band import Band
+from dsrl.stages.score import PassCount
 
 ROLLOUTS, THRESHOLD, ATTEMPTS = 16, 12, 8
 

@@ -18,9 +18,9 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from dsrl.match.items import Hit, Items
-from dsrl.match.near import NearDuplicates
-from dsrl.match.rules import KINDS
+from dsrl.data.overlap.index import Hit, Items
+from dsrl.data.overlap.minhash import NearDuplicates
+from dsrl.data.overlap.rules import KINDS
 
 PLANTED, SAMPLES, ROWS = 50, 5000, 100_000
 _NAMES = """

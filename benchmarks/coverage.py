@@ -2,7 +2,7 @@
 
     python benchmarks/coverage.py [--simulations 2000] [--resamples 1000]
 
-Prints Markdown. `tests/evaluate/test_intervals.py` holds a part of this.
+Prints Markdown. `tests/stages/evaluate/test_intervals.py` holds a part of this.
 """
 
 import argparse
@@ -12,8 +12,8 @@ from statistics import fmean
 
 import numpy
 
-from dsrl.estimate import wilson
-from dsrl.evaluate.intervals import DIFFERENCES, SHARES, bootstrap, few
+from dsrl.core.estimate import wilson
+from dsrl.stages.evaluate.intervals import DIFFERENCES, SHARES, bootstrap, few
 
 Draw = Callable[[numpy.random.Generator, tuple[int, int]], numpy.ndarray]
 SIZES = (10, 30, 100, 400)

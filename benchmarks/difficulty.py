@@ -11,8 +11,8 @@ import time
 
 import numpy
 
-from dsrl.difficulty.opponents import pairs
-from dsrl.difficulty.rating import MIDDLE, Battles, rate, tier
+from dsrl.stages.difficulty.bradley_terry import MIDDLE, Battles, rate, tier
+from dsrl.stages.difficulty.opponents import pairs
 
 
 def main() -> None:

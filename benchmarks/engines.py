@@ -29,7 +29,7 @@ class Embedded:
     """dsrl's own index: tantivy on disk."""
 
     def __init__(self, given: argparse.Namespace) -> None:
-        from dsrl.retrieve import Embedded as Retriever
+        from dsrl.stages.retrieve import Embedded as Retriever
 
         self.folder, self.retriever = given.folder / "embedded", Retriever(corpora=(str(given.passages),))
 
@@ -54,13 +54,13 @@ class Elasticsearch(Embedded):
     """A server; its index goes when it was asked."""
 
     def __init__(self, given: argparse.Namespace) -> None:
-        from dsrl.retrieve import Elasticsearch as Retriever
+        from dsrl.stages.retrieve import Elasticsearch as Retriever
 
         self.folder = given.folder / "elasticsearch"
         self.retriever = Retriever(corpora=(str(given.passages),), url=given.url, prefix="dsrl-benchmark")
 
     def size(self) -> int:
-        from dsrl.retrieve.elastic.connection import Connection
+        from dsrl.stages.retrieve.elastic.connection import Connection
 
         with Connection(self.retriever) as connection:
             stats = connection.run(connection.client.indices.stats(index="dsrl-benchmark-*"))
@@ -140,9 +140,9 @@ class Memory(Embedded):
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def build(self) -> None:
-        from dsrl.retrieve.build import MEMORY, THREADS
-        from dsrl.retrieve.index import ANALYZER, analyzer, create, document
-        from dsrl.retrieve.ingest import Piece
+        from dsrl.stages.retrieve.index import ANALYZER, analyzer, create, document
+        from dsrl.stages.retrieve.index_build import MEMORY, THREADS
+        from dsrl.stages.retrieve.ingest import Piece
 
         index = create(self.folder)
         index.register_tokenizer(ANALYZER, analyzer())
@@ -161,7 +161,7 @@ ENGINES: dict[str, Any] = {
 def quiet() -> Any:
     import io
 
-    from dsrl.progress import Progress
+    from dsrl.pipeline.progress.progress import Progress
 
     return Progress(io.StringIO())
 

@@ -21,9 +21,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
-from dsrl.grade import Choice, Math, Number
-from dsrl.grade import math as ours
-from dsrl.grade.pool import Pool, pool
+from dsrl.graders import Choice, Math, Number
+from dsrl.graders import math as ours
+from dsrl.graders.pool import Pool, pool
 
 Pairs = list[tuple[str, str]]
 """(reply, right answer)"""
@@ -117,7 +117,7 @@ def forget() -> None:
 
 
 def ours_module() -> str:
-    return "dsrl.grade.latex"
+    return "dsrl.graders.math_worker"
 
 
 def row(name: str, count: int, seconds: float, ours_: list[bool], theirs: list[bool]) -> str:

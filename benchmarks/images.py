@@ -20,17 +20,17 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from dsrl.context import Context
-from dsrl.data import Source
-from dsrl.grade import Number
-from dsrl.images import Pixels
-from dsrl.llm.calls.store import CallsStore
-from dsrl.model import Model
-from dsrl.progress import Progress
-from dsrl.seeds import Seeds
-from dsrl.store import Store
-from dsrl.study import Study
-from dsrl.task import Task
+from dsrl.data.images import Pixels
+from dsrl.data.model import Model
+from dsrl.data.source import Source
+from dsrl.data.task import Task
+from dsrl.graders import Number
+from dsrl.llm.reply_cache.cache import CallsStore
+from dsrl.pipeline.context import Context
+from dsrl.pipeline.progress.progress import Progress
+from dsrl.pipeline.state import Study
+from dsrl.pipeline.store import Store
+from dsrl.stages.seeds import Seeds
 
 PER_FOLDER = 1000
 

@@ -22,11 +22,11 @@ from typing import Any
 
 from passages import queries
 
-from dsrl.progress import Progress
-from dsrl.retrieve.build import MEMORY, THREADS, build_index, open_index
-from dsrl.retrieve.corpus import find_corpus
-from dsrl.retrieve.index import ANALYZER, analyzer, document, schema
-from dsrl.retrieve.ingest import Piece
+from dsrl.pipeline.progress.progress import Progress
+from dsrl.stages.retrieve.corpus import find_corpus
+from dsrl.stages.retrieve.index import ANALYZER, analyzer, document, schema
+from dsrl.stages.retrieve.index_build import MEMORY, THREADS, build_index, open_index
+from dsrl.stages.retrieve.ingest import Piece
 
 NUM_QUERIES, LIMIT = 1000, 10
 

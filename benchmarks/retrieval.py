@@ -203,8 +203,8 @@ class Server:
 
     def empty(self) -> None:
         """Delete what was measured."""
-        from dsrl.retrieve.elastic.access import Access
-        from dsrl.retrieve.elastic.connection import Connection
+        from dsrl.stages.retrieve.elastic.access import Access
+        from dsrl.stages.retrieve.elastic.connection import Connection
 
         with Connection(Access(url=self.url)) as connection:
             for name in connection.run(connection.client.indices.get(index="dsrl-benchmark-*")):

@@ -28,20 +28,21 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dsrl.context import Context
-from dsrl.grade import Number
+from dsrl.core.component import Part, part
+from dsrl.data.model import Model, Reply, Sampling
+from dsrl.data.sample import Sample, new_sample
+from dsrl.data.task import Task
+from dsrl.graders import Number
 from dsrl.llm import CallsStore, Endpoint
 from dsrl.llm.vllm_server import _has_gpu
-from dsrl.model import Model, Reply, Sampling
-from dsrl.part import Part, part
-from dsrl.progress import Progress
+from dsrl.models.rollout import ServerRollout, VllmRollout
+from dsrl.pipeline.context import Context
+from dsrl.pipeline.progress.progress import Progress
+from dsrl.pipeline.state import Study
+from dsrl.pipeline.store import Store
 from dsrl.quickstart import Pretrain
 from dsrl.quickstart.stories import LEVELS, draw
-from dsrl.sample import Sample, new_sample
-from dsrl.score import Score, ServerRollout, VllmRollout
-from dsrl.store import Store
-from dsrl.study import Study
-from dsrl.task import Task
+from dsrl.stages.score import Score
 
 OFFLINE = Path(__file__).parent / "peers" / "offline.py"
 WORDS = 128

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-from dsrl.score.measure import GradedRollout
-from dsrl.score.waves import Count, Wanted, stopped
-from dsrl.table import read_table
+from dsrl.core.parquet import read_table
+from dsrl.stages.score.early_stopping import Count, Wanted, stopped
+from dsrl.stages.score.measure import GradedRollout
 
 FULL = 64
 Draw = Callable[[random.Random], float]

@@ -7,31 +7,31 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dsrl import output
-from dsrl.disk import refusal
-from dsrl.errors import BudgetReached, UserError
-from dsrl.home import home
+from dsrl.core import broken_pipe
+from dsrl.core.disk_space import refusal
+from dsrl.core.errors import BudgetReached, UserError
+from dsrl.core.resources import home
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from dsrl.config import Dials
-    from dsrl.context import Context
-    from dsrl.stage import Stage
-    from dsrl.study import Study
+    from dsrl.pipeline.config import Dials
+    from dsrl.pipeline.context import Context
+    from dsrl.pipeline.stage import Stage
+    from dsrl.pipeline.state import Study
 
 
 def main() -> None:
     """`dsrl` and `python -m dsrl`."""
-    from dsrl.cli import dispatch
-    from dsrl.signals import hear_termination
+    from dsrl.cli.app import dispatch
+    from dsrl.core.signals import hear_termination
 
     hear_termination()
     try:
         code = dispatch(sys.argv[1:])
         print(end="", flush=True)  # here, where an error still finds somebody
     except BrokenPipeError as error:
-        output.give_up(error)
+        broken_pipe.give_up(error)
     sys.exit(code)
 
 
@@ -59,7 +59,7 @@ def launch(overrides: list[str], *, plan: bool = False) -> int:
             failures.append(explain(error))
             return None
         except BrokenPipeError as error:
-            output.give_up(error)
+            broken_pipe.give_up(error)
         except OSError as error:  # said by us, before Hydra does
             failures.append(explain(refusal(error, "the run")))
             return None
@@ -82,13 +82,13 @@ def recorded_experiment(config: "DictConfig") -> "Study | None":
     each checkpoint of a folder."""
     from hydra.core.hydra_config import HydraConfig
 
-    from dsrl.ending import recorded
+    from dsrl.pipeline.run_status import recorded
 
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     with recorded(run_dir):
         if config.get("checkpoints") is None:
             return experiment(config, run_dir)
-        from dsrl.checkpoints import every_checkpoint
+        from dsrl.cli.evaluate_checkpoints import every_checkpoint
 
         every_checkpoint(config, run_dir, experiment)
         return None
@@ -96,7 +96,7 @@ def recorded_experiment(config: "DictConfig") -> "Study | None":
 
 def look_ahead(config: "DictConfig") -> None:
     """`dsrl plan`."""
-    from dsrl.plan.command import plan
+    from dsrl.cli.plan import plan
 
     if config.get("checkpoints") is not None:
         raise UserError(
@@ -110,12 +110,12 @@ def experiment(config: "DictConfig", run_dir: Path) -> "Study":
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from dsrl import config as checked
-    from dsrl.export import check_free, copied_out
+    from dsrl.cli.export import check_free, copied_out
+    from dsrl.cli.overrides import refuse_idle_launcher
+    from dsrl.forecast.run_forecast import foretell
     from dsrl.llm.price import unpriced
-    from dsrl.overrides import refuse_idle_launcher
-    from dsrl.plan.foresee import foretell
-    from dsrl.run import Keys, roots, run
+    from dsrl.pipeline import config as checked
+    from dsrl.pipeline.runner import Keys, roots, run
 
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.RUN:
@@ -143,10 +143,10 @@ def experiment(config: "DictConfig", run_dir: Path) -> "Study":
 def assemble(values: dict[str, Any], dials: "Dials", *, dry: bool = False) -> tuple[dict[str, "Stage"], "Study"]:
     """Build the stages and the study they start from, and check all that can be checked before any work. `dry`: not
     what only matters once there is work: keys, installed packages, the test set."""
-    from dsrl import config as checked
     from dsrl.llm.price import priced, read_prices
-    from dsrl.stage import check_chain
-    from dsrl.study import Study
+    from dsrl.pipeline import config as checked
+    from dsrl.pipeline.stage import check_chain
+    from dsrl.pipeline.state import Study
 
     checked.load_plugins(dials.plugins)
     if dials.prices is not None:
@@ -170,14 +170,14 @@ def assemble(values: dict[str, Any], dials: "Dials", *, dry: bool = False) -> tu
 @contextmanager
 def surroundings(values: dict[str, Any], dials: "Dials", run_dir: Path) -> Iterator["Context"]:
     """Open what a run needs, write down what it is, and at its end, however it ends, track and close it."""
-    from dsrl import record
-    from dsrl.config import build
-    from dsrl.context import Context
-    from dsrl.llm.calls.store import CallsStore
     from dsrl.llm.ledger.ledger import Ledger
-    from dsrl.notices import heard
-    from dsrl.progress import Progress
-    from dsrl.store import Store
+    from dsrl.llm.reply_cache.cache import CallsStore
+    from dsrl.pipeline import run_folder
+    from dsrl.pipeline.config import build
+    from dsrl.pipeline.context import Context
+    from dsrl.pipeline.progress.log_bridge import heard
+    from dsrl.pipeline.progress.progress import Progress
+    from dsrl.pipeline.store import Store
 
     store = Store(Path(dials.store).expanduser().absolute())
     store.open()
@@ -190,7 +190,7 @@ def surroundings(values: dict[str, Any], dials: "Dials", run_dir: Path) -> Itera
         accept_missing=dials.accept_missing,
     )
     tracking = build(values["tracking"], "tracking", dials.plugins)
-    record.begin(context, values, dials)
+    run_folder.begin(context, values, dials)
     tracking.start(context, values)
     status = "failed"
     try:
@@ -202,13 +202,13 @@ def surroundings(values: dict[str, Any], dials: "Dials", run_dir: Path) -> Itera
         raise
     except BrokenPipeError as error:
         status = "interrupted"
-        output.give_up(error)
+        broken_pipe.give_up(error)
     except BudgetReached:
         status = "budget"
         raise
     finally:
         try:
-            status = record.end(context, status)
+            status = run_folder.end(context, status)
             tracking.track(context, values, context.study, status)
         finally:
             context.close()
@@ -229,7 +229,7 @@ def advice(message: str) -> str:
     """What to do about one of Hydra's complaints: the key that was probably meant, if there is one."""
     from difflib import get_close_matches
 
-    from dsrl.config import known_keys
+    from dsrl.pipeline.config import known_keys
 
     if "experiment/" in message:
         return "dsrl experiment ls lists the experiments there are"
@@ -248,7 +248,7 @@ def explain(error: UserError) -> int:
 
 def interrupted(arguments: Sequence[str]) -> int:
     """Say how to go on after Ctrl-C or SIGTERM; returns the exit code."""
-    from dsrl.signals import interrupted_code
+    from dsrl.core.signals import interrupted_code
 
     again = shlex.join(["dsrl", *arguments])
     print(f"\ninterrupted: everything received so far is kept; to go on:\n  {again}", file=sys.stderr)

@@ -5,11 +5,11 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 
-from dsrl import config
-from dsrl.home import home
+from dsrl.core.resources import home
 from dsrl.main import assemble
-from dsrl.stage import Stage
-from dsrl.study import Study
+from dsrl.pipeline import config
+from dsrl.pipeline.stage import Stage
+from dsrl.pipeline.state import Study
 
 
 def values(*overrides: str, config_dir: Path | None = None) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def values(*overrides: str, config_dir: Path | None = None) -> dict[str, Any]:
 def elsewhere(found: dict[str, Any]) -> bool:
     """Whether what is configured is installed in an environment of its own, which the fast tests do without."""
     targets = {str(node.get("_target_")) for node in (found["train"], found["rollout"]) if node}
-    return bool({"dsrl.train.Verl", "dsrl.score.VllmRollout"} & targets)
+    return bool({"dsrl.stages.train.Verl", "dsrl.models.rollout.VllmRollout"} & targets)
 
 
 def built(*overrides: str, config_dir: Path | None = None) -> tuple[dict[str, Stage], Study]:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from dsrl.context import Context
-from dsrl.llm.calls.store import CallsStore
-from dsrl.progress import Progress
-from dsrl.store import Store
+from dsrl.llm.reply_cache.cache import CallsStore
+from dsrl.pipeline.context import Context
+from dsrl.pipeline.progress.progress import Progress
+from dsrl.pipeline.store import Store
 
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")

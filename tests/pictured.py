@@ -10,23 +10,22 @@ import yaml
 from PIL import Image as Pillow
 from PIL import ImageDraw
 
-from dsrl.context import Context
-from dsrl.digest import digest
-from dsrl.grade import Number
-from dsrl.images import Gallery, Pixels
-from dsrl.model import Model
-from dsrl.part import Many, part
-from dsrl.run import save
-from dsrl.sample import Image, Provenance, Rate, Rejected, Sample, Verdict, new_sample
-from dsrl.score.measure import GradedRollout
-from dsrl.stage import Stage
-from dsrl.store import Entry, Manifest
-from dsrl.study import Study
-from dsrl.table import write_table
-from dsrl.task import Task
-
-from .images.drawn import file
-from .toys import context, write_model
+from dsrl.core.component import Many, part
+from dsrl.core.digest import digest
+from dsrl.core.parquet import write_table
+from dsrl.data.images import Gallery, Pixels
+from dsrl.data.model import Model
+from dsrl.data.sample import Image, Provenance, Rate, Rejected, Sample, Verdict, new_sample
+from dsrl.data.task import Task
+from dsrl.graders import Number
+from dsrl.pipeline.context import Context
+from dsrl.pipeline.runner import save
+from dsrl.pipeline.stage import Stage
+from dsrl.pipeline.state import Study
+from dsrl.pipeline.store import Entry, Manifest
+from dsrl.stages.score.measure import GradedRollout
+from tests.data.images.drawn import file
+from tests.toys import context, write_model
 
 ROLLOUTS = 4
 TASK = Task(name="shapes", instruction="Count what a picture shows.", answer=Number(), pixels=Pixels(min_pixels=1))
@@ -125,7 +124,7 @@ def figures(seeds: int, variants: int) -> dict[str, object]:
 
 CONFIG = {
     "task": {
-        "_target_": "dsrl.task.Task",
+        "_target_": "dsrl.data.Task",
         "name": TASK.name,
         "instruction": TASK.instruction,
         "output_format": None,
@@ -137,8 +136,8 @@ CONFIG = {
     "teacher": {"model": "writer-1"},
     "model": {"name": "target"},
     "pipeline": {
-        "rewrite": {"_target_": "dsrl.generate.HarderVariants", "attempts": 8, "stop": "first", "verify": []},
-        "select": {"_target_": "dsrl.select.Augment", "m": 3},
+        "rewrite": {"_target_": "dsrl.stages.rewrite.HarderVariants", "attempts": 8, "stop": "first", "verify": []},
+        "select": {"_target_": "dsrl.stages.select.Augment", "m": 3},
     },
     "plugins": [],
     "seed": 0,

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.cli import PIPELINE_VERBS, _verb, store_verb
-from dsrl.overrides import refuse_secrets
-
-from .command import CHECKOUT
-from .composed import built
-from .test_config import local
+from dsrl.cli.app import PIPELINE_VERBS, _verb, store_verb
+from dsrl.cli.overrides import refuse_secrets
+from tests.command import CHECKOUT
+from tests.composed import built
+from tests.pipeline.test_config import local
 
 DOCUMENTS = sorted(
     path

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.sample import Passage
-from dsrl.table import write_table
-
-from .command import CHECKOUT, ENVIRONMENT
+from dsrl.core.parquet import write_table
+from dsrl.data.sample import Passage
+from tests.command import CHECKOUT, ENVIRONMENT
 
 PACKAGE = CHECKOUT / "dsrl"
 ROOMS = (
@@ -156,31 +155,34 @@ def loaded(code: str) -> set[str]:
 
 
 STAGES = """
-from dsrl.difficulty import Difficulty
-from dsrl.seeds import Seeds
-from dsrl.generate import Generate, HarderVariants, MajorityVote, Rewrite
-from dsrl.retrieve import Elasticsearch, Embedded, NoRetriever, Retrieve
-from dsrl.score import PassCount, Probe, Score, ServerRollout, TransformersRollout
-from dsrl.clean import Decontaminate, Diversity
-from dsrl.select import All, Easiest, Hardest, Learnable, PaperRanking, RandomChoice
-from dsrl.train import DrGrpo, Grpo, NoTraining, Sft, Trl
-from dsrl.evaluate import Compare, Evaluate
-from dsrl.report import Report
-from dsrl.tracking import Tracking
-from dsrl.cluster import LocalRay, RayAddress, Request, SlurmRay
+from dsrl.stages.difficulty import Difficulty
+from dsrl.stages.seeds import Seeds
+from dsrl.stages.generate import Generate, HarderVariants, MajorityVote, Rewrite
+from dsrl.stages.retrieve import Elasticsearch, Embedded, NoRetriever, Retrieve
+from dsrl.stages.score import PassCount, Probe, Score, ServerRollout, TransformersRollout
+from dsrl.stages.decontaminate import Decontaminate, Diversity
+from dsrl.stages.select import All, Easiest, Hardest, Learnable, PaperRanking, RandomChoice
+from dsrl.stages.train import DrGrpo, Grpo, NoTraining, Sft, Trl
+from dsrl.stages.evaluate import Compare, Evaluate
+from dsrl.stages.report import Report
+from dsrl.infra.tracking import Tracking
+from dsrl.infra.ray import LocalRay, RayAddress, Request, SlurmRay
 from dsrl.quickstart import OfflineTeacher
 """
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
     """Config, stages and the whole command line: a mistake is told, and help given, without waiting for torch."""
-    found = loaded(f"import dsrl.main, dsrl.cli, dsrl.verbs, dsrl.config, dsrl.run, dsrl.record{STAGES}")
+    found = loaded(
+        f"import dsrl.main, dsrl.cli.app, dsrl.cli.store_commands, dsrl.pipeline.config"
+        f"\nimport dsrl.pipeline.runner, dsrl.pipeline.run_folder{STAGES}"
+    )
     assert found & set(HEAVY) == set()
     assert "dsrl" in found
 
 
 def test_help_needs_not_even_hydra() -> None:
-    found = loaded("from dsrl.cli import dispatch; import os; dispatch(['--help'])")
+    found = loaded("from dsrl.cli.app import dispatch; import os; dispatch(['--help'])")
     assert found & {*HEAVY, "hydra", "omegaconf", "pydantic"} == set()
 
 
@@ -190,8 +192,8 @@ def test_a_stored_result_is_read_without_pandas(tmp_path: Path) -> None:
     write_table(path, [], Passage)
     code = f"""
 from pathlib import Path
-from dsrl.table import read_table
-from dsrl.sample import Passage
+from dsrl.core.parquet import read_table
+from dsrl.data.sample import Passage
 read_table(Path({str(path)!r}), Passage)
 """
     assert loaded(code) & {"pandas", "datasets"} == set()

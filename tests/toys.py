@@ -7,18 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from dsrl.context import Context
-from dsrl.grade import Number
-from dsrl.llm.calls.store import CallsStore
+from dsrl.core.component import part
+from dsrl.data.model import Model
+from dsrl.data.sample import Passage, Rate, Rejected, new_sample
+from dsrl.data.task import Task
+from dsrl.graders import Number
 from dsrl.llm.ledger.spending import Spending
-from dsrl.model import Model
-from dsrl.part import part
-from dsrl.progress import Progress
-from dsrl.sample import Passage, Rate, Rejected, new_sample
-from dsrl.stage import Stage
-from dsrl.store import Store
-from dsrl.study import Estimate, Evaluation, Study
-from dsrl.task import Task
+from dsrl.llm.reply_cache.cache import CallsStore
+from dsrl.pipeline.context import Context
+from dsrl.pipeline.progress.progress import Progress
+from dsrl.pipeline.stage import Stage
+from dsrl.pipeline.state import Estimate, Evaluation, Study
+from dsrl.pipeline.store import Store
 
 made: list[str] = []
 """What was really computed, in order: `clear()` it between runs."""

@@ -11,16 +11,16 @@ import time
 import common
 import yaml
 
-from dsrl.config import build
-from dsrl.context import Context
-from dsrl.generate import Generate, MajorityVote
-from dsrl.home import home
+from dsrl.core.resources import home
 from dsrl.llm import Client, Endpoint, Ledger
-from dsrl.llm.calls.store import CallsStore
 from dsrl.llm.endpoint import Price
-from dsrl.progress import Progress
-from dsrl.store import Store
-from dsrl.study import Study
+from dsrl.llm.reply_cache.cache import CallsStore
+from dsrl.pipeline.config import build
+from dsrl.pipeline.context import Context
+from dsrl.pipeline.progress.progress import Progress
+from dsrl.pipeline.state import Study
+from dsrl.pipeline.store import Store
+from dsrl.stages.generate import Generate, MajorityVote
 
 PRICE = Price(input=2.5, cached_input=1.25, output=10.0, date="2026-11-20")
 """That of gpt-4o."""

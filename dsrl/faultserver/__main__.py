@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from dsrl.child import end_with_parent
-from dsrl.errors import UserError
+from dsrl.core.child_process import end_with_parent
+from dsrl.core.errors import UserError
 from dsrl.faultserver.faults import Faults
 from dsrl.faultserver.listener import HOST, Listener
 from dsrl.faultserver.server import App, run

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from dsrl.errors import UserError
+from dsrl.core.errors import UserError
 from dsrl.faultserver.faults import Faults
 
 Body = Mapping[str, Any]

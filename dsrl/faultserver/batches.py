@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from dsrl.digest import digest
+from dsrl.core.digest import digest
 from dsrl.faultserver import draw
 from dsrl.faultserver.chat import MESSAGES, REFUSALS, Chat, Wrong
 from dsrl.faultserver.http import Exchange, Handler, error

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dsrl.part import Many, Part, part
+from dsrl.core.component import Many, Part, part
 
 Refusal = Literal["429", "500", "502", "503", "quota"]
 """Answered at once, with an error body. `quota`: 429 with `insufficient_quota`, which no repeat cures."""

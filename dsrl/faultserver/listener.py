@@ -3,7 +3,7 @@
 import asyncio
 import socket
 
-from dsrl.errors import UserError
+from dsrl.core.errors import UserError
 from dsrl.faultserver.http import Connection, Handler
 
 HOST = "127.0.0.1"

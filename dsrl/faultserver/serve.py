@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter
 
-from dsrl import child
-from dsrl.errors import StageFailed
+from dsrl.core import child_process
+from dsrl.core.errors import StageFailed
 from dsrl.faultserver.faults import HARMLESS, Faults
 
 SECONDS = 30.0
@@ -69,15 +69,15 @@ def serve(faults: Faults | None = None, port: int = 0, log: Path | None = None) 
     arguments = ["serve", "--child", "--json", made, "--port", str(port), *(["--log", str(log)] if log else [])]
     with tempfile.TemporaryDirectory() as folder:
         errors = Path(folder) / "errors.log"
-        process = child.start("dsrl.faultserver", arguments, errors, None, subprocess.PIPE)
+        process = child_process.start("dsrl.faultserver", arguments, errors, None, subprocess.PIPE)
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
             if not line:
-                raise StageFailed("the fault server didn't start", got=child.tail(errors))
+                raise StageFailed("the fault server didn't start", got=child_process.tail(errors))
             yield FaultServer(pid=process.pid, **json.loads(line))
         finally:
-            child.stop(process)
+            child_process.stop(process)
 
 
 def _ask(url: str, payload: object = None) -> Any:

@@ -10,21 +10,21 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
-from dsrl.images import ImageStore
-from dsrl.llm.calls.store import CallsStore
+from dsrl.data.images import ImageStore
+from dsrl.data.model import Reply
 from dsrl.llm.completions import Completions
 from dsrl.llm.endpoint import Endpoint, SamplingDials
 from dsrl.llm.failures import CallError
-from dsrl.llm.flight import Flight
+from dsrl.llm.http import Transport, Wire
+from dsrl.llm.in_flight import Flight
 from dsrl.llm.ledger.ledger import Ledger
-from dsrl.llm.pace.status import Status
+from dsrl.llm.ratelimit.status import Status
+from dsrl.llm.reply_cache.cache import CallsStore
 from dsrl.llm.request import Call, Request
-from dsrl.llm.sender import Sender
+from dsrl.llm.retry import Sender
 from dsrl.llm.servers import Servers
 from dsrl.llm.structured.answer import Answer, Fields, structured
-from dsrl.llm.structured.formats import Formats
-from dsrl.llm.wire import Transport, Wire
-from dsrl.model import Reply
+from dsrl.llm.structured.fallback import Formats
 
 MOST_CHOICES = 128
 """Completions that one HTTP request may ask for, by OpenAI's own bound."""
@@ -216,7 +216,7 @@ class Client:
     def _open(self, url: str | None) -> Transport:
         if not self.endpoint.batch:
             return Wire(self.endpoint, url, self._images)
-        from dsrl.llm.batch.wire import BatchWire
+        from dsrl.llm.batch.transport import BatchWire
 
         return BatchWire(self.endpoint, url, self._store.folder / "batches", self._images)
 

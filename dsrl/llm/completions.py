@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
+from dsrl.data.model import Reply, Usage
 from dsrl.llm.failures import CallError, refused
-from dsrl.model import Reply, Usage
 
 LONGEST_MESSAGE = 500
 BROKEN_OFF = ("error", "insufficient_system_resource")

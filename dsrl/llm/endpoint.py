@@ -7,12 +7,12 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field
 
-from dsrl.errors import UserError
-from dsrl.llm.fit import check_fit, paragraphs
+from dsrl.core.component import Part, identify, part
+from dsrl.core.errors import UserError
+from dsrl.llm.context_window import check_fit, paragraphs
 from dsrl.llm.price import Price
 from dsrl.llm.request import Call, Request
 from dsrl.llm.structured.schema import JsonMode
-from dsrl.part import Part, identify, part
 
 __all__ = ["Endpoint", "Price", "Running", "SamplingDials", "Server"]
 

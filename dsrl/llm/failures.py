@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Literal
 
-from dsrl.errors import StageFailed, UserError
+from dsrl.core.errors import StageFailed, UserError
 from dsrl.llm.endpoint import Endpoint
 
 Kind = Literal["throttled", "server", "timeout", "connection", "unreachable", "reply", "foreign", "prompt", "final"]

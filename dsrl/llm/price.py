@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from dsrl.errors import UserError
-from dsrl.model import Usage
-from dsrl.part import Part, part
+from dsrl.core.component import Part, part
+from dsrl.core.errors import UserError
+from dsrl.data.model import Usage
 
 MILLION = 1_000_000
 COLUMNS = ("model", "input", "cached_input", "output", "date")

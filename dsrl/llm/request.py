@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from dsrl.digest import digest
+from dsrl.core.digest import digest
 from dsrl.llm.structured.schema import JsonMode, asked, response_format
 
 DIGEST_LENGTH = 32
@@ -16,7 +16,7 @@ class Request:
     """One question to a model; its completions are told apart by their index."""
 
     messages: tuple[dict[str, Any], ...]
-    """The content of a turn is a text, or parts that refer to pictures (`dsrl.images.content`)."""
+    """The content of a turn is a text, or parts that refer to pictures (`dsrl.data.images.content`)."""
     temperature: float
     top_p: float
     max_tokens: int

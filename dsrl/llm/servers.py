@@ -4,8 +4,8 @@ from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from dsrl.digest import digest
-from dsrl.part import identify
+from dsrl.core.component import identify
+from dsrl.core.digest import digest
 
 if TYPE_CHECKING:
     from dsrl.llm.endpoint import Endpoint, Running

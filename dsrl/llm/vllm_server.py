@@ -12,13 +12,13 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from dsrl import child
-from dsrl.errors import StageFailed, UserError
-from dsrl.part import Part, part
+from dsrl.core import child_process
+from dsrl.core.component import Part, part
+from dsrl.core.errors import StageFailed, UserError
 
 HOST = "127.0.0.1"
 PAUSE = 0.5
-KEEPER = Path(__file__).with_name("keeper.py")
+KEEPER = Path(__file__).with_name("vllm_server_child.py")
 """Started as a file, so that the path by which dsrl is imported is not vLLM's too."""
 Flag = str | int | float | bool
 CPU_FLAGS: dict[str, Flag] = {"no-enable-chunked-prefill": True}
@@ -90,7 +90,7 @@ class VllmServer(Part):
 class RunningVllm:
     """A `vllm serve` of ours."""
 
-    process: child.Child
+    process: child_process.Child
     port: int
     log: Path
 
@@ -105,22 +105,22 @@ class RunningVllm:
         while not _healthy(f"http://{HOST}:{self.port}/health"):
             code = self.process.poll()
             if code is not None:
-                raise self._failed(f"ended while starting ({child.end_in_words(code)})")
+                raise self._failed(f"ended while starting ({child_process.end_in_words(code)})")
             if time.monotonic() > end:
                 raise self._failed(f"has not answered within {seconds:g} s")
             time.sleep(PAUSE)
 
     def stop(self) -> None:
         """End it with all that it started; harmless when it has ended already."""
-        child.stop(self.process)
+        child_process.stop(self.process)
 
     def _failed(self, what: str) -> StageFailed:
         return StageFailed(
-            f"vLLM {what}", got=child.tail(self.log), next_step=f"see {self.log}, or try `vllm serve` by hand"
+            f"vLLM {what}", got=child_process.tail(self.log), next_step=f"see {self.log}, or try `vllm serve` by hand"
         )
 
 
-def _start(command: list[str], log: Path) -> child.Child:
+def _start(command: list[str], log: Path) -> child_process.Child:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         return subprocess.Popen(

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from dsrl import child
-from dsrl.digest import digest, file_digest
-from dsrl.errors import UserError
-from dsrl.home import cache
-from dsrl.part import Part, part
+from dsrl.core import child_process
+from dsrl.core.component import Part, part
+from dsrl.core.digest import digest, file_digest
+from dsrl.core.errors import UserError
+from dsrl.core.resources import cache
 
 THREADS = 1
 """More don't help a model of this size."""
@@ -55,20 +55,20 @@ class Recipe(Part):
 
     def _train(self, folder: Path) -> None:
         """Raises `UserError` with the end of the log where that fails."""
-        child.require("torch", "transformers")
+        child_process.require("torch", "transformers")
         log = folder.with_name(f"{folder.name}.log")
         print(f"training the quickstart's base model, about a minute; log: {log}", file=sys.stderr, flush=True)
         arguments = [f"--out={folder}", *self.arguments()]
-        process = child.start(self.module, arguments, log, threads=THREADS, answers=None)
+        process = child_process.start(self.module, arguments, log, threads=THREADS, answers=None)
         try:
             code = process.wait()
         finally:
             process.kill()
-            child.stop(process)
+            child_process.stop(process)
         if code or not folder.is_dir():
             raise UserError(
                 "the quickstart's base model could not be trained",
-                got=f"{child.end_in_words(code)}; the log ends with\n{child.tail(log)}",
+                got=f"{child_process.end_in_words(code)}; the log ends with\n{child_process.tail(log)}",
                 next_step=f"see {log}; by hand: python -m {self.module} {' '.join(arguments)}",
             )
 
@@ -85,7 +85,8 @@ class Pretrain(Recipe):
     training: ClassVar[str] = "dsrl.quickstart.training"
     kept_as: ClassVar[str] = "quickstart"
     sources: ClassVar[tuple[str, ...]] = (
-        "documents.py", "gate.py", "looks.py", "stories.py", "testset.py", "tokens.py", "training.py",
+        "base_model_checks.py", "documents.py",
+        "stories.py", "testset.py", "tokens.py", "train_until_fit.py", "training.py",
     )  # fmt: skip
 
     seed: int = 0

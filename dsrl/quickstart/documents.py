@@ -4,8 +4,8 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dsrl.digest import text_digest
-from dsrl.grade import Number
+from dsrl.core.digest import text_digest
+from dsrl.graders import Number
 from dsrl.quickstart.stories import LEVELS, Story, draw
 from dsrl.quickstart.testset import distinct
 

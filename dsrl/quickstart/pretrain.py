@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock
 from pydantic import TypeAdapter
 
-from dsrl.errors import UserError
+from dsrl.core.errors import UserError
 from dsrl.quickstart.base import Pretrain, Recipe
 
 

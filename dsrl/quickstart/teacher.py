@@ -17,7 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from dsrl.part import Part, part
+from dsrl.core.component import Part, part
 from dsrl.quickstart.rules import Habits, Said, reply
 from dsrl.quickstart.visual import rules as visual
 

@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from dsrl.digest import text_digest
+from dsrl.core.digest import text_digest
 from dsrl.quickstart.stories import LEVELS, Story, draw, parse
 
 FOLDER = "tasks/quickstart"

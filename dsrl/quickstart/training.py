@@ -15,16 +15,16 @@ import torch
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from dsrl.digest import text_digest
-from dsrl.hf import load_model, load_tokenizer, write_tokenizer_check
-from dsrl.home import resource
-from dsrl.model import Model
+from dsrl.core.digest import text_digest
+from dsrl.core.resources import resource
+from dsrl.data.model import Model
+from dsrl.models.huggingface import load_model, load_tokenizer, write_tokenizer_check
 from dsrl.quickstart.base import THREADS, Pretrain
+from dsrl.quickstart.base_model_checks import Measured, measure
 from dsrl.quickstart.documents import Document, documents, prompt, validation
-from dsrl.quickstart.gate import Measured, measure
-from dsrl.quickstart.looks import until_fit
 from dsrl.quickstart.testset import FOLDER, labelled
 from dsrl.quickstart.tokens import END, build, turn
+from dsrl.quickstart.train_until_fit import until_fit
 
 CONTEXT = 256
 WARMUP = 50

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from .runs import SMALL, Place
+from tests.e2e.runs import SMALL, Place
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.cluster.node import MARK
-
-from ..command import CHECKOUT
+from dsrl.infra.ray.node_child import MARK
+from tests.command import CHECKOUT
 
 
 def ray_python() -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..command import ENVIRONMENT, Outcome, command, dsrl
+from tests.command import ENVIRONMENT, Outcome, command, dsrl
 
 SMALL = (
     "experiment=quickstart",

@@ -6,10 +6,9 @@ from typing import Any
 import pyarrow.parquet
 import pytest
 
-from dsrl.sample import Sample
-from dsrl.table import read_table
-
-from .runs import SMALL, Place, requests
+from dsrl.core.parquet import read_table
+from dsrl.data.sample import Sample
+from tests.e2e.runs import SMALL, Place, requests
 
 pytestmark = pytest.mark.e2e
 

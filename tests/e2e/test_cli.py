@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from .runs import SMALL, Place, metrics, requests
+from tests.e2e.runs import SMALL, Place, metrics, requests
 
 pytestmark = pytest.mark.e2e
 SLOW = "teacher.server.latency=0.05"

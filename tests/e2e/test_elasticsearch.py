@@ -25,17 +25,16 @@ from typing import Any
 
 import pytest
 
-from dsrl.errors import StageFailed, UserError
-from dsrl.progress import Progress
-from dsrl.retrieve import Elasticsearch, Embedded
-from dsrl.retrieve.corpus import find_corpus
-from dsrl.retrieve.elastic import mapping, searcher
-from dsrl.retrieve.elastic.connection import Connection
-
-from ..command import ENVIRONMENT
-from .elasticsearch.engine import NotPrepared, prepare, started
-from .elasticsearch.proxy import Ask, Proxy, Reply, Request, proxied
-from .runs import SMALL, Place
+from dsrl.core.errors import StageFailed, UserError
+from dsrl.pipeline.progress.progress import Progress
+from dsrl.stages.retrieve import Elasticsearch, Embedded
+from dsrl.stages.retrieve.corpus import find_corpus
+from dsrl.stages.retrieve.elastic import mapping, searcher
+from dsrl.stages.retrieve.elastic.connection import Connection
+from tests.command import ENVIRONMENT
+from tests.e2e.elasticsearch.engine import NotPrepared, prepare, started
+from tests.e2e.elasticsearch.proxy import Ask, Proxy, Reply, Request, proxied
+from tests.e2e.runs import SMALL, Place
 
 pytestmark = pytest.mark.e2e
 KEY = "DSRL_TEST_ELASTICSEARCH_API_KEY"
@@ -235,8 +234,8 @@ def test_a_killed_run_leaves_no_index_and_the_next_one_goes_on(
         proxy.rule = hold
         script = f"""
 from pathlib import Path
-from dsrl.progress import Progress
-from dsrl.retrieve import Elasticsearch
+from dsrl.pipeline.progress.progress import Progress
+from dsrl.stages.retrieve import Elasticsearch
 Elasticsearch(corpora={described.corpora!r}, url={proxy.url!r}, prefix={described.prefix!r}, api_key_env={KEY!r},
     request_bytes=2000, concurrency=1).index(Path({str(tmp_path / "index")!r}), Progress())
 """

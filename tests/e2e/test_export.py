@@ -8,11 +8,11 @@ from pathlib import Path
 import datasets
 import pytest
 
-from ..command import CHECKOUT, ENVIRONMENT, dsrl
-from ..pictured import stored_run
-from .hub import serve
-from .runs import Place
-from .test_verl import INTERPRETER
+from tests.command import CHECKOUT, ENVIRONMENT, dsrl
+from tests.e2e.hub import serve
+from tests.e2e.runs import Place
+from tests.e2e.test_verl import INTERPRETER
+from tests.pictured import stored_run
 
 pytestmark = pytest.mark.e2e
 
@@ -68,7 +68,7 @@ def test_rows_of_text_and_of_pictures_pass_verls_own_data_set(tmp_path: Path) ->
     environment = {
         **ENVIRONMENT,
         "VERL_PLATFORM": "cpu",
-        "VERL_USE_EXTERNAL_MODULES": "dsrl.train.verl.cpu",
+        "VERL_USE_EXTERNAL_MODULES": "dsrl.stages.train.verl.cpu",
         "HF_DATASETS_CACHE": str(tmp_path / "cache"),
     }
     done = subprocess.run(

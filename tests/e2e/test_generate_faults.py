@@ -6,11 +6,10 @@ from typing import Any
 import pytest
 
 from dsrl.faultserver import Faults, serve
-from dsrl.generate import Generate, MajorityVote
 from dsrl.llm import Endpoint
-from dsrl.study import Study
-
-from ..generate.test_generate import carried_out
+from dsrl.pipeline.state import Study
+from dsrl.stages.generate import Generate, MajorityVote
+from tests.stages.generate.test_generate import carried_out
 
 pytestmark = pytest.mark.e2e
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.errors import UserError
-from dsrl.model import Model, Sampling
+from dsrl.core.errors import UserError
+from dsrl.data.model import Model, Sampling
 from tests.e2e.tiny import tiny_model
 
 pytestmark = pytest.mark.e2e
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.e2e
 def test_tokens_are_drawn_as_often_as_they_are_likely(top_p: float) -> None:
     import torch
 
-    from dsrl.hf import InverseCdf
+    from dsrl.models.huggingface import InverseCdf
 
     logits = torch.tensor([0.3, 2.0, -1.0, float("-inf"), 1.1])
     rows = 20_000
@@ -34,7 +34,7 @@ def test_tokens_are_drawn_as_often_as_they_are_likely(top_p: float) -> None:
 def test_numbers_that_are_not_finite_are_an_error() -> None:
     import torch
 
-    from dsrl.hf import InverseCdf
+    from dsrl.models.huggingface import InverseCdf
 
     with pytest.raises(FloatingPointError):
         InverseCdf(["a"], 1, Sampling(temperature=0.0))(torch.empty(0), torch.tensor([[float("nan"), 1.0]]))
@@ -44,49 +44,49 @@ def test_a_tokenizer_that_is_replaced_in_silence_is_found_out(tmp_path: Path) ->
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    from dsrl import hf
+    from dsrl.models import huggingface
 
     model = tiny_model(tmp_path)
     letters = Tokenizer(models.BPE({letter: number for number, letter in enumerate("abcdeHlo, 123#\u0120")}, []))
     letters.pre_tokenizer = pre_tokenizers.Split("l", "isolated")
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=letters, eos_token="#")
     tokenizer.save_pretrained(tmp_path)
-    hf.write_tokenizer_check(tokenizer, tmp_path)
-    hf.load_tokenizer(model)
+    huggingface.write_tokenizer_check(tokenizer, tmp_path)
+    huggingface.load_tokenizer(model)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "qwen2"}))
     with pytest.raises(UserError, match="another tokenizer"):
-        hf.load_tokenizer(model)
+        huggingface.load_tokenizer(model)
 
 
 def test_chat_and_raw_prompts(tmp_path: Path) -> None:
-    from dsrl import hf
+    from dsrl.models import huggingface
 
-    tokenizer = hf.load_tokenizer(tiny_model(tmp_path))
-    assert hf.encode_prompt(tokenizer, "1 2", "raw") == [3, 4]
+    tokenizer = huggingface.load_tokenizer(tiny_model(tmp_path))
+    assert huggingface.encode_prompt(tokenizer, "1 2", "raw") == [3, 4]
     with pytest.raises(UserError, match="chat template"):
-        hf.encode_prompt(tokenizer, "1 2", "chat")
+        huggingface.encode_prompt(tokenizer, "1 2", "chat")
     tokenizer.chat_template = (
         "{% for m in messages %}2 {{ m.content }} {% endfor %}{% if add_generation_prompt %}#{% endif %}"
     )
-    assert hf.encode_prompt(tokenizer, "1 2", "chat") == [4, 3, 4, 2]
+    assert huggingface.encode_prompt(tokenizer, "1 2", "chat") == [4, 3, 4, 2]
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from dsrl import hf
+    from dsrl.models import huggingface
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert hf.pick_device() == "cpu"
+    assert huggingface.pick_device() == "cpu"
     with pytest.raises(UserError, match="no GPU"):
-        hf.pick_device("cuda")
+        huggingface.pick_device("cuda")
 
 
 def test_the_shorter_of_two_lengths_counts(tmp_path: Path) -> None:
-    from dsrl import hf
+    from dsrl.models import huggingface
 
     model = tiny_model(tmp_path)
-    weights = hf.load_model(model)
-    assert hf.context_length(model, weights) == 48
-    assert hf.context_length(Model(name="long", path=model.path, max_length=1000), weights) == 64
+    weights = huggingface.load_model(model)
+    assert huggingface.context_length(model, weights) == 48
+    assert huggingface.context_length(Model(name="long", path=model.path, max_length=1000), weights) == 64

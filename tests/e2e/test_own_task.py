@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ..llm.server import Json, Script, serve
-from .pile import say, solution, story
-from .runs import SMALL, Place, metrics
+from tests.e2e.pile import say, solution, story
+from tests.e2e.runs import SMALL, Place, metrics
+from tests.llm.server import Json, Script, serve
 
 pytestmark = pytest.mark.e2e
 TASK = """\

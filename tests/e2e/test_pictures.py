@@ -8,18 +8,18 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from dsrl.context import Context
-from dsrl.errors import UserError
-from dsrl.images import Pixels, Prompt, illustrated
-from dsrl.model import Model, Sampling
-from dsrl.sample import Image as Kept
-from dsrl.score import TransformersRollout
-from dsrl.train.job import Row
-from dsrl.train.verl.rows import write_table
-from dsrl.train.verl.tables import longest, shown_sizes
+from dsrl.core.errors import UserError
+from dsrl.data.images import Pixels, Prompt, illustrated
+from dsrl.data.model import Model, Sampling
+from dsrl.data.sample import Image as Kept
+from dsrl.models.rollout import TransformersRollout
+from dsrl.pipeline.context import Context
+from dsrl.stages.train.job import Row
+from dsrl.stages.train.verl.rows import write_table
+from dsrl.stages.train.verl.tables import longest, shown_sizes
 from tests.e2e.tiny_vision import tiny_vision
+from tests.stages.train.verl.test_worker import job
 from tests.toys import context
-from tests.train.verl.test_worker import job
 
 pytestmark = pytest.mark.e2e
 COLOURS = ("red", "green", "blue")

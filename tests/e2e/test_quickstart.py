@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from dsrl.sample import Sample
-from dsrl.table import read_table
-
-from ..command import CHECKOUT
-from .runs import SMALL, Place, metrics, requests
+from dsrl.core.parquet import read_table
+from dsrl.data.sample import Sample
+from tests.command import CHECKOUT
+from tests.e2e.runs import SMALL, Place, metrics, requests
 
 pytestmark = pytest.mark.e2e
 

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.cluster import LocalRay, RayAddress
-from dsrl.errors import StageFailed
-
-from ..command import CHECKOUT
-from .rays import marked, ray_python
+from dsrl.core.errors import StageFailed
+from dsrl.infra.ray import LocalRay, RayAddress
+from tests.command import CHECKOUT
+from tests.e2e.rays import marked, ray_python
 
 pytestmark = pytest.mark.e2e
 SQUARES = """
@@ -20,7 +19,7 @@ print(ray.get([square.remote(number) for number in range(4)]))
 """
 ENDS = """
 import os, ray, resource, torch
-from dsrl.train.verl.causes import cause
+from dsrl.stages.train.verl.failure_causes import cause
 ray.init(log_to_driver=False)
 @ray.remote
 class Worker:

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.report import Report
-from dsrl.sample import new_sample
-from dsrl.study import Study
-
-from .. import pictured
-from ..report.made import make_study
+from dsrl.data.sample import new_sample
+from dsrl.pipeline.state import Study
+from dsrl.stages.report import Report
+from tests import pictured
+from tests.stages.report.made import make_study
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",

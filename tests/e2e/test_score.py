@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.context import Context
-from dsrl.errors import StageFailed
+from dsrl.core.errors import StageFailed
+from dsrl.data.model import Model, Reply, Sampling
 from dsrl.llm import CallsStore
-from dsrl.model import Model, Reply, Sampling
-from dsrl.score import TransformersRollout
-from dsrl.score.process import RolloutProcess
+from dsrl.models.rollout import TransformersRollout
+from dsrl.models.rollout.transformers_process import RolloutProcess
+from dsrl.pipeline.context import Context
 from tests.command import ENVIRONMENT
 from tests.e2e.tiny import surroundings, tiny_model
 
@@ -102,8 +102,8 @@ KILLED = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from dsrl.model import Model, Sampling
-from dsrl.score import TransformersRollout
+from dsrl.data.model import Model, Sampling
+from dsrl.stages.score import TransformersRollout
 from tests.e2e.tiny import surroundings
 context = surroundings(Path(sys.argv[1]))
 model = Model(name="tiny", path=sys.argv[2], prompt_format="raw", max_length=48, dtype="float32")

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from dsrl.sample import Sample
-from dsrl.score.measure import GradedRollout
-from dsrl.table import read_table
-
-from .runs import SMALL, Place, metrics, requests
+from dsrl.core.parquet import read_table
+from dsrl.data.sample import Sample
+from dsrl.stages.score.measure import GradedRollout
+from tests.e2e.runs import SMALL, Place, metrics, requests
 
 pytestmark = pytest.mark.e2e
 

@@ -13,15 +13,14 @@ from typing import Any
 
 import pytest
 
+from dsrl.core.parquet import read_table
+from dsrl.data.sample import Sample
 from dsrl.faultserver import Faults, FaultServer, Outage, serve
 from dsrl.faultserver.answers import Said
 from dsrl.llm import CallsStore, Client, Endpoint, Ledger
 from dsrl.llm.client import together
-from dsrl.sample import Sample
-from dsrl.table import read_table
-
-from ..command import Outcome
-from .runs import Place, metrics
+from tests.command import Outcome
+from tests.e2e.runs import Place, metrics
 
 pytestmark = pytest.mark.e2e
 

@@ -11,14 +11,13 @@ from typing import Any
 
 import pytest
 
-from dsrl.context import Context
-from dsrl.llm.calls.store import CallsStore
-from dsrl.progress import Progress
-from dsrl.report import Report
-from dsrl.store import Store
-from dsrl.tracking import Tracking
-
-from ..report.made import make_study
+from dsrl.infra.tracking import Tracking
+from dsrl.llm.reply_cache.cache import CallsStore
+from dsrl.pipeline.context import Context
+from dsrl.pipeline.progress.progress import Progress
+from dsrl.pipeline.store import Store
+from dsrl.stages.report import Report
+from tests.stages.report.made import make_study
 
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).parents[2]
@@ -128,7 +127,7 @@ def test_after_ctrl_c_the_child_ends_its_work_alone(tmp_path: Path):
 KILLED = """
 import os, signal, sys, time
 from pathlib import Path
-from dsrl.tracking import Tracking
+from dsrl.infra.tracking import Tracking
 from tests.e2e.test_tracking import bare
 root = Path(sys.argv[1])
 context = bare(root / "run", root / "store")

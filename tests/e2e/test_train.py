@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from dsrl.errors import StageFailed
-from dsrl.model import Model, Sampling
-from dsrl.score import TransformersRollout
-from dsrl.study import Study
-from dsrl.train import DrGrpo, Grpo, Sft, Trl
+from dsrl.core.errors import StageFailed
+from dsrl.data.model import Model, Sampling
+from dsrl.models.rollout import TransformersRollout
+from dsrl.pipeline.state import Study
+from dsrl.stages.train import DrGrpo, Grpo, Sft, Trl
 from tests.command import ENVIRONMENT
 from tests.e2e.tiny import surroundings, tiny_model, tiny_study
 
@@ -83,7 +83,7 @@ def test_three_steps_of_grpo(study: Study, tmp_path: Path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from dsrl.model import Model
+from dsrl.data.model import Model
 from tests.e2e import test_train as t
 model = Model(name="tiny", path=sys.argv[2], prompt_format="raw", max_length=48, dtype="float32")
 t.long_training()(t.tiny_study(model), t.surroundings(Path(sys.argv[1])))

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from dsrl.train.reinforcement import ENGINES
+from dsrl.stages.train.rl import ENGINES
 from tests.command import CHECKOUT, ENVIRONMENT
 from tests.e2e.rays import abandoned
 from tests.e2e.runs import SMALL, Place
@@ -59,7 +59,7 @@ def until(holds: Callable[[], bool], seconds: float = 30.0) -> None:
 
 
 def in_the_trainers(code: str, *arguments: str, **variables: str) -> str:
-    cpu = {"VERL_PLATFORM": "cpu", "VERL_USE_EXTERNAL_MODULES": "dsrl.train.verl.cpu"}
+    cpu = {"VERL_PLATFORM": "cpu", "VERL_USE_EXTERNAL_MODULES": "dsrl.stages.train.verl.cpu"}
     environment = {**ENVIRONMENT, **cpu, **variables}
     command = [str(INTERPRETER), "-P", "-c", code, *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -70,11 +70,11 @@ def in_the_trainers(code: str, *arguments: str, **variables: str) -> str:
 VALIDATE = """
 import sys
 from dataclasses import replace
-from dsrl.model import Model
-from dsrl.train import Dapo, DrGrpo, Grpo, Gspo, Ppo, ReinforcePlusPlus, Remax, Rloo, Verl
-from dsrl.train.verl.launch import validate
-from dsrl.train.verl.patch import patch
-from dsrl.train.verl.tree import compose_tree
+from dsrl.data.model import Model
+from dsrl.stages.train import Dapo, DrGrpo, Grpo, Gspo, Ppo, ReinforcePlusPlus, Remax, Rloo, Verl
+from dsrl.stages.train.verl.launch import validate
+from dsrl.stages.train.verl.config import patch
+from dsrl.stages.train.verl.config_schema import compose_tree
 for gpus in (0, 2):
     for algorithm in (Grpo(), DrGrpo(), Ppo(), Rloo(), ReinforcePlusPlus(), Remax(), Dapo(), Gspo()):
         supposed = replace(Verl(algorithm=algorithm, gpus=gpus)._supposed(), model=Model(name="m", path=sys.argv[1]))
@@ -120,8 +120,8 @@ import sys, torch
 from dataclasses import replace
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
-from dsrl.train import Grpo, Verl
-from dsrl.train.verl.export import folded
+from dsrl.stages.train import Grpo, Verl
+from dsrl.stages.train.verl.export import folded
 base = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
 names = list(base.state_dict())
 model = get_peft_model(base, LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False))
@@ -142,7 +142,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from ray.runtime_context import RuntimeContext
 RuntimeContext.get_job_id = lambda self: "01000000"
-import dsrl.train.verl.apart
+import dsrl.stages.train.verl.socket_names
 folder = Path(find_spec("verl").submodule_search_locations[0]) / "workers" / "rollout" / "vllm_rollout"
 both = [(folder / name).read_text().count("rl-colocate-zmq-{job_id}-") for name in ("vllm_rollout.py", "utils.py")]
 print("name:", RuntimeContext.get_job_id(None), both)

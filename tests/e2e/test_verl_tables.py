@@ -7,14 +7,14 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import processors
 
-from dsrl import hf
-from dsrl.errors import UserError
-from dsrl.model import Model
-from dsrl.train.job import Job, Row
-from dsrl.train.verl.rows import write_table
-from dsrl.train.verl.tables import RAW_TEMPLATES, encode, longest, template
+from dsrl.core.errors import UserError
+from dsrl.data.model import Model
+from dsrl.models import huggingface
+from dsrl.stages.train.job import Job, Row
+from dsrl.stages.train.verl.rows import write_table
+from dsrl.stages.train.verl.tables import RAW_TEMPLATES, encode, longest, template
 from tests.e2e.tiny import tiny_model
-from tests.train.verl.test_worker import job
+from tests.stages.train.verl.test_worker import job
 
 pytestmark = pytest.mark.e2e
 ROWS = tuple(
@@ -33,13 +33,13 @@ def asked(folder: Path, model: Model) -> Job:
 
 
 def test_a_base_model_is_asked_in_plain_text(model: Model, tmp_path: Path) -> None:
-    tokenizer, made = hf.load_tokenizer(model), asked(tmp_path, model)
+    tokenizer, made = huggingface.load_tokenizer(model), asked(tmp_path, model)
     encoded = encode(tokenizer, made, ROWS)
     assert template(tokenizer, made, encoded) == RAW_TEMPLATES[0]
 
 
 def test_one_whose_texts_begin_with_a_token_is_asked_with_it(model: Model, tmp_path: Path) -> None:
-    tokenizer, made = hf.load_tokenizer(model), asked(tmp_path, model)
+    tokenizer, made = huggingface.load_tokenizer(model), asked(tmp_path, model)
     tokenizer.add_special_tokens({"bos_token": "#"})
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="# $A", special_tokens=[("#", tokenizer.convert_tokens_to_ids("#"))]
@@ -50,19 +50,19 @@ def test_one_whose_texts_begin_with_a_token_is_asked_with_it(model: Model, tmp_p
 
 
 def test_an_instruct_model_keeps_its_own_template(model: Model, tmp_path: Path) -> None:
-    tokenizer, made = hf.load_tokenizer(model), asked(tmp_path, replace(model, prompt_format="chat"))
+    tokenizer, made = huggingface.load_tokenizer(model), asked(tmp_path, replace(model, prompt_format="chat"))
     tokenizer.chat_template = "# {{ messages[0]['content'] }} #"
     assert template(tokenizer, made, encode(tokenizer, made, ROWS)) is None
 
 
 def test_other_tokens_than_elsewhere_are_refused(model: Model, tmp_path: Path) -> None:
-    tokenizer, made = hf.load_tokenizer(model), asked(tmp_path, model)
+    tokenizer, made = huggingface.load_tokenizer(model), asked(tmp_path, model)
     with pytest.raises(UserError, match="other tokens than the stages before"):
         template(tokenizer, made, {"1 2": [4, 4, 4]})
 
 
 def test_a_prompt_that_leaves_no_room_is_refused_with_its_sample(model: Model, tmp_path: Path) -> None:
-    tokenizer, made = hf.load_tokenizer(model), asked(tmp_path, model)
+    tokenizer, made = huggingface.load_tokenizer(model), asked(tmp_path, model)
     encoded = encode(tokenizer, made, ROWS)
     assert longest(ROWS, encoded, limit=16, reply=10) == 6
     with pytest.raises(UserError, match=r"sample s3(.|\n)*6 tokens(.|\n)*rl\.max_response_tokens"):

@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from dsrl.sample import Sample
-from dsrl.table import read_table
-
-from .runs import SMALL, Place
+from dsrl.core.parquet import read_table
+from dsrl.data.sample import Sample
+from tests.e2e.runs import SMALL, Place
 
 pytestmark = pytest.mark.e2e
 

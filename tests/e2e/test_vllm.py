@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.model import Model, Sampling
+from dsrl.data.model import Model, Sampling
+from dsrl.models.rollout import TransformersRollout, VllmRollout
 from dsrl.quickstart import Pretrain
-from dsrl.score import TransformersRollout, VllmRollout
 from tests.command import CHECKOUT
 from tests.e2e.tiny import surroundings
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ..command import CHECKOUT, ENVIRONMENT
-from .runs import SMALL, metrics
+from tests.command import CHECKOUT, ENVIRONMENT
+from tests.e2e.runs import SMALL, metrics
 
 pytestmark = pytest.mark.e2e
 
@@ -45,7 +45,7 @@ def in_folder(python: Path, folder: Path, *arguments: str, **environment: str) -
 
 
 def test_conf_tasks_corpora_and_job_scripts_are_in_the_wheel(python: Path, tmp_path: Path) -> None:
-    script = "import dsrl, dsrl.home; print(dsrl.__file__); print(dsrl.home.home())"
+    script = "import dsrl, dsrl.core.resources; print(dsrl.__file__); print(dsrl.core.resources.home())"
     kept = {name: value for name, value in ENVIRONMENT.items() if name != "PYTHONPATH"}
     done = subprocess.run([python, "-c", script], cwd=tmp_path, env=kept, capture_output=True, text=True, check=True)
     package, home = map(Path, done.stdout.split())

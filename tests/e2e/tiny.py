@@ -4,15 +4,15 @@ import io
 from pathlib import Path
 from typing import Any
 
-from dsrl.context import Context
-from dsrl.grade import Number
+from dsrl.data.model import Model
+from dsrl.data.sample import Rate, new_sample
+from dsrl.data.task import Task
+from dsrl.graders import Number
 from dsrl.llm import CallsStore
-from dsrl.model import Model
-from dsrl.progress import Progress
-from dsrl.sample import Rate, new_sample
-from dsrl.store import Store
-from dsrl.study import Study
-from dsrl.task import Task
+from dsrl.pipeline.context import Context
+from dsrl.pipeline.progress.progress import Progress
+from dsrl.pipeline.state import Study
+from dsrl.pipeline.store import Store
 
 WORDS = ("[UNK]", "[END]", "#", "1", "2")
 TASK = Task(name="t", instruction="count", answer=Number(marker="#"))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dsrl.model import Model
+from dsrl.data.model import Model
 
 TEMPLATE = (
     "{% for turn in messages %}{% if turn['content'] is string %}{{ turn['content'] }}{% else %}"

@@ -19,14 +19,13 @@ from urllib.parse import urlsplit
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from dsrl.errors import UserError
+from dsrl.core.errors import UserError
 from dsrl.faultserver import Faults, FaultServer, Outage, draw, serve
 from dsrl.faultserver.__main__ import main
 from dsrl.faultserver.bench import measure
 from dsrl.faultserver.serve import paid
 from dsrl.llm.structured.schema import response_format
-
-from ..command import ENVIRONMENT
+from tests.command import ENVIRONMENT
 
 Json = dict[str, Any]
 

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.train.gpus import gpus_here
-
-from .shapes import TINY
+from dsrl.infra.gpus import gpus_here
+from tests.gpu.shapes import TINY
 
 HERE = Path(__file__).parent
 

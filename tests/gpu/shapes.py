@@ -8,11 +8,11 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
-from dsrl.grade import Number
-from dsrl.model import Model
-from dsrl.sample import Rate, new_sample
-from dsrl.study import Study
-from dsrl.task import Task
+from dsrl.data.model import Model
+from dsrl.data.sample import Rate, new_sample
+from dsrl.data.task import Task
+from dsrl.graders import Number
+from dsrl.pipeline.state import Study
 
 TINY = bool(os.environ.get("DSRL_GPU_TINY"))
 TASK = Task(name="t", instruction="count", answer=Number(marker="#"))

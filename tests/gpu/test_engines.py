@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.cluster import LocalRay
-from dsrl.model import Sampling
-from dsrl.score import TransformersRollout, VllmRollout
-from dsrl.train import Grpo, Verl
+from dsrl.data.model import Sampling
+from dsrl.infra.ray import LocalRay
+from dsrl.models.rollout import TransformersRollout, VllmRollout
+from dsrl.stages.train import Grpo, Verl
 from tests.e2e.tiny import surroundings
-
-from .conftest import Say
-from .shapes import TINY, model, prompts, study
+from tests.gpu.conftest import Say
+from tests.gpu.shapes import TINY, model, prompts, study
 
 VLLM = shutil.which(os.environ.get("DSRL_VLLM", "vllm"))
 SAMPLING = Sampling(temperature=1.0, max_tokens=16 if TINY else 128)

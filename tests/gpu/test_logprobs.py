@@ -4,11 +4,10 @@ under bfloat16 arithmetic, and float32 throughout."""
 from pathlib import Path
 from typing import Any
 
-from dsrl import hf
-from dsrl.model import Sampling
-
-from .conftest import Say
-from .shapes import TINY, free, model, prompts
+from dsrl.data.model import Sampling
+from dsrl.models import huggingface
+from tests.gpu.conftest import Say
+from tests.gpu.shapes import TINY, free, model, prompts
 
 AGREE = 0.01
 """Mean difference of a token's probability that bfloat16 may make."""
@@ -19,19 +18,19 @@ def test_rollouts_and_training_agree(tmp_path: Path, say: Say) -> None:
     import torch
 
     with model("0.5B", tmp_path / "model") as base:
-        device = hf.pick_device()
-        tokenizer = hf.load_tokenizer(base)
+        device = huggingface.pick_device()
+        tokenizer = huggingface.load_tokenizer(base)
         asks = [
-            hf.Ask(hf.encode_prompt(tokenizer, text, "raw"), f"{number}", LENGTH)
+            huggingface.Ask(huggingface.encode_prompt(tokenizer, text, "raw"), f"{number}", LENGTH)
             for number, text in enumerate(prompts(16, 64))
         ]
-        half = hf.load_model(base, device)
-        drawn = hf.draw(half, tokenizer, asks, Sampling(temperature=1.0, max_tokens=LENGTH))
+        half = huggingface.load_model(base, device)
+        drawn = huggingface.draw(half, tokenizer, asks, Sampling(temperature=1.0, max_tokens=LENGTH))
         rows = [(ask.ids, reply.ids) for ask, reply in zip(asks, drawn, strict=True)]
         drawing = probabilities(half, rows, autocast=False)
         del half
         free()
-        full = hf.load_model(base, device, "float32")
+        full = huggingface.load_model(base, device, "float32")
         learning, exact = probabilities(full, rows, autocast=True), probabilities(full, rows, autocast=False)
         for name, one, two in (
             ("bfloat16 weights, float32 weights under bfloat16 arithmetic", drawing, learning),

@@ -1,4 +1,4 @@
-"""What `dsrl.train.memory` foretells of a GRPO update, against what it took."""
+"""What `dsrl.stages.train.memory` foretells of a GRPO update, against what it took."""
 
 import json
 import subprocess
@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.model import Sampling
-from dsrl.train import Grpo, Trl, memory
-from dsrl.train.job import Job, write_rows
-from dsrl.train.rows import training_rows
+from dsrl.data.model import Sampling
+from dsrl.stages.train import Grpo, Trl, memory
+from dsrl.stages.train.job import Job, write_rows
+from dsrl.stages.train.rows import training_rows
 from tests.command import CHECKOUT
-
-from .conftest import Say
-from .shapes import TASK, TINY, make, study
+from tests.gpu.conftest import Say
+from tests.gpu.shapes import TASK, TINY, make, study
 
 SEQUENCES, WORDS = 8, 256
 REPLY = 8 if TINY else 256
@@ -24,9 +23,9 @@ CHILD = """
 import json, sys, torch
 from transformers import TrainerCallback
 from pathlib import Path
-from dsrl.train.job import read_job
-from dsrl.train.trl_worker import settings, trainer
-from dsrl.train.worker import load
+from dsrl.stages.train.job import read_job
+from dsrl.stages.train.trl_worker import settings, trainer
+from dsrl.stages.train.hf_worker import load
 
 MARKS = {}
 class Marks(TrainerCallback):
@@ -114,6 +113,6 @@ def test_the_estimate_of_a_grpo_update(size: str, kl: float, tmp_path: Path, say
 
 
 def child_environment() -> dict[str, str]:
-    from dsrl.child import command
+    from dsrl.core.child_process import command
 
     return command("none", []).environment

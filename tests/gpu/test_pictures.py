@@ -6,14 +6,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from dsrl.context import Context
-from dsrl.images import Pixels, illustrated
-from dsrl.model import Model, Sampling
-from dsrl.score import TransformersRollout
+from dsrl.data.images import Pixels, illustrated
+from dsrl.data.model import Model, Sampling
+from dsrl.models.rollout import TransformersRollout
+from dsrl.pipeline.context import Context
 from tests.e2e.tiny import surroundings
 from tests.e2e.tiny_vision import TEMPLATE, tiny_vision
-
-from .conftest import Say
+from tests.gpu.conftest import Say
 
 SPECIAL = ("<end>", "<|vision_start|>", "<|image_pad|>", "<|vision_end|>", "<|video_pad|>")
 SIDE = 28

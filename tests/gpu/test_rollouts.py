@@ -6,13 +6,12 @@ from threading import Event, Thread
 
 import pytest
 
-from dsrl.context import Context
-from dsrl.model import Model, Reply, Sampling
-from dsrl.score import TransformersRollout
+from dsrl.data.model import Model, Reply, Sampling
+from dsrl.models.rollout import TransformersRollout
+from dsrl.pipeline.context import Context
 from tests.e2e.tiny import surroundings
-
-from .conftest import Say
-from .shapes import TINY, model, prompts
+from tests.gpu.conftest import Say
+from tests.gpu.shapes import TINY, model, prompts
 
 NUM_PROMPTS, WORDS = 64, 128
 SAMPLING = Sampling(temperature=1.0, max_tokens=16 if TINY else 96)

@@ -8,13 +8,12 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
-from dsrl.model import Sampling
-from dsrl.score import TransformersRollout
-from dsrl.train import Grpo, Trl
+from dsrl.data.model import Sampling
+from dsrl.models.rollout import TransformersRollout
+from dsrl.stages.train import Grpo, Trl
 from tests.e2e.tiny import surroundings
-
-from .conftest import Say
-from .shapes import TINY, model, prompts, study
+from tests.gpu.conftest import Say
+from tests.gpu.shapes import TINY, model, prompts, study
 
 RL: dict[str, Any] = {
     "learning_rate": 1e-5,

@@ -5,10 +5,9 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+from dsrl.data.model import Reply
 from dsrl.llm import CallsStore, Client, Endpoint, Ledger, Price, Spending
-from dsrl.model import Reply
-
-from .server import Script
+from tests.llm.server import Script
 
 PRICE = Price(input=1.0, output=2.0, date="2026-11-20")
 HELLO = [{"role": "user", "content": "hello"}]

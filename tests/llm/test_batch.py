@@ -12,18 +12,18 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from dsrl.errors import StageFailed, UserError
+from dsrl.core.errors import StageFailed, UserError
+from dsrl.data.model import Reply
 from dsrl.faultserver import FaultServer, serve
 from dsrl.llm import CallsStore, Client, Endpoint, Ledger
 from dsrl.llm.batch.api import BatchApi
-from dsrl.llm.batch.jobs import Journal, custom_id, tidy
-from dsrl.llm.batch.lines import result
+from dsrl.llm.batch.files import result
+from dsrl.llm.batch.journal import Journal, custom_id, tidy
 from dsrl.llm.batch.results import Results
-from dsrl.llm.batch.wire import BatchWire, Waits
+from dsrl.llm.batch.transport import BatchWire, Waits
 from dsrl.llm.completions import Completions
 from dsrl.llm.endpoint import Price
 from dsrl.llm.failures import CallError
-from dsrl.model import Reply
 
 QUICK = Waits(gather=0.05, first=0.02, slowest=0.05)
 PRICE = Price(input=1.0, output=1.0, date="2026-11-20", batch=0.5)
@@ -31,7 +31,7 @@ PRICE = Price(input=1.0, output=1.0, date="2026-11-20", batch=0.5)
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dsrl.llm.batch.wire.Waits", lambda: QUICK)
+    monkeypatch.setattr("dsrl.llm.batch.transport.Waits", lambda: QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -281,7 +281,7 @@ def test_two_processes_that_share_a_store_share_the_jobs(server: FaultServer, tm
 
 
 def test_many_requests_are_cut_into_files(server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dsrl.llm.batch.wire.MOST_BYTES", 900)
+    monkeypatch.setattr("dsrl.llm.batch.transport.MOST_BYTES", 900)
     before = len(batches(server))
     assert len(asked(tmp_path, endpoint(server))) == 6
     assert len(batches(server)) > before + 1
@@ -365,7 +365,7 @@ def test_a_full_disk_stops_before_anything_is_submitted(
         raise OSError(28, "No space left on device")
 
     before = len(batches(server))
-    monkeypatch.setattr("dsrl.llm.batch.jobs.os.fsync", full)
+    monkeypatch.setattr("dsrl.llm.batch.journal.os.fsync", full)
     with pytest.raises(StageFailed, match="could not be written down"):
         asked(tmp_path, endpoint(server), range(1))
     assert len(batches(server)) == before

@@ -1,4 +1,4 @@
-from dsrl.llm.pace.breaker import DIFFERENT, ENOUGH, LONGEST_PAUSE, PLAIN_ENOUGH, Breaker
+from dsrl.llm.ratelimit.breaker import DIFFERENT, ENOUGH, LONGEST_PAUSE, PLAIN_ENOUGH, Breaker
 
 
 def test_nothing_but_failures_of_several_requests_is_an_outage() -> None:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsrl.errors import BudgetReached
+from dsrl.core.errors import BudgetReached
+from dsrl.data.model import Usage
 from dsrl.llm import Ledger, Price, Size, Spending
-from dsrl.model import Usage
 
 KEY = ("generate", "teacher", "m")
 PRICE = Price(input=1e6, output=1e6, date="2026-11-20")

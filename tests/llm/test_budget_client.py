@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.context import Context
-from dsrl.errors import BudgetReached
+from dsrl.core.errors import BudgetReached
+from dsrl.data.model import Reply
 from dsrl.llm import CallsStore, Client, Endpoint, Ledger, Price
-from dsrl.model import Reply
-from dsrl.progress import Task
-
-from .server import serve
+from dsrl.pipeline.context import Context
+from dsrl.pipeline.progress.progress import Task
+from tests.llm.server import serve
 
 KEY = ("votes", "teacher", "m")
 QUESTIONS = [f"question {number}" for number in range(60)]

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsrl.errors import StageFailed, UserError
-from dsrl.llm.calls.places import Place, pack, unpack
-from dsrl.llm.calls.segments import Segment, encode, record_id
-from dsrl.llm.calls.store import CallsStore
-from dsrl.model import Reply, Usage
+from dsrl.core.errors import StageFailed, UserError
+from dsrl.data.model import Reply, Usage
+from dsrl.llm.reply_cache.cache import CallsStore
+from dsrl.llm.reply_cache.index import Place, pack, unpack
+from dsrl.llm.reply_cache.segments import Segment, encode, record_id
 
 REQUEST = {"model": "m", "messages": [{"role": "user", "content": "2 + 2?"}]}
 ABC = "abc".ljust(32, "0")
@@ -243,7 +243,7 @@ def test_an_unfinished_line_of_a_living_writer_is_no_damage(tmp_path: Path, capl
 @pytest.fixture
 def indexed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A segment of 90 lines and its index."""
-    monkeypatch.setattr("dsrl.llm.calls.places.INDEXED_LINES", 50)
+    monkeypatch.setattr("dsrl.llm.reply_cache.index.INDEXED_LINES", 50)
     store = CallsStore(tmp_path)
     for i in range(30):
         put(store, f"text {i}", f"text {i} again", digest=f"{i:032x}")

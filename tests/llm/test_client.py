@@ -14,13 +14,12 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from dsrl.errors import StageFailed, UserError
+from dsrl.core.component import Part
+from dsrl.core.errors import StageFailed, UserError
+from dsrl.data.model import Reply
 from dsrl.llm import Client, Endpoint, Servers
-from dsrl.model import Reply
-from dsrl.part import Part
-
-from .asking import HELLO, completions, endpoint, expected, run, texts
-from .server import DROP, HANG, ONE_ONLY, Json, Says, Script, completion, echo, error, serve
+from tests.llm.asking import HELLO, completions, endpoint, expected, run, texts
+from tests.llm.server import DROP, HANG, ONE_ONLY, Json, Says, Script, completion, echo, error, serve
 
 
 class Sum(BaseModel):

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.errors import UserError
-from dsrl.llm.calls import compact as module
-from dsrl.llm.calls.compact import Compaction, compact
-from dsrl.llm.calls.segments import encode
-from dsrl.llm.calls.store import CallsStore
-from dsrl.model import Reply, Usage
+from dsrl.core.errors import UserError
+from dsrl.data.model import Reply, Usage
+from dsrl.llm.reply_cache import compact as module
+from dsrl.llm.reply_cache.cache import CallsStore
+from dsrl.llm.reply_cache.compact import Compaction, compact
+from dsrl.llm.reply_cache.segments import encode
 
 REQUEST = {"model": "m", "messages": []}
 
@@ -187,7 +187,7 @@ def test_a_full_disk_leaves_everything_as_it_was(tmp_path: Path, monkeypatch: py
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("dsrl.llm.calls.compact.os.fsync", full)
+    monkeypatch.setattr("dsrl.llm.reply_cache.compact.os.fsync", full)
     with pytest.raises(UserError, match="could not be merged"):
         compact(tmp_path, sure=True)
     assert segments(tmp_path) == before

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.errors import UserError
+from dsrl.core.errors import UserError
+from dsrl.data.model import Reply
 from dsrl.llm import CallsStore, Client, Ledger
-from dsrl.llm.flight import Flight
-from dsrl.model import Reply
-
-from .asking import HELLO, completions, endpoint, expected, run, texts
-from .server import HANG, ONE_ONLY, Script, error, serve
+from dsrl.llm.in_flight import Flight
+from tests.llm.asking import HELLO, completions, endpoint, expected, run, texts
+from tests.llm.server import HANG, ONE_ONLY, Script, error, serve
 
 
 async def until(script: Script, bodies: int) -> None:

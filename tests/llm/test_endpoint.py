@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from dsrl.errors import UserError
+from dsrl.core.component import Part, part
+from dsrl.core.errors import UserError
 from dsrl.llm import Endpoint, Price, Servers
-from dsrl.part import Part, part
 
 ASK = [{"role": "user", "content": "2 + 2?"}]
 URL = "http://localhost:8000/v1"

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from dsrl.errors import StageFailed
+from dsrl.core.errors import StageFailed
 from dsrl.llm import Endpoint
 from dsrl.llm.failures import CallError, Kind, outage_error, pause, refused, retry_after, status_kind, user_error
 

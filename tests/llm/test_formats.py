@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from dsrl.errors import UserError
+from dsrl.core.errors import UserError
 from dsrl.llm import Answer, CallsStore, Client, Endpoint, Ledger, Spending
-from dsrl.llm.structured.formats import Formats
-
-from .server import Json, Says, Script, completion, error, serve
+from dsrl.llm.structured.fallback import Formats
+from tests.llm.server import Json, Says, Script, completion, error, serve
 
 ASK = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Write a sample."}]
 KEY = ("generate", "teacher", "m")

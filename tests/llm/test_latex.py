@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from dsrl.llm.structured.latex import DOUBTFUL, SURE
+from dsrl.llm.structured.latex_in_json import DOUBTFUL, SURE
 from dsrl.llm.structured.parse import parse
 
 

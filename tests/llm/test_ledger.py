@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dsrl.data.model import Reply, Usage
 from dsrl.llm import Ledger, Price, Size, Spending
-from dsrl.model import Reply, Usage
 
 GENERATE, JUDGE, SCORE = ("generate", "teacher", "a"), ("generate", "teacher", "b"), ("score", "model", "c")
 PRICE = Price(input=1.0, cached_input=0.5, output=2.0, date="2026-11-20")

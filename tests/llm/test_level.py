@@ -1,6 +1,6 @@
 from collections.abc import Callable
 
-from dsrl.llm.pace.level import FIRST, LONGEST_HOLD, Level
+from dsrl.llm.ratelimit.adaptive_concurrency import FIRST, LONGEST_HOLD, Level
 
 
 def round_of(level: Level, now: float, waiting: int = 1000) -> None:

@@ -1,7 +1,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 
-from dsrl.llm.pace.limiter import FIRST_AGAIN, SHUT_AFTER, Limiter, Slot
+from dsrl.llm.ratelimit.limiter import FIRST_AGAIN, SHUT_AFTER, Limiter, Slot
 
 
 def run(act: Callable[[], Coroutine[None, None, None]]) -> None:

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.errors import UserError
+from dsrl.core.errors import UserError
+from dsrl.data.model import Usage
 from dsrl.llm import Price
 from dsrl.llm.price import priced, read_prices, unpriced
-from dsrl.model import Usage
 
 HEAD = "model,input,cached_input,output,date\n"
 

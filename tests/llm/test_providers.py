@@ -12,16 +12,15 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from pydantic import BaseModel
 
-from dsrl.config import build
-from dsrl.errors import UserError
-from dsrl.home import home
+from dsrl.core.errors import UserError
+from dsrl.core.resources import home
+from dsrl.data.model import Usage
 from dsrl.llm import CallsStore, Client, Endpoint, Ledger, VllmServer
 from dsrl.llm.completions import error_text, read_completions
 from dsrl.llm.failures import CallError, refused, user_error
-from dsrl.llm.wire import Wire
-from dsrl.model import Usage
-
-from .server import Json, Says, completion, serve
+from dsrl.llm.http import Wire
+from dsrl.pipeline.config import build
+from tests.llm.server import Json, Says, completion, serve
 
 ASK = [{"role": "user", "content": "Write a sample."}]
 KEYS = [f"{name}_API_KEY" for name in ("OPENAI", "AZURE_OPENAI", "ANTHROPIC", "GEMINI", "DEEPSEEK", "OPENROUTER")]

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsrl.llm.pace.rate import Rate
+from dsrl.llm.ratelimit.token_bucket import Rate
 
 
 @given(st.lists(st.floats(0.0, 5.0), min_size=1, max_size=60), st.floats(1.0, 10_000.0))

@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.errors import StageFailed, UserError
+from dsrl.core.errors import StageFailed, UserError
+from dsrl.data.model import Reply
 from dsrl.llm import Client
-from dsrl.llm.pace import breaker
-from dsrl.llm.refusals import ENOUGH
-from dsrl.model import Reply
-
-from .asking import completions, endpoint, expected, run, texts
-from .server import DROP, HANG, Says, completion, error, serve
+from dsrl.llm.context_refusals import ENOUGH
+from dsrl.llm.ratelimit import breaker
+from tests.llm.asking import completions, endpoint, expected, run, texts
+from tests.llm.server import DROP, HANG, Says, completion, error, serve
 
 
 async def all_of(client: Client, count: int) -> list[Reply]:

@@ -1,6 +1,6 @@
 import pytest
 
-from dsrl.llm.pace.status import Speed
+from dsrl.llm.ratelimit.status import Speed
 
 
 def test_requests_per_second_over_the_last_ten_seconds() -> None:

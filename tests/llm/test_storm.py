@@ -8,8 +8,7 @@ import pytest
 
 from dsrl.faultserver import Faults, FaultServer, serve
 from dsrl.llm import Client, Endpoint
-
-from .asking import completions, run
+from tests.llm.asking import completions, run
 
 pytestmark = pytest.mark.e2e
 

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
+from dsrl.data.model import Reply
 from dsrl.llm import Request
 from dsrl.llm.structured.answer import Answer, read, structured, usable
 from dsrl.llm.structured.parse import UnusableError, parse
 from dsrl.llm.structured.schema import response_format, schema_name, strict_schema
-from dsrl.model import Reply
 
 
 class Sample(BaseModel):

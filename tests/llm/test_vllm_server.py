@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.child import STOP_SECONDS
-from dsrl.errors import StageFailed, UserError
+from dsrl.core.child_process import STOP_SECONDS
+from dsrl.core.errors import StageFailed, UserError
 from dsrl.llm import VllmServer
-
-from ..command import ENVIRONMENT
+from tests.command import ENVIRONMENT
 
 FAKE = """\
 #!{python}

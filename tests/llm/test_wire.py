@@ -5,14 +5,13 @@ from typing import Any
 
 import pytest
 
-from dsrl.errors import UserError
+from dsrl.core.errors import UserError
 from dsrl.llm import Endpoint
 from dsrl.llm.completions import error_text, read_completions
 from dsrl.llm.failures import CallError
-from dsrl.llm.wire import PUBLIC_URL, Wire, _proxy
-
-from .asking import completions, endpoint, run, texts
-from .server import Says, completion, serve
+from dsrl.llm.http import PUBLIC_URL, Wire, _proxy
+from tests.llm.asking import completions, endpoint, run, texts
+from tests.llm.server import Says, completion, serve
 
 PROXIES = [
     ({}, "https://api.example.com/v1", {}),

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.digest import text_digest
-from dsrl.grade import Number
-from dsrl.home import home
+from dsrl.core.digest import text_digest
+from dsrl.core.resources import home
+from dsrl.graders import Number
 from dsrl.quickstart.documents import documents, style, validation
 from dsrl.quickstart.stories import NAMES, NOUNS, parse
 from dsrl.quickstart.testset import labelled, write

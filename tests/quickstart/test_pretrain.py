@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.errors import UserError
-from dsrl.home import home
-from dsrl.model import Model
+from dsrl.core.errors import UserError
+from dsrl.core.resources import home
+from dsrl.data.model import Model
 from dsrl.quickstart import Pretrain
 from dsrl.quickstart.documents import prompt
 from dsrl.quickstart.stories import GAINS, LOSSES, NAMES, NOUNS, Change, Story, parse
@@ -49,7 +49,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.e2e
 def test_the_folder_is_an_ordinary_hugging_face_model(trained: Path) -> None:
-    from dsrl.hf import encode_prompt, load_model, load_tokenizer
+    from dsrl.models.huggingface import encode_prompt, load_model, load_tokenizer
 
     model = Model(name="quickstart", path=str(trained), dtype="float32")
     tokenizer, weights = load_tokenizer(model), load_model(model)
@@ -64,7 +64,7 @@ def test_the_folder_is_an_ordinary_hugging_face_model(trained: Path) -> None:
 
 @pytest.mark.e2e
 def test_every_word_of_a_story_is_one_token_and_any_text_survives(trained: Path) -> None:
-    from dsrl.hf import load_tokenizer
+    from dsrl.models.huggingface import load_tokenizer
 
     tokenizer = load_tokenizer(Model(name="quickstart", path=str(trained)))
     changes = tuple(Change(form, 12) for form in GAINS + LOSSES)

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from dsrl.data import read_rows
-from dsrl.grade import Number
-from dsrl.home import home
+from dsrl.core.resources import home
+from dsrl.data.source import read_rows
+from dsrl.data.task import Task
+from dsrl.graders import Number
 from dsrl.prompts import render
 from dsrl.quickstart import OfflineTeacher
 from dsrl.quickstart.rules import TOPICS
 from dsrl.quickstart.stories import NAMES, NOUNS, parse
 from dsrl.quickstart.teacher import MODEL, Running
-from dsrl.task import Task
 
 TASK = Task(
     name="stories",

@@ -1,12 +1,12 @@
 import json
 import random
 
-from dsrl.grade import Number
+from dsrl.data.task import Task
+from dsrl.graders import Number
 from dsrl.prompts import render
 from dsrl.quickstart.rules import Habits, reply
 from dsrl.quickstart.stories import draw, parse
 from dsrl.quickstart.variants import harder_same, judged
-from dsrl.task import Task
 
 TASK = Task(name="t", instruction="Read counting stories and say how many are left.", answer=Number())
 

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from dsrl.grade import Number
-from dsrl.home import home
+from dsrl.core.resources import home
+from dsrl.graders import Number
 from dsrl.quickstart import OfflineTeacher
 from dsrl.quickstart.stories import CannotDo
 from dsrl.quickstart.visual.documents import documents, mark, placed, style

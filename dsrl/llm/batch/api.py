@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dsrl.llm.batch.jobs import Job
+from dsrl.llm.batch.journal import Job
 from dsrl.llm.completions import LONGEST_MESSAGE
 from dsrl.llm.endpoint import Endpoint
 from dsrl.llm.failures import CallError, refused

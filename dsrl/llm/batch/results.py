@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from dsrl.llm.batch.jobs import Job, Journal
-from dsrl.llm.batch.lines import answers, result
+from dsrl.llm.batch.files import answers, result
+from dsrl.llm.batch.journal import Job, Journal
 from dsrl.llm.completions import Completions
 from dsrl.llm.failures import CallError
 

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from dsrl.errors import StageFailed, UserError
+from dsrl.core.errors import StageFailed, UserError
 from dsrl.llm.batch.api import BatchApi, Report
-from dsrl.llm.batch.jobs import Job, Journal
+from dsrl.llm.batch.journal import Job, Journal
 from dsrl.llm.endpoint import Endpoint
 from dsrl.llm.failures import CallError, user_error
 

@@ -10,10 +10,10 @@ from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from dsrl.errors import BudgetReached
-from dsrl.llm.ledger.habit import ENOUGH_SEEN, Habit, Size
+from dsrl.core.errors import BudgetReached
+from dsrl.data.model import Usage
+from dsrl.llm.ledger.cost_bound import ENOUGH_SEEN, Habit, Size
 from dsrl.llm.ledger.spending import Key, Spending
-from dsrl.model import Usage
 
 if TYPE_CHECKING:
     from dsrl.llm.endpoint import Price

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from dsrl.data.model import Reply, Usage
 from dsrl.llm.ledger.budget import Budget, Reservation
-from dsrl.llm.ledger.habit import Size
+from dsrl.llm.ledger.cost_bound import Size
 from dsrl.llm.ledger.spending import Key, Spending, Tally
-from dsrl.model import Reply, Usage
 
 if TYPE_CHECKING:
     from dsrl.llm.endpoint import Price

@@ -8,10 +8,10 @@ from typing import Any, Generic, Protocol
 from pydantic import BaseModel
 
 from dsrl import prompts
+from dsrl.data.model import Reply
 from dsrl.llm.request import Request
 from dsrl.llm.structured.parse import Failure, Fields, UnusableError, parse
 from dsrl.llm.structured.schema import strict_schema
-from dsrl.model import Reply
 
 __all__ = ["Answer", "Complete", "Fields", "read", "repair_message", "structured", "usable"]
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from dsrl.llm.structured.latex import mended
+from dsrl.llm.structured.latex_in_json import mended
 
 Fields = TypeVar("Fields", bound=BaseModel)
 Failure = Literal["not JSON", "wrong fields", "refused", "truncated", "no answer"]

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from dsrl.part import part
+from dsrl.core.component import part
 from dsrl.quickstart.base import Recipe
 
 
@@ -20,7 +20,8 @@ class VisualPretrain(Recipe):
     training: ClassVar[str] = "dsrl.quickstart.visual.training"
     kept_as: ClassVar[str] = "quickstart-visual"
     sources: ClassVar[tuple[str, ...]] = (
-        "looks.py", "tokens.py", "visual/documents.py", "visual/gate.py", "visual/model.py", "visual/pictures.py",
+        "tokens.py", "train_until_fit.py", "visual/base_model_checks.py", "visual/documents.py", "visual/model.py",
+        "visual/pictures.py",
         "visual/questions.py", "visual/testset.py", "visual/tokens.py", "visual/training.py",
     )  # fmt: skip
 

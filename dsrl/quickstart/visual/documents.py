@@ -5,9 +5,9 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from dsrl.digest import digest
-from dsrl.grade import Number
-from dsrl.images.prompt import IMAGE
+from dsrl.core.digest import digest
+from dsrl.data.images.prompt import IMAGE
+from dsrl.graders import Number
 from dsrl.quickstart.visual.pictures import PLACES, Scene, Shape, scenes
 from dsrl.quickstart.visual.questions import Question, What, ask
 

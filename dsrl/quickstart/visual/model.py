@@ -7,7 +7,7 @@ from torch import nn
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from dsrl.images.prompt import IMAGE
+from dsrl.data.images.prompt import IMAGE
 from dsrl.quickstart.visual.base import VisualPretrain
 from dsrl.quickstart.visual.pictures import CELL, PLACES, SIDE
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from dsrl.images.prompt import IMAGE
+from dsrl.data.images.prompt import IMAGE
 from dsrl.quickstart.tokens import listing
 from dsrl.quickstart.visual.documents import NAMED, prompt
 from dsrl.quickstart.visual.pictures import COLOURS, KINDS

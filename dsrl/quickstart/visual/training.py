@@ -15,16 +15,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from dsrl import hf, vision
-from dsrl.home import resource
-from dsrl.images.prompt import IMAGE
-from dsrl.model import Model
+from dsrl.core.resources import resource
+from dsrl.data.images.prompt import IMAGE
+from dsrl.data.model import Model
+from dsrl.models import huggingface, vision
 from dsrl.quickstart.base import THREADS
-from dsrl.quickstart.looks import until_fit
 from dsrl.quickstart.tokens import END
+from dsrl.quickstart.train_until_fit import until_fit
 from dsrl.quickstart.visual.base import VisualPretrain
+from dsrl.quickstart.visual.base_model_checks import Measured, measure
 from dsrl.quickstart.visual.documents import Document, documents, grid, mark, prompt
-from dsrl.quickstart.visual.gate import Measured, measure
 from dsrl.quickstart.visual.model import CONTEXT, new_model, new_processor
 from dsrl.quickstart.visual.pictures import COLOURS, KINDS, PLACES, Scene, Shape
 from dsrl.quickstart.visual.testset import FOLDER, Labelled, labelled, validation
@@ -145,7 +145,7 @@ def save(trainer: Trainer, measured: Measured, items: Sequence[Labelled], out: P
     trainer.model.generation_config.update(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
     trainer.model.save_pretrained(draft)
     trainer.processor.save_pretrained(draft)
-    hf.write_tokenizer_check(tokenizer, draft, [turn(prompt(item.question.text)) for item in items[:8]])
+    huggingface.write_tokenizer_check(tokenizer, draft, [turn(prompt(item.question.text)) for item in items[:8]])
     facts = {
         "recipe": dataclasses.asdict(trainer.recipe),
         "steps": trainer.step,
@@ -166,12 +166,12 @@ def save(trainer: Trainer, measured: Measured, items: Sequence[Labelled], out: P
 def check(trainer: Trainer, item: Labelled, folder: Path) -> None:
     """The folder gives back the same tokens (`UserError` otherwise), the pixels it was trained on, and the logits."""
     model = Model(name="quickstart_visual", path=str(folder), dtype="float32")
-    hf.load_tokenizer(model)
+    huggingface.load_tokenizer(model)
     shown = vision.Shown(prompt(item.question.text), (item.scene.draw(),))
     inputs = vision.encode(vision.load_processor(model), [shown], "chat")
     ids, asked = encode(trainer.processor.tokenizer, [Document(item.scene, shown.text, "")])
     assert torch.equal(inputs["input_ids"], ids[asked][None]), f"{folder}: other tokens than in training"
     assert torch.allclose(inputs["pixel_values"], pixels([item.scene]), atol=1e-5), f"{folder}: other pixels"
     with torch.no_grad():
-        kept, loaded = trainer.model.eval()(**inputs).logits, hf.load_model(model)(**inputs).logits
+        kept, loaded = trainer.model.eval()(**inputs).logits, huggingface.load_model(model)(**inputs).logits
     assert torch.equal(kept, loaded), f"{folder} does not load as it was saved"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .engine import Slurm
+from tests.e2e.slurm.engine import Slurm
 
 SCRIPT = Path(__file__).with_name("cluster.sh")
 

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from ...command import CHECKOUT
-from ..rays import marked, ray_python
-from ..runs import SMALL, Place, metrics
-from .engine import Slurm, until
+from tests.command import CHECKOUT
+from tests.e2e.rays import marked, ray_python
+from tests.e2e.runs import SMALL, Place, metrics
+from tests.e2e.slurm.engine import Slurm, until
 
 pytestmark = pytest.mark.e2e
 LITTLE = ("slurm.cpus=1", "slurm.memory_gb=3", "slurm.minutes=30")
 BREAKING = """
-from dsrl.part import part
-from dsrl.select import PaperRanking
+from dsrl.core.component import part
+from dsrl.stages.select import PaperRanking
 
 @part
 class Breaks(PaperRanking):
@@ -122,7 +122,7 @@ def status(place: Place, folder: str) -> dict[str, object]:
 RAY = """
 import subprocess, sys
 from pathlib import Path
-from dsrl.cluster import SlurmRay
+from dsrl.infra.ray import SlurmRay
 program = '''
 import ray, socket, sys, time
 ray.init(log_to_driver=False)

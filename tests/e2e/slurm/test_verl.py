@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from ..rays import marked
-from ..runs import SMALL, Place, metrics
-from ..test_verl import INTERPRETER, at_work, course
-from .engine import Slurm, until
+from tests.e2e.rays import marked
+from tests.e2e.runs import SMALL, Place, metrics
+from tests.e2e.slurm.engine import Slurm, until
+from tests.e2e.test_verl import INTERPRETER, at_work, course
 
 pytestmark = [
     pytest.mark.e2e,

@@ -1,0 +1,154 @@
+"""The command line: a verb, then Hydra overrides. Answers `--help` itself, because Hydra's own takes its time."""
+
+import os
+from collections.abc import Callable
+from importlib import import_module
+
+from dsrl import __version__
+from dsrl.core.errors import UserError
+
+PIPELINE_VERBS = {"run": [], "evaluate": ["pipeline=evaluate"], "difficulty": ["pipeline=difficulty"], "plan": []}
+"""Verbs that run a pipeline, or look ahead at one -> the overrides they stand for."""
+
+
+def dispatch(arguments: list[str]) -> int:
+    """Do what the command line says; returns the exit code."""
+    from dsrl.main import explain, interrupted
+
+    try:
+        if arguments in (["--version"], ["version"]):
+            print(f"dsrl {__version__}")
+            return 0
+        if arguments in (["--help"], ["-h"], ["help"]):
+            print(help_text())
+            return 0
+        verb, rest = _verb(arguments)
+        if verb in PIPELINE_VERBS:
+            return plan(rest) if verb == "plan" else compose(PIPELINE_VERBS[verb] + rest)
+        return store_verb(verb)(rest)
+    except UserError as error:
+        return explain(error)
+    except KeyboardInterrupt:
+        return interrupted(arguments)
+
+
+def _verb(arguments: list[str]) -> tuple[str, list[str]]:
+    """The verb and what it is given; `--config-dir FOLDER` may stand before it."""
+    at = 2 if arguments[:1] == ["--config-dir"] else 0
+    if len(arguments) > at and _is_word(arguments[at]):
+        return arguments[at], arguments[at + 1 :] + arguments[:at]
+    return "run", arguments
+
+
+def plan(overrides: list[str]) -> int:
+    """Look ahead; Hydra's folder for a run is none of the user's."""
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory() as folder:
+        return compose([*overrides, f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}"], plan=True)
+
+
+def compose(overrides: list[str], *, plan: bool = False) -> int:
+    """Run a pipeline under Hydra."""
+    from dsrl.cli.overrides import refuse_secrets
+    from dsrl.main import launch
+
+    refuse_secrets(overrides)
+    # Hydra takes no override after a flag that has none before it, so flags without a value go first.
+    overrides = sorted(overrides, key=lambda argument: argument not in ("-m", "--multirun"))
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to us instead of being printed by Hydra
+    try:
+        return launch(overrides, plan=plan)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        raise UserError(f"{error.strerror or error}{where}", next_step="check hydra.run.dir and store") from error
+
+
+def _is_word(argument: str) -> bool:
+    return not argument.startswith("-") and "=" not in argument and not argument.startswith(("+", "~"))
+
+
+VERBS = {
+    "ls": "dsrl.cli.store_commands:ls",
+    "why": "dsrl.cli.store_commands:why",
+    "trace": "dsrl.cli.store_commands:trace",
+    "gc": "dsrl.cli.store_commands:gc",
+    "task": "dsrl.cli.tasks:task",
+    "experiment": "dsrl.cli.experiments:experiment",
+    "audit": "dsrl.cli.audit:audit",
+    "compare": "dsrl.cli.compare:compare",
+    "export": "dsrl.cli.export:export",
+    "corpus": "dsrl.cli.corpus:corpus",
+    "doctor": "dsrl.cli.doctor:doctor",
+    "submit": "dsrl.cli.jobs.submit:submit",
+    "status": "dsrl.cli.jobs.status:status",
+}
+"""Verbs without a pipeline -> module and function, imported when asked for."""
+
+
+def store_verb(name: str) -> Callable[[list[str]], int]:
+    """The function of a verb that runs no pipeline."""
+    if name not in VERBS:
+        raise UserError("no such command", got=name, allowed=[*PIPELINE_VERBS, *VERBS], next_step="dsrl --help")
+    module, _, function = VERBS[name].partition(":")
+    verb: Callable[[list[str]], int] = getattr(import_module(module), function)
+    return verb
+
+
+def help_text() -> str:
+    """Groups with their choices and dials with their defaults, read from the conf folder."""
+    from dsrl.core.resources import home
+
+    conf = home() / "conf"
+    groups = {
+        folder.name: sorted(path.stem for path in folder.glob("[!_]*.yaml")) + _folders(folder)
+        for folder in sorted(conf.iterdir())
+        if folder.is_dir() and folder.name != "hydra"
+    }
+    rows = "\n".join(f"  {name:<11} {', '.join(choices)}" for name, choices in groups.items())
+    text = (conf / "config.yaml").read_text(encoding="utf-8")
+    dials = text.partition("# Dials\n")[2].partition("\n\n")[0]
+    return HELP.format(version=__version__, groups=rows, dials="\n".join(f"  {line}" for line in dials.splitlines()))
+
+
+def _folders(folder: "os.PathLike[str]") -> list[str]:
+    """Choices in folders of a group's own, which would be too many to name."""
+    from pathlib import Path
+
+    inner = sorted(path for path in Path(folder).iterdir() if path.is_dir())
+    return [f"{path.name}/ ({len(list(path.glob('[!_]*.yaml')))})" for path in inner]
+
+
+HELP = """\
+dsrl {version}: from one task definition to a trained and measured language model
+
+  dsrl [run] task=NAME teacher=NAME [OVERRIDE ...]   run the pipeline; what is in the store is used again
+  dsrl evaluate task=NAME model=hf model.path=...    measure a model on the task's test set
+  dsrl compare RUN | A B                             two models on the same test items: difference, interval, flips
+  dsrl difficulty task=NAME teacher=NAME             rate the task's test items, from easy to hard
+  dsrl plan [pilot=10] task=NAME teacher=NAME        requests, tokens, dollars, GPU-hours, before anything is spent
+  dsrl -m ... m=100,300,500                          a sweep; the teacher is paid once
+  dsrl submit ... slurm.partition=NAME               one run as a job of Slurm (sweeps: -m hydra/launcher=slurm)
+  dsrl status [JOB | FOLDER]                         how runs, jobs and sweeps stand; closes those that were killed
+  dsrl ls | why STAGE | trace SAMPLE | gc            what was made; why a stage ran again; where a sample came from
+  dsrl export RUN out=FOLDER [push=OWNER/NAME]       data set with a card, and trained model; format=verl: rows for veRL
+  dsrl audit write | read FILE.csv                   labels checked by hand: a sheet to fill in, and what it tells
+  dsrl corpus index | search | ls | rm               texts from which passages are taken (docs/corpora.md)
+  dsrl task ls | new NAME | check NAME               the tasks there are; begin one; prove its data and its grader
+  dsrl task demos NAME count=10                      demos drawn from its labelled data
+  dsrl experiment ls [WORD]                          whole settings: the paper's rows, ablations, baselines
+  dsrl doctor [teacher=NAME] [live=true]             what is there, what is missing; a tiny request to a teacher
+  dsrl --cfg job ...                                 print the config and stop
+
+  dsrl experiment=quickstart                         try it: no GPU, no key, no network
+
+Groups (group=choice; add your own with --config-dir FOLDER):
+{groups}
+
+Dials (dial=value):
+{dials}
+
+Every other key of --cfg job can be set the same way: rewrite.direction=harder, select.fill=unsolved, train.seed=1.
+"""

@@ -1,0 +1,185 @@
+"""`dsrl corpus index`, `search`, `ls` and `rm`: corpora and their indexes, without a run."""
+
+import os
+import shutil
+import textwrap
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dsrl.core.errors import UserError
+from dsrl.core.resources import home
+
+if TYPE_CHECKING:
+    from dsrl.stages.retrieve import Retriever
+    from dsrl.stages.retrieve.ingest import IngestReport
+
+USAGE = """dsrl corpus index NAME|PATH... [retriever=embedded] [retriever.KEY=VALUE ...]
+           dsrl corpus search "WORDS" [corpora=NAME,PATH...] [limit=10] [retriever=... retriever.KEY=VALUE ...]
+           dsrl corpus ls
+           dsrl corpus rm NAME|KEY [yes=true]
+           each with store=FOLDER"""
+OPTIONS = {"index": ("store",), "search": ("store", "corpora", "limit"), "ls": ("store",), "rm": ("store", "yes")}
+MOST_SHOWN = 1000
+
+
+def corpus(arguments: list[str]) -> int:
+    """The verb."""
+    words = [argument for argument in arguments if not _is_option(argument)]
+    options = dict(argument.split("=", 1) for argument in arguments if _is_option(argument))
+    if not words or words[0] not in OPTIONS:
+        raise UserError("corpus: what?", got=" ".join(arguments) or None, allowed=USAGE)
+    verb, rest = words[0], words[1:]
+    overrides = {key: options.pop(key) for key in list(options) if key.partition(".")[0] == "retriever"}
+    if verb in ("ls", "rm") and overrides:
+        options.update(overrides)
+    if unknown := sorted(set(options) - set(OPTIONS[verb])):
+        raise UserError(f"{unknown[0]}: unknown option of corpus {verb}", allowed=OPTIONS[verb])
+    work = {"index": index, "search": search, "ls": ls, "rm": rm}[verb]
+    return work(rest, options, overrides)
+
+
+def index(words: list[str], options: Mapping[str, str], overrides: Mapping[str, str]) -> int:
+    """Have an index of these corpora, and say how they were read."""
+    from dsrl.pipeline.progress.progress import Progress
+
+    if not words:
+        raise UserError("corpus index: which corpora?", allowed=USAGE)
+    retriever, started = _retriever(words, overrides), time.monotonic()
+    report = retriever.index(_root(options), Progress())
+    for line in told(report):
+        print(line)
+    print(f"took      {time.monotonic() - started:.1f} s")
+    return 0
+
+
+def told(report: "IngestReport") -> Iterator[str]:
+    """What became of the documents."""
+    yield f"read      {report.read} documents, {report.bytes / 1e6:.1f} MB"
+    left_out = {
+        "duplicates": report.duplicates,
+        "near duplicates": report.near_duplicates,
+        "empty": report.empty,
+        "malformed lines": report.num_malformed,
+        "files of unknown kind": report.skipped,
+    }
+    if any(left_out.values()):
+        yield "left out  " + ", ".join(f"{count} {name}" for name, count in left_out.items() if count)
+    yield from (f"          {line}" for line in report.malformed[:5])
+    yield f"indexed   {report.kept} documents in {report.pieces} pieces"
+
+
+def search(words: list[str], options: Mapping[str, str], overrides: Mapping[str, str]) -> int:
+    """The best hits for some words."""
+    from dsrl.pipeline.progress.progress import Progress
+
+    if len(words) != 1:
+        raise UserError("corpus search: give the words as one argument, in quotes", got=words or None, allowed=USAGE)
+    limit = _limit(options.get("limit", "10"))
+    given = [name for name in options.get("corpora", "everyday").strip("[]").split(",") if name.strip()]
+    retriever = _retriever([name.strip() for name in given], overrides)
+    opened = retriever.open(_root(options), Progress())
+    if opened is None:
+        raise UserError("corpus search: retriever=none searches nothing", next_step="give retriever=embedded")
+    searcher = retriever.ordered(opened)
+    started = time.monotonic()
+    hits = searcher.search(words[0], limit)
+    seconds = time.monotonic() - started
+    searcher.close()
+    for number, hit in enumerate(hits, 1):
+        print(f"{number:>3}  {hit.score:6.2f}  {hit.source}" + (f" at character {hit.offset}" if hit.offset else ""))
+        print(textwrap.indent(textwrap.fill(textwrap.shorten(hit.text, 600), 100), "             "))
+    print(f"{len(hits)} hits among {searcher.num_documents} pieces in {seconds * 1000:.1f} ms")
+    return 0
+
+
+def ls(words: list[str], options: Mapping[str, str], _: Mapping[str, str]) -> int:
+    """The corpora that have a manifest, and the indexes in the store."""
+    from dsrl.stages.retrieve.corpus import find_corpus
+    from dsrl.stages.retrieve.index_registry import Index, all_of
+
+    if words:
+        raise UserError("corpus ls takes no words", got=" ".join(words), allowed=USAGE)
+    for manifest in sorted((home() / "corpora").glob("*.json")):
+        found = find_corpus(str(manifest))
+        print(f"corpus  {found.name:<20} {found.rows or '?':>10} documents  {found.place}")
+    for folder, made in all_of(_root(options)):
+        what = f"{made.documents:>10} pieces     {', '.join(made.names)}" if isinstance(made, Index) else made
+        print(f"index   {folder.name:<20} {what}  {_size(folder) / 1e6:.1f} MB")
+    for folder in _unfinished(_root(options)):
+        print(f"index   {folder.name.removeprefix('.making-'):<20} unfinished  {_size(folder) / 1e6:.1f} MB")
+    return 0
+
+
+def rm(words: list[str], options: Mapping[str, str], _: Mapping[str, str]) -> int:
+    """Remove the indexes that hold a corpus, or the one of this key; the corpora themselves stay."""
+    from dsrl.stages.retrieve.index_registry import Index, all_of
+
+    if len(words) != 1:
+        raise UserError("corpus rm: which corpus or index?", got=words or None, allowed=USAGE)
+    if (sure := options.get("yes", "false").lower()) not in ("true", "false"):
+        raise UserError("yes: neither yes nor no", got=options["yes"], allowed=("true", "false"))
+    root, name = _root(options), words[0]
+    doomed = [
+        folder
+        for folder, made in all_of(root)
+        if folder.name == name or (isinstance(made, Index) and name in made.names)
+    ]
+    doomed += [folder for folder in _unfinished(root) if folder.name == f".making-{name}"]
+    if not doomed:
+        raise UserError("corpus rm: no index of such a corpus or with such a key", got=name, next_step="dsrl corpus ls")
+    for folder in doomed:
+        print(f"{'removed' if sure == 'true' else 'would remove'} {folder}  {_size(folder) / 1e6:.1f} MB")
+        if sure == "true":
+            shutil.rmtree(folder)
+    if sure != "true":
+        print("do it with yes=true; an index is made again when it is needed")
+    return 0
+
+
+def _is_option(argument: str) -> bool:
+    """`key=value`, and not words that are searched, which may hold anything."""
+    key, sign, _ = argument.partition("=")
+    return bool(sign) and " " not in key and (key.partition(".")[0] == "retriever" or key.isidentifier())
+
+
+def _retriever(corpora: list[str], overrides: Mapping[str, str]) -> "Retriever":
+    """The retriever of the config, with other corpora; checked."""
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+
+    from dsrl.pipeline.config import build
+
+    try:
+        with initialize_config_dir(str(home() / "conf"), version_base="1.3"):
+            config = compose("config", [f"{key}={value}" for key, value in overrides.items()])
+    except HydraException as error:
+        raise UserError("corpus: no such retriever or key of it", got=str(error).splitlines()[0]) from error
+    values: Any = OmegaConf.to_container(config.retriever, resolve=True)
+    if "corpora" not in values:
+        raise UserError("corpus: this retriever has no corpora", got=overrides["retriever"], allowed="embedded")
+    found: Retriever = build({**values, "corpora": corpora}, "retriever")
+    found.check()
+    return found
+
+
+def _root(options: Mapping[str, str]) -> Path:
+    """Where runs with this store keep their indexes."""
+    return Path(options.get("store", os.environ.get("DSRL_STORE", "store"))).expanduser().absolute() / "index"
+
+
+def _unfinished(root: Path) -> list[Path]:
+    return sorted(path for path in root.glob(".making-*") if path.is_dir())
+
+
+def _limit(given: str) -> int:
+    if not given.isdecimal() or not 1 <= int(given) <= MOST_SHOWN:
+        raise UserError("limit: not a number of hits", got=given, allowed=f"1 to {MOST_SHOWN}")
+    return int(given)
+
+
+def _size(folder: Path) -> int:
+    """Bytes, of which those shared with another index count in both."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

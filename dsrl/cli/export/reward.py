@@ -1,0 +1,37 @@
+"""The task's grader as a reward function of veRL, for exported rows:
+
+    data.image_key=images
+    reward.custom_reward_function.path=pkg://dsrl.export.reward
+    reward.custom_reward_function.name=compute_score
+    +reward.custom_reward_function.reward_kwargs.grader=FOLDER/grader.json
+
+`dsrl` with `train=verl` has one of its own, which also keeps count.
+"""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from dsrl.graders import Grader
+from dsrl.stages.train.grader_from_identity import rebuild
+
+
+def compute_score(
+    data_source: str,  # noqa: ARG001 - veRL's signature
+    solution_str: str,
+    ground_truth: str,
+    extra_info: Mapping[str, Any],
+    grader: str,
+    format_share: float = 0.0,
+    **_others: Any,
+) -> dict[str, float]:
+    """The reward of a reply, and whether it is right and in the output format."""
+    grade = _loaded(grader).given(extra_info["prompt"]).grade(solution_str, ground_truth)
+    return {"score": grade.reward(format_share), "correct": float(grade.correct), "format_ok": float(grade.format_ok)}
+
+
+@cache
+def _loaded(path: str) -> Grader:
+    return rebuild(json.loads(Path(path).read_text(encoding="utf-8")))

@@ -1,0 +1,145 @@
+"""`dsrl plan`: compose and build as a run does, look ahead, print; with `pilot=N` try N samples first."""
+
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dsrl.core.disk_space import check_room
+from dsrl.core.estimate import Range
+from dsrl.data.sample import Sample
+from dsrl.forecast.pilot import Pilot, Trial
+from dsrl.forecast.run_forecast import Forecast, Foresight
+from dsrl.forecast.settings import Plan
+from dsrl.forecast.table import dollars, table
+from dsrl.pipeline.runner import Keys, begin_round, roots
+from dsrl.pipeline.store import Store, write_json
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from dsrl.llm.reply_cache.cache import CallsStore
+    from dsrl.pipeline.config import Dials
+    from dsrl.pipeline.context import Context
+    from dsrl.pipeline.stage import Stage
+    from dsrl.pipeline.state import Study
+
+SHOWN = 5
+"""Samples of a pilot that are printed."""
+WIDTH = 100
+
+
+def plan(config: "DictConfig") -> Forecast:
+    """Print the forecast. Without a pilot nobody is asked and nothing is written but `plan.out`."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from dsrl.llm.price import unpriced
+    from dsrl.main import assemble
+    from dsrl.pipeline import config as checked
+
+    values = checked.resolved(config)
+    dials = checked.dials(values)
+    checked.check_asked(values, HydraConfig.get().overrides.task)
+    settings = checked.build(values["plan"], "plan", dials.plugins)
+    settings.check_out()
+    pipeline, study = assemble(values, dials, dry=not dials.pilot)
+    store, keys = Store(Path(dials.store).expanduser().absolute()), Keys(roots(study))
+    tried = None
+    if dials.pilot:
+        tried = _try(pipeline, study, store, keys, dials, Path(HydraConfig.get().runtime.output_dir))
+    foresight = Foresight(store, keys, paid(store), latency=tried.latency if tried else None)
+    forecast = foresight.look(pipeline, study, rounds=dials.rounds, stop_after=dials.stop_after)
+    if warning := unpriced(values["pipeline"], dials.prices):
+        print(f"\nWARNING {warning}")
+    print(f"\n{table(forecast, settings)}")
+    _judge(forecast, dials)
+    if settings.out is not None:
+        write_json(Path(settings.out).expanduser(), as_json(forecast, settings))
+    return forecast
+
+
+def paid(store: Store) -> "CallsStore | None":
+    """The replies there are, or None: to look for them must not make a folder."""
+    from dsrl.llm.reply_cache.cache import CallsStore
+
+    folder = store.root / "calls"
+    return CallsStore(folder) if folder.is_dir() else None
+
+
+def _try(pipeline: "dict[str, Stage]", study: "Study", store: Store, keys: Keys, dials: "Dials", folder: Path) -> Pilot:
+    """The pilot, what it brought and what it cost."""
+    from dsrl.llm.ledger.ledger import Ledger
+    from dsrl.llm.reply_cache.cache import CallsStore
+    from dsrl.pipeline.context import Context
+    from dsrl.pipeline.progress.log_bridge import heard
+    from dsrl.pipeline.progress.progress import Progress
+    from dsrl.pipeline.run_folder import say_spent
+
+    store.open()
+    check_room(store.root)
+    context = Context(
+        run_dir=folder,
+        store=store,
+        calls=CallsStore(store.root / "calls"),
+        progress=Progress(),
+        ledger=Ledger(dials.budget_usd, dials.budget_tokens),
+    )
+    begin_round(context, 1)
+    tried = None
+    try:
+        with heard(context.progress):
+            tried = Trial(dials.pilot, keys, context).run(pipeline, study, dials.stop_after)
+    finally:
+        if tried is None:
+            say_spent(context)
+        context.close()
+    _show(tried.samples, context)
+    return tried
+
+
+def _show(samples: Sequence[Sample], context: "Context") -> None:
+    for sample in samples[:SHOWN]:
+        print(f"\n{sample.origin}, answer {sample.answer}{_vote(sample)}")
+        print(textwrap.fill(sample.input, WIDTH, initial_indent="  ", subsequent_indent="  "))
+    spent = context.ledger.sums()
+    cost = "dollars unknown" if spent.usd is None else dollars(spent.usd)
+    print(
+        f"\npilot: {len(samples)} samples, {spent.requests:,} requests, {spent.input_tokens:,} tokens in, "
+        f"{spent.output_tokens:,} out, {cost}; {spent.store_hits:,} replies were in the store before"
+    )
+
+
+def _vote(sample: Sample) -> str:
+    votes = sample.votes
+    return f", {'at least ' if votes.censored else ''}{votes.share:.0%} of {votes.planned} votes" if votes else ""
+
+
+def _judge(forecast: Forecast, dials: "Dials") -> None:
+    """Whether the budgets will do."""
+    total = forecast.total
+    _compare("budget_usd", dials.budget_usd, forecast.usd(), dollars)
+    _compare("budget_tokens", dials.budget_tokens, total.input_tokens + total.output_tokens, "{:,.0f} tokens".format)
+
+
+def _compare(dial: str, budget: float | None, needed: Range | None, words: Callable[[float], str]) -> None:
+    if budget is not None and needed is not None and needed.high > budget:
+        verb = "will not" if needed.low > budget else "may not"
+        print(f"{dial}={budget:.10g} {verb} be enough: {words(needed.low)} to {words(needed.high)}.")
+
+
+def as_json(forecast: Forecast, settings: Plan) -> dict[str, Any]:
+    """For `plan.out`: every stage with its ranges."""
+    from dsrl.forecast.run_forecast import plain
+
+    stages = {}
+    for row in forecast.rows.values():
+        load = row.load
+        hours = None if load is None or load.flops is None else settings.gpu_hours(load.flops)
+        stages[row.stage] = {
+            "state": row.state,
+            **(plain(load) if load else {}),
+            "gpu_hours": None if hours is None else hours.plain(),
+            "held": {"completions": load.held.completions if load else 0},
+        }
+    total = forecast.usd()
+    return {"stages": stages, "usd": total and total.plain(), "gpu": settings.gpu}

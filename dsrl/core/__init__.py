@@ -1,0 +1,1 @@
+"""What every package may use: components and their keys, errors, digests, child processes, files."""

@@ -1,0 +1,150 @@
+"""A language model that is measured and trained: where it is, how it is spoken to, and what comes back."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+from pydantic import Field
+
+from dsrl.core.component import Part, part, record
+from dsrl.core.digest import digest, folder_digest
+from dsrl.core.errors import UserError
+from dsrl.data.images.prompt import Prompt
+
+if TYPE_CHECKING:
+    from dsrl.pipeline.context import Context
+
+WEIGHTS = ("*.safetensors", "*.bin", "config.json", "generation_config.json", "tokenizer*", "chat_template*", "*.model")
+
+
+class Preparation(Protocol):
+    """Makes a model's folder on first use (the quickstart trains its tiny base model this way)."""
+
+    def folder(self) -> Path:
+        """The Hugging Face folder, made now if it isn't there yet."""
+
+    def is_made(self) -> bool:
+        """Whether it is there."""
+
+
+@part
+class Model(Part):
+    """A causal language model in Hugging Face format, or the name under which a server offers one."""
+
+    name: str
+    """Short name used in reports."""
+    path: str | None = None
+    """Local folder or hub id; None with `prepare`, or for a model that a server offers under `name`."""
+    revision: str | None = None
+    """Commit of the hub repository; ignored for a local folder."""
+    prepare: object | None = None
+    """Makes the folder on first use; takes the place of `path`."""
+    prompt_format: Literal["raw", "chat"] = "chat"
+    """`raw`: the prompt as plain text, for base models. `chat`: the tokenizer's chat template, for instruct models.
+    The same in pass rates, training and evaluation."""
+    max_length: int = Field(default=4096, gt=0)
+    """Longest prompt plus reply, in tokens."""
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
+    trust_remote_code: bool = False
+    images: bool | None = None
+    """Whether it reads pictures; None: as its folder says, if there is one. Changes no result."""
+    parameters: float | None = Field(default=None, gt=0)
+    """Billions, for the forecast of GPU time; None: read from the folder, if there is one. Changes no result."""
+
+    def located(self) -> "Model":
+        """This model with `path` filled in: made on first use. Raises `UserError` for a folder that isn't there."""
+        if self.prepare is not None:
+            return self._at(str(self.prepare.folder()))  # type: ignore[attr-defined]
+        if self.path is None:
+            return self
+        local = Path(self.path).expanduser()
+        if not local.is_dir() and self.path.startswith(("/", ".", "~")):
+            raise UserError("model.path: no such folder", got=self.path, next_step="check the path")
+        return self._at(str(local.resolve())) if local.is_dir() else self
+
+    def _at(self, path: str) -> "Model":
+        return Model(
+            name=self.name,
+            path=path,
+            revision=self.revision,
+            prompt_format=self.prompt_format,
+            max_length=self.max_length,
+            dtype=self.dtype,
+            trust_remote_code=self.trust_remote_code,
+            images=self.images,
+            parameters=self.parameters,
+        )
+
+    def reads_images(self) -> bool | None:
+        """Whether it can be shown pictures; None where that can't be known before it is loaded."""
+        if self.images is not None or self.path is None or self.prepare is not None:
+            return self.images
+        config = Path(self.path).expanduser() / "config.json"
+        return reads_images(json.loads(config.read_text(encoding="utf-8"))) if config.is_file() else None
+
+    def is_made(self) -> bool:
+        """Whether `located` would find it without making it first."""
+        return self.prepare is None or bool(self.prepare.is_made())  # type: ignore[attr-defined]
+
+    def fingerprint(self) -> str:
+        """What the weights and the way of speaking are: content for a folder, name and revision for a hub id, the
+        name alone for a served model (two models must never be served under one name)."""
+        located = self.located()
+        folder = Path(located.path) if located.path else None
+        local = folder is not None and folder.is_dir()
+        weights = folder_digest(folder, WEIGHTS) if folder and local else [located.path or self.name, located.revision]
+        return digest([weights, located.prompt_format, located.max_length, located.dtype])
+
+
+def reads_images(config: Mapping[str, Any]) -> bool:
+    """By a model's own `config.json`."""
+    return any(name in config for name in ("vision_config", "vision_model_config", "image_token_id"))
+
+
+@part
+class Sampling(Part):
+    """How replies are drawn."""
+
+    temperature: float = Field(default=0.7, ge=0)
+    """0 is greedy decoding."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_tokens: int = Field(default=1024, gt=0)
+    """Longest reply in tokens; a longer one is cut and counted as truncated."""
+
+
+@record
+class Usage:
+    """Tokens billed for one completion; the prompt of an n-way request is billed to its first completion."""
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+
+
+@record
+class Reply:
+    """One completion, or the reason why there is none. A failed call is missing data, never a wrong answer."""
+
+    text: str | None
+    finish_reason: str | None = None
+    """`stop`, `length` (truncated), `content_filter`, ... as the endpoint says it."""
+    error: str | None = None
+    """Why there is no text."""
+    usage: Usage = Usage()
+    call: str = ""
+    """`<request digest>:<index>`, the place in the calls store; empty for a local rollout."""
+
+    @property
+    def truncated(self) -> bool:
+        return self.finish_reason == "length"
+
+
+@runtime_checkable
+class Rollout(Protocol):
+    """Draws replies of a model to task prompts: `score.TransformersRollout`, `score.ServerRollout`."""
+
+    def generate(
+        self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, context: "Context"
+    ) -> list[list[Reply]]:
+        """`count` replies to each prompt, in order. Reply i depends only on (model, prompt, sampling, seed, i)."""

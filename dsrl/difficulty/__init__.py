@@ -1,5 +1,0 @@
-"""How hard test items are, by pairwise battles: ratings and tiers for `dsrl difficulty`."""
-
-from dsrl.difficulty.stage import Difficulty
-
-__all__ = ["Difficulty"]

@@ -1,5 +1,0 @@
-"""`dsrl doctor`: what is there, what is missing, and whether a teacher takes what its file says."""
-
-from dsrl.doctor.command import doctor
-
-__all__ = ["doctor"]

@@ -1,7 +1,0 @@
-"""`dsrl export` and `export_dir`: what a run made, as a data set and a model that others can load."""
-
-from dsrl.export.command import export
-from dsrl.export.folder import check_free
-from dsrl.export.write import copied_out
-
-__all__ = ["check_free", "copied_out", "export"]

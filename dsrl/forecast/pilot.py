@@ -1,0 +1,137 @@
+"""Ten real samples before five hundred: the first candidates of the very run that is planned, so that their replies
+wait in the store for it."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from dsrl.core.errors import BudgetReached, UserError
+from dsrl.core.estimate import mean
+from dsrl.data.model import Model
+from dsrl.data.sample import Rate, Sample
+from dsrl.llm.reply_cache.cache import CallsStore
+from dsrl.pipeline.config import pieces
+from dsrl.pipeline.context import Context
+from dsrl.pipeline.runner import Keys, handed_on, load, step
+from dsrl.pipeline.stage import Stage
+from dsrl.pipeline.state import Study
+from dsrl.pipeline.store import Entry
+
+MOST_BILLIONS_ON_CPU = 1.0
+"""Of the parameters of a base model that is tried out without a GPU."""
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """What came of it."""
+
+    samples: tuple[Sample, ...]
+    latency: float | None
+    """Seconds that a request took, as far as that can be told from so few."""
+
+
+class Trial:
+    """The stages that ask the teacher, and those between them, on a few samples."""
+
+    def __init__(self, count: int, keys: Keys, context: Context) -> None:
+        self.count, self.keys, self.context = count, keys, context
+        self.cut = False
+        """Whether the samples are only a part of those of the whole run: then nothing is stored but replies."""
+        self.latencies: list[float] = []
+
+    def run(self, pipeline: Mapping[str, Stage], study: Study, stop_after: str | None) -> Pilot:
+        """Raises what a run would raise; replies that came are kept."""
+        asking = [name for name, stage in pipeline.items() if stage.asks]
+        names = list(pipeline)[: list(pipeline).index(asking[-1]) + 1] if asking else []
+        for name in names:
+            study = self._step(name, pipeline[name], study)
+            if name == stop_after:
+                break
+        return Pilot(study.samples, mean(self.latencies).expected if self.latencies else None)
+
+    def _step(self, name: str, stage: Stage, study: Study) -> Study:
+        small = stage.pilot(self.count)
+        if small is stage and not self.cut:
+            study = step(name, stage, study, self.keys, self.context)
+        elif not self.cut and (entry := self._stored(stage)) is not None:
+            self.keys.made(handed_on(stage, entry.manifest))
+            study = load(entry, stage, study, name)
+        else:
+            study = self._apart(name, small, study)
+        if "samples" in stage.writes() and not self.cut:
+            self.cut = True
+            study = replace(study, samples=study.samples[: self.count])
+        return study
+
+    def _stored(self, stage: Stage) -> Entry | None:
+        """The whole stage, if it is in the store."""
+        key = stage.key({stage.neutral(need): self.keys[need] for need in stage.reads()})
+        return self.context.store.find(stage.name, key)
+
+    def _apart(self, name: str, stage: Stage, study: Study) -> Study:
+        """The stage on these few samples; only the replies of endpoints outlive it."""
+        with TemporaryDirectory() as folder:
+            self.context.begin(name)
+            self.context.scratch = self.context.work = Path(folder)
+            if not any(getattr(piece, "needs_weights", False) for piece in pieces(stage)):
+                return self._timed(stage, study)
+            # Which replies of a local model share a batch decides about their last digits, so the run draws its own.
+            context = replace(self.context, calls=CallsStore(Path(folder) / "calls"))
+            return self._measured(name, stage, study, context)
+
+    def _timed(self, stage: Stage, study: Study) -> Study:
+        """Notes how long a request took, the others in flight beside it."""
+        ledger, name, started = self.context.ledger, self.context.stage, time.monotonic()
+        after = stage(study, self.context)
+        requests = ledger.sums(name).requests
+        if stage.asks and requests >= self.count:
+            at_once = min(self.count, stage.teacher.concurrency)  # type: ignore[attr-defined]
+            self.latencies.append((time.monotonic() - started) * at_once / requests)
+        return after
+
+    def _measured(self, name: str, stage: Stage, study: Study, context: Context) -> Study:
+        """Where the base model can't be run here, half of the samples are taken to be solved."""
+        reason = too_large(study.base)
+        try:
+            if reason is None:
+                return stage(study, context)
+        except BudgetReached:
+            raise
+        except UserError as error:
+            reason = str(error).splitlines()[0]
+        context.progress.warn(f"plan: {name} can't run here ({reason}); every other sample is taken for solved")
+        samples = [sample.replace(probe=guess(number % 2)) for number, sample in enumerate(study.samples)]
+        return study.add(samples=tuple(samples))
+
+
+def too_large(model: Model | None) -> str | None:
+    """Why a model is not even tried on this machine."""
+    from dsrl.forecast.run_forecast import parameters
+
+    billions = parameters(model)
+    if has_gpu() or (model is not None and not model.is_made()):
+        return None
+    if billions is None or billions > MOST_BILLIONS_ON_CPU:
+        return "the base model is large or of unknown size, and there is no GPU"
+    return None
+
+
+def has_gpu() -> bool:
+    """Told without the seconds that importing torch takes."""
+    return any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+def guess(solved: int) -> Rate:
+    """The probe of a sample that was not probed."""
+    return Rate(
+        model="",
+        num_rollouts=1,
+        num_valid=1,
+        num_correct=solved,
+        num_error=0,
+        num_truncated=0,
+        temperature=0.0,
+        grader="",
+    )

@@ -1,0 +1,226 @@
+"""The walk through a pipeline that looks ahead: what is in the store, and what each other stage expects to ask for."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from dsrl.core.disk_space import check_room
+from dsrl.core.estimate import NOTHING, Range
+from dsrl.data.model import Model
+from dsrl.forecast.workload import Load, Outlook
+from dsrl.llm import CallsStore
+from dsrl.pipeline.context import Context
+from dsrl.pipeline.runner import Keys, handed_on, load
+from dsrl.pipeline.stage import Stage
+from dsrl.pipeline.state import Study
+from dsrl.pipeline.store import Entry, Store
+
+LOOKED_UP = 40
+"""Candidates of each stage that a run looks up before it starts."""
+State = Literal["stored", "begun", "new", "unknown"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One stage of the forecast."""
+
+    stage: str
+    state: State
+    """`stored`: nothing is left to do; `begun`: some of its replies are paid for; `unknown`: it doesn't say."""
+    load: Load | None
+
+
+@dataclass
+class Forecast:
+    """The stages in their order."""
+
+    rows: dict[str, Row] = field(default_factory=dict)
+
+    def add(self, name: str, state: State, load: Load | None) -> None:
+        """A stage of a further round is added to that of the first."""
+        before = self.rows.get(name)
+        if before is not None and before.load is not None and load is not None:
+            state = before.state if load.requests.high == 0 and load.flops == Load().flops else state
+            load = before.load + load
+        self.rows[name] = Row(name, state, load)
+
+    @property
+    def total(self) -> Load:
+        """Of the stages that say what they need."""
+        total = Load()
+        for row in self.rows.values():
+            total += row.load or Load()
+        return total
+
+    def usd(self) -> Range | None:
+        """Dollars in all; None where a price is unknown."""
+        return added([row.load.usd() for row in self.rows.values() if row.load is not None])
+
+    def batch_usd(self) -> Range | None:
+        """Dollars in all if whatever can went through batch APIs; None where nothing can."""
+        loads = [row.load for row in self.rows.values() if row.load is not None]
+        if not any(load.batch_usd() for load in loads):
+            return None
+        return added([load.batch_usd() or load.usd() for load in loads])
+
+    def plain(self) -> dict[str, Any]:
+        """As `metrics.json` has it."""
+        return {row.stage: plain(row.load) for row in self.rows.values() if row.load is not None and row.load.endpoint}
+
+
+def added(parts: Sequence[Range | None]) -> Range | None:
+    """Unknown as soon as one part is."""
+    known = [part for part in parts if part is not None]
+    return sum(known, NOTHING) if len(known) == len(parts) else None
+
+
+def plain(load: Load) -> dict[str, Any]:
+    """New calls of one stage: ranges, the role that they are booked under, and what the figures come from."""
+    usd = load.usd()
+    return {
+        "role": load.role,
+        "requests": load.requests.plain(),
+        "input_tokens": load.input_tokens.plain(),
+        "output_tokens": load.output_tokens.plain(),
+        "usd": usd and usd.plain(),
+        "basis": load.basis,
+    }
+
+
+class Foresight:
+    """Looks ahead from what stands in a store. It asks nobody and writes nothing."""
+
+    def __init__(self, store: Store, keys: Keys, calls: CallsStore | None, **known: Any) -> None:
+        """`calls`: None where no reply was ever stored. `known`: fields of the outlook: `latency`, `limit`."""
+        self._outlook = known
+        self._store = store
+        self._keys = keys
+        self._calls = calls
+        self._known: dict[str, str | None] = {}
+        self._unread: list[tuple[Entry, Stage, str]] = []
+        """Finished stages, read only once a stage that isn't finished has to know what they hold."""
+
+    def look(
+        self, pipeline: Mapping[str, Stage], study: Study, *, rounds: int = 1, stop_after: str | None = None
+    ) -> Forecast:
+        """Every stage up to the last one wanted."""
+        forecast = Forecast()
+        made = [entry.manifest for entry in self._store.entries()]
+        known = {"parameters": parameters(study.base), **self._outlook}
+        outlook = Outlook(study, self._calls, made, self._known, **known)
+        for number in range(rounds):
+            if number:
+                self._known["base"] = self._known.get("trained")
+            for name, stage in pipeline.items():
+                if stage.stored:
+                    outlook = self._step(name, stage, outlook, forecast)
+                if name == stop_after:
+                    return forecast
+        return forecast
+
+    def _step(self, name: str, stage: Stage, outlook: Outlook, forecast: Forecast) -> Outlook:
+        key = self._key(stage, outlook.study)
+        entry = self._store.find(stage.name, key) if key else None
+        before = entry or self._before(stage)
+        unmade = dict.fromkeys(stage.writes(), None if stage.by_content else key)
+        self._known.update(handed_on(stage, before.manifest) if before else unmade)
+        if entry is not None:
+            forecast.add(name, "stored", Load())
+            self._unread.append((entry, stage, name))
+            return outlook
+        while self._unread:
+            outlook = stored(*self._unread.pop(0), outlook)
+        expected = stage.expect(outlook)
+        load = expected.load
+        state: State = "unknown" if load is None else "begun" if load.held.completions else "new"
+        forecast.add(name, state, load)
+        return stored(before, stage, name, expected.after) if before else expected.after
+
+    def _before(self, stage: Stage) -> Entry | None:
+        """What a stage left when the test set was another one, where others go by its content: probably the same."""
+        if not stage.by_content:
+            return None
+        same = {stage.neutral(need): self._known.get(need) for need in stage.reads() if need != "test"}
+        parts = stage.parts()
+        for entry in reversed(self._store.entries(stage.name)):
+            parents = {need: key for need, key in entry.manifest.parents.items() if need != "test"}
+            if entry.manifest.parts == parts and parents == same:
+                return self._store.find(stage.name, entry.manifest.key)
+        return None
+
+    def _key(self, stage: Stage, study: Study) -> str | None:
+        """None where it can't be known without making a model first."""
+        parents = {stage.neutral(need): self._of(need, study) for need in stage.reads()}
+        known = {need: key for need, key in parents.items() if key is not None}
+        return stage.key(known) if len(known) == len(parents) else None
+
+    def _of(self, need: str, study: Study) -> str | None:
+        if need not in self._known:
+            made = need != "base" or study.base is None or study.base.is_made()
+            self._known[need] = self._keys[need] if made else None
+        return self._known[need]
+
+
+def stored(entry: Entry, stage: Stage, name: str, outlook: Outlook) -> Outlook:
+    """What a finished stage leaves behind is known."""
+    study = load(entry, stage, outlook.study, name)
+    changes: dict[str, Any] = {"study": study}
+    if "samples" in stage.writes():
+        changes |= {"samples": Range.of(len(study.samples)), "whole": True}
+    if "selected" in stage.writes():
+        changes["selected"] = Range.of(len(study.selected))
+    return replace(outlook, **changes)
+
+
+def parameters(model: Model | None) -> float | None:
+    """Billions: as the config says, else reckoned from the shapes in the model's folder, else unknown."""
+    if model is None:
+        return None
+    if model.parameters is not None:
+        return model.parameters
+    if not model.is_made() or not (path := model.located().path) or not (Path(path) / "config.json").is_file():
+        return None
+    shapes = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
+    try:
+        return counted(shapes) / 1e9
+    except KeyError:  # another family of models than the usual decoders
+        return None
+
+
+def counted(shapes: Mapping[str, Any]) -> int:
+    """Weights of a decoder with gated layers and grouped attention (Llama, Qwen2, Mistral); norms and biases apart.
+    Raises KeyError for other shapes."""
+    width, layers = shapes["hidden_size"], shapes["num_hidden_layers"]
+    heads = shapes["num_attention_heads"]
+    head = shapes.get("head_dim") or width // heads
+    attention = width * head * (2 * heads + 2 * shapes.get("num_key_value_heads", heads))
+    embeddings = shapes["vocab_size"] * width * (1 if shapes.get("tie_word_embeddings") else 2)
+    return int(embeddings + layers * (attention + 3 * width * shapes["intermediate_size"]))
+
+
+def foretell(
+    pipeline: Mapping[str, Stage],
+    study: Study,
+    context: Context,
+    keys: Keys,
+    *,
+    rounds: int = 1,
+    stop_after: str | None = None,
+) -> None:
+    """What this run expects to ask for, into its `metrics.json`, so that its report can say how good the guess was."""
+    calls = context.calls if context.calls.folder.is_dir() else None
+    forecast = Foresight(context.store, keys, calls, limit=LOOKED_UP).look(
+        pipeline, study, rounds=rounds, stop_after=stop_after
+    )
+    context.metrics["forecast"] = forecast.plain()
+    total = forecast.total
+    if total.requests.high:
+        check_room(context.store.root)
+        usd = forecast.usd()
+        cost = f"  ${usd.expected:.2f} ({usd.low:.2f} - {usd.high:.2f})" if usd else "  dollars unknown"
+        context.progress.say(
+            f"forecast {total.requests.expected:,.0f} requests  {total.input_tokens.expected:,.0f} tokens in  "
+            f"{total.output_tokens.expected:,.0f} out{cost}"
+        )

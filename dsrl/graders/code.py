@@ -1,0 +1,68 @@
+"""A Python program in a fenced block, judged by tests in a sandboxed process."""
+
+import re
+
+from pydantic import Field
+
+from dsrl.core.component import part
+from dsrl.core.errors import UserError
+from dsrl.graders.base import RIGHT, WRONG, Grader
+from dsrl.graders.sandbox import run
+from dsrl.graders.tagged import last_block
+
+TESTS = re.compile(r"^# tests[ \t]*$", re.MULTILINE)
+MAX_PROGRAM = 50_000
+
+
+@part
+class Code(Grader):
+    """A program is right if the tests of its sample pass. The answer of a sample is a program that does (it may be
+    left out), a line `# tests`, and Python statements that raise where a test fails.
+
+    Two programs without tests are the same if they read the same: votes need labels of another kind.
+    """
+
+    timeout: float = Field(default=10.0, gt=0)
+    """CPU seconds for a program with all its tests; one that needs more is `undecided`."""
+    memory_mb: int = Field(default=1024, ge=64)
+    require_isolation: bool = False
+    """Refuse to run where the network can't be closed to the program (Linux without user namespaces)."""
+
+    @property
+    def instruction(self) -> str:
+        return "Think step by step, then give the whole program in a ```python block."
+
+    def parse(self, reply: str) -> str | None:
+        block = last_block(reply, ("python", "py", "python3"))
+        return None if block is None else self.read(block)
+
+    def parse_anywhere(self, reply: str) -> str | None:
+        parsed = self.parse(reply)
+        return parsed if parsed is not None else self.read(reply)
+
+    def read(self, text: str) -> str | None:
+        program = text.strip()
+        return program if program and len(program) <= MAX_PROGRAM and not TESTS.search(program) else None
+
+    def gold(self, text: str) -> str | None:
+        """A solution and its tests, or the tests alone."""
+        if not text.strip() or len(text) > MAX_PROGRAM:
+            return None
+        return text.strip() if TESTS.search(text) else f"# tests\n{text.strip()}"
+
+    def write(self, answer: str) -> str:
+        solution = TESTS.split(answer, maxsplit=1)[0].strip()
+        if not solution:
+            raise UserError(
+                "this sample has tests but no program", got=answer[:80], next_step="put one before its `# tests`"
+            )
+        return f"```python\n{solution}\n```"
+
+    def same(self, first: str, second: str) -> bool:
+        return self.compare(first, second) == RIGHT
+
+    def compare(self, parsed: str, answer: str) -> str:
+        _solution, *tests = TESTS.split(answer, maxsplit=1)
+        if not tests:
+            return RIGHT if parsed == answer else WRONG
+        return run(parsed, tests[0], self.timeout, self.memory_mb, self.require_isolation)

@@ -1,0 +1,102 @@
+"""A query in a fenced block, compared by what it returns."""
+
+import re
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field
+
+from dsrl.core.component import part
+from dsrl.core.errors import UserError
+from dsrl.core.resources import resource
+from dsrl.graders.base import RIGHT, UNDECIDED, WRONG, Grader
+from dsrl.graders.pool import pool
+from dsrl.graders.tagged import last_block
+
+SCRIPT = re.compile(r"^[ \t]{0,20}create\s+table\b.*;", re.IGNORECASE | re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(?:sql)?[ \t]*\n(.*?)^```", re.IGNORECASE | re.MULTILINE | re.DOTALL)
+NAME = re.compile(r"^\W{0,5}database:\s*([\w-]+)\s*$", re.IGNORECASE | re.MULTILINE)
+START = re.compile(r"^[ \t]{0,20}(?:select|with)\b", re.IGNORECASE | re.MULTILINE)
+MAX_QUERY = 10_000
+
+
+@part
+class Sql(Grader):
+    """Text to SQL. The question holds the tables (`CREATE TABLE ...; INSERT INTO ...;`) or names a database file.
+
+    Both queries run on a read-only SQLite database in a process of its own. Column names don't count, their order
+    does; rows count with their repeats, their order only if the right query ends in its own ORDER BY.
+    """
+
+    databases: str | None = None
+    """Folder of SQLite files, for questions with a line `database: NAME`: NAME.sqlite or NAME/NAME.sqlite in it."""
+    timeout: float = Field(default=5.0, gt=0)
+    """CPU seconds for both queries; a comparison that needs more is `undecided`."""
+    max_rows: int = Field(default=10_000, ge=1)
+    """A query that returns more is wrong."""
+    tolerance: float = Field(default=1e-6, ge=0)
+    """Largest difference between two decimals, as a share of the larger one."""
+
+    @property
+    def instruction(self) -> str:
+        return "Think step by step, then give one SQLite query that answers the question in a ```sql block."
+
+    def given(self, question: str) -> Self:
+        return self._lent(question)
+
+    def parse(self, reply: str) -> str | None:
+        block = last_block(reply, ("sql", "sqlite"))
+        return None if block is None else self.read(block)
+
+    def parse_anywhere(self, reply: str) -> str | None:
+        start = max((match.start() for match in START.finditer(reply)), default=len(reply))
+        parsed = self.parse(reply)
+        return parsed if parsed is not None else self.read(reply[start:].partition(";")[0])
+
+    def read(self, text: str) -> str | None:
+        query = text.strip().removesuffix(";").strip()
+        return query if 0 < len(query) <= MAX_QUERY else None
+
+    def gold(self, text: str) -> str | None:
+        """The query; None if it can't be run on the tables of the question at hand."""
+        query = super().gold(text)
+        return query if query is None or not self.question or self.same(query, query) else None
+
+    def write(self, answer: str) -> str:
+        return f"```sql\n{answer}\n```"
+
+    def same(self, first: str, second: str) -> bool:
+        return self.compare(first, second) == RIGHT
+
+    def compare(self, parsed: str, answer: str) -> str:
+        if not self.question:
+            return RIGHT if parsed.split() == answer.split() else WRONG
+        question: dict[str, Any] = {
+            "script": self._script(),
+            "file": self._file(),
+            "queries": [answer, parsed],
+            "limits": {"max_rows": self.max_rows, "seconds": self.timeout, "tolerance": self.tolerance},
+        }
+        (reason,) = pool("dsrl.graders.database").ask([question], 2 * self.timeout)
+        return str(reason or UNDECIDED)
+
+    def _script(self) -> str:
+        blocks = [block for block in BLOCK.findall(self.question) if SCRIPT.search(block)]
+        found = SCRIPT.search(self.question)
+        return "\n".join(blocks) if blocks else found.group() if found else ""
+
+    def _file(self) -> str | None:
+        name = NAME.search(self.question) if self.databases else None
+        if name is None or self.databases is None:
+            return None
+        folder, stem = resource(self.databases), name.group(1)
+        places = [folder / f"{stem}.sqlite", folder / stem / f"{stem}.sqlite"]
+        found = next((place for place in places if place.is_file()), None)
+        if found is None:
+            raise UserError(
+                f"answer.databases: no database {stem}",
+                got=str(folder),
+                allowed=[str(Path(place).relative_to(folder)) for place in places],
+                next_step="put the SQLite file there, or mend the line `database:` of the question",
+            )
+        return str(found.resolve())

@@ -1,0 +1,1 @@
+"""What a run stands on: Ray, Slurm, GPUs, experiment trackers."""

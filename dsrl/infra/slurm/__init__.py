@@ -1,0 +1,5 @@
+"""Jobs of Slurm."""
+
+from dsrl.infra.slurm.request import Request
+
+__all__ = ["Request"]

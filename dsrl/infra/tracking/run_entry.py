@@ -1,0 +1,171 @@
+"""What is logged of a run, as plain values: MLflow itself is only known to the child."""
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from dsrl.core.digest import digest
+
+if TYPE_CHECKING:
+    from dsrl.pipeline.context import Context
+    from dsrl.pipeline.state import Study
+
+LONGEST = 6000
+"""Characters of a parameter that MLflow takes."""
+SECRET = re.compile(r"(api_?key|access_?key|secret|token|password)$", re.IGNORECASE)
+PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
+REFUSED = re.compile(r"[^\w\-. :/]")
+ARTIFACTS = ("report.html", "metrics.json", "config.yaml", "run.json")
+FIGURES = ("stages", "evaluate", "rows", "calls", "seconds")
+"""Parts of `metrics.json` whose numbers become metrics."""
+
+
+def opening(context: "Context", values: Mapping[str, Any], in_sweep: bool) -> dict[str, Any]:
+    """What is known when the run starts. The runs of a sweep share their name and are told apart by their folder's."""
+    name = str(values.get("name") or context.run_dir.name)
+    return {
+        "name": f"{name} {context.run_dir.name}" if in_sweep else name,
+        "parameters": parameters(values),
+        "tags": tags(context),
+    }
+
+
+def closing(context: "Context", study: "Study | None", status: str) -> dict[str, Any]:
+    """What is known when it ends."""
+    progress = study.files.get("train/progress.jsonl") if study else None
+    return {
+        "status": status,
+        "metrics": figures(context.metrics, study),
+        "tags": {f"dsrl.key.{stage}": key for stage, key in (context.metrics.get("keys") or {}).items()},
+        "progress": str(progress) if progress else None,
+        "data_sets": data_sets(study) if study else [],
+        "artifacts": [str(path) for name in ARTIFACTS if (path := context.run_dir / name).is_file()],
+    }
+
+
+def parameters(values: Mapping[str, Any]) -> dict[str, str]:
+    """The config, flattened; a group that a stage repeats is logged as its name, a secret as `***`."""
+    named = ((name, node) for name, node in values.items() if isinstance(node, dict) and node)
+    groups = {json.dumps(node, sort_keys=True): name for name, node in named}
+    hidden = keys_in_use(values)
+    found: dict[str, str] = {}
+    for name, value in values.items():
+        if name == "pipeline" and isinstance(value, dict):
+            found[name] = " -> ".join(value)
+            continue
+        for path, leaf in leaves(value, name, groups):
+            text = leaf if isinstance(leaf, str) else json.dumps(leaf, ensure_ascii=False)
+            found[REFUSED.sub("_", path)] = "***" if SECRET.search(path) else safe(text, hidden)[:LONGEST]
+    return found
+
+
+def leaves(value: Any, path: str, groups: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+    """Dotted path and value of everything below `value`."""
+    if not isinstance(value, dict) or not value:
+        yield path, value
+        return
+    group = groups.get(json.dumps(value, sort_keys=True))
+    if group is not None and group != path:
+        yield path, f"${{{group}}}"
+        return
+    for name, item in value.items():
+        yield from leaves(item, f"{path}.{name}", groups)
+
+
+def keys_in_use(value: Any) -> frozenset[str]:
+    """The secrets whose environment variables the config names: they must not be written even by accident."""
+    if isinstance(value, list):
+        return frozenset().union(*map(keys_in_use, value))
+    if not isinstance(value, Mapping):
+        return frozenset()
+    named = [item for name, item in value.items() if str(name).endswith("_env") and isinstance(item, str)]
+    found = frozenset(os.environ[name] for name in named if os.environ.get(name))
+    return found.union(*map(keys_in_use, value.values()))
+
+
+def safe(text: str, hidden: frozenset[str] = frozenset()) -> str:
+    """A text without secrets and without passwords in URLs."""
+    for secret in hidden:
+        text = text.replace(secret, "***")
+    return without_password(text)
+
+
+def without_password(text: str) -> str:
+    """`https://user:password@host` without the user."""
+    return PASSWORD.sub("", text)
+
+
+def tags(context: "Context") -> dict[str, str]:
+    """Where the run is and which code it ran."""
+    record = context.run_dir / "run.json"
+    known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    found = {
+        "dsrl.version": known.get("dsrl"),
+        "dsrl.run_dir": str(context.run_dir.absolute()),
+        "dsrl.data.task": context.metrics.get("task"),
+        "dsrl.teacher": context.metrics.get("teacher"),
+        "dsrl.data.model": context.metrics.get("model"),
+        "mlflow.source.git.commit": (known.get("git") or {}).get("commit"),
+        "dsrl.git.changed": (known.get("git") or {}).get("changed"),
+        "mlflow.source.name": "dsrl",
+    }
+    return {name: str(value) for name, value in found.items() if value is not None}
+
+
+def figures(metrics: Mapping[str, Any], study: "Study | None") -> dict[str, float]:
+    """Every finite number of the run's figures, under its path."""
+    parts = {name: metrics.get(name) for name in FIGURES}
+    parts["evaluation"] = evaluations(study) if study else {}
+    found: dict[str, float] = {}
+    for name, part in parts.items():
+        found |= numbers(part, "" if name == "stages" else name)
+    return found
+
+
+def numbers(value: Any, path: str) -> dict[str, float]:
+    """`{"a": {"b": 1}}` -> `{"a/b": 1.0}`; lists and words are left out."""
+    if isinstance(value, Mapping):
+        return {
+            name: number
+            for key, item in value.items()
+            for name, number in numbers(item, f"{path}/{key}" if path else str(key)).items()
+        }
+    if isinstance(value, (int, float)) and math.isfinite(value):
+        return {REFUSED.sub("_", path)[:250]: float(value)}
+    return {}
+
+
+def evaluations(study: "Study") -> dict[str, Any]:
+    """The two measurements, without their items."""
+    models = {"base": study.evaluation_base, "trained": study.evaluation_trained}
+    return {
+        name: {
+            "pass_at_1": found.pass_at_1.value,
+            "low": found.pass_at_1.low,
+            "high": found.pass_at_1.high,
+            "greedy": found.greedy.value,
+            "format_ok": found.format_ok.value,
+            "format_free": found.format_free.value,
+            "truncated": found.truncated.value,
+        }
+        for name, found in models.items()
+        if found
+    }
+
+
+def data_sets(study: "Study") -> list[dict[str, Any]]:
+    """The samples trained on, and the test set."""
+    found = []
+    if study.selected:
+        tables = [path for name, path in study.files.items() if name.endswith("/samples.parquet")]
+        source = str(tables[-1]) if tables else ""
+        selected = {"name": f"{study.task.name}-selected", "digest": digest(list(study.selected))}
+        found.append({**selected, "context": "training", "source": source, "rows": len(study.selected)})
+    evaluation = study.evaluation_base or study.evaluation_trained
+    if evaluation and study.task.test:
+        test = {"name": f"{study.task.name}-test", "digest": evaluation.test[:36], "context": "testing"}
+        found.append({**test, "source": study.task.test.path, "rows": evaluation.num_items})
+    return found

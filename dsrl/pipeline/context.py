@@ -1,0 +1,99 @@
+"""What a run lends to its stages: store, paid calls, ledger, progress, and things kept open till the end."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dsrl.data.images import Gallery, ImageStore
+from dsrl.llm.ledger.ledger import Ledger
+from dsrl.llm.reply_cache.cache import CallsStore
+from dsrl.llm.servers import Servers
+from dsrl.llm.structured.fallback import Formats
+from dsrl.pipeline.progress.progress import Progress
+from dsrl.pipeline.store import Store, write_json
+
+if TYPE_CHECKING:
+    from dsrl.data.task import Task
+    from dsrl.llm import Client, Endpoint
+    from dsrl.pipeline.state import Study
+
+Thing = TypeVar("Thing")
+
+
+@dataclass
+class Context:
+    """The surroundings of a run. Nothing in it changes a result."""
+
+    run_dir: Path
+    store: Store
+    calls: CallsStore
+    progress: Progress
+    ledger: Ledger = field(default_factory=Ledger)
+    accept_missing: bool = False
+    """Whether a stage may be stored although calls failed that another try could bring."""
+    stage: str = ""
+    """Name of the stage at work."""
+    scratch: Path = Path()
+    """Becomes the stage's store entry: side tables and models are written here."""
+    work: Path = Path()
+    """Outlives a killed process: checkpoints wait here for the next try."""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    """`metrics.json` as it stands."""
+    study: "Study | None" = None
+    """What is known so far, for tracking a run that breaks off."""
+    _stack: ExitStack = field(default_factory=ExitStack)
+    _kept: dict[str, Any] = field(default_factory=dict)
+    _servers: Servers | None = None
+    _formats: Formats = field(default_factory=Formats)
+
+    def begin(self, stage: str) -> None:
+        """A stage begins: what is spent and shown from now on is its own."""
+        self.stage = stage
+        self.ledger.begin(stage)
+        self.progress.begin()
+
+    def gallery(self, task: "Task") -> Gallery:
+        """Where the pictures of this task are kept."""
+        return Gallery(self.images, task.pixels)
+
+    @property
+    def images(self) -> ImageStore:
+        """Pictures of all tasks, by their content."""
+        return ImageStore(self.store.root / "images")
+
+    def connect(self, endpoint: "Endpoint", role: str) -> "Client":
+        """A client for one stage: `async with context.connect(teacher, "teacher") as client`."""
+        from dsrl.llm import Client
+
+        if self._servers is None:
+            self._servers = Servers()
+            self._stack.callback(self._servers.close)
+        client = Client(
+            *(endpoint, self.calls, self.ledger, self._servers),
+            role=role,
+            stage=self.stage,
+            formats=self._formats,
+            images=self.images,
+        )
+        self.progress.follow(client.status, self.ledger.at_work)
+        return client
+
+    def keep(self, name: str, make: Callable[[], Thing], close: Callable[[Thing], None]) -> Thing:
+        """One thing for the whole run, such as a loaded model: made on first use, closed at the end."""
+        if name not in self._kept:
+            thing = make()
+            self._kept[name] = thing
+            self._stack.callback(close, thing)
+        return self._kept[name]  # type: ignore[no-any-return]
+
+    def write_metrics(self) -> None:
+        """Write `metrics.json` as it stands, so that a run that dies leaves what it knew."""
+        write_json(self.run_dir / "metrics.json", self.metrics)
+
+    def close(self) -> None:
+        """Stop servers and child processes, let go of the calls store."""
+        self._stack.close()
+        self._kept.clear()
+        self.calls.close()

@@ -1,0 +1,119 @@
+"""One moment of a piece of long work: figures, worked out only when somebody looks."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+ENOUGH_DONE = 5
+"""Of the work, before anything is said of its end."""
+
+
+class Traffic(Protocol):
+    """How one client is doing (`dsrl.llm.ratelimit.status.Status`)."""
+
+    @property
+    def in_flight(self) -> int: ...
+    @property
+    def limit(self) -> int: ...
+    @property
+    def ceiling(self) -> int: ...
+    @property
+    def requests(self) -> int: ...
+    @property
+    def throttled(self) -> int: ...
+    @property
+    def requests_per_second(self) -> float: ...
+    @property
+    def breaker(self) -> float | None: ...
+    @property
+    def batch(self) -> str | None: ...
+
+
+class Spent(Protocol):
+    """What the stage has cost so far (`dsrl.llm.Spending`)."""
+
+    @property
+    def requests(self) -> int: ...
+    @property
+    def input_tokens(self) -> int: ...
+    @property
+    def output_tokens(self) -> int: ...
+    @property
+    def usd(self) -> float | None: ...
+    @property
+    def known_usd(self) -> float: ...
+    @property
+    def hit_usd(self) -> float | None: ...
+
+
+@dataclass(frozen=True)
+class View:
+    """One moment of one task."""
+
+    label: str
+    done: int
+    total: int | None
+    rate: float
+    """Done a second, lately."""
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    """What the stage itself says: `tried`, `rejected` (a count, or counts by reason), and others."""
+    traffic: tuple[Traffic, ...] = ()
+    spent: Spent | None = None
+
+    @property
+    def accepts(self) -> bool:
+        """What is done are candidates that were accepted, out of more that were tried."""
+        return "tried" in self.figures
+
+    @property
+    def seconds_left(self) -> float | None:
+        if not self.total or self.rate <= 0 or self.done < min(ENOUGH_DONE, self.total):
+            return None
+        return max(0.0, (self.total - self.done) / self.rate)
+
+    @property
+    def projected_usd(self) -> float | None:
+        """Dollars of this stage at its end: what is done had this price, whoever paid it; the rest will have it."""
+        if self.spent is None or not self.total or self.done < ENOUGH_DONE:
+            return None
+        if self.spent.usd is None or self.spent.hit_usd is None:
+            return None
+        worth = self.spent.usd + self.spent.hit_usd
+        return self.spent.usd + worth / self.done * max(0, self.total - self.done)
+
+    @property
+    def num_rejected(self) -> int | None:
+        rejected = self.figures.get("rejected")
+        return sum(rejected.values()) if isinstance(rejected, Mapping) else rejected
+
+    @property
+    def throttled_share(self) -> float:
+        requests = sum(each.requests for each in self.traffic)
+        return sum(each.throttled for each in self.traffic) / requests if requests else 0.0
+
+    @property
+    def seconds_down(self) -> float | None:
+        return max((each.breaker for each in self.traffic if each.breaker is not None), default=None)
+
+
+def numbers(view: View) -> dict[str, float]:
+    """The same as series of a tracker."""
+    found: dict[str, Any] = {
+        "accepted" if view.accepts else "done": view.done,
+        "rejected": view.num_rejected,
+        "tried": view.figures.get("tried"),
+    }
+    if view.traffic:
+        found |= {
+            "requests_per_second": sum(each.requests_per_second for each in view.traffic),
+            "in_flight": sum(each.in_flight for each in view.traffic),
+            "concurrency": sum(each.limit for each in view.traffic if each.batch is None),
+            "throttled_share": view.throttled_share,
+        }
+    if view.spent is not None:
+        names = ("requests", "input_tokens", "output_tokens", "usd")
+        found |= {name: getattr(view.spent, name) for name in names}
+        found["projected_usd"] = view.projected_usd
+    finite = {name: value for name, value in found.items() if isinstance(value, (int, float)) and math.isfinite(value)}
+    return {f"live/{view.label}/{name}": float(value) for name, value in finite.items()}

@@ -1,5 +1,0 @@
-"""One self-contained HTML page about a run: what came out, why, what it cost, and every row behind it."""
-
-from dsrl.report.report import Report
-
-__all__ = ["Report"]

@@ -1,0 +1,6 @@
+"""Samples held against the test set and against each other."""
+
+from dsrl.stages.decontaminate.decontaminate import Decontaminate
+from dsrl.stages.decontaminate.diversity import Diversity
+
+__all__ = ["Decontaminate", "Diversity"]

@@ -1,0 +1,186 @@
+"""Measures one model on the task's test set: several sampled replies and one greedy reply to every item."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from dsrl.core.component import part
+from dsrl.core.digest import file_digest, text_digest
+from dsrl.core.errors import UserError
+from dsrl.core.estimate import Range
+from dsrl.data.difficulty_tiers import read_tiers
+from dsrl.data.model import Model, Rollout, Sampling
+from dsrl.data.source import Item
+from dsrl.forecast.workload import Load
+from dsrl.pipeline.stage import Stage
+from dsrl.pipeline.state import Evaluation, Setting
+from dsrl.stages.evaluate.intervals import LEAST_DIFFERENT, LEAST_ITEMS, few
+from dsrl.stages.evaluate.predictions import PREDICTIONS, Prediction, predict, write
+from dsrl.stages.evaluate.summary import summarise
+
+if TYPE_CHECKING:
+    from dsrl.forecast.workload import Expectation, Outlook
+    from dsrl.pipeline.context import Context
+    from dsrl.pipeline.state import Study
+
+PRETRAINING = "pretraining_digests.txt"
+"""In a model's folder: the `text_digest` of every text it was pre-trained on, where its maker knows them."""
+
+
+@part
+class Evaluate(Stage):
+    """pass@1 over sampled replies with its interval over items, and the greedy score. Prompt and grader are those of
+    pass rates and rewards."""
+
+    name = "evaluate"
+    needs = ("test", "format")
+    adds = ()
+    speed: ClassVar[frozenset[str]] = frozenset(("of",))
+    version = 2
+
+    of: Literal["base", "trained"]
+    """Which model of the study."""
+    rollout: Rollout
+    samples_per_item: int = Field(default=8, gt=0)
+    temperature: float = Field(default=0.7, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_tokens: int = Field(default=1024, gt=0)
+    seed: int = Field(default=0, ge=0)
+    """Of the bootstrap; replies are drawn by the rollout's own."""
+    resamples: int = Field(default=10_000, gt=0)
+    tiers: str | None = None
+    """A `ratings.parquet` of `dsrl difficulty`: figures are split by how hard items are."""
+
+    def identity(self) -> dict[str, Any]:
+        """Ratings by their content; a key outlives a new field that isn't set."""
+        rest = {name: value for name, value in super().identity().items() if name != "tiers"}
+        return rest if self.tiers is None else {**rest, "tiers": file_digest(self._ratings())}
+
+    def check(self) -> None:
+        if self.tiers is not None and not self._ratings().is_file():
+            raise UserError(
+                "tiers: no such file of ratings",
+                got=self.tiers,
+                next_step="dsrl difficulty task=... teacher=... makes one, and says where it is",
+            )
+
+    def reads(self) -> tuple[str, ...]:
+        return (self.of, *self.needs)
+
+    def writes(self) -> tuple[str, ...]:
+        return (f"evaluation_{self.of}",)
+
+    def neutral(self, name: str) -> str:
+        return {self.of: "model", f"evaluation_{self.of}": "evaluation"}.get(name, name)
+
+    def expect(self, outlook: "Outlook") -> "Expectation":
+        source = outlook.study.task.test
+        if source is None or (self.of == "trained" and not outlook.trains):
+            return outlook.expects(Load())
+        items = source.count()
+        if items is None:
+            return outlook.expects()
+        drawn = outlook.rollouts(self.rollout, Range.of(items), self.drawn, self.samples_per_item)
+        return outlook.expects(drawn + outlook.rollouts(self.rollout, Range.of(items), self.best, 1))
+
+    @property
+    def drawn(self) -> Sampling:
+        return Sampling(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens)
+
+    @property
+    def best(self) -> Sampling:
+        """Greedy."""
+        return Sampling(temperature=0.0, top_p=1.0, max_tokens=self.max_tokens)
+
+    def __call__(self, study: "Study", context: "Context") -> "Study":
+        model, source = getattr(study, self.of), study.task.test
+        if source is None or model is None:
+            lacking = f"task {study.task.name} has no test set" if source is None else f"there is no {self.of} model"
+            context.progress.warn(f"evaluate: {lacking}; the {self.of} model is not measured")
+            return self._add(study, None, {"of": self.of})
+        items = source.load(study.task.answer, context.gallery(study.task))
+        tiers = read_tiers(self._ratings()).of_all(items, str(self.tiers)) if self.tiers is not None else []
+        predictions = self._answers(model, items, tiers, study, context)
+        setting = self._setting(model, study)
+        write(context.scratch / PREDICTIONS, predictions, setting)
+        overlap = seen_in_pretraining(items, (model, study.base))
+        result = summarise(predictions, setting, resamples=self.resamples, seed=self.seed, overlap=overlap)
+        if result.num_errors:
+            context.progress.warn(f"evaluate: {result.num_errors} of {len(predictions)} replies never came")
+        if doubt := shaky(result):
+            context.progress.warn(f"evaluate: {doubt}")
+        return self._add(study, result, self._figures(result))
+
+    def _add(self, study: "Study", result: Evaluation | None, figures: dict[str, Any]) -> "Study":
+        if self.of == "base":
+            return study.add(evaluation_base=result, figures=figures)
+        return study.add(evaluation_trained=result, figures=figures)
+
+    def _ratings(self) -> Path:
+        return Path(self.tiers or "").expanduser()
+
+    def _answers(
+        self, model: Model, items: list[Item], tiers: Sequence[str], study: "Study", context: "Context"
+    ) -> list[Prediction]:
+        prompts = [study.task.prompt(item.input, item.images) for item in items]
+        sampled = self.rollout.generate(model, prompts, self.drawn, self.samples_per_item, context)
+        greedy = self.rollout.generate(model, prompts, self.best, 1, context)
+        return predict(items, sampled, greedy, study.task.answer, tiers)
+
+    def _setting(self, model: Model, study: "Study") -> Setting:
+        assert study.task.test is not None
+        return Setting(
+            name=model.name,
+            model=model.fingerprint(),
+            test=study.task.test.fingerprint(),
+            grader=study.task.answer.digest(),
+            samples_per_item=self.samples_per_item,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            max_tokens=self.max_tokens,
+        )
+
+    def _figures(self, result: Evaluation) -> dict[str, Any]:
+        """As `metrics.json` has them."""
+        return {
+            "of": self.of,
+            "pass_at_1": result.pass_at_1.value,
+            "low": result.pass_at_1.low,
+            "high": result.pass_at_1.high,
+            "greedy": result.greedy.value,
+            "format_ok": result.format_ok.value,
+            "format_free": result.format_free.value,
+            "truncated": result.truncated.value,
+            "n": result.num_items,
+            "samples_per_item": result.samples_per_item,
+            "temperature": result.temperature,
+            "num_errors": result.num_errors,
+            "overlap": result.overlap,
+            "rows": {"in": result.num_items, "out": result.num_items - result.item_rates.count(None)},
+        }
+
+
+def shaky(result: Evaluation) -> str | None:
+    """Why the interval of pass@1 is wider than it would be of more items, in words."""
+    known = [rate for rate in result.item_rates if rate is not None]
+    if not few(known):
+        return None
+    why = (
+        f"only {len(known)} items, where {LEAST_ITEMS} are wanted"
+        if len(known) < LEAST_ITEMS
+        else f"fewer than {LEAST_DIFFERENT} of {len(known)} items differ from the others"
+    )
+    return f"{why}: the intervals are cautious, wider than a bootstrap's"
+
+
+def seen_in_pretraining(items: Sequence[Item], models: Iterable[Model | None]) -> dict[str, int]:
+    """Number of items that the first model with a list of its pre-training texts has read; empty where none has one."""
+    located = (model.located() for model in models if model is not None and (model.path or model.prepare))
+    for model in located:
+        listed = Path(model.path or "") / PRETRAINING
+        if listed.is_file():
+            texts = set(listed.read_text(encoding="utf-8").split())
+            return {"pretraining": sum(text_digest(item.input) in texts for item in items)}
+    return {}

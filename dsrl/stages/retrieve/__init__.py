@@ -1,0 +1,8 @@
+"""Finds passages that serve as raw material for samples."""
+
+from dsrl.stages.retrieve.elastic import Elasticsearch
+from dsrl.stages.retrieve.ingest import Ingest
+from dsrl.stages.retrieve.retriever import Embedded, NoRetriever, Retriever
+from dsrl.stages.retrieve.stage import Retrieve
+
+__all__ = ["Elasticsearch", "Embedded", "Ingest", "NoRetriever", "Retrieve", "Retriever"]

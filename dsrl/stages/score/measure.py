@@ -1,0 +1,96 @@
+"""From replies to a rate: every rollout graded by the task's one grader, failures counted as failures."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dsrl.core.component import record
+from dsrl.core.parquet import write_table
+from dsrl.data.model import Reply, Rollout, Sampling
+from dsrl.data.sample import Rate, Sample
+from dsrl.graders import Grade, Grader
+
+if TYPE_CHECKING:
+    from dsrl.pipeline.context import Context
+    from dsrl.pipeline.state import Study
+
+TABLE = "rollouts.parquet"
+
+
+@record
+class GradedRollout:
+    """One reply of a model to one sample: a row of `rollouts.parquet`."""
+
+    sample: str
+    """The sample's id."""
+    index: int
+    text: str | None
+    """None where no reply came."""
+    correct: bool
+    format_ok: bool
+    parsed: str | None
+    finish_reason: str | None
+    error: str | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether it came, and whole."""
+        return self.error is None and self.finish_reason != "length"
+
+
+def measure(
+    study: "Study", rollout: Rollout, sampling: Sampling, count: int, context: "Context"
+) -> list[tuple[Sample, Rate]]:
+    """Each sample with the rate at which the base model solves it; the graded rollouts go into a side table."""
+    assert study.base is not None
+    grader, fingerprint = study.task.answer, study.base.fingerprint()
+    prompts = [study.task.prompt(sample.input, sample.images) for sample in study.samples]
+    replies = rollout.generate(study.base, prompts, sampling, count, context)
+    pairs = zip(study.samples, replies, strict=True)
+    rolled = [graded(sample.id, sample.input, sample.answer, own, grader) for sample, own in pairs]
+    write_table(context.scratch / TABLE, [row for rows in rolled for row in rows], GradedRollout)
+    rates = [rate(rows, fingerprint, sampling, grader) for rows in rolled]
+    return list(zip(study.samples, rates, strict=True))
+
+
+def graded(
+    name: str, question: str, answer: str, replies: Sequence[Reply], grader: Grader, *, first: int = 0
+) -> list[GradedRollout]:
+    """All replies to a question at once: a kind that compares in another process makes one trip. `first` is the number
+    of the first of them."""
+    came = [(reply.text, answer) for reply in replies if reply.text is not None and not reply.error]
+    grades = iter(grader.given(question).grade_many(came))
+    return [
+        _row(name, number, reply, None if reply.text is None or reply.error else next(grades))
+        for number, reply in enumerate(replies, first)
+    ]
+
+
+def _row(name: str, index: int, reply: Reply, grade: Grade | None) -> GradedRollout:
+    return GradedRollout(
+        sample=name,
+        index=index,
+        text=reply.text,
+        correct=grade is not None and grade.correct,
+        format_ok=grade is not None and grade.format_ok,
+        parsed=grade.parsed if grade else None,
+        finish_reason=reply.finish_reason,
+        error=None if grade else reply.error or "no reply",
+    )
+
+
+def rate(
+    rows: Sequence[GradedRollout], model: str, sampling: Sampling, grader: Grader, *, censored: bool = False
+) -> Rate:
+    """Over all replies that came."""
+    num_error = sum(row.error is not None for row in rows)
+    return Rate(
+        model=model,
+        num_rollouts=len(rows),
+        num_valid=len(rows) - num_error,
+        num_correct=sum(row.correct for row in rows),
+        num_error=num_error,
+        num_truncated=sum(row.error is None and row.finish_reason == "length" for row in rows),
+        temperature=sampling.temperature,
+        grader=grader.digest(),
+        censored=censored,
+    )

@@ -1,0 +1,57 @@
+"""The pass rate: how often the base model solves each sample."""
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from dsrl.core.component import part
+from dsrl.core.errors import UserError
+from dsrl.data.model import Rollout, Sampling
+from dsrl.pipeline.stage import Stage
+from dsrl.stages.score.figures import score_figures
+from dsrl.stages.score.measure import measure
+
+if TYPE_CHECKING:
+    from dsrl.forecast.workload import Expectation, Outlook
+    from dsrl.pipeline.context import Context
+    from dsrl.pipeline.state import Study
+
+
+@part
+class Score(Stage):
+    """`rollouts` replies a sample; fills `Sample.score`."""
+
+    name: ClassVar[str] = "score"
+    needs: ClassVar[tuple[str, ...]] = ("samples", "base", "format")
+    adds: ClassVar[tuple[str, ...]] = ("samples", "score")
+
+    rollout: Rollout
+    rollouts: int = Field(default=64, gt=0)
+    """Replies a sample (the paper's L)."""
+    temperature: float = Field(default=0.7, gt=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_tokens: int = Field(default=1024, gt=0)
+    low: float = Field(default=0.0, ge=0, le=1)
+    """Samples solved this often or less can't be learned from."""
+    high: float = Field(default=1.0, ge=0, le=1)
+    """Samples solved this often or more can't be learned from."""
+
+    def check(self) -> None:
+        """An empty band selects nothing."""
+        if self.low >= self.high:
+            raise UserError(
+                "score.low must be less than score.high", got=f"{self.low} and {self.high}", next_step="widen the band"
+            )
+
+    def expect(self, outlook: "Outlook") -> "Expectation":
+        inputs = [sample.input for sample in outlook.study.samples]
+        return outlook.expects(outlook.rollouts(self.rollout, outlook.samples, self.sampling, self.rollouts, inputs))
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens)
+
+    def __call__(self, study: "Study", context: "Context") -> "Study":
+        measured = measure(study, self.rollout, self.sampling, self.rollouts, context)
+        samples = tuple(sample.replace(score=rate) for sample, rate in measured)
+        return study.add(samples=samples, figures=score_figures(samples, self.rollouts, self.low, self.high))

@@ -1,0 +1,192 @@
+"""The labelled questions that SynthRL starts from, as samples (paper, section 4.1)."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from dsrl.core.component import part
+from dsrl.core.digest import digest, normalised, text_digest
+from dsrl.core.errors import StageFailed, UserError
+from dsrl.core.estimate import Range
+from dsrl.data.fields import lookup, text
+from dsrl.data.images import Gallery, Unfit
+from dsrl.data.images.store import side_by_side
+from dsrl.data.labelled import in_format
+from dsrl.data.sample import Provenance, Rejected, Sample, new_sample
+from dsrl.data.source import NO_OPTION, NO_QUESTION, PLACEHOLDERS, UNREAD, Item, Source
+from dsrl.forecast.workload import Load
+from dsrl.pipeline.stage import Stage
+from dsrl.pipeline.state import Study
+
+if TYPE_CHECKING:
+    from dsrl.data.task import Task
+    from dsrl.forecast.workload import Expectation, Outlook
+    from dsrl.pipeline.context import Context
+
+YES_NO = frozenset({"yes", "no", "true", "false"})
+OPTIONS_NEEDED = re.compile(
+    r"\b(?:of|among) (?:the following|these|those|the above)\b"
+    r"|\bthe following (?:is|are|statements?|options?|choices?|answers?)\b",
+    re.IGNORECASE,
+)
+"""Words of a question that nobody can answer without its options."""
+REASONS = {
+    UNREAD: "no readable answer",
+    NO_OPTION: "no such option",
+    NO_QUESTION: "no question",
+    PLACEHOLDERS: "placeholders",
+}
+
+
+@part
+class Seeds(Stage):
+    """Reads a labelled data set. What can't be used is rejected with a reason, row by row."""
+
+    name: ClassVar[str] = "seeds"
+    needs: ClassVar[tuple[str, ...]] = ("format",)
+    adds: ClassVar[tuple[str, ...]] = ("samples",)
+
+    source: Source | None
+    """The data; mostly the task's `gold`."""
+    size: int | None = Field(default=None, gt=0)
+    """A seeded draw of so many; a smaller draw is part of a larger one. None: all."""
+    free_form: bool = False
+    """Ask multiple-choice questions without their options, with the right option's text for an answer."""
+    drop_yes_no: bool = False
+    """Leave out questions whose answer is yes, no, true or false: half of all guesses are right."""
+    drop_test_items: bool = True
+    """Leave out questions of the test set, which then takes part in the key: another test set, other seeds. Where it is
+    off, `select` still leaves them out, but not their variants."""
+    seed: int = 0
+
+    def reads(self) -> tuple[str, ...]:
+        return (*self.needs, "test") if self.drop_test_items else self.needs
+
+    def check(self) -> None:
+        if self.source is None or not self.source.path:
+            raise UserError(
+                "seeds: there is no labelled data to start from",
+                got="a task without `gold`",
+                next_step="give task.gold.path=FILE task.gold.input=COLUMN task.gold.output=COLUMN",
+            )
+        if self.source.local is not None and not self.source.local.exists():
+            self.source.rows()  # raises
+        self.source.check_images()
+        if self.free_form and self.source.options is None:
+            raise UserError(
+                "seeds.free_form=true turns multiple-choice questions into free ones, and these have no options",
+                got="options: null",
+                next_step="name the column that holds them (task.gold.options=COLUMN), or leave free_form=false",
+            )
+
+    def parts(self) -> dict[str, Any]:
+        """The data count by their content."""
+        parts = super().parts()
+        parts["stage"]["source"] = self.source.fingerprint() if self.source else None
+        return parts
+
+    def expect(self, outlook: "Outlook") -> "Expectation":
+        """Nothing is asked; data on this machine are read, those on the hub only counted."""
+        assert self.source is not None
+        if self.source.local is None or self.source.images:
+            count = self.source.count() or self.size
+            known = Range(0.9, 1.0, 1.0) * min(count, self.size or count) if count else None
+            return outlook.expects(Load(), samples=known or outlook.samples)
+        samples = tuple(row for row in self._read(outlook.study.task) if isinstance(row, Sample))
+        chosen = self._drawn(samples)
+        study = outlook.study.add(samples=chosen)
+        return outlook.expects(Load(), study=study, samples=Range.of(len(chosen)), whole=True)
+
+    def __call__(self, study: Study, context: "Context") -> Study:
+        rows = list(self._read(study.task, context.gallery(study.task)))
+        good = tuple(row for row in rows if isinstance(row, Sample))
+        rejected = tuple(row for row in rows if isinstance(row, Rejected))
+        if rejected:
+            context.progress.warn(f"seeds: {len(rejected)} of {len(rows)} rows can't be used: {_counted(rejected)}")
+        if not good:
+            raise StageFailed(
+                f"seeds: none of the {len(rows)} rows can be used",
+                got=f"{_counted(rejected)}; such as {(rejected[0].detail or rejected[0].input or '')[:120]!r}",
+                next_step="check task.answer.kind, and task.gold.input and task.gold.output; `dsrl task check` helps",
+            )
+        chosen = self._drawn(good)
+        if self.size is not None and len(good) < self.size:
+            context.progress.warn(f"seeds: {len(good)} rows can be used, fewer than seeds.size={self.size}")
+        return study.add(
+            samples=chosen,
+            rejected=rejected,
+            figures={"rows": {"in": len(rows), "out": len(chosen)}, "usable": len(good)},
+        )
+
+    def _drawn(self, samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
+        """`size` of them by a seeded hash, in their own order."""
+        if self.size is None or len(samples) <= self.size:
+            return samples
+        ranked = sorted(samples, key=lambda sample: digest([self.seed, "seeds", sample.id]))
+        taken = {sample.id for sample in ranked[: self.size]}
+        return tuple(sample for sample in samples if sample.id in taken)
+
+    def _read(self, task: "Task", gallery: Gallery | None = None) -> Iterator[Sample | Rejected]:
+        """Every row as a seed, or as a rejection."""
+        test, seen = self._test_marks(task, gallery), set[str]()
+        for number, found in enumerate(self._rows(task, gallery)):
+            if isinstance(found, Sample):
+                mark = found.mark
+                if mark in seen or mark in test:
+                    found = _rejected("duplicate" if mark in seen else "a test item", found.input, number)
+                seen.add(mark)
+            yield found
+
+    def _test_marks(self, task: "Task", gallery: Gallery | None) -> set[str]:
+        if task.test is None or not self.drop_test_items:
+            return set()
+        if gallery is not None:
+            return set(task.test.marks(gallery))
+        return {text_digest(task.test.question(row)) for row in task.test.rows()}
+
+    def _rows(self, task: "Task", gallery: Gallery | None) -> Iterator[Sample | Rejected]:
+        assert self.source is not None
+        numbered = enumerate(self.source.rows())
+        if not self.source.images or gallery is None:
+            return (self._seed(number, row, task, None) for number, row in numbered)
+        return side_by_side(lambda pair: self._seed(*pair, task, gallery), numbered)
+
+    def _seed(self, number: int, row: Mapping[str, Any], task: "Task", gallery: Gallery | None) -> Sample | Rejected:
+        assert self.source is not None
+        question = self.source.bare_question(row) if self.free_form else self.source.question(row)
+        gold = text(lookup(row, self.source.output))
+        if not gold.strip():
+            return _rejected("no answer", question, number)
+        if self.free_form and OPTIONS_NEEDED.search(question):
+            return _rejected("needs its options", question, number)
+        item = self.source.free_item(row, task.answer) if self.free_form else self.source.item(row, task.answer)
+        if not isinstance(item, Item):
+            return _rejected(REASONS.get(item, item), question, number, detail=gold[-200:])
+        if self.drop_yes_no and normalised(item.answer) in YES_NO:
+            return _rejected("yes or no", question, number)
+        try:
+            images = self.source.pictured.pictures(row, gallery) if gallery is not None else ()
+        except Unfit as fault:
+            return _rejected(fault.reason, question, number, detail=str(fault))
+        return new_sample(
+            task.name,
+            item.input,
+            item.answer,
+            "seed",
+            images=images,
+            solution=None if self.free_form else in_format(gold, item, task.answer),
+            provenance=Provenance(index=number),
+        )
+
+
+def _rejected(reason: str, question: str, number: int, detail: str = "") -> Rejected:
+    where = f"row {number + 1}" + (f": {detail}" if detail else "")
+    return Rejected(stage=Seeds.name, reason=reason, detail=where, input=question, provenance=Provenance(index=number))
+
+
+def _counted(rejected: tuple[Rejected, ...]) -> str:
+    counts = Counter(row.reason for row in rejected).most_common()
+    return ", ".join(f"{count} x {reason}" for reason, count in counts)

@@ -1,0 +1,124 @@
+"""The rankings behind `select=`. Equal pass rates are settled by a seeded hash of the sample's id."""
+
+import random
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field, model_validator
+
+from dsrl.core.component import part
+from dsrl.core.digest import digest
+from dsrl.core.errors import UserError
+from dsrl.data.sample import Sample
+from dsrl.stages.select.base import Pool, Select, rate
+
+if TYPE_CHECKING:
+    from dsrl.core.estimate import Range
+    from dsrl.forecast.workload import Outlook
+    from dsrl.pipeline.state import Study
+
+
+FLOOR = 1e-3
+"""Weight of a sample that is always solved."""
+
+
+@part
+class Band(Select):
+    """Ranks samples with low < pass rate < high only: without right and wrong answers a group has no gradient."""
+
+    low: float = Field(default=0.0, ge=0, le=1)
+    high: float = Field(default=1.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Band":
+        if self.low >= self.high:
+            raise UserError("select: low is not below high", got=f"low={self.low}, high={self.high}")
+        return self
+
+    def within(self, samples: Iterable[Sample]) -> list[Sample]:
+        """Those inside the band, ties in seeded order."""
+        return [sample for sample in self.shuffled("tie", samples) if self.low < rate(sample) < self.high]
+
+    def beyond(self, samples: Iterable[Sample]) -> list[Sample]:
+        mixed = self.shuffled("tie", samples)
+        if self.fill == "unsolved":
+            return sorted((sample for sample in mixed if rate(sample) <= self.low), key=rate, reverse=True)
+        if self.fill == "both":
+            return [sample for sample in mixed if not self.low < rate(sample) < self.high]
+        return sorted((s for s in mixed if rate(s) >= self.high), key=rate) if self.fill == "solved" else []
+
+
+@part
+class PaperRanking(Band):
+    """Lowest pass rate first (Synthetic Data RL, eq. 7; a rate of 0 counts as too hard to learn from)."""
+
+    lowest_first: ClassVar[bool] = True
+
+    def ranking(self, samples: Iterable[Sample]) -> list[Sample]:
+        return sorted(self.within(samples), key=rate)
+
+
+@part
+class Probability(Band):
+    """`m` draws with replacement from the band, each sample with weight 1 - rate + 0.001, as in the authors' code. A
+    sample drawn k times stands k times in the training set, and is so seen k times an epoch."""
+
+    def ranking(self, samples: Iterable[Sample]) -> list[Sample]:
+        band = self.within(samples)
+        weights = [1 - rate(sample) + FLOOR for sample in band]
+        rng = random.Random(digest([self.seed, "probability"]))
+        return rng.choices(band, weights, k=self.m or len(band)) if band else []
+
+
+@part
+class Learnable(Band):
+    """Pass rate nearest to the middle of the band first: with the whole band, to 0.5, where a group of answers is most
+    often mixed and the variance of its rewards largest."""
+
+    def ranking(self, samples: Iterable[Sample]) -> list[Sample]:
+        middle = (self.low + self.high) / 2
+        return sorted(self.within(samples), key=lambda sample: abs(rate(sample) - middle))
+
+
+@part
+class Hardest(Select):
+    """Lowest pass rate first, zeros included (the paper's ablation `hard`)."""
+
+    def ranking(self, samples: Iterable[Sample]) -> list[Sample]:
+        return sorted(self.shuffled("tie", samples), key=rate)
+
+
+@part
+class Easiest(Select):
+    """Highest pass rate first, ones included (the paper's ablation `easy`)."""
+
+    def ranking(self, samples: Iterable[Sample]) -> list[Sample]:
+        return sorted(self.shuffled("tie", samples), key=rate, reverse=True)
+
+
+@part
+class RandomChoice(Select):
+    """Any scored samples, in seeded order."""
+
+    def ranking(self, samples: Iterable[Sample]) -> list[Sample]:
+        return self.shuffled("choice", samples)
+
+
+@part
+class Blind(RandomChoice):
+    """Any samples, in seeded order, scored or not: for data sets that are trained on as they are."""
+
+    needs: ClassVar[tuple[str, ...]] = ("samples", "decontaminated")
+
+    def pool(self, study: "Study") -> Pool:
+        return Pool(study.samples, 0)
+
+    def expected(self, outlook: "Outlook") -> "Range":
+        return outlook.samples
+
+
+@part
+class All(RandomChoice):
+    """Every scored sample, whatever m (the paper's ablation `full`)."""
+
+    m: None = None

@@ -1,0 +1,27 @@
+"""No training: for data sets, measurements and served models."""
+
+from typing import TYPE_CHECKING, ClassVar
+
+from dsrl.core.component import part
+from dsrl.forecast.workload import Load
+from dsrl.pipeline.stage import Stage
+
+if TYPE_CHECKING:
+    from dsrl.forecast.workload import Expectation, Outlook
+    from dsrl.pipeline.context import Context
+    from dsrl.pipeline.state import Study
+
+
+@part
+class NoTraining(Stage):
+    """Leaves the base model as it is."""
+
+    name: ClassVar[str] = "train"
+    needs: ClassVar[tuple[str, ...]] = ()
+    adds: ClassVar[tuple[str, ...]] = ("trained",)
+
+    def expect(self, outlook: "Outlook") -> "Expectation":
+        return outlook.expects(Load(), trains=False)
+
+    def __call__(self, study: "Study", context: "Context") -> "Study":  # noqa: ARG002 - a stage's signature
+        return study.add(trained=None, figures={"algorithm": "none", "engine": "none", "steps": 0})

@@ -1,5 +1,0 @@
-"""`dsrl task new | check | ls`: a task is begun, proved and listed."""
-
-from dsrl.tasks.command import task
-
-__all__ = ["task"]

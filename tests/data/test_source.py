@@ -1,0 +1,229 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from pydantic import ValidationError
+
+from dsrl.core.errors import UserError
+from dsrl.data.source import Item, Source, read_rows
+from dsrl.graders import Choice, Label, Number
+
+ROWS = [{"question": "1 + 1?", "answer": "2"}, {"question": 'Say "5, \u00fc"', "answer": "so #### 5"}]
+WRITTEN = {
+    "jsonl": "\n".join(json.dumps(row) for row in ROWS) + "\n\n",
+    "json": json.dumps(ROWS),
+    "csv": 'question,answer\n1 + 1?,2\n"Say ""5, \u00fc""",so #### 5\n',
+    "tsv": 'question\tanswer\n1 + 1?\t2\n"Say ""5, \u00fc"""\tso #### 5\n',
+}
+
+
+def source(path: Path, **fields: Any) -> Source:
+    return Source(path=str(path), **{"input": "question", "output": "answer", **fields})
+
+
+@pytest.fixture(params=[*WRITTEN, "parquet"])
+def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    path = tmp_path / f"data.{request.param}"
+    if request.param == "parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
+    else:
+        path.write_text(WRITTEN[request.param], encoding="utf-8")
+    return path
+
+
+def test_every_format_holds_the_same_items(stored: Path) -> None:
+    items = source(stored).load(Number())
+    assert items == [Item(input="1 + 1?", answer="2"), Item(input='Say "5, \u00fc"', answer="5")]
+
+
+def test_a_byte_order_mark_is_no_part_of_a_column_name(tmp_path: Path) -> None:
+    path = tmp_path / "excel.csv"
+    path.write_text(WRITTEN["csv"], encoding="utf-8-sig")
+    assert len(source(path).rows()) == 2
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\x85", "\x0c"])
+def test_only_a_line_feed_ends_a_row(mark: str, tmp_path: Path) -> None:
+    """Python takes these for ends of lines, too; in texts from the web they stand inside strings."""
+    (tmp_path / "a.jsonl").write_text(json.dumps({"question": f"a{mark}b", "answer": "1"}, ensure_ascii=False))
+    (tmp_path / "a.csv").write_text(f'question,answer\na{mark}b,1\n"c\n{mark}d",2\n')
+    assert [item.input for item in source(tmp_path / "a.csv").load(Number())] == [f"a{mark}b", f"c\n{mark}d"]
+    if mark != "\x0c":
+        assert [item.input for item in source(tmp_path / "a.jsonl").load(Number())] == [f"a{mark}b"]
+
+
+def test_a_question_may_be_built_from_several_columns(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text('{"context": "3 apples.", "question": "How many?", "answer": "3"}\n')
+    (item,) = source(path, template="{context} {question}").load(Number())
+    assert item.input == "3 apples. How many?"
+
+
+def test_a_limit_takes_the_first_rows(stored: Path) -> None:
+    assert source(stored, limit=1).rows() == read_rows(stored)[:1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.jsonl", "", ["is empty", "0 rows"]),
+        ("a.jsonl", '{"question": "1?"}\n', ["no column answer", "columns question", "task.test.output="]),
+        ("a.jsonl", '{"question": "1?", "answer": "one"}\n', ["1 of 1 gold answers", "rows [1]", "'one'"]),
+        ("a.jsonl", "[1]\n", ["line 1 is not a JSON object"]),
+        ("a.jsonl", '{"question": "1?", "answer": "1"}\n{"question"\n', ["line 2 is not JSON"]),
+        ("a.json", "{", ["a.json"]),
+        ("a.json", "[1, 2]", ["a.json"]),
+        ("a.json", '{"question": "1?", "answer": "1"}', ["a.json"]),
+        ("a.jsonl", '{"question": "1?", "answer": "1"}\n{"question": "2?"}\n', ["no column answer in row 2"]),
+        ("a.txt", "x", ["can't read", ".txt", ".jsonl"]),
+        ("a.jsonl", b"\xff\xfe", ["is not UTF-8"]),
+        ("a.parquet", "x", ["a.parquet"]),
+    ],
+)
+def test_broken_data_are_refused_with_file_and_place(
+    name: str, content: str | bytes, words: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError) as caught:
+        source(path).load(Number())
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_template_naming_a_column_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text('{"question": "How many?", "answer": "3"}\n')
+    with pytest.raises(UserError, match="context"):
+        source(path, template="{context} {question}").load(Number())
+
+
+@pytest.mark.parametrize("template", ["{question", "question}", "{0!}"])
+def test_a_template_that_is_none_is_refused(template: str) -> None:
+    with pytest.raises(ValidationError, match="template"):
+        Source(path="x", template=template)
+
+
+def test_gold_answers_are_read_by_the_tasks_own_kind(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text('{"question": "Which?", "answer": "(b)"}\n')
+    assert source(path).load(Choice())[0].answer == "B"
+    with pytest.raises(UserError, match="can't be read"):
+        source(path).load(Number())
+
+
+def test_the_fingerprint_follows_content_and_reading_not_the_place(tmp_path: Path) -> None:
+    one, other = tmp_path / "one.jsonl", tmp_path / "other.jsonl"
+    one.write_text(WRITTEN["jsonl"])
+    other.write_text(WRITTEN["jsonl"])
+    assert source(one).fingerprint() == source(other).fingerprint()
+    changed = [source(one, limit=1), source(one, input="answer"), source(one, template="{question}!")]
+    found = {source(one).fingerprint(), *(each.fingerprint() for each in changed)}
+    other.write_text(WRITTEN["jsonl"].replace("1 + 1", "1 + 2"))
+    assert len(found | {source(other).fingerprint()}) == 5
+
+
+def test_a_hub_set_is_known_by_name_and_revision() -> None:
+    one = Source(path="openai/gsm8k", config="main")
+    assert one.local is None
+    assert one.fingerprint() != Source(path="openai/gsm8k", config="main", revision="e53f048").fingerprint()
+
+
+@pytest.mark.parametrize("path", ["missing.jsonl", "/no/such/folder", "./nowhere", "~/nowhere.csv"])
+def test_what_looks_like_a_local_path_is_never_looked_for_on_the_hub(path: str) -> None:
+    with pytest.raises(UserError, match="no such data file"):
+        Source(path=path).rows()
+
+
+def saved(folder: Path, splits: tuple[str, ...]) -> Path:
+    import datasets
+
+    data = datasets.Dataset.from_list([{"Input": "1?", "Output": "1"}, {"Input": "2?", "Output": "2"}])
+    datasets.disable_progress_bars()
+    (datasets.DatasetDict(dict.fromkeys(splits, data)) if splits else data).save_to_disk(folder)
+    return folder
+
+
+@pytest.mark.parametrize("splits", [("test", "train"), ("test",), ()])
+def test_a_folder_saved_by_datasets_is_read_with_the_authors_columns(splits: tuple[str, ...], tmp_path: Path) -> None:
+    found = Source(path=str(saved(tmp_path / "saved", splits)))
+    assert [item.answer for item in found.load(Number())] == ["1", "2"]
+    assert found.fingerprint() == Source(path=str(tmp_path / "saved")).fingerprint()
+
+
+def test_a_missing_split_of_a_saved_folder_lists_those_there_are(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "saved", ("train", "validation"))
+    with pytest.raises(UserError, match="no split test") as caught:
+        Source(path=str(folder)).rows()
+    assert "train, validation" in str(caught.value)
+
+
+def test_any_other_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not a data set folder"):
+        Source(path=str(tmp_path)).rows()
+
+
+def test_nested_columns_and_lists_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    row = {"context": {"parts": ["One.", "Two."]}, "q": "How many?", "a": {"value": 2}, "kind": "sum", "level": 3}
+    path.write_text(json.dumps(row) + "\n")
+    found = Source(
+        path=str(path), template="{context.parts}\n\n{q}", output="a.value", subject="kind", keep=("level", "a.value")
+    )
+    (item,) = found.load(Number())
+    assert item == Item(input="One.\nTwo.\n\nHow many?", answer="2", subject="sum", data={"level": 3, "a.value": 2})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"subject": "topic"},
+        {"keep": ("topic",)},
+        {"options": "topic"},
+        {"options": ("topic",)},
+        {"input": "question.x"},
+    ],
+)
+def test_every_column_that_is_named_must_be_there(fields: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text(WRITTEN["jsonl"])
+    with pytest.raises(UserError, match=r"has no column (topic|question\.x)"):
+        source(path, **fields).rows()
+
+
+def test_a_row_without_a_question_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("question,answer\n1 + 1?,2\n ,3\n")
+    with pytest.raises(UserError, match="1 of 2 rows have no question") as caught:
+        source(path).load(Number())
+    assert "rows [2]" in str(caught.value)
+
+
+def test_values_of_the_gold_column_may_stand_for_labels(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text('{"question": "?", "answer": 0}\n{"question": "??", "answer": 1}\n')
+    items = source(path, meanings={"0": "no", "1": "yes"}).load(Label(labels=("yes", "no")))
+    assert [item.answer for item in items] == ["no", "yes"]
+
+
+def test_keys_made_before_a_field_existed_stay(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text(WRITTEN["jsonl"])
+    plain = source(path)
+    assert "options" not in plain.identity()
+    assert source(path, size=2, licence="MIT").fingerprint() == plain.fingerprint()
+    assert source(path, size=2, licence="MIT").identity() == plain.identity()
+    changed = [
+        source(path, **fields) for fields in ({"meanings": {"2": "3"}}, {"subject": "answer"}, {"keep": ("answer",)})
+    ]
+    assert len({plain.fingerprint(), *(each.fingerprint() for each in changed)}) == 4
+    assert all(each.identity() != plain.identity() for each in changed)
+
+
+def test_the_size_of_a_set_on_the_hub_is_taken_on_trust() -> None:
+    assert Source(path="openai/gsm8k").count() is None
+    assert Source(path="openai/gsm8k", size=1319).count() == 1319
+    assert Source(path="openai/gsm8k", size=1319, limit=24).count() == 24

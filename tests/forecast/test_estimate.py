@@ -1,0 +1,80 @@
+import math
+import random
+from statistics import fmean
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsrl.core.estimate import Z_90, Range, Z, mean, share, student
+
+VALUES = st.floats(0, 1e6)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (Range(1, 2, 3) + Range(1, 1, 1), Range(2, 3, 4)),
+        (Range(1, 2, 3) * 2, Range(2, 4, 6)),
+        (Range(1, 2, 3) * Range(0, 1, 2), Range(0, 2, 6)),
+        (Range(8, 8, 8) / Range(0.5, 0.8, 1.0), Range(8, 10, 16)),
+        (Range(-1, 2, 9).within(0, 5), Range(0, 2, 5)),
+        (Range.of(4), Range(4, 4, 4)),
+        (mean([3, 3, 3, 3]), Range(3, 3, 3)),
+        (mean([4]), Range(2, 4, 8)),
+    ],
+)
+def test_arithmetic(found: Range, expected: Range) -> None:
+    assert found == expected
+
+
+@given(st.lists(VALUES, min_size=1, max_size=30))
+def test_a_mean_lies_in_its_interval(values: list[float]) -> None:
+    found = mean(values)
+    assert 0 <= found.low <= found.expected + 1e-6
+    assert found.expected <= found.high + 1e-6
+
+
+def test_more_values_make_a_narrower_interval() -> None:
+    few, many = mean([1.0, 3.0] * 3), mean([1.0, 3.0] * 50)
+    assert few.expected == many.expected == 2.0
+    assert many.high - many.low < (few.high - few.low) / 3
+
+
+@given(st.integers(0, 50), st.integers(0, 50))
+def test_a_share_is_one(hits: int, misses: int) -> None:
+    found = share(hits, hits + misses, assumed=0.9)
+    assert 0 <= found.low <= found.expected <= found.high <= 1
+
+
+def test_a_share_of_few_leans_on_the_assumption_and_of_many_does_not() -> None:
+    assert 0.9 < share(10, 10, assumed=0.9).expected < 1.0
+    assert share(500, 1000, assumed=0.9).expected == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("size", [3, 10, 16, 40])
+def test_the_interval_of_a_mean_holds_it_9_times_in_10(size: int) -> None:
+    rng = random.Random(size)
+    found = [mean(rng.gauss(10, 2) for _ in range(size)) for _ in range(3000)]
+    assert fmean(each.low <= 10 <= each.high for each in found) == pytest.approx(0.9, abs=0.02)
+
+
+@pytest.mark.parametrize("truth", [0.5, 0.7, 0.9])
+def test_the_interval_of_a_share_holds_it_9_times_in_10_once_there_are_many(truth: float) -> None:
+    """By exact sums; with few, it leans on what was assumed."""
+    trials = 400
+    held = 0.0
+    for hits in range(trials + 1):
+        found = share(hits, trials, 0.9)
+        chance = math.comb(trials, hits) * truth**hits * (1 - truth) ** (trials - hits)
+        held += chance * (found.low <= truth <= found.high)
+    assert held == pytest.approx(0.9, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("freedom", "normal", "value"),
+    [(1, Z, 12.706), (2, Z, 4.303), (5, Z, 2.5706), (29, Z, 2.0452), (399, Z, 1.9659), (1, Z_90, 6.314),
+     (3, Z_90, 2.353), (15, Z_90, 1.753)],
+)  # fmt: skip
+def test_student(freedom: int, normal: float, value: float) -> None:
+    assert student(freedom, normal) == pytest.approx(value, rel=5e-3)

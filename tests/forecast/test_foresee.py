@@ -1,0 +1,244 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dsrl.data.model import Model
+from dsrl.data.source import Source
+from dsrl.forecast.run_forecast import Foresight, counted, foretell, parameters
+from dsrl.forecast.workload import Load
+from dsrl.llm import Endpoint
+from dsrl.llm.ledger.ledger import Spending
+from dsrl.pipeline.runner import Keys, roots, run
+from dsrl.pipeline.state import Study
+from dsrl.pipeline.store import write_json
+from dsrl.stages.generate import Generate, MajorityVote
+from dsrl.stages.retrieve import NoRetriever, Retrieve
+from dsrl.stages.rewrite import Rewrite
+from tests import toys
+from tests.forecast.trial import PRICE, TASK, files, foreseen, pipeline, ran, start, surroundings
+
+COMPARED = ("requests", "input_tokens", "output_tokens")
+
+
+def spent(where: toys.Context, stage: str) -> Spending:
+    return where.ledger.sums(stage)
+
+
+def test_nothing_is_written_and_nobody_asked(tmp_path: Path) -> None:
+    where = surroundings(tmp_path)
+    before = files(tmp_path)
+    forecast = foreseen(pipeline(n=20), where)
+    assert files(tmp_path) == before
+    assert where.ledger.sums() == Spending()
+    assert {row.state for row in forecast.rows.values()} == {"new", "unknown"}
+    assert forecast.rows["probe"].load is None  # it doesn't say
+    usual = forecast.rows["generate"].load
+    assert usual is not None
+    assert 40 <= usual.requests.expected <= 80  # a draft and one to three waves of votes
+    assert usual.requests.low <= usual.requests.expected <= usual.requests.high
+
+
+def test_what_is_in_the_store_costs_nothing_and_the_rest_is_foretold_from_it(tmp_path: Path) -> None:
+    first = surroundings(tmp_path)
+    ran(pipeline(n=12), first)
+    assert {row.state for row in foreseen(pipeline(n=12), first).rows.values()} == {"stored"}
+    assert foreseen(pipeline(n=12), first).total.requests.high == 0
+
+    stages = pipeline(n=40)
+    second = toys.context(tmp_path)
+    study = start()
+    run({"retrieve": stages["retrieve"]}, study, second)  # whose passages begin with those of the first run
+    forecast = foreseen(stages, second)
+    ran(stages, second)
+    for name in ("generate", "rewrite"):
+        row = forecast.rows[name]
+        assert row.state == "begun", name
+        assert row.load is not None
+        assert row.load.held.completions == spent(second, name).store_hits
+        for figure in COMPARED:
+            expected, real = getattr(row.load, figure), getattr(spent(second, name), figure)
+            assert expected.expected == pytest.approx(real, rel=0.35), (name, figure)  # from twelve candidates
+
+
+def test_a_changed_test_set_is_taken_to_leave_the_same_passages(tmp_path: Path) -> None:
+    def on(question: str) -> Study:
+        (tmp_path / "test.jsonl").write_text(json.dumps({"Input": question, "Output": "1"}) + "\n")
+        return Study(task=replace(TASK, test=Source(path=str(tmp_path / "test.jsonl"))))
+
+    where, stages = surroundings(tmp_path), pipeline(n=6)
+    run(stages, on("How many?"), where)
+    changed = on("How many are there?")
+    forecast = Foresight(where.store, Keys(roots(changed)), where.calls).look(stages, changed)
+    assert [row.state for row in forecast.rows.values()] == ["begun", "stored", "stored", "stored"]
+    assert forecast.total.requests.high == 0
+    run(stages, changed, where)
+    where.close()
+    assert where.metrics["reused"] == {"retrieve": False, "generate": True, "probe": True, "rewrite": True}
+
+
+def test_a_stage_with_all_its_replies_is_free_even_if_it_was_never_finished(tmp_path: Path) -> None:
+    where = surroundings(tmp_path)
+    stages = pipeline(n=8)
+    ran(stages, where)
+    manifests = list((tmp_path / "store" / "stages" / "generate").glob("*/manifest.json"))
+    manifests[0].unlink()
+    row = foreseen(stages, where).rows["generate"]
+    assert row.state == "begun"
+    assert row.load is not None
+    assert (row.load.requests.high, row.load.output_tokens.high) == (0, 0)
+    assert row.load.held.completions == spent(where, "generate").completions
+
+
+def test_an_earlier_run_of_the_task_stands_in_where_no_reply_fits(tmp_path: Path) -> None:
+    where = surroundings(tmp_path)
+    ran(pipeline(n=30), where)
+    row = foreseen(pipeline(n=30, seed=1), where).rows["generate"]
+    assert row.load is not None
+    assert row.load.basis == "an earlier run"
+    assert row.load.requests.expected == pytest.approx(spent(where, "generate").requests, rel=0.1)
+    assert row.load.output_tokens.expected == pytest.approx(spent(where, "generate").output_tokens, rel=0.1)
+
+
+def test_an_earlier_run_counts_with_the_replies_that_it_found_in_the_store(tmp_path: Path) -> None:
+    ran(pipeline(n=10), surroundings(tmp_path))
+    stages = pipeline(n=30)
+    stages["retrieve"] = pipeline(n=10)["retrieve"]  # so that the first ten candidates are the same
+    where = toys.context(tmp_path)
+    ran(stages, where)
+    spent_now = spent(where, "generate")
+    assert spent_now.store_hits > 20
+    other = pipeline(n=30, seed=1)
+    row = foreseen(other, where).rows["generate"].load
+    assert row is not None
+    assert row.basis == "an earlier run"
+    written = spent_now.output_tokens + spent_now.hit_output_tokens
+    assert row.output_tokens.expected == pytest.approx(written, rel=0.1)
+
+
+@pytest.mark.parametrize(("price", "known"), [(None, False), (PRICE, True)])
+def test_an_unknown_price_makes_dollars_unknown(tmp_path: Path, price: object, known: bool) -> None:
+    forecast = foreseen(pipeline(price=price), surroundings(tmp_path))
+    usd, row = forecast.usd(), forecast.rows["generate"].load
+    assert row is not None
+    if known:
+        assert usd is not None
+        assert row.usd() == row.input_tokens * 1e-6 + row.output_tokens * 4e-6
+        assert 0 < usd.low < usd.expected < usd.high
+    else:
+        assert usd is None
+
+
+def test_the_batch_price_stands_beside_the_usual_one(tmp_path: Path) -> None:
+    where = surroundings(tmp_path)
+    half = replace(PRICE, batch=0.5)
+    usual, batch = foreseen(pipeline(price=PRICE), where), foreseen(pipeline(price=half, takes_batch=True), where)
+    assert usual.batch_usd() is None
+    found, usd = batch.batch_usd(), batch.usd()
+    assert found is not None
+    assert usd is not None
+    assert found.expected == pytest.approx(usd.expected / 2)
+
+
+@pytest.mark.parametrize("stop", ["certain", "none"])
+@pytest.mark.parametrize("takes_n", [True, False])
+def test_votes_are_played_through_by_their_own_rules(tmp_path: Path, stop: str, takes_n: bool) -> None:
+    teacher = Endpoint(model="m", base_url="http://127.0.0.1:1/v1", takes_n=takes_n)
+    vote = MajorityVote(teacher=teacher, votes=16, stop=stop)  # type: ignore[arg-type]
+    stage = Generate(teacher=teacher, n=10, pattern=False, verify=(vote,))
+    nothing = Retrieve(retriever=NoRetriever(), teacher=teacher, num_passages=10)
+    row = foreseen({"retrieve": nothing, "generate": stage}, surroundings(tmp_path)).rows["generate"].load
+    assert row is not None
+    each = row.requests.expected / 10 * 0.9  # roughly one in ten is refused
+    if not takes_n:
+        assert (15 if stop == "none" else 8) <= each <= (18 if stop == "none" else 16)
+    elif stop == "none":
+        assert row.requests.low == pytest.approx(20)  # a draft and all votes at once
+    else:
+        assert 1.5 <= each <= 4
+
+
+@pytest.mark.parametrize(("direction", "low", "high"), [("none", 0, 0), ("harder", 20, 40), ("both", 40, 40)])
+def test_only_the_samples_that_will_be_rewritten_count(tmp_path: Path, direction: str, low: int, high: int) -> None:
+    stages = pipeline(n=40)
+    rewrite = stages["rewrite"]
+    assert isinstance(rewrite, Rewrite)
+    stages["rewrite"] = replace(rewrite, direction=direction, verify=())  # type: ignore[arg-type]
+    row = foreseen(stages, surroundings(tmp_path)).rows["rewrite"].load
+    assert row is not None
+    assert low <= row.requests.expected <= high
+
+
+def test_a_further_round_repeats_what_depends_on_the_model(tmp_path: Path) -> None:
+    folder = toys.write_model(tmp_path / "base", 1)
+    study = replace(start(), base=Model(name="b", path=str(folder)))
+    where = surroundings(tmp_path)
+    stages = pipeline(n=20)
+    once = Foresight(where.store, Keys(roots(study)), None).look(stages, study)
+    twice = Foresight(where.store, Keys(roots(study)), None).look(stages, study, rounds=2)
+    assert twice.total.requests.expected == once.total.requests.expected * 2
+
+
+def test_a_run_notes_its_forecast_and_how_far_it_was_off(tmp_path: Path) -> None:
+    where = surroundings(tmp_path)
+    stages, study = pipeline(n=12, price=PRICE), start()
+    keys = Keys(roots(study))
+    try:
+        foretell(stages, study, where, keys)
+        run(stages, study, where, keys=keys)
+    finally:
+        where.close()
+    assert "forecast" in toys.said(where)
+    row = toys.metrics(where)["forecast"]["generate"]
+    real = spent(where, "generate")
+    assert row["actual"] == {
+        "requests": real.requests,
+        "input_tokens": real.input_tokens,
+        "output_tokens": real.output_tokens,
+        "usd": pytest.approx(real.usd),
+    }
+    assert row["error"]["requests"] == pytest.approx(row["requests"]["expected"] / real.requests - 1)
+    assert row["requests"]["low"] <= real.requests <= row["requests"]["high"]
+
+
+def test_a_run_that_only_reuses_has_no_outcome(tmp_path: Path) -> None:
+    stages, study = pipeline(n=6), start()
+    ran(stages, surroundings(tmp_path))
+    again = toys.context(tmp_path)
+    foretell(stages, study, again, Keys(roots(study)))
+    ran(stages, again)
+    assert toys.metrics(again)["forecast"] == {}
+    assert "forecast" not in toys.said(again)
+
+
+def test_the_size_of_a_model_is_read_from_its_folder(tmp_path: Path) -> None:
+    shapes = {
+        "hidden_size": 3584,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+        "intermediate_size": 18944,
+        "vocab_size": 152064,
+        "tie_word_embeddings": False,
+    }
+    assert counted(shapes) == pytest.approx(7.62e9, rel=0.01)  # Qwen2.5-7B
+    write_json(tmp_path / "config.json", shapes)
+    assert parameters(Model(name="m", path=str(tmp_path))) == pytest.approx(7.62, rel=0.01)
+    assert parameters(Model(name="m", path=str(tmp_path), parameters=3.0)) == 3.0
+    write_json(tmp_path / "config.json", {"model_type": "mamba"})
+    assert parameters(Model(name="m", path=str(tmp_path))) is None
+    assert parameters(None) is None
+
+
+def test_the_default_of_a_stage_is_to_say_nothing(tmp_path: Path) -> None:
+    study = toys.study(tmp_path)
+    where = toys.context(tmp_path)
+    forecast = Foresight(where.store, Keys(roots(study)), None).look(toys.pipeline(), study)
+    assert {row.load for row in forecast.rows.values()} == {None}
+    assert "tell" not in forecast.rows
+    assert forecast.total == Load()
+
+
+def test_the_task_has_demos() -> None:
+    assert TASK.demos  # on which the forecast without any reply rests

@@ -1,0 +1,166 @@
+"""What becomes of samples that share text with the test set, and what that is worth as a key."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsrl.core.errors import StageFailed, UserError
+from dsrl.core.parquet import read_table, write_table
+from dsrl.data.sample import Image, Sample, new_sample
+from dsrl.data.source import Source
+from dsrl.data.task import Contamination, Task
+from dsrl.graders import Number
+from dsrl.pipeline.context import Context
+from dsrl.pipeline.runner import Keys, run
+from dsrl.pipeline.state import Study
+from dsrl.stages.decontaminate import Decontaminate
+from tests import toys
+
+ITEMS = (
+    "A baker in Ulm sells 12 plaited loaves before noon and twice as many after it; how many loaves are gone by night?",
+    "Three divers each bring up 7 cracked amphorae from the wreck near Syme; how many amphorae stand on the deck then?",
+    "How many moons circle Mars today?",
+)
+RENAMED = (
+    "A baker in Bern sells 31 plaited loaves before noon and twice as many after it; how many loaves are gone by night?"
+)
+CLEAN = ("Tom has 4 hats and buys 2. How many hats?", "What is 9 times 9?")
+
+
+def source(folder: Path, name: str = "test", items: tuple[str, ...] = ITEMS) -> Source:
+    path = folder / f"{name}.jsonl"
+    path.write_text("".join(json.dumps({"Input": item, "Output": "1"}) + "\n" for item in items))
+    return Source(path=str(path))
+
+
+def study_of(folder: Path, *texts: str, **task: Any) -> Study:
+    values = {"name": "sums", "instruction": "Add.", "answer": Number(), "test": source(folder), **task}
+    samples = (new_sample("sums", text, "1", "initial") for text in texts)
+    return Study(task=Task(**values), samples=tuple(samples))
+
+
+def stage(**values: Any) -> Decontaminate:
+    return Decontaminate(contamination=Contamination(**values))
+
+
+def test_drop_takes_them_out_with_the_words_they_share(tmp_path: Path, context: Context) -> None:
+    study = stage()(study_of(tmp_path, CLEAN[0], ITEMS[0].upper(), RENAMED, CLEAN[1]), context)
+    assert tuple(sample.input for sample in study.samples) == CLEAN
+    assert [(row.reason, row.matches[0].kind, row.matches[0].item) for row in study.rejected] == [
+        ("the same as a test item", "same", 0),
+        ("13 words of a test item", "run", 0),
+    ]
+    shared = "plaited loaves before noon and twice as many after it; how many loaves are gone by night"
+    assert study.rejected[1].matches[0].text == shared
+    assert study.rejected[1].detail == f"item 0 of test: {shared}"
+    assert study.figures == {
+        "policy": "drop", "samples": 4, "matched": 2, "dropped": 2, "items": 1, "kinds": {"same": 1, "run": 1},
+        "silent": {}, "rows": {"in": 4, "out": 2},
+    }  # fmt: skip
+    assert "WARNING decontaminate: 2 of 4 samples share text with the test set and are left out: see" in toys.said(
+        context
+    )
+
+
+def test_words_alone_don_t_make_a_picture_known(tmp_path: Path, context: Context) -> None:
+    study = study_of(tmp_path, CLEAN[0], ITEMS[0])
+    image = Image(digest="d", path="d.png", width=1, height=1)
+    shown = study.add(samples=tuple(sample.replace(images=(image,)) for sample in study.samples))
+    assert stage()(shown, context).figures["matched"] == 0
+
+
+def test_a_few_are_told_without_alarm(tmp_path: Path, context: Context) -> None:
+    stage()(study_of(tmp_path, ITEMS[0], *(f"Number {number}?" for number in range(20))), context)
+    assert toys.said(context) == "decontaminate: 1 of 21 samples share text with the test set and are left out\n"
+
+
+def test_flag_keeps_them_and_says_so(tmp_path: Path, context: Context) -> None:
+    study = stage(policy="flag")(study_of(tmp_path, CLEAN[0], ITEMS[1]), context)
+    assert [len(sample.matches) for sample in study.samples] == [0, 1]
+    assert study.samples[1].matches[0].text == ITEMS[1].rstrip("?")
+    assert (study.rejected, study.figures["dropped"], study.figures["matched"]) == ((), 0, 1)
+    assert "WARNING decontaminate: 1 of 2 samples share text with the test set; they are trained on" in toys.said(
+        context
+    )
+    write_table(tmp_path / "s.parquet", study.samples, Sample)
+    assert read_table(tmp_path / "s.parquet", Sample) == study.samples
+
+
+def test_keep_looks_at_nothing_and_needs_no_test_set(tmp_path: Path, context: Context) -> None:
+    kept = stage(policy="keep")
+    study = kept(study_of(tmp_path, *ITEMS), context)
+    assert len(study.samples) == len(ITEMS)
+    assert study.figures["matched"] == 0
+    assert (kept.reads(), stage().reads()) == (("samples",), ("samples", "test"))
+
+
+def test_without_a_test_set_there_is_nothing_to_find(tmp_path: Path, context: Context) -> None:
+    study = stage()(study_of(tmp_path, *ITEMS, test=None), context)
+    assert study.figures["rows"] == {"in": 3, "out": 3}
+    assert toys.said(context) == ""
+
+
+def test_nothing_left_is_a_failure_that_says_why(tmp_path: Path, context: Context) -> None:
+    with pytest.raises(StageFailed, match=r"all 2 samples share text.*\n.*the same as a test item: item 0 of test"):
+        stage()(study_of(tmp_path, *ITEMS[:2]), context)
+
+
+def test_further_sets_are_looked_at_too(tmp_path: Path, context: Context) -> None:
+    other = source(tmp_path, "other", (CLEAN[0],))
+    study = stage(also=[other])(study_of(tmp_path, *CLEAN, ITEMS[2]), context)
+    assert [(row.matches[0].source, row.matches[0].item) for row in study.rejected] == [(other.path, 0), ("test", 2)]
+    assert Contamination(also=[{"path": other.path}]).also == (other,)  # type: ignore[list-item]
+
+
+def test_the_content_of_further_sets_is_in_the_key(tmp_path: Path) -> None:
+    parents = {"samples": "s", "test": "t"}
+    before = stage(also=[source(tmp_path, "other", CLEAN[:1])])
+    assert before.key(parents) != stage().key(parents)
+    old = before.key(parents)
+    assert stage(also=[source(tmp_path, "other", CLEAN[:1])]).key(parents) == old
+    assert stage(also=[source(tmp_path, "other", CLEAN)]).key(parents) != old
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"policy": "ignore"}, "policy"),
+        ({"ngrams": [13, 1]}, "lengths of 2 words or more"),
+        ({"ngrams": [8, 8]}, "each once"),
+        ({"renamed": 1.5}, "renamed"),
+        ({"also": [{"path": ""}]}, "a set without a path"),
+        ({"also": [{"paht": "x"}]}, "paht"),
+        ({"also": "test.jsonl"}, "a list of sets"),
+    ],
+)
+def test_bad_settings_are_refused(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Contamination(**values)
+
+
+def test_a_further_set_that_is_not_there_is_told_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such data file"):
+        Contamination(also=[Source(path=str(tmp_path / "none.jsonl"))]).check()
+    Contamination(policy="keep", also=[Source(path=str(tmp_path / "none.jsonl"))]).check()
+
+
+def test_another_test_set_costs_no_replies_and_the_same_one_nothing(tmp_path: Path) -> None:
+    """What is paid for is made once; the check and what follows are made again."""
+
+    def go(items: tuple[str, ...]) -> tuple[Study, list[str]]:
+        toys.made.clear()
+        study = toys.study(tmp_path, test=source(tmp_path, items=items))
+        pipeline = {"fetch": toys.Fetch(), "write": toys.Write(), "decontaminate": stage()}
+        keys = Keys({"definition": lambda: "d", "test": study.task.test.fingerprint})  # type: ignore[union-attr]
+        return run(pipeline, study, toys.context(tmp_path), keys=keys), list(toys.made)
+
+    first, made = go(ITEMS)
+    assert (len(first.samples), made) == (4, ["fetch", "write"])
+    second, made = go((*ITEMS, "2 + 1?"))
+    assert (len(second.samples), made) == (3, [])
+    third, _ = go((*ITEMS, "2 + 1?"))
+    assert third.samples == second.samples
+    assert third.rejected[-1] == dataclasses.replace(second.rejected[-1])

@@ -1,0 +1,333 @@
+"""Measuring and comparing, with a model that is a table of replies."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsrl.core.component import Part, part
+from dsrl.core.digest import text_digest
+from dsrl.core.errors import StageFailed, UserError
+from dsrl.core.estimate import wilson
+from dsrl.core.parquet import read_table
+from dsrl.data.model import Model, Reply, Sampling
+from dsrl.data.sample import Match, new_sample
+from dsrl.data.source import Item, Source
+from dsrl.data.task import Task
+from dsrl.graders import Number
+from dsrl.pipeline.context import Context
+from dsrl.pipeline.state import Estimate, Evaluation, Study
+from dsrl.stages.evaluate import Compare, Evaluate
+from dsrl.stages.evaluate.difference import paired
+from dsrl.stages.evaluate.evaluate import seen_in_pretraining
+from dsrl.stages.evaluate.predictions import Prediction, predict, read
+from dsrl.stages.evaluate.summary import best, rate, summarise
+from tests.data.test_difficulty_tiers import rated, written
+
+LOST = Reply(text=None, error="the server hung up")
+SHAPES = {
+    "+": Reply(text="#### 1", finish_reason="stop"),
+    "-": Reply(text="#### 2", finish_reason="stop"),
+    "f": Reply(text="It is 1.", finish_reason="stop"),
+    "t": Reply(text="Well, let me", finish_reason="length"),
+    "?": LOST,
+}
+"""Right, wrong, right in another format, truncated, missing."""
+
+
+@part
+class Scripted(Part):
+    """Answers item i as `sampled[i]` and `greedy[i]` say, whatever the model."""
+
+    sampled: tuple[str, ...]
+    greedy: str
+
+    def generate(
+        self, model: Model, prompts: Sequence[str], sampling: Sampling, count: int, context: Context
+    ) -> list[list[Reply]]:
+        assert all(prompt.endswith(Number().instruction) for prompt in prompts)
+        if sampling.temperature == 0:
+            assert count == 1
+            return [[SHAPES[shape]] for shape in self.greedy]
+        return [[SHAPES[shape] for shape in shapes] for shapes in self.sampled]
+
+
+def study_of(folder: Path, num_items: int, **values: Any) -> Study:
+    """A study with a test set of so many items, all with the answer 1, and two models without weights."""
+    folder.mkdir(exist_ok=True)
+    rows = [json.dumps({"Input": f"question {number}", "Output": "1"}) + "\n" for number in range(num_items)]
+    (folder / "test.jsonl").write_text("".join(rows))
+    for name in ("base", "trained"):
+        (folder / name).mkdir(exist_ok=True)
+        (folder / name / "config.json").write_text(name)
+    models = {name: Model(name=name, path=str(folder / name)) for name in ("base", "trained")}
+    source = Source(path=str(folder / "test.jsonl"))
+    task = Task(name="stories", instruction="Answer stories.", answer=Number(), test=source)
+    return Study(task=task, **{**models, **values})
+
+
+def evaluate(sampled: Sequence[str], greedy: str, of: str = "base", **dials: Any) -> Evaluate:
+    values = {"samples_per_item": len(sampled[0]), "resamples": 200, **dials}
+    return Evaluate(of=of, rollout=Scripted(sampled=tuple(sampled), greedy=greedy), **values)
+
+
+def said(context: Context) -> str:
+    return context.progress.stream.getvalue()  # type: ignore[attr-defined]
+
+
+def test_shares(tmp_path: Path, context: Context) -> None:
+    study = evaluate(["++++", "+-ft", "----"], "+f-")(study_of(tmp_path / "s", 3), context)
+    found = study.evaluation_base
+    assert found is not None
+    assert found.item_rates == (1.0, 0.25, 0.0)
+    assert found.item_greedy == (True, False, False)
+    assert found.pass_at_1.value == pytest.approx(1.25 / 3)
+    shares = [found.greedy, found.format_ok, found.format_free, found.truncated]
+    assert [share.value for share in shares] == pytest.approx([1 / 3, 10 / 12, 6 / 12, 1 / 12])
+    assert all(0 <= share.low < share.value < share.high <= 1 for share in shares)
+    assert (found.greedy.low, found.greedy.high) == pytest.approx(wilson(1 / 3, 3))
+    assert (found.num_errors, found.num_items) == (0, 3)
+    assert found.grader == Number().digest()
+    assert study.evaluation_trained is None
+    assert study.figures["rows"] == {"in": 3, "out": 3}
+    assert "WARNING evaluate: only 3 items, where 30 are wanted: the intervals are cautious" in said(context)
+
+
+def test_predictions_are_kept(tmp_path: Path, context: Context) -> None:
+    evaluate(["+t", "?f"], "+-")(study_of(tmp_path / "s", 2), context)
+    rows = read_table(context.scratch / "predictions.parquet", Prediction)
+    assert [(row.item, row.index, row.correct) for row in rows] == [
+        (0, -1, True), (0, 0, True), (0, 1, False), (1, -1, False), (1, 0, None), (1, 1, False),
+    ]  # fmt: skip
+    assert (rows[4].error, rows[4].text, rows[4].format_ok) == ("the server hung up", None, None)
+    assert (rows[5].correct_anywhere, rows[5].format_ok, rows[2].finish_reason) == (True, False, "length")
+
+
+def test_figures_are_split_by_tier_and_groups_have_a_worst_case(tmp_path: Path, context: Context) -> None:
+    study = study_of(tmp_path / "s", 4)
+    rows = [{"Input": f"question {number}", "Output": "1", "seed": number // 2} for number in range(4)]
+    (tmp_path / "s" / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = Source(path=str(tmp_path / "s" / "test.jsonl"), group="seed")
+    study = study.add(task=replace(study.task, test=source))
+    ratings = written(tmp_path, rated("question 0", "hard", "0"), rated("question 2", None, "1"))
+    stage = evaluate(["++", "+-", "--", "++"], "++-+", tiers=ratings)
+    stage.check()
+    found = stage(study, context).evaluation_base
+    assert found is not None
+    assert found.item_tiers == ("hard", "hard", "unrated", "unrated")
+    assert [(part.name, part.num_items) for part in found.tiers] == [("hard", 2), ("unrated", 2)]
+    assert found.tiers[0].pass_at_1 is not None
+    assert found.tiers[0].pass_at_1.value == 0.75
+    assert found.siblings is not None
+    assert found.siblings.num_groups == 2
+    assert found.siblings.worst is not None
+    assert found.siblings.pass_at_1 is not None
+    assert (found.siblings.worst.value, found.siblings.pass_at_1.value) == (0.5, 0.625)
+    (again,) = {
+        summarise(
+            read(context.scratch / "predictions.parquet")[1], stage._setting(study.base, study), resamples=200, seed=0
+        ).item_tiers
+    }  # type: ignore[arg-type]
+    assert again == found.item_tiers
+
+
+def test_ratings_take_part_in_the_key_by_their_content(tmp_path: Path) -> None:
+    plain = evaluate(["+"], "+")
+    assert "tiers" not in plain.identity()
+    first = written(tmp_path, rated("a", "hard"))
+    (tmp_path / "other").mkdir()
+    second = written(tmp_path / "other", rated("a", "hard"))
+    third = written(tmp_path / "s", rated("a", "easy")) if (tmp_path / "s").mkdir() is None else ""
+    keys = [evaluate(["+"], "+", tiers=path).key({}) for path in (first, second, third)]
+    assert keys[0] == keys[1] != keys[2]
+    with pytest.raises(UserError, match="no such file of ratings"):
+        evaluate(["+"], "+", tiers="nowhere.parquet").check()
+
+
+def test_subjects_and_kept_columns_go_along(tmp_path: Path, context: Context) -> None:
+    study = study_of(tmp_path / "s", 3)
+    rows = [{"Input": f"question {number}", "Output": "1", "kind": "ab"[number % 2]} for number in range(3)]
+    (tmp_path / "s" / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = Source(path=str(tmp_path / "s" / "test.jsonl"), subject="kind", keep=("kind", "Output"))
+    study = study.add(task=replace(study.task, test=source))
+    found = evaluate(["++", "+-", "--"], "+-?")(study, context).evaluation_base
+    assert found is not None
+    assert found.item_subjects == ("a", "b", "a")
+    first, second = found.subjects
+    assert (first.name, first.num_items, second.name, second.num_items) == ("a", 2, "b", 1)
+    assert (first.pass_at_1 and first.pass_at_1.value, first.greedy and first.greedy.value) == (0.5, 1.0)
+    setting, kept = read(context.scratch / "predictions.parquet")
+    assert (setting.model, setting.max_tokens) == (found.model, found.max_tokens)
+    assert (kept[0].subject, json.loads(kept[0].data or "")) == ("a", {"kind": "a", "Output": "1"})
+
+
+def test_missing_replies_are_left_out_of_every_share(tmp_path: Path, context: Context) -> None:
+    found = evaluate(["+?", "-?"], "+-")(study_of(tmp_path / "s", 2), context).evaluation_base
+    assert found is not None
+    assert (found.item_rates, found.format_ok.value, found.num_errors) == ((1.0, 0.0), 1.0, 2)
+    assert "WARNING evaluate: 2 of 6 replies never came" in said(context)
+
+
+def test_an_item_that_was_never_answered_is_missing_not_wrong(tmp_path: Path, context: Context) -> None:
+    before, after = (["++", "??", "--"], "+-?"), (["++", "++", "+-"], "++?")
+    study = both(tmp_path / "s", context, before, after)
+    assert study.evaluation_base is not None
+    assert study.evaluation_base.item_rates == (1.0, None, 0.0)
+    assert study.evaluation_base.item_greedy == (True, False, None)
+    assert (study.evaluation_base.pass_at_1.value, study.evaluation_base.greedy.value) == (0.5, 0.5)
+    found = Compare(resamples=50)(study, context).figures
+    assert (found["difference"]["estimate"], found["difference"]["num_items"]) == (0.25, 2)
+    assert found["flipped"] == {"gained": 1, "lost": 0}
+
+
+@given(st.lists(st.text(alphabet=list(SHAPES), min_size=3, max_size=3), min_size=1, max_size=6))
+def test_an_item_without_replies_has_no_rate(shapes: list[str]) -> None:
+    items = [Item(input=f"q{number}", answer="1") for number in range(len(shapes))]
+    replies = [[SHAPES[shape] for shape in row] for row in shapes]
+    made = predict(items, [row[1:] for row in replies], [row[:1] for row in replies], Number())
+    groups = [made[start : start + 3] for start in range(0, len(made), 3)]
+    expected = [[shape == "+" for shape in row[1:] if shape != "?"] for row in shapes]
+    assert [rate(rows) for rows in groups] == [sum(known) / len(known) if known else None for known in expected]
+    assert [best(rows) for rows in groups] == [None if row[0] == "?" else row[0] == "+" for row in shapes]
+
+
+@pytest.mark.parametrize(("sampled", "greedy", "kind"), [("??", "+", "sampled"), ("++", "?", "greedy")])
+def test_no_reply_at_all_fails(sampled: str, greedy: str, kind: str, tmp_path: Path, context: Context) -> None:
+    with pytest.raises(StageFailed, match=f"gave no {kind} reply to any of 1 items\n  got:     the server hung up"):
+        evaluate([sampled], greedy)(study_of(tmp_path / "s", 1), context)
+
+
+@pytest.mark.parametrize("of", ["base", "trained"])
+def test_nothing_to_measure_is_said(of: str, tmp_path: Path, context: Context) -> None:
+    study = evaluate(["+"], "+", of)(study_of(tmp_path / "s", 1, **{of: None}), context)
+    assert study.evaluation_base is study.evaluation_trained is None
+    assert f"WARNING evaluate: there is no {of} model" in said(context)
+
+
+def test_no_test_set_is_said(context: Context) -> None:
+    task = Task(name="stories", instruction="Answer stories.", answer=Number())
+    study = evaluate(["+"], "+")(Study(task=task, base=Model(name="m")), context)
+    assert study.evaluation_base is None
+    assert "task stories has no test set" in said(context)
+
+
+def test_the_role_is_not_in_the_key() -> None:
+    base, trained = evaluate(["+"], "+", "base"), evaluate(["+"], "+", "trained")
+    assert base.identity() == trained.identity()
+    assert (base.reads(), trained.writes()) == (("base", "test", "format"), ("evaluation_trained",))
+
+
+def test_pretraining_is_looked_up_beside_the_model_or_the_base(tmp_path: Path, context: Context) -> None:
+    study = study_of(tmp_path / "s", 3)
+    assert study.base is not None
+    items = [Item(input=f"question {number}", answer="1") for number in range(3)]
+    assert seen_in_pretraining(items, (study.trained, study.base)) == {}
+    listed = [text_digest("Question  1"), text_digest("something else")]
+    (tmp_path / "s" / "base" / "pretraining_digests.txt").write_text("\n".join(listed))
+    found = evaluate(["+"] * 3, "+++", "trained")(study, context).evaluation_trained
+    assert found is not None
+    assert found.overlap == {"pretraining": 1}
+
+
+def both(folder: Path, context: Context, before: tuple[Sequence[str], str], after: tuple[Sequence[str], str]) -> Study:
+    study = study_of(folder, len(before[1]))
+    for of, (sampled, greedy) in (("base", before), ("trained", after)):
+        study = evaluate(sampled, greedy, of)(study, context)
+    return study
+
+
+def test_compare(tmp_path: Path, context: Context) -> None:
+    before = (["----"] * 10 + ["++--"] * 10, "-" * 15 + "+" * 5)
+    after = (["++--"] * 10 + ["++++"] * 10, "-" * 8 + "+" * 11 + "-")
+    study = both(tmp_path / "s", context, before, after)
+    found = Compare(resamples=500)(study, context)
+    difference = found.figures["difference"]
+    assert (difference["estimate"], difference["num_items"]) == (0.5, 20)
+    assert 0 < difference["low"] < 0.5 < difference["high"] < 1  # all alike, which proves little about 20 items
+    assert difference["p_value"] < 0.01
+    assert found.figures["flipped"] == {"gained": 7, "lost": 1}
+    greedy = found.figures["greedy"]
+    assert (greedy["p_value"], greedy["difference"]) == pytest.approx((0.0703125, 0.3))
+    assert greedy["low"] < 0.3 < greedy["high"]
+    assert found.figures["overlap"] == {}
+    assert "pass@1 25.0 % -> 75.0 % (+50.0, 95 % interval " in said(context)
+    assert "WARNING compare" not in said(context)
+
+
+def test_compare_finds_test_items_among_the_training_samples(tmp_path: Path, context: Context) -> None:
+    study = both(tmp_path / "s", context, (["-", "-"], "--"), (["+", "+"], "++"))
+    sample = new_sample("stories", "Question 1", "1", "initial")
+    study = study.add(samples=(sample,), selected=(sample.id,))
+    assert Compare(resamples=10)(study, context).figures["overlap"] == {"training": 1}
+    assert "WARNING compare: 1 test items are among the training samples" in said(context)
+
+
+HALF = Estimate(value=0.5, low=0.4, high=0.6)
+
+
+def evaluation(**changes: Any) -> Evaluation:
+    values = {
+        "name": "m", "model": "m", "test": "t", "grader": "g", "num_items": 2, "samples_per_item": 8,
+        "temperature": 1.0, "top_p": 1.0, "max_tokens": 64, "num_errors": 0,
+        "item_rates": (0.0, 1.0), "item_greedy": (False, True),
+        **dict.fromkeys(("pass_at_1", "greedy", "format_ok", "format_free", "truncated"), HALF),
+    }  # fmt: skip
+    return Evaluation(**{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words", "compared"),
+    [
+        ({"test": "other"}, "different test sets", False),
+        ({"grader": "other"}, "graded differently", True),
+        ({"temperature": 0.5}, "different temperatures", True),
+        ({"max_tokens": 32}, "cut at different lengths (max_tokens: 64 and 32)", True),
+        ({"samples_per_item": 4}, "different numbers of replies", True),
+    ],
+)
+def test_doubtful_comparisons_are_said(changes: dict[str, Any], words: str, compared: bool, context: Context) -> None:
+    task = Task(name="stories", instruction="Answer stories.", answer=Number())
+    study = Study(task=task, evaluation_base=evaluation(), evaluation_trained=evaluation(**changes))
+    found = Compare(resamples=10)(study, context)
+    assert words in said(context)
+    assert ("difference" in found.figures) == compared
+
+
+def test_only_one_model_gives_nothing_to_compare(context: Context) -> None:
+    task = Task(name="stories", instruction="Answer stories.", answer=Number())
+    study = Compare()(Study(task=task, evaluation_base=evaluation()), context)
+    assert study.figures == {"overlap": {}}
+
+
+def test_pairs_leave_out_what_one_model_lacks() -> None:
+    assert paired((0.5, None, 0.0, None), (1.0, 0.5, None, None)) == [(0.5, 1.0)]
+
+
+def shares(item: int, source: str = "test") -> Match:
+    return Match(source=source, item=item, kind="run", size=13, share=0.5, text="so many words")
+
+
+def test_the_comparison_is_repeated_without_items_that_a_training_sample_gives_away(
+    tmp_path: Path, context: Context
+) -> None:
+    study = both(tmp_path / "s", context, (["+-", "--", "--", "--"], "+---"), (["++", "++", "++", "--"], "+++-"))
+    chosen = new_sample("stories", "Question 1", "1", "initial").replace(matches=(shares(2), shares(0, "other.jsonl")))
+    left = new_sample("stories", "unlike", "1", "initial").replace(matches=(shares(3),))
+    found = Compare(resamples=50)(study.add(samples=(chosen, left), selected=(chosen.id,)), context).figures
+    clean = found["clean"]
+    assert (clean["n"], clean["excluded"], clean["looked"]) == (2, 2, True)
+    assert (found["difference"]["estimate"], clean["difference"]["estimate"]) == (0.625, 0.25)
+    assert (clean["base"]["pass_at_1"], clean["trained"]["pass_at_1"]) == (0.25, 0.5)
+    assert (clean["base"]["greedy"], clean["trained"]["greedy"]) == (0.5, 0.5)
+
+
+def test_a_test_set_that_is_given_away_whole_leaves_nothing_to_compare(tmp_path: Path, context: Context) -> None:
+    study = both(tmp_path / "s", context, (["+-"], "+"), (["++"], "+"))
+    sample = new_sample("stories", "unlike", "1", "initial").replace(matches=(shares(0),))
+    clean = Compare(resamples=50)(study.add(samples=(sample,), selected=(sample.id,)), context).figures["clean"]
+    assert clean == {"n": 0, "excluded": 1, "base": None, "trained": None, "difference": None, "looked": True}

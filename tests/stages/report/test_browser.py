@@ -1,0 +1,138 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsrl.stages.report.pictures import Pictures
+from dsrl.stages.report.sample_browser import Browser, browser, chosen, embedded
+from dsrl.stages.report.transcripts import MAX_TEXT, Texts, grouped
+from tests.stages.report.made import make_study
+
+
+def shown(study, context, rows=2000, characters=10**7) -> tuple[Browser, dict]:
+    pictures = Pictures(context.images, 256, 10**7)
+    found = browser(study, context.calls, pictures, max_rows=rows, max_characters=characters)
+    assert found is not None
+    return found, json.loads(found.data)
+
+
+@given(st.text())
+def test_embedded_json_reads_back_and_can_not_leave_its_element(text: str):
+    data = embedded({"text": text})
+    assert json.loads(data) == {"text": text}
+    assert not set(data) & set("<>&\u2028\u2029")
+
+
+def test_every_row_has_its_passage_prompt_replies_rate_kin_and_fate(tmp_path: Path):
+    study, context = make_study(tmp_path, count=20)
+    found, data = shown(study, context)
+    rows = {row["id"]: row for row in data["rows"]}
+    assert found.complete
+    assert found.shown == found.total == len(rows) == len(study.samples) + len(study.rejected)
+    for sample in study.samples:
+        row = rows[sample.id]
+        assert data["passages"][row["passage"]]["text"].startswith("On market day")
+        writing, voting = row["exchanges"]
+        assert "# Passage" in data["texts"][writing["prompt"][0][1]]
+        assert json.loads(data["texts"][writing["replies"][0]["text"]])["input"] == sample.input
+        assert len(voting["replies"]) == sample.votes.asked
+        assert {reply["read"] for reply in voting["replies"]} == set(sample.votes.counts)
+        assert row["rate"] == sample.score.value
+        assert row["words"]
+        if sample.parent_id:
+            assert sample.id in rows[sample.parent_id]["children"]
+
+
+def test_the_fate_of_every_kind_of_row(tmp_path: Path):
+    study, context = make_study(tmp_path, count=40)
+    _, data = shown(study, context)
+    fates = {row["id"]: row["fate"] for row in data["rows"]}
+    assert all(fates[identifier] == "selected" for identifier in study.selected)
+    assert {fates[sample.id] for sample in study.samples if sample.score.value == 0} == {"never solved"}
+    assert {fates[sample.id] for sample in study.samples if sample.score.value == 1} == {"always solved"}
+    assert sum(fate == "rejected" for fate in fates.values()) == len(study.rejected)
+
+
+def test_of_many_rows_the_selected_come_first_and_the_rest_is_drawn_alike_each_time(tmp_path: Path):
+    study, _ = make_study(tmp_path, count=60)
+    samples, rejected = chosen(study, 90)
+    selected = list(study.selected)
+    assert [sample.id for sample in samples[: len(selected)]] == selected
+    assert len(samples) + len(rejected) == 90
+    assert rejected
+    assert (samples, rejected) == chosen(study, 90)
+    few, none = chosen(study, 10)
+    assert [sample.id for sample in few] == selected[:10]
+    assert none == []
+
+
+def test_prompts_and_replies_stop_where_there_is_no_more_room(tmp_path: Path):
+    study, context = make_study(tmp_path, count=20)
+    found, data = shown(study, context, characters=2000)
+    assert not found.complete
+    assert sum(map(len, data["texts"])) < 4000
+    first, last = data["rows"][0], data["rows"][-1]
+    assert first["exchanges"]
+    assert last["bare"]
+    assert found.shown == found.total
+
+
+def test_replies_that_are_not_stored_any_more_are_left_out(tmp_path: Path):
+    study, context = make_study(tmp_path, count=2)
+    lost = replace(study.samples[0].provenance, calls=("0" * 31 + "f:0",))
+    study = replace(study, samples=(study.samples[0].replace(provenance=lost),), selected=(), control=(), rejected=())
+    _, data = shown(study, context)
+    assert "exchanges" not in data["rows"][0]
+
+
+def test_a_run_without_rows_has_no_browser(tmp_path: Path):
+    study, context = make_study(tmp_path, count=1)
+    empty = replace(study, samples=(), rejected=(), selected=())
+    assert browser(empty, context.calls, Pictures(context.images, 0, 0), max_rows=10, max_characters=10) is None
+
+
+def test_right_and_wrong_rollouts_are_shown(tmp_path: Path):
+    study, context = make_study(tmp_path, count=2)
+    sample = study.samples[0]
+    rows = [
+        {
+            "sample": sample.id,
+            "index": i,
+            "text": f"reply {i}",
+            "correct": i == 7,
+            "parsed": "3",
+            "finish_reason": "stop",
+        }
+        for i in range(8)
+    ]
+    path = tmp_path / "rollouts.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    _, data = shown(replace(study, files={"score/rollouts.parquet": path}), context)
+    row = next(row for row in data["rows"] if row["id"] == sample.id)
+    assert [data["texts"][reply["text"]] for reply in row["rollouts"]] == ["reply 7", "reply 0", "reply 1", "reply 2"]
+    assert [reply.get("right", False) for reply in row["rollouts"]] == [True, False, False, False]
+
+
+def test_texts_are_kept_once_and_cut_if_very_long():
+    texts = Texts(100)
+    assert [texts.add("one"), texts.add("two"), texts.add("one")] == [0, 1, 0]
+    assert texts.room == 94
+    cut = texts.texts[texts.add("x" * (MAX_TEXT + 5))]
+    assert cut.endswith("[5 more characters are in the calls store]")
+
+
+@pytest.mark.parametrize(
+    ("calls", "expected"),
+    [
+        ((), {}),
+        (("a:0", "b:0", "b:1"), {"a": [0], "b": [0, 1]}),
+        (("a:3", "b:0", "a:4"), {"a": [3, 4], "b": [0]}),
+    ],
+)
+def test_calls_are_grouped_by_request(calls, expected):
+    assert grouped(calls) == expected

@@ -1,0 +1,270 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsrl.data.sample import Votes
+from dsrl.llm.reply_cache.cache import CallsStore
+from dsrl.stages.report import formatting, svg
+from dsrl.stages.report.cost import cost
+from dsrl.stages.report.difficulty import difficulty, slots
+from dsrl.stages.report.forecast import forecast
+from dsrl.stages.report.funnel import funnel
+from dsrl.stages.report.headline import headline
+from dsrl.stages.report.labels import agreement, labels
+from dsrl.stages.report.selection import selection
+from dsrl.stages.report.training import read_progress, training
+from tests.stages.report.made import make_study
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (formatting.percent(0.4125), "41.2\u202f%"),
+        (formatting.percent(None), "\u2013"),
+        (formatting.points(0.311), "+31.1"),
+        (formatting.points(-0.02), "\u22122.0"),
+        (formatting.count(1234), "1234"),
+        (formatting.count(12345), "12\u202f345"),
+        (formatting.figure(0.00077), "0.00077"),
+        (formatting.figure(-3.2e-7), "\u22123.2e\u221207"),
+        (formatting.figure(12345.6), "12346"),
+        (formatting.seconds(0.44), "0.4 s"),
+        (formatting.seconds(59.7), "1 min 0 s"),
+        (formatting.seconds(7800), "2 h 10 min"),
+        (formatting.dollars(None), "unknown"),
+        (formatting.dollars(0), "$0.00"),
+        (formatting.dollars(0.0423), "$0.0423"),
+        (formatting.dollars(12.3), "$12.30"),
+        (formatting.p_value(0.0004), "p < 0.001"),
+        (formatting.p_value(0.0312), "p = 0.031"),
+        (formatting.plural(1, "reply", "replies"), "1 reply"),
+        (formatting.plural(3, "reply", "replies"), "3 replies"),
+        (formatting.listed(["a", "b", "c"]), "a, b and c"),
+        (formatting.listed(["a"]), "a"),
+    ],
+)
+def test_numbers_in_words(shown: str, expected: str):
+    assert shown == expected
+
+
+def test_labels_of_pictures_are_escaped():
+    picture = svg.histogram([svg.Slot((svg.Bar(1, "<b>"),), "<i>")], label='"<script>')
+    assert "<script>" not in picture
+    assert "<b>" not in picture
+    assert "<i>" not in picture
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60))
+def test_a_curve_stays_inside_its_picture(values: list[float]):
+    picture = svg.curve(list(enumerate(values)), label="curve")
+    points = [point for chunk in picture.split('points="')[1:] for point in chunk.split('"')[0].split()]
+    places = [tuple(map(float, point.split(","))) for point in points]
+    assert all(0 <= x <= svg.WIDTH and 0 <= y <= svg.HEIGHT for x, y in places)
+
+
+def test_the_headline_pairs_both_models(tmp_path: Path):
+    study, context = make_study(tmp_path, count=1)
+    found = headline(study, context.metrics)
+    assert found is not None
+    assert found.verdict.startswith("Training raised pass@1 by")
+    assert "it is the task that was learned" in found.verdict
+    assert found.items is not None
+    assert found.items.total == 400
+    assert [check.fine for check in found.checks] == [True, True]
+    assert "130 gained, 6 lost, McNemar p < 0.001" in found.measures[1].note
+    assert "6 replies never came" in found.method
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [(-0.02, 0.05, "within what chance can do"), (None, None, "without an interval"), (-0.3, -0.1, "lowered")],
+)
+def test_the_verdict_depends_on_the_interval(tmp_path: Path, low, high, words):
+    study, context = make_study(tmp_path, count=1)
+    context.metrics["stages"]["compare"]["difference"] = {"estimate": 0.1, "low": low, "high": high}
+    found = headline(study, context.metrics)
+    assert found is not None
+    assert words in found.verdict
+
+
+def test_a_gain_that_is_only_the_format_is_called_that(tmp_path: Path):
+    study, context = make_study(tmp_path, count=1)
+    base, trained = study.evaluation_base, study.evaluation_trained
+    found = headline(replace(study, evaluation_trained=replace(trained, format_free=base.format_free)), context.metrics)
+    assert found is not None
+    assert "most of the gain is the format" in found.verdict
+
+
+def test_checks_name_overlap_and_what_is_not_known(tmp_path: Path):
+    study, context = make_study(tmp_path, count=1)
+    trained = replace(study.evaluation_trained, overlap={"training": 3}, grader="another")
+    base = replace(study.evaluation_base, overlap={})
+    found = headline(replace(study, evaluation_base=base, evaluation_trained=trained), context.metrics)
+    assert found is not None
+    assert [check.fine for check in found.checks] == [False, None, False]
+    assert found.checks[0].words.startswith("3 test items occur in the training samples")
+
+
+def test_items_without_a_reply_are_not_counted(tmp_path: Path):
+    study, context = make_study(tmp_path, count=1)
+    rates = (None, *study.evaluation_base.item_rates[1:])
+    found = headline(replace(study, evaluation_base=replace(study.evaluation_base, item_rates=rates)), context.metrics)
+    assert found is not None
+    assert found.items is not None
+    assert found.items.total == 399
+
+
+def test_the_funnel_names_the_most_frequent_reasons():
+    reasons = {f"reason {number}": number for number in range(1, 10)}
+    steps = funnel({"rows": {"generate": {"in": 145, "out": 100, "rejected": reasons}, "keywords": {"out": 3}}})
+    assert len(steps) == 1
+    assert steps[0].rejected == 45
+    assert steps[0].reasons[0] == ("reason 9", 9)
+    assert steps[0].reasons[-1] == ("other reasons", 6)
+    assert steps[0].width + steps[0].rejected_width == pytest.approx(1)
+
+
+def test_every_scored_sample_stands_in_one_bar(tmp_path: Path):
+    study, _ = make_study(tmp_path, count=50)
+    bars = [bar.value for slot in slots(study.samples) for bar in slot.bars]
+    assert sum(bars) == len(study.samples)
+    assert len(bars) == 9
+    many = [sample.replace(score=replace(sample.score, num_valid=64, num_correct=40)) for sample in study.samples]
+    assert [bar.value for slot in slots(many) for bar in slot.bars] == [0, 0, 0, 0, 0, 0, 0, 100, 0, 0, 0, 0]
+
+
+def test_transitions_follow_parents_to_their_rewrites(tmp_path: Path):
+    study, _ = make_study(tmp_path, count=50)
+    found = difficulty(study.samples)
+    assert found is not None
+    assert [panel.title for panel in found.panels] == ["As first written", "Made harder", "Made easier"]
+    assert sum(row.total for row in found.transitions) == 50
+    assert all(sum(cell.number for cell in row.cells) == row.total for row in found.transitions)
+
+
+@pytest.mark.parametrize(
+    ("counts", "asked", "failed", "expected"),
+    [({"3": 9}, 9, 0, 1.0), ({"3": 9, "4": 3}, 12, 0, 0.75), ({"3": 2}, 4, 2, 1.0), ({}, 4, 0, 0.0), ({}, 4, 4, None)],
+)
+def test_agreement_is_among_the_answers_received(counts, asked, failed, expected):
+    votes = Votes(
+        counts=counts, asked=asked, planned=16, unparsable=0, failed=failed, share=0.1, margin=0.1, censored=asked < 16
+    )
+    assert agreement(votes) == expected
+
+
+def test_no_votes_no_labels(tmp_path: Path):
+    assert labels((), (), CallsStore(tmp_path)) is None
+
+
+def test_a_shortfall_is_told_with_its_cure(tmp_path: Path):
+    study, context = make_study(tmp_path, count=20)
+    found = selection(study, context.metrics)
+    assert found is not None
+    assert "n=260 would be enough" in found.shortfall
+    assert [panel.title for panel in found.panels] == ["Selected", "Random control"]
+
+
+def test_samples_drawn_twice_are_said_and_unscored_ones_have_no_control(tmp_path: Path):
+    study, context = make_study(tmp_path, count=20)
+    twice = selection(replace(study, selected=study.selected[:2] * 3), context.metrics)
+    assert twice is not None
+    assert "6 samples to train on (2 different ones)" in twice.lead
+    assert "control set" in twice.lead
+    unscored = replace(study, samples=tuple(sample.replace(score=None) for sample in study.samples))
+    blind = selection(unscored, context.metrics)
+    assert blind is not None
+    assert "control" not in blind.lead
+
+
+def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path: Path):
+    path = tmp_path / "progress.jsonl"
+    path.write_text('{"step": 1, "reward": 0.5}\n{"step": 2, "rew')
+    assert read_progress(path) == [{"step": 1, "reward": 0.5}]
+    assert read_progress(tmp_path / "none") == []
+
+
+def test_the_stage_s_own_series_serves_where_the_file_is_gone(tmp_path: Path):
+    study, _ = make_study(tmp_path, count=1)
+    figures = {"series": [{"step": 1, "reward": 0.1}, {"step": 2, "reward": float("nan")}], "algorithm": "dr_grpo"}
+    found = training(replace(study, files={}), {"stages": {"train": figures}})
+    assert found is not None
+    lead, panels = found
+    assert lead.startswith("DR GRPO")
+    assert [panel.title for panel in panels] == ["Reward"]
+
+
+def test_an_unknown_price_is_not_zero(tmp_path: Path):
+    spent = {"requests": 3, "completions": 3, "store_hits": 0, "retries": 2, "usd": None}
+    found = cost({"calls": {"teacher": spent, "model": {"requests": 0}}, "seconds": {"train": 3.0}}, tmp_path)
+    assert found is not None
+    assert found.unknown
+    assert [(role.name, role.usd, role.note) for role in found.roles] == [("Teacher", "unknown", "2 repeats")]
+
+
+def test_what_is_reused_is_told_with_what_it_had_cost(tmp_path: Path):
+    for key, usd, seconds in (("k1", 0.5, 12.0), ("k2", 0.25, 30.0)):
+        folder = tmp_path / "stages" / "generate" / key
+        folder.mkdir(parents=True)
+        calls = {"teacher": {"requests": 10, "completions": 20, "store_hits": 0, "usd": usd}}
+        (folder / "manifest.json").write_text(json.dumps({"calls": calls, "seconds": seconds}))
+    metrics = {
+        "keys": {"generate": "k1", "rewrite": "k2", "score": "gone"},
+        "reused": {"generate": True, "rewrite": True, "score": True},
+        "seconds": {"generate": 0.1, "rewrite": 0.1, "score": 0.2, "compare": 0.3},
+        "calls": {},
+    }
+    found = cost(metrics, tmp_path)
+    assert found is not None
+    (role,) = found.roles
+    assert (role.requests, role.completions, role.usd) == ("20", "40", "$0.7500")
+    assert role.note == "earlier, for what is reused here"
+    assert [(row.stage, row.words, row.reused) for row in found.durations] == [
+        ("generate", "12 s", True), ("rewrite", "30 s", True), ("score", "0.2 s", False), ("compare", "0.3 s", False)
+    ]  # fmt: skip
+    assert found.total == "0.7 s"
+
+
+def foretold(expected: float, actual: dict[str, object] | None, usd: float | None = 2.0) -> dict[str, object]:
+    """One stage of `metrics.json`."""
+    row: dict[str, object] = {name: {"expected": expected} for name in ("requests", "input_tokens", "output_tokens")}
+    row |= {"usd": None if usd is None else {"expected": usd}, "basis": "assumptions"}
+    return row | ({"actual": actual} if actual else {})
+
+
+def test_a_forecast_stands_beside_what_it_came_to() -> None:
+    actual = {"requests": 80, "input_tokens": 100, "output_tokens": 0, "usd": None}
+    rows = forecast({"forecast": {"a": foretold(100, actual), "b": foretold(20, actual), "c": foretold(7, None)}})
+    assert [row.stage for row in rows] == ["a", "b", "in total"]
+    requests, read, written, usd = rows[0].guesses
+    assert (requests.expected, requests.actual, requests.error) == ("100", "80", "+25\u202f%")
+    assert read.error == "+0\u202f%"
+    assert written.error == formatting.MISSING  # nothing was written, so there is no share
+    assert (usd.expected, usd.actual, usd.error) == ("$2.00", "unknown", formatting.MISSING)
+    assert rows[2].guesses[0].error == "\u221225\u202f%"
+    assert forecast({}) == ()
+
+
+def test_a_stage_s_cost_is_that_of_all_runs_and_what_is_unknown_is_said(tmp_path: Path):
+    spent = {"completions": 20, "input_tokens": 300, "cached_tokens": 100, "output_tokens": 50, "usd": 0.5}
+    metrics = {
+        "cost": {
+            "generate": {"teacher": {"requests": 10, **spent}},
+            "rewrite": {"teacher": {"requests": None, **spent}},
+        },
+        "per_sample": {"samples": 8, "requests": None, **{name: value / 4 for name, value in spent.items()}},
+        "calls": {"teacher": {"requests": 9, "completions": 9, "cached_tokens": 7, "throttled": 2, "usd": 0.5}},
+    }
+    found = cost(metrics, tmp_path)
+    assert found is not None
+    assert [(row.name, row.requests, row.completions, row.usd) for row in found.stages] == [
+        ("generate", "10", "20", "$0.5000"),
+        ("rewrite", formatting.MISSING, "20", "$0.5000"),
+    ]
+    assert found.per_sample is not None
+    assert (found.per_sample.name, found.per_sample.input_tokens) == ("each of 8 samples", "75")
+    assert found.roles[0].note == "7 input tokens out of the endpoint's cache, 2 turned away as too many (429)"

@@ -1,0 +1,143 @@
+"""When drawing stops: the rule, and the stage that goes by it."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from dsrl.core.component import Part, part
+from dsrl.core.digest import digest
+from dsrl.core.errors import UserError
+from dsrl.core.estimate import Range
+from dsrl.data.model import Model, Reply, Sampling
+from dsrl.data.sample import new_sample
+from dsrl.data.task import Task
+from dsrl.forecast.workload import Outlook
+from dsrl.graders import Number
+from dsrl.llm import Endpoint
+from dsrl.models.rollout import ServerRollout
+from dsrl.pipeline.context import Context
+from dsrl.pipeline.state import Study
+from dsrl.stages.score import Score, Sequential
+from dsrl.stages.score.early_stopping import Count, Wanted, bound, chance, risk, stopped
+from dsrl.stages.select import Learnable, PaperRanking
+
+WANTED = Wanted(m=10, low=0.0, high=1.0, error=0.01)
+TASK = Task(name="t", instruction="count", answer=Number())
+
+
+class Fixed(Model):
+    def fingerprint(self) -> str:
+        return "base"
+
+
+@part
+class Chances(Part):
+    """Question k is answered rightly with chance (k mod 10) / 9, reply by reply by numbers of its own."""
+
+    def generate(
+        self, model: Model, prompts: Sequence[str], sampling: Sampling, count: int, context: Context
+    ) -> list[list[Reply]]:
+        return [[reply(prompt.split()[1], index) for index in range(count)] for prompt in prompts]
+
+
+def reply(number: str, index: int) -> Reply:
+    right = random.Random(digest([number, index])).random() < int(number) % 10 / 9
+    return Reply(text="#### 4" if right else "#### 5", finish_reason="stop")
+
+
+def study(count: int = 100) -> Study:
+    samples = tuple(new_sample("t", f"question {number}", "4", "initial") for number in range(count))
+    return Study(task=TASK, base=Fixed(name="m", path="m"), samples=samples)
+
+
+def stage(**dials: Any) -> Sequential:
+    return Sequential(**{"rollout": Chances(), "rollouts": 64, "m": 20, **dials})
+
+
+def test_the_chances_of_what_is_to_come() -> None:
+    assert sum(chance(2, 8, 24, more) for more in range(25)) == pytest.approx(1)
+    mean = sum(more * chance(2, 8, 24, more) for more in range(25))
+    assert mean == pytest.approx(24 * 2.5 / 9)
+
+
+@pytest.mark.parametrize(
+    ("count", "lowest", "highest"),
+    [
+        (Count(8, 8, 56), 0.0, 0.001),  # far too easy
+        (Count(2, 8, 56), 0.3, 0.9),
+        (Count(0, 8, 56), 0.2, 0.9),  # perhaps never solved, perhaps wanted
+        (Count(0, 64, 0), 0.0, 0.0),
+        (Count(20, 64, 0), 0.0, 0.0),
+        (Count(3, 64, 0), 1.0, 1.0),
+        (Count(0, 0, 0), 1.0, 1.0),  # nothing came: never stopped for that
+    ],
+)
+def test_the_risk_of_stopping(count: Count, lowest: float, highest: float) -> None:
+    assert lowest <= risk(count, WANTED, top=0.25) <= highest
+
+
+def test_the_bound_counts_on_none_that_was_never_solved() -> None:
+    assert bound([Count(0, 8, 56)] * 1000, WANTED) is None
+    assert bound([Count(1, 8, 56)] * 5, WANTED) is None
+    low = bound([Count(1, 8, 56)] * 40, WANTED)
+    high = bound([Count(4, 8, 56)] * 40, WANTED)
+    assert low is not None
+    assert high is not None
+    assert low < high
+
+
+def test_the_risks_taken_stay_within_what_is_allowed() -> None:
+    counts = [Count(1, 8, 56)] * 40 + [Count(right, 8, 56) for right in range(2, 9)] * 10
+    found = stopped(counts, range(len(counts)), WANTED, 0.0, 1.0)
+    assert found
+    assert sum(found.values()) <= WANTED.error * WANTED.m
+    assert all(counts[place].right > 1 for place in found)
+    assert stopped(counts, range(len(counts)), WANTED, WANTED.error * WANTED.m, 1.0).keys() <= found.keys()
+
+
+def test_the_same_samples_are_selected_with_fewer_replies(context: Context) -> None:
+    whole = Score(rollout=Chances(), rollouts=64)(study(), context)
+    early = stage()(study(), context)
+    rates = [sample.score for sample in early.samples if sample.score]
+    assert {rate.num_rollouts for rate in rates} >= {8, 64}
+    assert all(rate.censored == (rate.num_rollouts < 64) for rate in rates)
+    never = [rate for rate in rates if rate.num_correct == 0]
+    assert len(never) == 10
+    assert all(rate.num_rollouts == 64 for rate in never)
+    figures = early.figures["sequential"]
+    assert figures["censored"] == sum(rate.censored for rate in rates)
+    assert 0.2 < figures["saved"] < 0.9
+    assert figures["drawn"] == sum(rate.num_rollouts for rate in rates)
+    select = PaperRanking(m=20, n=100)
+    assert select(early, context).selected == select(whole, context).selected
+    assert stage()(study(), context).samples == early.samples
+
+
+def test_few_samples_are_all_drawn_to_the_end(context: Context) -> None:
+    after = stage(m=100)(study(), context)
+    assert not any(sample.score and sample.score.censored for sample in after.samples)
+
+
+def test_it_is_refused_where_all_rates_are_needed() -> None:
+    select = Learnable(m=20, n=100)
+    with pytest.raises(UserError, match="select=paper"):
+        stage().check_beside({"score": stage(), "select": select})
+    with pytest.raises(UserError, match="must grow"):
+        stage(waves=(8, 8)).check()
+    with pytest.raises(UserError, match="how many are selected"):
+        stage(m=None).check()
+
+
+def test_a_forecast_lies_between_the_first_wave_and_all() -> None:
+    rollout = ServerRollout(endpoint=Endpoint(model="m", base_url="http://127.0.0.1:9/v1"))
+    outlook = Outlook(replace(study(0), samples=()), samples=Range.of(100))
+    whole = Score(rollout=rollout, rollouts=64).expect(outlook).load
+    early = stage(rollout=rollout).expect(outlook).load
+    assert whole is not None
+    assert early is not None
+    assert early.output_tokens.low == pytest.approx(whole.output_tokens.low / 8)
+    assert early.output_tokens.low < early.output_tokens.expected < whole.output_tokens.expected
+    assert early.output_tokens.high == whole.output_tokens.high
