@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy
 
-from dsrl.core.component import Part, part
+from dsrl.core.component import Component, component
 from dsrl.data.model import Model, Reply, Sampling
 from dsrl.data.sample import Rate
 from dsrl.stages.rewrite import IntervalBand, PassBand
@@ -23,8 +23,8 @@ from dsrl.stages.score import PassCount
 ROLLOUTS, THRESHOLD, ATTEMPTS = 16, 12, 8
 
 
-@part
-class Nobody(Part):
+@component("tests.acceptance.Nobody")
+class Nobody(Component):
     """Is never asked."""
 
     def generate(

@@ -28,7 +28,7 @@ from dsrl.graders import Number
 from dsrl.llm.reply_cache.cache import CallsStore
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.progress.progress import Progress
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.pipeline.store import Store
 from dsrl.stages.seeds import Seeds
 
@@ -99,10 +99,10 @@ def main() -> None:
             calls=CallsStore(where / "calls"),
             progress=Progress(io.StringIO()),
         )
-        stage, study = Seeds(source=source, drop_test_items=False), Study(task=task, base=Model(name="any"))
+        stage, state = Seeds(source=source, drop_test_items=False), PipelineState(task=task, base=Model(name="any"))
         for run in ("first", "second"):
             timed(f"{run} run: fingerprint", source.fingerprint, arguments.count)
-            found = timed(f"{run} run: seeds", lambda: stage(study, context), arguments.count)
+            found = timed(f"{run} run: seeds", lambda: stage(state, context), arguments.count)
             assert len(found.samples) == arguments.count, found.rejected[:3]
         context.close()
 

@@ -28,7 +28,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dsrl.core.component import Part, part
+from dsrl.core.component import Component, component
 from dsrl.data.model import Model, Reply, Sampling
 from dsrl.data.sample import Sample, new_sample
 from dsrl.data.task import Task
@@ -38,7 +38,7 @@ from dsrl.llm.vllm_server import _has_gpu
 from dsrl.models.rollout import ServerRollout, VllmRollout
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.progress.progress import Progress
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.pipeline.store import Store
 from dsrl.quickstart import Pretrain
 from dsrl.quickstart.stories import LEVELS, draw
@@ -50,8 +50,8 @@ WORDS = 128
 Table = tuple[str, list[str], list[list[str]]]
 
 
-@part
-class Served(Part):
+@component("tests.rollout.Served")
+class Served(Component):
     """What `VllmRollout` does once its server is up."""
 
     endpoint: Endpoint
@@ -203,7 +203,7 @@ def scoring(score: Score, base: Model, task: Task, samples: Sequence[Sample], fo
         scratch=folder / "scratch",
     )
     began, used = time.perf_counter(), cpu()
-    after = score(Study(task=task, base=base, samples=tuple(samples)), context)
+    after = score(PipelineState(task=task, base=base, samples=tuple(samples)), context)
     seconds, own = time.perf_counter() - began, cpu() - used
     counted = context.ledger.of("score")["model"]
     context.close()

@@ -25,9 +25,9 @@ from pathlib import Path
 
 from peers.runs import Outcome, Skipped, Started, interpreter, measure
 
-from dsrl.faultserver import Faults, FaultServer, Outage, serve
-from dsrl.faultserver.bench import bench
-from dsrl.faultserver.serve import paid
+from tests.support.faultserver import Faults, FaultServer, Outage, serve
+from tests.support.faultserver.bench import bench
+from tests.support.faultserver.serve import paid
 
 CONCURRENCY = 128
 LOG_NORMAL = {"answer": "sure", "latency": 0.4, "sigma": 0.8, "shortest": 0.05, "longest": 2.0}

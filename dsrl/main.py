@@ -15,10 +15,10 @@ from dsrl.core.resources import home
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from dsrl.pipeline.config import Dials
+    from dsrl.pipeline.config import Settings
     from dsrl.pipeline.context import Context
     from dsrl.pipeline.stage import Stage
-    from dsrl.pipeline.state import Study
+    from dsrl.pipeline.state import PipelineState
 
 
 def main() -> None:
@@ -52,8 +52,8 @@ def launch(overrides: list[str], *, plan: bool = False) -> int:
             if plan:
                 look_ahead(config)
                 return None
-            study = recorded_experiment(config)
-            if study is None:
+            state = recorded_experiment(config)
+            if state is None:
                 return None
         except UserError as error:
             failures.append(explain(error))
@@ -63,7 +63,7 @@ def launch(overrides: list[str], *, plan: bool = False) -> int:
         except OSError as error:  # said by us, before Hydra does
             failures.append(explain(refusal(error, "the run")))
             return None
-        return study.evaluation_trained.pass_at_1.value if study.evaluation_trained else None
+        return state.evaluation_trained.pass_at_1.value if state.evaluation_trained else None
 
     sys.argv = [sys.argv[0], *overrides]
     try:
@@ -77,7 +77,7 @@ def launch(overrides: list[str], *, plan: bool = False) -> int:
     return max(failures, default=0)
 
 
-def recorded_experiment(config: "DictConfig") -> "Study | None":
+def recorded_experiment(config: "DictConfig") -> "PipelineState | None":
     """One run whose folder says how it stands, also when it fails before any work; None of one that was many, a run for
     each checkpoint of a folder."""
     from hydra.core.hydra_config import HydraConfig
@@ -105,8 +105,8 @@ def look_ahead(config: "DictConfig") -> None:
     plan(config)
 
 
-def experiment(config: "DictConfig", run_dir: Path) -> "Study":
-    """One run, from the composed config to the finished study."""
+def experiment(config: "DictConfig", run_dir: Path) -> "PipelineState":
+    """One run, from the composed config to the finished state."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -128,27 +128,30 @@ def experiment(config: "DictConfig", run_dir: Path) -> "Study":
     copy_to = Path(dials.export_dir).expanduser() if dials.export_dir is not None else None
     if copy_to is not None:
         check_free(copy_to, replace=True)
-    pipeline, study = assemble(values, dials)
-    keys = Keys(roots(study))
+    pipeline, state = assemble(values, dials)
+    keys = Keys(roots(state))
     with surroundings(values, dials, run_dir) as context:
         if warning := unpriced(values["pipeline"], dials.prices):
             context.progress.warn(warning)
-        foretell(pipeline, study, context, keys, rounds=dials.rounds, stop_after=dials.stop_after)
-        study = run(pipeline, study, context, keys=keys, rounds=dials.rounds, stop_after=dials.stop_after)
+        foretell(pipeline, state, context, keys, rounds=dials.rounds, stop_after=dials.stop_after)
+        state = run(pipeline, state, context, keys=keys, rounds=dials.rounds, stop_after=dials.stop_after)
         if copy_to is not None:
             copied_out(context, copy_to)
-        return study
+        return state
 
 
-def assemble(values: dict[str, Any], dials: "Dials", *, dry: bool = False) -> tuple[dict[str, "Stage"], "Study"]:
-    """Build the stages and the study they start from, and check all that can be checked before any work. `dry`: not
+def assemble(
+    values: dict[str, Any], dials: "Settings", *, dry: bool = False
+) -> tuple[dict[str, "Stage"], "PipelineState"]:
+    """Build the stages and the state they start from, and check all that can be checked before any work. `dry`: not
     what only matters once there is work: keys, installed packages, the test set."""
+    from dsrl.core.plugins import load_plugins
     from dsrl.llm.price import priced, read_prices
     from dsrl.pipeline import config as checked
     from dsrl.pipeline.stage import check_chain
-    from dsrl.pipeline.state import Study
+    from dsrl.pipeline.state import PipelineState
 
-    checked.load_plugins(dials.plugins)
+    load_plugins(dials.plugins)
     if dials.prices is not None:
         values = priced(values, read_prices(Path(dials.prices).expanduser()))
     task = checked.build(values["task"], "task", dials.plugins)
@@ -158,17 +161,17 @@ def assemble(values: dict[str, Any], dials: "Dials", *, dry: bool = False) -> tu
     check_chain(pipeline)
     checked.check_context(task, pipeline)
     checked.check_budget(dials.budget_usd, pipeline)
-    if any("base" in stage.reads() for stage in pipeline.values()):
+    if any("base" in stage.inputs for stage in pipeline.values()):
         checked.check_model(base, pipeline)
     checked.check_pictures(task, base, pipeline)
-    if not dry and task.test is not None and any("test" in stage.reads() for stage in pipeline.values()):
+    if not dry and task.test is not None and any("test" in stage.inputs for stage in pipeline.values()):
         task.test.load(task.answer)
         task.test.check_images()
-    return pipeline, Study(task=task, base=base)
+    return pipeline, PipelineState(task=task, base=base)
 
 
 @contextmanager
-def surroundings(values: dict[str, Any], dials: "Dials", run_dir: Path) -> Iterator["Context"]:
+def surroundings(values: dict[str, Any], dials: "Settings", run_dir: Path) -> Iterator["Context"]:
     """Open what a run needs, write down what it is, and at its end, however it ends, track and close it."""
     from dsrl.llm.ledger.ledger import Ledger
     from dsrl.llm.reply_cache.cache import CallsStore
@@ -209,7 +212,7 @@ def surroundings(values: dict[str, Any], dials: "Dials", run_dir: Path) -> Itera
     finally:
         try:
             status = run_folder.end(context, status)
-            tracking.track(context, values, context.study, status)
+            tracking.track(context, values, context.state, status)
         finally:
             context.close()
 

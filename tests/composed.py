@@ -9,7 +9,7 @@ from dsrl.core.resources import home
 from dsrl.main import assemble
 from dsrl.pipeline import config
 from dsrl.pipeline.stage import Stage
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 
 
 def values(*overrides: str, config_dir: Path | None = None) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def elsewhere(found: dict[str, Any]) -> bool:
     return bool({"dsrl.stages.train.Verl", "dsrl.models.rollout.VllmRollout"} & targets)
 
 
-def built(*overrides: str, config_dir: Path | None = None) -> tuple[dict[str, Stage], Study]:
-    """Stages and study, checked as before a run; without what is needed for work where that is `elsewhere`."""
+def built(*overrides: str, config_dir: Path | None = None) -> tuple[dict[str, Stage], PipelineState]:
+    """Stages and state, checked as before a run; without what is needed for work where that is `elsewhere`."""
     found = values(*overrides, config_dir=config_dir)
     return assemble(found, config.dials(found), dry=elsewhere(found))

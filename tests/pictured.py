@@ -10,7 +10,7 @@ import yaml
 from PIL import Image as Pillow
 from PIL import ImageDraw
 
-from dsrl.core.component import Many, part
+from dsrl.core.component import Many, component
 from dsrl.core.digest import digest
 from dsrl.core.parquet import write_table
 from dsrl.data.images import Gallery, Pixels
@@ -21,7 +21,7 @@ from dsrl.graders import Number
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.runner import save
 from dsrl.pipeline.stage import Stage
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.pipeline.store import Entry, Manifest
 from dsrl.stages.score.measure import GradedRollout
 from tests.data.images.drawn import file
@@ -81,7 +81,7 @@ def replies(samples: tuple[Sample, ...], words: int) -> list[GradedRollout]:
     ]  # fmt: skip
 
 
-def make_study(folder: Path, count: int = 4) -> tuple[Study, Context]:
+def make_study(folder: Path, count: int = 4) -> tuple[PipelineState, Context]:
     """A run in `folder`. Every second seed has a variant, the last one has no picture and the one before it two."""
     where = context(folder)
     gallery: Gallery = where.gallery(TASK)
@@ -101,7 +101,7 @@ def make_study(folder: Path, count: int = 4) -> tuple[Study, Context]:
         name=TASK.name, task=TASK.name, stages={"rewrite": figures(len(seeds), len(variants))}, rows={}
     )
     samples = seeds + variants
-    study = Study(
+    state = PipelineState(
         task=TASK,
         samples=samples,
         rejected=rejected,
@@ -109,7 +109,7 @@ def make_study(folder: Path, count: int = 4) -> tuple[Study, Context]:
         control=tuple(sample.id for sample in seeds[:2]),
         files={"score/rollouts.parquet": score, "rewrite/rollouts.parquet": rewrite},
     )
-    return study, where
+    return state, where
 
 
 def figures(seeds: int, variants: int) -> dict[str, object]:
@@ -146,32 +146,32 @@ CONFIG = {
 """A run's config as far as an export looks at it."""
 
 
-@part
+@component("tests.pictured.Wrote")
 class Wrote(Stage):
     """A stage of any name that wrote these fields."""
 
     name: ClassVar[str] = "any"
-    needs: ClassVar[tuple[str, ...]] = ()
-    adds: ClassVar[tuple[str, ...]] = ()
+    inputs = ()
 
     puts: Many[str]
 
-    def writes(self) -> tuple[str, ...]:
+    @property
+    def outputs(self) -> tuple[str, ...]:
         return self.puts
 
-    def __call__(self, study: Study, context: Context) -> Study:
-        return study
+    def __call__(self, state: PipelineState, context: Context) -> PipelineState:
+        return state
 
 
-def stored_run(folder: Path, count: int = 4, *, model: bool = True) -> tuple[Path, Study]:
+def stored_run(folder: Path, count: int = 4, *, model: bool = True) -> tuple[Path, PipelineState]:
     """The run of `make_study` as it lies on disk: its folder, with config and metrics, and its entries in the store."""
-    study, where = make_study(folder, count)
-    bare = Study(task=TASK)
-    keep(where, "rewrite", ("samples",), bare, study)
-    keep(where, "select", ("selected", "control"), bare, study)
+    state, where = make_study(folder, count)
+    bare = PipelineState(task=TASK)
+    keep(where, "rewrite", ("samples",), bare, state)
+    keep(where, "select", ("selected", "control"), bare, state)
     if model:
         trained = Model(name="target+grpo", path="model")
-        keep(where, "train", ("trained",), bare, replace(study, trained=trained, rejected=()))
+        keep(where, "train", ("trained",), bare, replace(state, trained=trained, rejected=()))
     where.metrics.update(
         decontaminate={"policy": "drop", "samples": 6, "matched": 1, "dropped": 1, "kinds": {"same": 1}},
         status="finished",
@@ -182,10 +182,10 @@ def stored_run(folder: Path, count: int = 4, *, model: bool = True) -> tuple[Pat
     (where.run_dir / "config.yaml").write_text(yaml.safe_dump({**CONFIG, "store": str(where.store.root)}))
     (where.run_dir / "run.json").write_text(json.dumps({"folder": str(folder), "dsrl": "0"}))
     where.close()
-    return where.run_dir, study
+    return where.run_dir, state
 
 
-def keep(where: Context, name: str, puts: tuple[str, ...], before: Study, after: Study) -> Entry:
+def keep(where: Context, name: str, puts: tuple[str, ...], before: PipelineState, after: PipelineState) -> Entry:
     """An entry with what a stage of this name wrote."""
     key = digest([name, puts], 20)
 
@@ -197,7 +197,7 @@ def keep(where: Context, name: str, puts: tuple[str, ...], before: Study, after:
             stage=name, key=key, parts={}, parents={}, figures={}, rows={}, calls={}, seconds=0.0, created=time.time()
         )
 
-    entry, _ = where.store.remembered(name, key, make)
+    entry, _ = where.store.get_or_create(name, key, make)
     where.metrics.setdefault("keys", {})[name] = key
     rows = {"in": 4, "out": len(after.samples), "rejected": {"too hard": len(after.rejected)}}
     where.metrics["rows"] |= {name: rows} if name == "rewrite" else {}

@@ -1,4 +1,4 @@
-"""Who may import whom, and what may not be imported before it is needed."""
+"""The order of packages, import cycles, and what may not be imported before it is needed."""
 
 import ast
 import subprocess
@@ -13,138 +13,116 @@ from dsrl.data.sample import Passage
 from tests.command import CHECKOUT, ENVIRONMENT
 
 PACKAGE = CHECKOUT / "dsrl"
-ROOMS = (
-    "seeds",
-    "difficulty",
-    "retrieve",
-    "generate",
-    "score",
-    "clean",
-    "select",
-    "train",
-    "evaluate",
-    "report",
-    "cluster",
-    "tracking",
+ORDER = (
+    *("main", "cli", "quickstart", "stages", "models", "forecast", "pipeline"),
+    *("infra", "llm", "data", "graders", "prompts", "core"),
 )
-SHARED = ("llm", "grade", "match", "prompts", "images")
-ABOVE = ("main", "cli", "run", "config", "record", "verbs", "export", "plan", "doctor", "tasks", "jobs", "checkpoints")
-"""What runs the rooms; no room may know of it."""
+"""From top to bottom: each package imports only from itself and from those after it."""
+STAGES = (
+    *("retrieve", "seeds", "generate", "rewrite", "score", "decontaminate", "select", "train", "evaluate"),
+    *("difficulty", "report"),
+)
+SHARED_BY_STAGES = {("rewrite", "generate"), ("difficulty", "generate")}
+"""Pairs (stage, other): rewrites are written and labelled by the machinery of `generate`."""
 HEAVY = (
-    "torch",
-    "transformers",
-    "trl",
-    "openai",
-    "mlflow",
-    "datasets",
-    "pyarrow",
-    "tantivy",
-    "elasticsearch",
-    "elastic_transport",
-    "aiohttp",
-    "jinja2",
-    "rich",
-    "pandas",
-    "math_verify",
-    "sympy",
-    "submitit",
-    "ray",
-    "wandb",
-    "regex",
-    "rensa",
+    *("torch", "transformers", "trl", "openai", "mlflow", "datasets", "pyarrow", "tantivy", "elasticsearch"),
+    *("elastic_transport", "aiohttp", "jinja2", "rich", "pandas", "math_verify", "sympy", "submitit", "ray", "wandb"),
+    *("regex", "rensa"),
 )
 
-
-def files(folder: Path) -> list[Path]:
-    return sorted(folder.rglob("*.py"))
+Imports = dict[str, set[tuple[str, int]]]
 
 
-def imports(path: Path) -> Iterator[tuple[str, int]]:
-    """Modules of dsrl that a file imports, anywhere in it, and the line."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        yield from ((name, node.lineno) for name in names if name.split(".")[0] == "dsrl")
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(CHECKOUT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def at_module_level(path: Path) -> Iterator[str]:
-    """What is imported as soon as the file is; not what only a type checker sees."""
-    waiting = list(ast.parse(path.read_text(encoding="utf-8")).body)
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield node.module or "."
-        elif isinstance(node, ast.If) and "TYPE_CHECKING" not in ast.dump(node.test):
-            waiting += node.body + node.orelse
-        elif isinstance(node, (ast.Try, ast.With, ast.ClassDef)):
-            waiting += node.body
+def imports() -> Imports:
+    """Module -> the modules of dsrl that it imports anywhere, type-only imports included, and the lines."""
+    files = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+    found: Imports = {name: set() for name in files}
+    for name, path in files.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                assert not node.level, f"{path}:{node.lineno}: relative import"
+                targets = [
+                    whole if (whole := f"{node.module}.{alias.name}") in files else str(node.module)
+                    for alias in node.names
+                ]
+            elif isinstance(node, ast.Import):
+                targets = [alias.name for alias in node.names]
+            else:
+                continue
+            found[name] |= {(target, node.lineno) for target in targets if target in files and target != name}
+    return found
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_no_room_imports_another_room_or_what_runs_it(room: str) -> None:
-    forbidden = {*ROOMS, *ABOVE, "quickstart"} - {room}
+@pytest.fixture(scope="module")
+def graph() -> Imports:
+    return imports()
+
+
+def package(module: str) -> str:
+    return [*module.split("."), "main"][1]
+
+
+def test_every_package_imports_only_from_those_below_it(graph: Imports) -> None:
+    rank = {name: number for number, name in enumerate(ORDER)}
+    outside = {"dsrl", "dsrl.__main__"}
     faults = [
-        f"{path.relative_to(CHECKOUT)}:{line} imports {name}"
-        for path in files(PACKAGE / room)
-        for name, line in imports(path)
-        if "." in name and name.split(".")[1] in forbidden
+        f"{module}:{line} imports {target}"
+        for module, targets in graph.items()
+        for target, line in sorted(targets)
+        if module not in outside and target not in outside and rank[package(target)] < rank[package(module)]
     ]
     assert faults == []
 
 
-@pytest.mark.parametrize("shared", SHARED)
-def test_what_all_rooms_share_knows_none_of_them(shared: str) -> None:
-    forbidden = {*ROOMS, *ABOVE, "quickstart"}
+def test_every_package_has_a_place_in_the_order() -> None:
+    there = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    assert there - {"__init__", "__main__"} == set(ORDER)
+
+
+def test_no_stage_imports_another(graph: Imports) -> None:
     faults = [
-        f"{path.relative_to(CHECKOUT)}:{line} imports {name}"
-        for path in files(PACKAGE / shared)
-        for name, line in imports(path)
-        if "." in name and name.split(".")[1] in forbidden
+        f"{module}:{line} imports {target}"
+        for module, targets in graph.items()
+        for target, line in sorted(targets)
+        if module.startswith("dsrl.stages.") and target.startswith("dsrl.stages.")
+        if (pair := (module.split(".")[2], target.split(".")[2])) and pair[0] != pair[1]
+        if pair not in SHARED_BY_STAGES
     ]
     assert faults == []
 
 
-def test_no_module_but_the_loop_and_the_command_line_knows_a_room() -> None:
-    """Stages come in by config; only types may be named."""
-    faults = [
-        f"{path.name} imports {name}"
-        for path in sorted(PACKAGE.glob("*.py"))
-        for name in at_module_level(path)
-        if name.startswith("dsrl.") and name.split(".")[1] in ROOMS
-    ]
-    assert faults == []
+def test_there_are_no_import_cycles(graph: Imports) -> None:
+    assert list(cycles({module: {target for target, _ in targets} for module, targets in graph.items()})) == []
 
 
-def test_every_room_is_known_to_this_test() -> None:
-    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-    assert folders <= {
-        *ROOMS,
-        *SHARED,
-        "quickstart",
-        "faultserver",
-        "export",
-        "plan",
-        "doctor",
-        "tasks",
-        "jobs",
-        "checkpoints",
-    }
+def cycles(graph: dict[str, set[str]]) -> Iterator[list[str]]:
+    """Groups of modules that import each other (strongly connected components, by Tarjan's algorithm)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
 
+    def visit(node: str) -> Iterator[list[str]]:
+        index[node] = low[node] = len(index)
+        stack.append(node)
+        for target in sorted(graph[node]):
+            if target not in index:
+                yield from visit(target)
+                low[node] = min(low[node], low[target])
+            elif target in stack:
+                low[node] = min(low[node], index[target])
+        if low[node] == index[node]:
+            group = stack[stack.index(node) :]
+            del stack[stack.index(node) :]
+            if len(group) > 1:
+                yield group
 
-def test_relative_imports_are_not_used() -> None:
-    relative = [
-        path
-        for path in files(PACKAGE)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.ImportFrom) and node.level
-    ]
-    assert relative == []
+    for node in sorted(graph):
+        if node not in index:
+            yield from visit(node)
 
 
 def loaded(code: str) -> set[str]:
@@ -154,40 +132,41 @@ def loaded(code: str) -> set[str]:
     return set(done.stdout.splitlines()[-1].split())
 
 
-STAGES = """
-from dsrl.stages.difficulty import Difficulty
-from dsrl.stages.seeds import Seeds
-from dsrl.stages.generate import Generate, HarderVariants, MajorityVote, Rewrite
-from dsrl.stages.retrieve import Elasticsearch, Embedded, NoRetriever, Retrieve
-from dsrl.stages.score import PassCount, Probe, Score, ServerRollout, TransformersRollout
-from dsrl.stages.decontaminate import Decontaminate, Diversity
-from dsrl.stages.select import All, Easiest, Hardest, Learnable, PaperRanking, RandomChoice
-from dsrl.stages.train import DrGrpo, Grpo, NoTraining, Sft, Trl
-from dsrl.stages.evaluate import Compare, Evaluate
-from dsrl.stages.report import Report
+COMPONENTS = """
+import dsrl.main, dsrl.cli.app, dsrl.cli.store_commands, dsrl.pipeline.config, dsrl.pipeline.runner
+from dsrl.infra.ray import LocalRay, RayAddress, SlurmRay
+from dsrl.infra.slurm import JobRequest
 from dsrl.infra.tracking import Tracking
-from dsrl.infra.ray import LocalRay, RayAddress, Request, SlurmRay
+from dsrl.models.rollout import ServerRollout, TransformersRollout, VllmRollout
 from dsrl.quickstart import OfflineTeacher
+from dsrl.stages.decontaminate import Decontaminate, Diversity
+from dsrl.stages.difficulty import Difficulty
+from dsrl.stages.evaluate import Compare, Evaluate
+from dsrl.stages.generate import Generate, MajorityVote
+from dsrl.stages.report import Report
+from dsrl.stages.retrieve import Elasticsearch, Embedded, NoRetriever, Retrieve
+from dsrl.stages.rewrite import HarderVariants, Rewrite
+from dsrl.stages.score import PassCount, Probe, Score
+from dsrl.stages.seeds import Seeds
+from dsrl.stages.select import AllScored, PaperRanking, RandomChoice
+from dsrl.stages.train import DrGrpo, Grpo, NoTraining, Sft, Trl, Verl
 """
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
-    """Config, stages and the whole command line: a mistake is told, and help given, without waiting for torch."""
-    found = loaded(
-        f"import dsrl.main, dsrl.cli.app, dsrl.cli.store_commands, dsrl.pipeline.config"
-        f"\nimport dsrl.pipeline.runner, dsrl.pipeline.run_folder{STAGES}"
-    )
+    """A wrong config is reported, and help is shown, without waiting for torch."""
+    found = loaded(COMPONENTS)
     assert found & set(HEAVY) == set()
     assert "dsrl" in found
 
 
-def test_help_needs_not_even_hydra() -> None:
-    found = loaded("from dsrl.cli.app import dispatch; import os; dispatch(['--help'])")
+def test_help_does_not_even_need_hydra() -> None:
+    found = loaded("from dsrl.cli.app import dispatch; dispatch(['--help'])")
     assert found & {*HEAVY, "hydra", "omegaconf", "pydantic"} == set()
 
 
 def test_a_stored_result_is_read_without_pandas(tmp_path: Path) -> None:
-    """It would cost a second in every run that only reuses what is there."""
+    """Importing pandas would cost a second in every run that only reuses what is there."""
     path = tmp_path / "passages.parquet"
     write_table(path, [], Passage)
     code = f"""

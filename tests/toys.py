@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.data.model import Model
 from dsrl.data.sample import Passage, Rate, Rejected, new_sample
 from dsrl.data.task import Task
@@ -17,34 +17,34 @@ from dsrl.llm.reply_cache.cache import CallsStore
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.progress.progress import Progress
 from dsrl.pipeline.stage import Stage
-from dsrl.pipeline.state import Estimate, Evaluation, Study
+from dsrl.pipeline.state import Estimate, Evaluation, PipelineState
 from dsrl.pipeline.store import Store
 
 made: list[str] = []
 """What was really computed, in order: `clear()` it between runs."""
 
 
-@part
+@component("tests.toys.Fetch")
 class Fetch(Stage):
     name: ClassVar[str] = "fetch"
-    needs: ClassVar[tuple[str, ...]] = ("definition",)
-    adds: ClassVar[tuple[str, ...]] = ("passages", "keywords")
+    inputs = ("definition",)
+    outputs = ("passages", "keywords")
 
     seed: int = 0
 
-    def __call__(self, study: Study, context: Context) -> Study:
+    def __call__(self, state: PipelineState, context: Context) -> PipelineState:
         made.append("fetch")
         passage = Passage(id=f"p{self.seed}", text="sea", source="atlas", offset=3, keyword="water", rank=0, score=0.5)
-        return study.add(passages=(passage,), keywords=("water",), figures={"rows": {"in": 2, "out": 1}})
+        return state.add(passages=(passage,), keywords=("water",), figures={"rows": {"in": 2, "out": 1}})
 
 
-@part
+@component("tests.toys.Write")
 class Write(Stage):
     name: ClassVar[str] = "write"
-    needs: ClassVar[tuple[str, ...]] = ("definition", "passages")
-    adds: ClassVar[tuple[str, ...]] = ("samples",)
+    inputs = ("definition", "passages")
+    outputs = ("samples",)
     templates: ClassVar[tuple[str, ...]] = ("generate",)
-    speed: ClassVar[frozenset[str]] = frozenset({"hands", "misses"})
+    excluded_from_key: ClassVar[frozenset[str]] = frozenset({"hands", "misses"})
 
     count: int = 4
     hands: int = 1
@@ -52,28 +52,28 @@ class Write(Stage):
     misses: int = 0
     """Tries in each of which a reply is missing."""
 
-    def __call__(self, study: Study, context: Context) -> Study:
+    def __call__(self, state: PipelineState, context: Context) -> PipelineState:
         made.append("write")
         if self.fails:
             raise RuntimeError("out of ink")
         if made.count("write") <= self.misses:
             context.ledger.add((context.stage, "teacher", "t"), Spending(errors=1, lost=1))
-        samples = tuple(new_sample(study.task.name, f"{i} + 1?", str(i + 1), "initial") for i in range(self.count))
+        samples = tuple(new_sample(state.task.name, f"{i} + 1?", str(i + 1), "initial") for i in range(self.count))
         rejected = tuple(Rejected(stage="write", reason="duplicate", input=f"{i}") for i in range(2))
         figures = {"rows": {"in": self.count + 2, "out": self.count}, "ink": 0.5}
-        return study.add(samples=samples, rejected=rejected, figures=figures)
+        return state.add(samples=samples, rejected=rejected, figures=figures)
 
 
-@part
+@component("tests.toys.Rank")
 class Rank(Stage):
     name: ClassVar[str] = "rank"
-    needs: ClassVar[tuple[str, ...]] = ("samples", "base", "format")
-    adds: ClassVar[tuple[str, ...]] = ("samples", "score")
+    inputs = ("samples", "base", "format")
+    outputs = ("samples", "score")
 
-    def __call__(self, study: Study, context: Context) -> Study:
+    def __call__(self, state: PipelineState, context: Context) -> PipelineState:
         made.append("rank")
-        assert study.base is not None
-        (context.scratch / "rollouts.txt").write_text(study.base.fingerprint())
+        assert state.base is not None
+        (context.scratch / "rollouts.txt").write_text(state.base.fingerprint())
         rate = Rate(
             model="m",
             num_rollouts=2,
@@ -84,63 +84,63 @@ class Rank(Stage):
             temperature=0.7,
             grader="g",
         )
-        return study.add(samples=tuple(sample.replace(score=rate) for sample in study.samples), figures={"mean": 0.5})
+        return state.add(samples=tuple(sample.replace(score=rate) for sample in state.samples), figures={"mean": 0.5})
 
 
-@part
+@component("tests.toys.Choose")
 class Choose(Stage):
     name: ClassVar[str] = "choose"
-    needs: ClassVar[tuple[str, ...]] = ("samples", "score")
-    adds: ClassVar[tuple[str, ...]] = ("selected", "control")
+    inputs = ("samples", "score")
+    outputs = ("selected", "control")
 
     m: int = 2
 
-    def __call__(self, study: Study, context: Context) -> Study:
+    def __call__(self, state: PipelineState, context: Context) -> PipelineState:
         made.append("choose")
-        ids = tuple(sample.id for sample in study.samples)
-        return study.add(selected=ids[: self.m], control=ids[-self.m :])
+        ids = tuple(sample.id for sample in state.samples)
+        return state.add(selected=ids[: self.m], control=ids[-self.m :])
 
 
-@part
+@component("tests.toys.Learn")
 class Learn(Stage):
     name: ClassVar[str] = "learn"
-    needs: ClassVar[tuple[str, ...]] = ("samples", "selected", "base")
-    adds: ClassVar[tuple[str, ...]] = ("trained",)
+    inputs = ("samples", "selected", "base")
+    outputs = ("trained",)
 
-    def __call__(self, study: Study, context: Context) -> Study:
+    def __call__(self, state: PipelineState, context: Context) -> PipelineState:
         made.append("learn")
-        assert study.base is not None
-        assert study.base.path is not None
-        age = json.loads((Path(study.base.path) / "config.json").read_text())["age"]
+        assert state.base is not None
+        assert state.base.path is not None
+        age = json.loads((Path(state.base.path) / "config.json").read_text())["age"]
         write_model(context.scratch / "model", age + 1)
-        return study.add(
-            trained=replace(study.base, name=f"{study.base.name}+", path="model"), figures={"age": age + 1}
+        return state.add(
+            trained=replace(state.base, name=f"{state.base.name}+", path="model"), figures={"age": age + 1}
         )
 
 
-@part
+@component("tests.toys.Measure")
 class Measure(Stage):
     name: ClassVar[str] = "measure"
-    adds: ClassVar[tuple[str, ...]] = ()
-    needs: ClassVar[tuple[str, ...]] = ("format", "test")
 
     of: str = "base"
 
-    def reads(self) -> tuple[str, ...]:
-        return (*self.needs, self.of)
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return ("format", "test", self.of)
 
-    def writes(self) -> tuple[str, ...]:
+    @property
+    def outputs(self) -> tuple[str, ...]:
         return (f"evaluation_{self.of}",)
 
-    def __call__(self, study: Study, context: Context) -> Study:
+    def __call__(self, state: PipelineState, context: Context) -> PipelineState:
         made.append(f"measure {self.of}")
-        model: Model = getattr(study, self.of)
+        model: Model = getattr(state, self.of)
         half = Estimate(value=0.5, low=0.0, high=1.0)
         found = Evaluation(
             name=model.name,
             model=model.fingerprint(),
             test="t",
-            grader=study.task.answer.digest(),
+            grader=state.task.answer.digest(),
             num_items=2,
             samples_per_item=1,
             temperature=0.7,
@@ -155,19 +155,19 @@ class Measure(Stage):
             item_rates=(0.0, 1.0),
             item_greedy=(False, True),
         )
-        return study.add(**{f"evaluation_{self.of}": found}, figures={"items": 2})
+        return state.add(**{f"evaluation_{self.of}": found}, figures={"items": 2})
 
 
-@part
+@component("tests.toys.Tell")
 class Tell(Stage):
     name: ClassVar[str] = "tell"
-    needs: ClassVar[tuple[str, ...]] = ()
-    adds: ClassVar[tuple[str, ...]] = ()
+    inputs = ()
+    outputs = ()
     stored: ClassVar[bool] = False
 
-    def __call__(self, study: Study, context: Context) -> Study:
+    def __call__(self, state: PipelineState, context: Context) -> PipelineState:
         made.append("tell")
-        return study
+        return state
 
 
 def pipeline(**changed: Stage) -> dict[str, Stage]:
@@ -193,10 +193,10 @@ def write_model(folder: Path, age: int) -> Path:
     return folder
 
 
-def study(folder: Path, **task: Any) -> Study:
+def state(folder: Path, **task: Any) -> PipelineState:
     """What a run starts from; the base model and the test set lie in `folder`."""
     base = Model(name="b", path=str(write_model(folder / "base", 1)))
-    return Study(task=Task(**{"name": "sums", "instruction": "Add.", "answer": Number(), **task}), base=base)
+    return PipelineState(task=Task(**{"name": "sums", "instruction": "Add.", "answer": Number(), **task}), base=base)
 
 
 def context(folder: Path) -> Context:

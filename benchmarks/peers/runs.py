@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import which
 
-from dsrl.faultserver import FaultServer
+from tests.support.faultserver import FaultServer
 
 HERE = Path(__file__).parent
 PYTHON = "3.11"

@@ -18,7 +18,7 @@ from dsrl.llm.reply_cache.cache import CallsStore
 from dsrl.pipeline.config import build
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.progress.progress import Progress
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.pipeline.store import Store
 from dsrl.stages.generate import Generate, MajorityVote
 
@@ -74,12 +74,12 @@ def stage(asked) -> dict:
         progress=Progress(io.StringIO()),
         stage="generate",
     )
-    study = made(Study(task=task), context)
+    state = made(PipelineState(task=task), context)
     context.close()
-    labels = {str(sample.provenance.index): sample.answer for sample in study.samples}
-    tried = {str(one.provenance.index): None for one in study.rejected}
+    labels = {str(sample.provenance.index): sample.answer for sample in state.samples}
+    tried = {str(one.provenance.index): None for one in state.rejected}
     spent = context.ledger.totals()["teacher"]
-    return {"rows": len(study.samples), "labels": {**tried, **labels}, "spent": spent}
+    return {"rows": len(state.samples), "labels": {**tried, **labels}, "spent": spent}
 
 
 def main() -> None:

@@ -109,7 +109,7 @@ def help_text() -> str:
     }
     rows = "\n".join(f"  {name:<11} {', '.join(choices)}" for name, choices in groups.items())
     text = (conf / "config.yaml").read_text(encoding="utf-8")
-    dials = text.partition("# Dials\n")[2].partition("\n\n")[0]
+    dials = text.partition("# Settings\n")[2].partition("\n\n")[0]
     return HELP.format(version=__version__, groups=rows, dials="\n".join(f"  {line}" for line in dials.splitlines()))
 
 

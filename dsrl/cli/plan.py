@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from dsrl.llm.reply_cache.cache import CallsStore
-    from dsrl.pipeline.config import Dials
+    from dsrl.pipeline.config import Settings
     from dsrl.pipeline.context import Context
     from dsrl.pipeline.stage import Stage
-    from dsrl.pipeline.state import Study
+    from dsrl.pipeline.state import PipelineState
 
 SHOWN = 5
 """Samples of a pilot that are printed."""
@@ -42,13 +42,13 @@ def plan(config: "DictConfig") -> Forecast:
     checked.check_asked(values, HydraConfig.get().overrides.task)
     settings = checked.build(values["plan"], "plan", dials.plugins)
     settings.check_out()
-    pipeline, study = assemble(values, dials, dry=not dials.pilot)
-    store, keys = Store(Path(dials.store).expanduser().absolute()), Keys(roots(study))
+    pipeline, state = assemble(values, dials, dry=not dials.pilot)
+    store, keys = Store(Path(dials.store).expanduser().absolute()), Keys(roots(state))
     tried = None
     if dials.pilot:
-        tried = _try(pipeline, study, store, keys, dials, Path(HydraConfig.get().runtime.output_dir))
+        tried = _try(pipeline, state, store, keys, dials, Path(HydraConfig.get().runtime.output_dir))
     foresight = Foresight(store, keys, paid(store), latency=tried.latency if tried else None)
-    forecast = foresight.look(pipeline, study, rounds=dials.rounds, stop_after=dials.stop_after)
+    forecast = foresight.look(pipeline, state, rounds=dials.rounds, stop_after=dials.stop_after)
     if warning := unpriced(values["pipeline"], dials.prices):
         print(f"\nWARNING {warning}")
     print(f"\n{table(forecast, settings)}")
@@ -66,7 +66,9 @@ def paid(store: Store) -> "CallsStore | None":
     return CallsStore(folder) if folder.is_dir() else None
 
 
-def _try(pipeline: "dict[str, Stage]", study: "Study", store: Store, keys: Keys, dials: "Dials", folder: Path) -> Pilot:
+def _try(
+    pipeline: "dict[str, Stage]", state: "PipelineState", store: Store, keys: Keys, dials: "Settings", folder: Path
+) -> Pilot:
     """The pilot, what it brought and what it cost."""
     from dsrl.llm.ledger.ledger import Ledger
     from dsrl.llm.reply_cache.cache import CallsStore
@@ -88,7 +90,7 @@ def _try(pipeline: "dict[str, Stage]", study: "Study", store: Store, keys: Keys,
     tried = None
     try:
         with heard(context.progress):
-            tried = Trial(dials.pilot, keys, context).run(pipeline, study, dials.stop_after)
+            tried = Trial(dials.pilot, keys, context).run(pipeline, state, dials.stop_after)
     finally:
         if tried is None:
             say_spent(context)
@@ -114,7 +116,7 @@ def _vote(sample: Sample) -> str:
     return f", {'at least ' if votes.censored else ''}{votes.share:.0%} of {votes.planned} votes" if votes else ""
 
 
-def _judge(forecast: Forecast, dials: "Dials") -> None:
+def _judge(forecast: Forecast, dials: "Settings") -> None:
     """Whether the budgets will do."""
     total = forecast.total
     _compare("budget_usd", dials.budget_usd, forecast.usd(), dollars)

@@ -1,19 +1,15 @@
 """A language model that is measured and trained: where it is, how it is spoken to, and what comes back."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol
 
 from pydantic import Field
 
-from dsrl.core.component import Part, part, record
+from dsrl.core.component import Component, component, record
 from dsrl.core.digest import digest, folder_digest
 from dsrl.core.errors import UserError
-from dsrl.data.images.prompt import Prompt
-
-if TYPE_CHECKING:
-    from dsrl.pipeline.context import Context
 
 WEIGHTS = ("*.safetensors", "*.bin", "config.json", "generation_config.json", "tokenizer*", "chat_template*", "*.model")
 
@@ -28,8 +24,8 @@ class Preparation(Protocol):
         """Whether it is there."""
 
 
-@part
-class Model(Part):
+@component("data.model")
+class Model(Component):
     """A causal language model in Hugging Face format, or the name under which a server offers one."""
 
     name: str
@@ -102,8 +98,8 @@ def reads_images(config: Mapping[str, Any]) -> bool:
     return any(name in config for name in ("vision_config", "vision_model_config", "image_token_id"))
 
 
-@part
-class Sampling(Part):
+@component("data.sampling")
+class Sampling(Component):
     """How replies are drawn."""
 
     temperature: float = Field(default=0.7, ge=0)
@@ -138,13 +134,3 @@ class Reply:
     @property
     def truncated(self) -> bool:
         return self.finish_reason == "length"
-
-
-@runtime_checkable
-class Rollout(Protocol):
-    """Draws replies of a model to task prompts: `score.TransformersRollout`, `score.ServerRollout`."""
-
-    def generate(
-        self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, context: "Context"
-    ) -> list[list[Reply]]:
-        """`count` replies to each prompt, in order. Reply i depends only on (model, prompt, sampling, seed, i)."""

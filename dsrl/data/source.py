@@ -1,13 +1,13 @@
 """Labelled data sets that the user names: a local file, a folder saved by `datasets`, or a hub id."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from dsrl.core.component import Many, Part, part, record
+from dsrl.core.component import Component, Many, component, record
 from dsrl.core.digest import content_mark, digest, file_digest, folder_digest, text_digest
 from dsrl.core.errors import UserError
 from dsrl.core.resources import resource
@@ -60,9 +60,12 @@ class Item:
         return self.mark if self.images else digest(self.input)
 
 
-@part
-class Source(Part):
+@component("data.source")
+class Source(Component):
     """A labelled data set and which of its columns are question and answer."""
+
+    excluded_from_key: ClassVar[frozenset[str]] = frozenset({"path", "revision", "image_folder", "size", "licence"})
+    """Where the data are and what is known about them: `fingerprint` hashes the data themselves."""
 
     path: str = ""
     """A JSONL, JSON, CSV, TSV or Parquet file, a `DatasetDict.save_to_disk` folder, or a Hugging Face data set id;
@@ -123,11 +126,6 @@ class Source(Part):
         looks_local = self.path.startswith(("/", "./", "../", "~")) or found.suffix in (*SUFFIXES, ".txt")
         return found if found.exists() or looks_local else None
 
-    def identity(self) -> dict[str, Any]:
-        """Without what is left at its default or only said about the data: a key outlives a new field."""
-        identity = super().identity()
-        return {name: value for name, value in identity.items() if name not in LATER or name in self._reading()}
-
     def fingerprint(self) -> str:
         """Content for local data, id and revision for the hub, and how the columns are read."""
         local = self.local
@@ -135,11 +133,8 @@ class Source(Part):
             content = file_digest(local) if local.is_file() else folder_digest(local, ("*/*", "*"))
         else:
             content = f"{self.path}@{self.revision}"
-        reading = {name: value for name, value in self._reading().items() if name != "image_folder"}
-        parts = [content, self.config, self.split, self.input, self.output, self.template, self.limit]
-        if self.images and local is not None and (files := self.pictured.files(self.rows())):
-            parts.append(digest(known_digests(files)))
-        return digest([*parts, reading] if reading else parts)
+        shown = self.images and local is not None and self.pictured.files(self.rows())
+        return digest([content, self.key_fields(), digest(known_digests(shown)) if shown else None])
 
     def count(self) -> int | None:
         """Rows, where that can be said without the network."""
@@ -316,13 +311,6 @@ class Source(Part):
         right = right_name(named, self._gold(row), self.index_from)
         return shown(named, right, self._asked(row), self.option_seed)
 
-    def _reading(self) -> dict[str, Any]:
-        """The fields of LATER that change what is read, where they aren't left at their defaults."""
-        own: Sequence[dataclasses.Field[Any]] = dataclasses.fields(self)
-        plain = Source()
-        names = [field.name for field in own if field.name in LATER - SAID]
-        return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(plain, name)}
-
     def _check_columns(self, rows: Rows) -> None:
         asked = columns(self.template) if self.template else {self.input}
         options = (self.options,) if isinstance(self.options, str) else self.options or ()
@@ -345,11 +333,3 @@ class Source(Part):
                     got=f"columns {', '.join(sorted(map(str, row)))}",
                     next_step=f"name the right ones: {' '.join(cures)}",
                 )
-
-
-SAID = {"size", "licence"}
-LATER = SAID | {
-    *("format", "options", "option_seed", "index_from", "meanings", "subject", "keep"),
-    *("images", "image_folder", "group"),
-}
-"""Fields that an identity holds only where they are set, so that keys made before they existed stay."""

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from dsrl.core.component import Many, Part, part, record
+from dsrl.core.component import Component, Many, component, record
 from dsrl.core.errors import UserError
 from dsrl.core.resources import resource
-from dsrl.data.images import Pixels, Pool, Prompt
+from dsrl.data.images import Pixels, Prompt, UnlabelledImages
 from dsrl.data.images.prompt import illustrated
 from dsrl.data.sample import Image
 from dsrl.data.source import Source, read_rows
@@ -24,8 +24,8 @@ class Demo:
     output: str
 
 
-@part
-class Contamination(Part):
+@component("data.contamination")
+class Contamination(Component):
     """What becomes of synthetic samples that share text with a declared test split."""
 
     policy: Literal["drop", "flag", "keep"] = "drop"
@@ -70,9 +70,9 @@ class Contamination(Part):
             raise UserError("task.contamination.also: a set without a path", next_step="give each its path")
         return sources
 
-    def identity(self) -> dict[str, Any]:
+    def key_fields(self) -> dict[str, Any]:
         """Further sets by their content."""
-        return {**super().identity(), "also": [source.fingerprint() for source in self.also]}
+        return {**super().key_fields(), "also": [source.fingerprint() for source in self.also]}
 
     def check(self) -> None:
         """Raises `UserError` where a further set can't be read."""
@@ -80,8 +80,8 @@ class Contamination(Part):
             source.rows()
 
 
-@part
-class Task(Part):
+@component("data.task")
+class Task(Component):
     """One task definition; the only thing a user has to write."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
@@ -105,7 +105,7 @@ class Task(Part):
     """The real test set, touched once per model."""
     gold: Source | None = None
     """Labelled training data, for the baselines with human data only."""
-    pictures: Pool | None = None
+    pictures: UnlabelledImages | None = None
     """Pictures without labels: every new sample is a question about one of them."""
     pixels: Pixels = Field(default_factory=Pixels)
     """How large pictures are shown, where the questions have any."""
@@ -161,15 +161,16 @@ class Task(Part):
     def definition(self) -> dict[str, Any]:
         """The identity of what the teacher is told: everything but the data sets and what is done about them, and how
         many demos were left out."""
-        left_out = {"test", "gold", "contamination", "num_demos", *(() if self.subjects else ("subjects",))}
-        left_out |= set() if self.illustrated else {"pixels"}
-        left_out |= set() if self.pictures else {"pictures"}
-        return {key: value for key, value in self.identity().items() if key not in left_out}
+        left_out = {"test", "gold", "contamination", "num_demos"}
+        return {key: value for key, value in self.key_fields().items() if key not in left_out}
 
     def format(self) -> dict[str, Any]:
         """The identity of how an answer is asked for and graded: all that measuring a model depends on."""
-        shown = {"pixels": self.pixels.identity()} if self.illustrated else {}
-        return {"output_instruction": self.output_instruction, "answer": self.answer.identity(), **shown}
+        return {
+            "output_instruction": self.output_instruction,
+            "answer": self.answer.key_fields(),
+            "pixels": self.pixels.key_fields(),
+        }
 
 
 def _demo(row: Any, number: int) -> Demo:

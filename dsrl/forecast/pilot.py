@@ -14,9 +14,9 @@ from dsrl.data.sample import Rate, Sample
 from dsrl.llm.reply_cache.cache import CallsStore
 from dsrl.pipeline.config import pieces
 from dsrl.pipeline.context import Context
-from dsrl.pipeline.runner import Keys, handed_on, load, step
+from dsrl.pipeline.runner import Keys, load, output_keys, step
 from dsrl.pipeline.stage import Stage
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.pipeline.store import Entry
 
 MOST_BILLIONS_ON_CPU = 1.0
@@ -41,69 +41,69 @@ class Trial:
         """Whether the samples are only a part of those of the whole run: then nothing is stored but replies."""
         self.latencies: list[float] = []
 
-    def run(self, pipeline: Mapping[str, Stage], study: Study, stop_after: str | None) -> Pilot:
+    def run(self, pipeline: Mapping[str, Stage], state: PipelineState, stop_after: str | None) -> Pilot:
         """Raises what a run would raise; replies that came are kept."""
         asking = [name for name, stage in pipeline.items() if stage.asks]
         names = list(pipeline)[: list(pipeline).index(asking[-1]) + 1] if asking else []
         for name in names:
-            study = self._step(name, pipeline[name], study)
+            state = self._step(name, pipeline[name], state)
             if name == stop_after:
                 break
-        return Pilot(study.samples, mean(self.latencies).expected if self.latencies else None)
+        return Pilot(state.samples, mean(self.latencies).expected if self.latencies else None)
 
-    def _step(self, name: str, stage: Stage, study: Study) -> Study:
+    def _step(self, name: str, stage: Stage, state: PipelineState) -> PipelineState:
         small = stage.pilot(self.count)
         if small is stage and not self.cut:
-            study = step(name, stage, study, self.keys, self.context)
+            state = step(name, stage, state, self.keys, self.context)
         elif not self.cut and (entry := self._stored(stage)) is not None:
-            self.keys.made(handed_on(stage, entry.manifest))
-            study = load(entry, stage, study, name)
+            self.keys.made(output_keys(stage, entry.manifest))
+            state = load(entry, stage, state, name)
         else:
-            study = self._apart(name, small, study)
-        if "samples" in stage.writes() and not self.cut:
+            state = self._apart(name, small, state)
+        if "samples" in stage.outputs and not self.cut:
             self.cut = True
-            study = replace(study, samples=study.samples[: self.count])
-        return study
+            state = replace(state, samples=state.samples[: self.count])
+        return state
 
     def _stored(self, stage: Stage) -> Entry | None:
         """The whole stage, if it is in the store."""
-        key = stage.key({stage.neutral(need): self.keys[need] for need in stage.reads()})
+        key = stage.key({stage.storage_name(need): self.keys[need] for need in stage.inputs})
         return self.context.store.find(stage.name, key)
 
-    def _apart(self, name: str, stage: Stage, study: Study) -> Study:
+    def _apart(self, name: str, stage: Stage, state: PipelineState) -> PipelineState:
         """The stage on these few samples; only the replies of endpoints outlive it."""
         with TemporaryDirectory() as folder:
             self.context.begin(name)
             self.context.scratch = self.context.work = Path(folder)
             if not any(getattr(piece, "needs_weights", False) for piece in pieces(stage)):
-                return self._timed(stage, study)
+                return self._timed(stage, state)
             # Which replies of a local model share a batch decides about their last digits, so the run draws its own.
             context = replace(self.context, calls=CallsStore(Path(folder) / "calls"))
-            return self._measured(name, stage, study, context)
+            return self._measured(name, stage, state, context)
 
-    def _timed(self, stage: Stage, study: Study) -> Study:
+    def _timed(self, stage: Stage, state: PipelineState) -> PipelineState:
         """Notes how long a request took, the others in flight beside it."""
         ledger, name, started = self.context.ledger, self.context.stage, time.monotonic()
-        after = stage(study, self.context)
+        after = stage(state, self.context)
         requests = ledger.sums(name).requests
         if stage.asks and requests >= self.count:
             at_once = min(self.count, stage.teacher.concurrency)  # type: ignore[attr-defined]
             self.latencies.append((time.monotonic() - started) * at_once / requests)
         return after
 
-    def _measured(self, name: str, stage: Stage, study: Study, context: Context) -> Study:
+    def _measured(self, name: str, stage: Stage, state: PipelineState, context: Context) -> PipelineState:
         """Where the base model can't be run here, half of the samples are taken to be solved."""
-        reason = too_large(study.base)
+        reason = too_large(state.base)
         try:
             if reason is None:
-                return stage(study, context)
+                return stage(state, context)
         except BudgetReached:
             raise
         except UserError as error:
             reason = str(error).splitlines()[0]
         context.progress.warn(f"plan: {name} can't run here ({reason}); every other sample is taken for solved")
-        samples = [sample.replace(probe=guess(number % 2)) for number, sample in enumerate(study.samples)]
-        return study.add(samples=tuple(samples))
+        samples = [sample.replace(probe=guess(number % 2)) for number, sample in enumerate(state.samples)]
+        return state.add(samples=tuple(samples))
 
 
 def too_large(model: Model | None) -> str | None:

@@ -12,9 +12,9 @@ from dsrl.data.model import Model
 from dsrl.forecast.workload import Load, Outlook
 from dsrl.llm import CallsStore
 from dsrl.pipeline.context import Context
-from dsrl.pipeline.runner import Keys, handed_on, load
+from dsrl.pipeline.runner import Keys, load, output_keys
 from dsrl.pipeline.stage import Stage
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.pipeline.store import Entry, Store
 
 LOOKED_UP = 40
@@ -103,13 +103,13 @@ class Foresight:
         """Finished stages, read only once a stage that isn't finished has to know what they hold."""
 
     def look(
-        self, pipeline: Mapping[str, Stage], study: Study, *, rounds: int = 1, stop_after: str | None = None
+        self, pipeline: Mapping[str, Stage], state: PipelineState, *, rounds: int = 1, stop_after: str | None = None
     ) -> Forecast:
         """Every stage up to the last one wanted."""
         forecast = Forecast()
         made = [entry.manifest for entry in self._store.entries()]
-        known = {"parameters": parameters(study.base), **self._outlook}
-        outlook = Outlook(study, self._calls, made, self._known, **known)
+        known = {"parameters": parameters(state.base), **self._outlook}
+        outlook = Outlook(state, self._calls, made, self._known, **known)
         for number in range(rounds):
             if number:
                 self._known["base"] = self._known.get("trained")
@@ -121,11 +121,11 @@ class Foresight:
         return forecast
 
     def _step(self, name: str, stage: Stage, outlook: Outlook, forecast: Forecast) -> Outlook:
-        key = self._key(stage, outlook.study)
+        key = self._key(stage, outlook.state)
         entry = self._store.find(stage.name, key) if key else None
         before = entry or self._before(stage)
-        unmade = dict.fromkeys(stage.writes(), None if stage.by_content else key)
-        self._known.update(handed_on(stage, before.manifest) if before else unmade)
+        unmade = dict.fromkeys(stage.outputs, None if stage.key_by_output else key)
+        self._known.update(output_keys(stage, before.manifest) if before else unmade)
         if entry is not None:
             forecast.add(name, "stored", Load())
             self._unread.append((entry, stage, name))
@@ -140,9 +140,9 @@ class Foresight:
 
     def _before(self, stage: Stage) -> Entry | None:
         """What a stage left when the test set was another one, where others go by its content: probably the same."""
-        if not stage.by_content:
+        if not stage.key_by_output:
             return None
-        same = {stage.neutral(need): self._known.get(need) for need in stage.reads() if need != "test"}
+        same = {stage.storage_name(need): self._known.get(need) for need in stage.inputs if need != "test"}
         parts = stage.parts()
         for entry in reversed(self._store.entries(stage.name)):
             parents = {need: key for need, key in entry.manifest.parents.items() if need != "test"}
@@ -150,27 +150,27 @@ class Foresight:
                 return self._store.find(stage.name, entry.manifest.key)
         return None
 
-    def _key(self, stage: Stage, study: Study) -> str | None:
+    def _key(self, stage: Stage, state: PipelineState) -> str | None:
         """None where it can't be known without making a model first."""
-        parents = {stage.neutral(need): self._of(need, study) for need in stage.reads()}
+        parents = {stage.storage_name(need): self._of(need, state) for need in stage.inputs}
         known = {need: key for need, key in parents.items() if key is not None}
         return stage.key(known) if len(known) == len(parents) else None
 
-    def _of(self, need: str, study: Study) -> str | None:
+    def _of(self, need: str, state: PipelineState) -> str | None:
         if need not in self._known:
-            made = need != "base" or study.base is None or study.base.is_made()
+            made = need != "base" or state.base is None or state.base.is_made()
             self._known[need] = self._keys[need] if made else None
         return self._known[need]
 
 
 def stored(entry: Entry, stage: Stage, name: str, outlook: Outlook) -> Outlook:
     """What a finished stage leaves behind is known."""
-    study = load(entry, stage, outlook.study, name)
-    changes: dict[str, Any] = {"study": study}
-    if "samples" in stage.writes():
-        changes |= {"samples": Range.of(len(study.samples)), "whole": True}
-    if "selected" in stage.writes():
-        changes["selected"] = Range.of(len(study.selected))
+    state = load(entry, stage, outlook.state, name)
+    changes: dict[str, Any] = {"state": state}
+    if "samples" in stage.outputs:
+        changes |= {"samples": Range.of(len(state.samples)), "whole": True}
+    if "selected" in stage.outputs:
+        changes["selected"] = Range.of(len(state.selected))
     return replace(outlook, **changes)
 
 
@@ -202,7 +202,7 @@ def counted(shapes: Mapping[str, Any]) -> int:
 
 def foretell(
     pipeline: Mapping[str, Stage],
-    study: Study,
+    state: PipelineState,
     context: Context,
     keys: Keys,
     *,
@@ -212,7 +212,7 @@ def foretell(
     """What this run expects to ask for, into its `metrics.json`, so that its report can say how good the guess was."""
     calls = context.calls if context.calls.folder.is_dir() else None
     forecast = Foresight(context.store, keys, calls, limit=LOOKED_UP).look(
-        pipeline, study, rounds=rounds, stop_after=stop_after
+        pipeline, state, rounds=rounds, stop_after=stop_after
     )
     context.metrics["forecast"] = forecast.plain()
     total = forecast.total

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from pydantic import Field, field_validator
 
-from dsrl.core.component import Many, Part, part
+from dsrl.core.component import Component, Many, component
 from dsrl.core.errors import UserError
 from dsrl.core.estimate import Range
 
@@ -23,11 +23,11 @@ PEAKS = {
 """Dense operations a second in 16 bits (bfloat16; float16 for the V100), from NVIDIA's data sheets."""
 
 
-@part
-class Plan(Part):
+@component("plan")
+class Plan(Component):
     """The key `plan:` of the config; it changes no result."""
 
-    speed: ClassVar[frozenset[str]] = frozenset(("out", "gpu", "utilization"))
+    excluded_from_key: ClassVar[frozenset[str]] = frozenset(("out", "gpu", "utilization"))
 
     out: str | None = None
     """JSON file to write the forecast into."""

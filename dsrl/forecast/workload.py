@@ -11,7 +11,7 @@ from dsrl.forecast import defaults
 if TYPE_CHECKING:
     from dsrl.data.model import Sampling
     from dsrl.llm import CallsStore, Endpoint
-    from dsrl.pipeline.state import Study
+    from dsrl.pipeline.state import PipelineState
     from dsrl.pipeline.store import Manifest
 
 CHARACTERS_PER_TOKEN = 3.6
@@ -95,7 +95,7 @@ def _sum(one: Range | None, other: Range | None) -> Range | None:
 class Outlook:
     """What is known when a stage is foretold. Stages look, and hand on what they will leave behind."""
 
-    study: "Study"
+    state: "PipelineState"
     """As far as it is known without asking anybody: out of stored stages and stored replies."""
     calls: "CallsStore | None" = None
     """To be read only; None: there are no replies yet."""
@@ -104,7 +104,7 @@ class Outlook:
     keys: "dict[str, str | None]" = field(default_factory=dict)
     """What is needed -> the key that makes it; None where it can't be known yet."""
     whole: bool = False
-    """Whether `study.samples` is all that there will be."""
+    """Whether `state.samples` is all that there will be."""
     weights: Mapping[str, int] = field(default_factory=dict)
     """Id of a known sample -> how many it stands for, where not all were looked up; others stand for themselves."""
     samples: Range = NOTHING
@@ -126,19 +126,19 @@ class Outlook:
 
     def question_tokens(self) -> Range:
         """Of an input: that of the samples that are known, else that of the demos."""
-        texts = [sample.input for sample in self.study.samples] or [demo.input for demo in self.study.task.demos]
+        texts = [sample.input for sample in self.state.samples] or [demo.input for demo in self.state.task.demos]
         if not texts:
             return defaults.QUESTION_TOKENS
-        spread = Range(0.9, 1.0, 1.1) if self.study.samples else Range(0.6, 1.0, 2.0)
+        spread = Range(0.9, 1.0, 1.1) if self.state.samples else Range(0.6, 1.0, 2.0)
         return spread * (sum(map(len, texts)) / len(texts) / CHARACTERS_PER_TOKEN)
 
     def prompt_tokens(self) -> Range:
         """Of an input with the output instruction, as models are asked."""
-        return self.question_tokens() + Range.of(tokens(self.study.task.output_instruction))
+        return self.question_tokens() + Range.of(tokens(self.state.task.output_instruction))
 
     def teacher_reply_tokens(self) -> Range:
         """Of a worked answer."""
-        outputs = [demo.output for demo in self.study.task.demos]
+        outputs = [demo.output for demo in self.state.task.demos]
         if not outputs:
             return defaults.REPLY_TOKENS
         return defaults.REPLY_PER_DEMO * (sum(map(tokens, outputs)) / len(outputs))
@@ -210,11 +210,11 @@ class Outlook:
 
     def _drawn(self, rollout: Any, sampling: "Sampling", count: int, inputs: Sequence[str]) -> Held:
         """Replies to known inputs that are in the store already: all of them, or a few and what these stand for."""
-        model = self.study.base
+        model = self.state.base
         if self.calls is None or model is None or not model.is_made() or not hasattr(rollout, "held"):
             return Held()
         step = max(1, len(inputs) // (self.limit or len(inputs) or 1))
-        prompts = [self.study.task.prompt(text) for text in inputs[::step]]
+        prompts = [self.state.task.prompt(text) for text in inputs[::step]]
         found: Held = rollout.held(model.located(), prompts, sampling, count, self.calls)
         return found * step
 

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from typing import ClassVar, Self
 
-from dsrl.core.component import Part, record
+from dsrl.core.component import Component, record
 from dsrl.core.digest import digest
 from dsrl.core.errors import UserError
 
@@ -29,7 +29,7 @@ class Grade:
         return (1 - format_share) * self.correct + format_share * self.format_ok
 
 
-class Grader(Part, ABC):
+class Grader(Component, ABC):
     """One kind of answer: how it is asked for, read, compared and graded. Pure and safe in threads."""
 
     open: ClassVar[bool] = False
@@ -121,7 +121,7 @@ class Grader(Part, ABC):
 
     def digest(self) -> str:
         """Goes with every number; numbers of different graders aren't compared."""
-        return digest(self.identity())
+        return digest(self.key_fields())
 
 
 def _grade(parsed: str | None, reason: str) -> Grade:

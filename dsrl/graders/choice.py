@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import Field, field_validator
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.core.digest import normalised
 from dsrl.core.errors import UserError
 from dsrl.graders.tagged import TRIM, Tagged
@@ -23,7 +23,7 @@ MARKS = ":)."
 MAX_TEXT = 10_000
 
 
-@part
+@component("graders.choice")
 class Choice(Tagged):
     """Multiple choice: `<answer>B</answer>`, also `(B)`, `B.`, `B: text` or the option's own text inside the tag."""
 

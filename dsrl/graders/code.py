@@ -4,7 +4,7 @@ import re
 
 from pydantic import Field
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.core.errors import UserError
 from dsrl.graders.base import RIGHT, WRONG, Grader
 from dsrl.graders.sandbox import run
@@ -14,7 +14,7 @@ TESTS = re.compile(r"^# tests[ \t]*$", re.MULTILINE)
 MAX_PROGRAM = 50_000
 
 
-@part
+@component("graders.code")
 class Code(Grader):
     """A program is right if the tests of its sample pass. The answer of a sample is a program that does (it may be
     left out), a line `# tests`, and Python statements that raise where a test fails.

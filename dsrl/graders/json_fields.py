@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.core.errors import UserError
 from dsrl.graders.base import Grader
 from dsrl.graders.tagged import Tagged
@@ -13,7 +13,7 @@ from dsrl.graders.tagged import Tagged
 MAX_TEXT = 100_000
 
 
-@part
+@component("graders.json")
 class Json(Tagged):
     """Structured output: an object with exactly these fields. Right if every field is."""
 

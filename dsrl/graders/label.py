@@ -5,7 +5,7 @@ from functools import cached_property
 
 from pydantic import Field, model_validator
 
-from dsrl.core.component import Many, part
+from dsrl.core.component import Many, component
 from dsrl.core.digest import normalised
 from dsrl.core.errors import UserError
 from dsrl.graders.tagged import TRIM, Tagged, last_stated
@@ -14,7 +14,7 @@ CLAUSE = re.compile(r"[,.;:(]|\b(?:because|since|as)\b")
 MAX_TEXT = 1_000
 
 
-@part
+@component("graders.label")
 class Label(Tagged):
     """Classification: `<answer>entailment</answer>`; case doesn't count, and a label may have other spellings."""
 

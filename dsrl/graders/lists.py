@@ -5,7 +5,7 @@ from abc import abstractmethod
 
 from pydantic import Field
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.core.errors import UserError
 from dsrl.graders.base import Grader
 from dsrl.graders.tagged import Tagged
@@ -45,7 +45,7 @@ class Items(Tagged):
         return self.same_items(_items(first), _items(second))
 
 
-@part
+@component("graders.list")
 class List(Items):
     """Several answers of one kind, in order: `<answer>2; 3; 5</answer>`."""
 
@@ -62,7 +62,7 @@ class List(Items):
         return len(first) == len(second) and all(map(self.item.same, first, second))
 
 
-@part
+@component("graders.set")
 class Set(Items):
     """Several answers of one kind in any order: `<answer>5; 2; 3</answer>`. Repeats count once."""
 

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from pydantic import Field
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.graders.base import RIGHT, UNDECIDED, WRONG, Grader
 from dsrl.graders.pool import pool
 from dsrl.graders.tagged import last_stated
@@ -30,7 +30,7 @@ MAX_ANSWER = 2_000
 REMEMBERED = 100_000
 
 
-@part
+@component("graders.math")
 class Math(Grader):
     r"""LaTeX in the last `\boxed{...}`, compared by math-verify in a process that can be killed.
 

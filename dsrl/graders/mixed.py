@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 
 from pydantic import Field
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.core.digest import normalised
 from dsrl.graders.base import RIGHT, WRONG
 from dsrl.graders.choice import MARKS, OPTION, in_order
@@ -40,7 +40,7 @@ SIGNS = {
 ROOT = re.compile("\u221a(?:\\s?{([^{}]*)}|\\s?\\(([^()]*)\\)|\\s?(\\d+|[a-zA-Z]))")
 
 
-@part
+@component("graders.mixed")
 class Mixed(Math):
     r"""As `Math`, and where the question lists options, the canonical answer is a letter: `\boxed{B}`, `\boxed{(B)}`,
     `\boxed{B. 40}` or the option's own text or value. A letter is never a number."""

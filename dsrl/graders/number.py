@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from pydantic import Field
 
-from dsrl.core.component import Many, part
+from dsrl.core.component import Many, component
 from dsrl.graders.base import Grader
 
 MONEY = "[$\u20ac\u00a3\u00a5]"
@@ -29,7 +29,7 @@ INTEGER = re.compile(r"0|-?[1-9][0-9]{0,59}")
 MAX_DIGITS = 60
 
 
-@part
+@component("graders.number")
 class Number(Grader):
     """Reads integers, decimals, fractions, mixed numbers, powers of ten, separators, currency signs, units and
     `million`; compares values, not spellings."""

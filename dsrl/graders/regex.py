@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.core.digest import normalised
 from dsrl.core.errors import UserError
 from dsrl.graders.base import Grader
@@ -12,7 +12,7 @@ from dsrl.graders.base import Grader
 PLACE = "{answer}"
 
 
-@part
+@component("graders.regex")
 class Regex(Grader):
     """The last match of `pattern`; its group (the first, or the whole match) is the answer, compared as text."""
 

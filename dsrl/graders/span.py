@@ -4,14 +4,14 @@ from typing import Self
 
 from pydantic import Field
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.graders.tagged import Tagged
 from dsrl.graders.text import overlap
 
 EDGE = " \t\r\n\"'`.,;:\u201c\u201d\u2018\u2019"
 
 
-@part
+@component("graders.span")
 class Span(Tagged):
     """Extraction: the words must stand in the question as they are, spacing and surrounding quotes apart."""
 

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from pydantic import Field
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.core.errors import UserError
 from dsrl.core.resources import resource
 from dsrl.graders.base import RIGHT, UNDECIDED, WRONG, Grader
@@ -20,7 +20,7 @@ START = re.compile(r"^[ \t]{0,20}(?:select|with)\b", re.IGNORECASE | re.MULTILIN
 MAX_QUERY = 10_000
 
 
-@part
+@component("graders.sql")
 class Sql(Grader):
     """Text to SQL. The question holds the tables (`CREATE TABLE ...; INSERT INTO ...;`) or names a database file.
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 from pydantic import Field
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.core.digest import normalised
 from dsrl.graders.tagged import Tagged, last_stated
 
@@ -14,7 +14,7 @@ ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-@part
+@component("graders.text")
 class Text(Tagged):
     """Normalised exact match, as in SQuAD's evaluation, or a share of common words."""
 

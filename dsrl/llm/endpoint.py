@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field
 
-from dsrl.core.component import Part, identify, part
+from dsrl.core.component import Component, component, to_key_value
 from dsrl.core.errors import UserError
 from dsrl.llm.context_window import check_fit, paragraphs
 from dsrl.llm.price import Price
@@ -57,12 +57,12 @@ class SamplingDials(TypedDict, total=False):
     max_tokens: int
 
 
-@part
-class Endpoint(Part):
+@component("llm.endpoint")
+class Endpoint(Component):
     """A model behind an OpenAI-compatible URL. The replies it gave are known by model, request and index: neither the
     address nor the key, the concurrency or the time-outs change what a reply is."""
 
-    speed: ClassVar[frozenset[str]] = frozenset({*WHERE, *FORM, *PACE})
+    excluded_from_key: ClassVar[frozenset[str]] = frozenset({*WHERE, *FORM, *PACE})
 
     model: str
     """Id sent with every request. Two models must never share one: their replies would be taken for each other's."""
@@ -206,7 +206,7 @@ class Endpoint(Part):
             **self.extra,
         }
         body = {"model": self.model} | {key: value for key, value in body.items() if value is not None}
-        return Call.of(body, request.schema, self.json_mode, self.token_limit, identify(self.server))
+        return Call.of(body, request.schema, self.json_mode, self.token_limit, to_key_value(self.server))
 
 
 def _is_url(text: str) -> bool:

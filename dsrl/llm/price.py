@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from dsrl.core.component import Part, part
+from dsrl.core.component import Component, component
 from dsrl.core.errors import UserError
 from dsrl.data.model import Usage
 
@@ -18,8 +18,8 @@ COLUMNS = ("model", "input", "cached_input", "output", "date")
 DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
-@part
-class Price(Part):
+@component("llm.price")
+class Price(Component):
     """Dollars per million tokens."""
 
     input: float = Field(ge=0)

@@ -4,7 +4,7 @@ from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from dsrl.core.component import identify
+from dsrl.core.component import to_key_value
 from dsrl.core.digest import digest
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Servers:
         """Where the endpoint listens, now that its server runs; None: at the public URL of OpenAI."""
         if endpoint.server is None:
             return endpoint.base_url
-        key = digest(identify(endpoint.server))
+        key = digest(to_key_value(endpoint.server))
         with self._lock:
             if key not in self._running:
                 self._running[key] = endpoint.server.start()

@@ -13,7 +13,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from dsrl.core import child_process
-from dsrl.core.component import Part, part
+from dsrl.core.component import Component, component
 from dsrl.core.errors import StageFailed, UserError
 
 HOST = "127.0.0.1"
@@ -25,11 +25,11 @@ CPU_FLAGS: dict[str, Flag] = {"no-enable-chunked-prefill": True}
 """Without a GPU: vLLM 0.27.1 dies over a request with a seed whose prompt it reads in parts."""
 
 
-@part
-class VllmServer(Part):
+@component("llm.vllm_server")
+class VllmServer(Component):
     """A model on this machine. It must be installed beside dsrl or be on the path: `pip install vllm`."""
 
-    speed: ClassVar[frozenset[str]] = frozenset({"speed_args", "command", "port", "log", "ready"})
+    excluded_from_key: ClassVar[frozenset[str]] = frozenset({"speed_args", "command", "port", "log", "ready"})
 
     model: str
     """Folder or hub id; it is offered under this very name."""

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field, ValidationError
 
 from dsrl import prompts
-from dsrl.core.component import Many, Part, part
+from dsrl.core.component import Component, Many, component
 from dsrl.core.errors import UserError
 from dsrl.core.resources import home
 from dsrl.graders import KINDS
@@ -25,8 +25,8 @@ TOP_KEY = re.compile(r"^(\w+):", re.MULTILINE)
 """A key at the top of a YAML file: reading all of it takes thirty times as long."""
 
 
-@part
-class Dials(Part):
+@component(None)
+class Settings(Component):
     """The dials at the top of `conf/config.yaml`."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.+-]+$")
@@ -64,10 +64,10 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
-def dials(values: Mapping[str, Any]) -> Dials:
+def dials(values: Mapping[str, Any]) -> Settings:
     """The checked dials."""
-    found = {name: values[name] for name in Dials.__dataclass_fields__}
-    checked: Dials = make(Dials, found, "")
+    found = {name: values[name] for name in Settings.__dataclass_fields__}
+    checked: Settings = make(Settings, found, "")
     return checked
 
 
@@ -93,17 +93,6 @@ def make(target: Any, values: Mapping[str, Any], key: str) -> Any:
         raise _refused(error, target, prefix) from error
     except TypeError as error:
         raise UserError(f"{key}: {target.__name__} can't be made", got=str(error)) from error
-
-
-def load_plugins(plugins: Iterable[str]) -> None:
-    """Import the user's modules. Raises `UserError` naming the one that can't be."""
-    for plugin in plugins:
-        try:
-            importlib.import_module(plugin)
-        except ImportError as error:
-            raise UserError(
-                f"plugins: module {plugin} can't be imported", got=str(error), next_step="is its folder in PYTHONPATH?"
-            ) from error
 
 
 def check_stages(pipeline: Mapping[str, Any], stop_after: str | None, *, dry: bool = False) -> None:
@@ -166,9 +155,9 @@ def check_used(pipeline: Mapping[str, Any], overrides: Iterable[str]) -> None:
             )
 
 
-def pieces(value: Any) -> Iterator[Part]:
+def pieces(value: Any) -> Iterator[Component]:
     """A part and all parts inside it."""
-    if isinstance(value, Part):
+    if isinstance(value, Component):
         yield value
         for name in getattr(value, "__dataclass_fields__", {}):
             yield from pieces(getattr(value, name))
@@ -225,8 +214,8 @@ def check_pictures(task: Any, model: Any, pipeline: Mapping[str, Any]) -> None:
     """Whoever is shown a task's pictures reads them."""
     seeds = "seeds" in pipeline and bool(task.gold and task.gold.images)
     taught = seeds or ("generate" in pipeline and task.pictures is not None)
-    shown = taught or bool(task.test and task.test.images and any("test" in one.reads() for one in pipeline.values()))
-    asked = any("base" in one.reads() for one in pipeline.values())
+    shown = taught or bool(task.test and task.test.images and any("test" in one.inputs for one in pipeline.values()))
+    asked = any("base" in one.inputs for one in pipeline.values())
     if shown and asked and model is not None and model.reads_images() is False:
         raise UserError(
             f"model {model.name} reads no pictures, and the questions of task {task.name} come with some",

@@ -17,7 +17,7 @@ from dsrl.pipeline.store import Store, write_json
 if TYPE_CHECKING:
     from dsrl.data.task import Task
     from dsrl.llm import Client, Endpoint
-    from dsrl.pipeline.state import Study
+    from dsrl.pipeline.state import PipelineState
 
 Thing = TypeVar("Thing")
 
@@ -41,7 +41,7 @@ class Context:
     """Outlives a killed process: checkpoints wait here for the next try."""
     metrics: dict[str, Any] = field(default_factory=dict)
     """`metrics.json` as it stands."""
-    study: "Study | None" = None
+    state: "PipelineState | None" = None
     """What is known so far, for tracking a run that breaks off."""
     _stack: ExitStack = field(default_factory=ExitStack)
     _kept: dict[str, Any] = field(default_factory=dict)

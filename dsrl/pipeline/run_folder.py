@@ -19,14 +19,14 @@ from dsrl.pipeline import cost
 from dsrl.pipeline.store import write_json
 
 if TYPE_CHECKING:
-    from dsrl.pipeline.config import Dials
+    from dsrl.pipeline.config import Settings
     from dsrl.pipeline.context import Context
 
 PACKAGES = ("hydra-core", "openai", "torch", "transformers", "trl", "datasets", "tantivy", "mlflow", "pydantic")
 SCHEMA_VERSION = 1
 
 
-def begin(context: "Context", values: dict[str, Any], dials: "Dials") -> None:
+def begin(context: "Context", values: dict[str, Any], dials: "Settings") -> None:
     """Make the run folder and write config, versions and git state into it. Raises `UserError` if it can't."""
     try:
         context.run_dir.mkdir(parents=True, exist_ok=True)

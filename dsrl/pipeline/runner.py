@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dsrl.core.component import identify
+from dsrl.core.component import to_key_value
 from dsrl.core.digest import digest
 from dsrl.core.disk_space import refusal
 from dsrl.core.errors import StageFailed
@@ -19,14 +19,14 @@ from dsrl.data.sample import Passage, Rejected, Sample
 from dsrl.forecast.workload import outcome
 from dsrl.pipeline import cost
 from dsrl.pipeline.context import Context
-from dsrl.pipeline.stage import FACTS, Stage
-from dsrl.pipeline.state import Evaluation, Siblings, Study, Subject
+from dsrl.pipeline.stage import SAMPLE_FIELDS, Stage
+from dsrl.pipeline.state import Evaluation, PipelineState, Siblings, Subject
 from dsrl.pipeline.store import Entry, Manifest
 
 TRIES = 3
 """Times a stage is done while replies are missing that another try may bring."""
 TABLES: dict[str, type] = {"passages": Passage, "samples": Sample}
-"""Fields of the study that are stored as Parquet; the others go into `values.json`."""
+"""Fields of the state that are stored as Parquet; the others go into `values.json`."""
 VALUES: dict[str, Any] = {
     "keywords": tuple[str, ...],
     "selected": tuple[str, ...],
@@ -77,97 +77,97 @@ class Keys:
 
 def run(
     pipeline: Mapping[str, Stage],
-    study: Study,
+    state: PipelineState,
     context: Context,
     *,
     keys: Keys | None = None,
     rounds: int = 1,
     stop_after: str | None = None,
-) -> Study:
+) -> PipelineState:
     """Run every stage in order, as often as there are rounds; the trained model of one is the base of the next."""
-    keys = keys or Keys(roots(study))
+    keys = keys or Keys(roots(state))
     for number in range(1, rounds + 1):
         if rounds > 1:
             context.progress.say(f"round {number} of {rounds}")
         begin_round(context, number)
         for name, stage in pipeline.items():
-            study = context.study = step(name, stage, study, keys, context)
+            state = context.state = step(name, stage, state, keys, context)
             if name == stop_after:
                 context.metrics["stopped_after"] = name
-                return look(pipeline, study, keys, context)
-        if number < rounds and study.trained is not None:
+                return look(pipeline, state, keys, context)
+        if number < rounds and state.trained is not None:
             keys.made({"base": keys["trained"]})
-            study = dataclasses.replace(study, base=study.trained, trained=None, rejected=(), files={})
-    return study
+            state = dataclasses.replace(state, base=state.trained, trained=None, rejected=(), files={})
+    return state
 
 
-def look(pipeline: Mapping[str, Stage], study: Study, keys: Keys, context: Context) -> Study:
+def look(pipeline: Mapping[str, Stage], state: PipelineState, keys: Keys, context: Context) -> PipelineState:
     """The report of a run that stops early: it copes with what isn't there."""
     if "report" in pipeline and context.metrics["stopped_after"] != "report":
-        step("report", pipeline["report"], study, keys, context)
-    return study
+        step("report", pipeline["report"], state, keys, context)
+    return state
 
 
-def step(name: str, stage: Stage, study: Study, keys: Keys, context: Context) -> Study:
+def step(name: str, stage: Stage, state: PipelineState, keys: Keys, context: Context) -> PipelineState:
     """One stage: out of the store if it is there, else made now and stored. Raises `StageFailed` where the disk or
     another part of the operating system refuses."""
     try:
-        return _step(name, stage, study, keys, context)
+        return _step(name, stage, state, keys, context)
     except BrokenPipeError:
         raise
     except OSError as error:
         raise refusal(error, name, context.store.root) from error
 
 
-def _step(name: str, stage: Stage, study: Study, keys: Keys, context: Context) -> Study:
+def _step(name: str, stage: Stage, state: PipelineState, keys: Keys, context: Context) -> PipelineState:
     context.begin(name)
     started = time.monotonic()
-    study = dataclasses.replace(study, figures={})
+    state = dataclasses.replace(state, figures={})
     if not stage.stored:
-        after = stage(study, context)
+        after = stage(state, context)
         note(context, name, "", time.monotonic() - started, reused=False, after=after, new=())
         return after
-    if "base" in stage.reads() and study.base is not None:
-        study = dataclasses.replace(study, base=study.base.located())
-    parents = {stage.neutral(need): keys[need] for need in stage.reads()}
+    if "base" in stage.inputs and state.base is not None:
+        state = dataclasses.replace(state, base=state.base.located())
+    parents = {stage.storage_name(need): keys[need] for need in stage.inputs}
     key = stage.key(parents)
 
     def make(scratch: Path) -> Manifest:
         context.scratch, context.work = scratch, context.store.work(stage.name, key)
-        after = whole(name, stage, study, context)
-        save(scratch, stage, study, after)
+        after = whole(name, stage, state, context)
+        save(scratch, stage, state, after)
         return Manifest(
             stage=stage.name,
             key=key,
             parts=stage.parts(),
             parents=parents,
             figures=after.figures,
-            rows=row_counts(after.figures, after.rejected[len(study.rejected) :]),
+            rows=row_counts(after.figures, after.rejected[len(state.rejected) :]),
             calls=context.ledger.of(name),
             seconds=round(time.monotonic() - started, 2),
             created=time.time(),
             contents=contents(stage, after),
         )
 
-    entry, reused = context.store.remembered(stage.name, key, make)
+    entry, reused = context.store.get_or_create(stage.name, key, make)
     while context.store.corrupt:
         context.progress.warn(context.store.corrupt.pop())
-    keys.made(handed_on(stage, entry.manifest))
-    after = load(entry, stage, study, name)
+    keys.made(output_keys(stage, entry.manifest))
+    after = load(entry, stage, state, name)
     cost.book(context.metrics, name, context.ledger.of(name), entry.manifest.calls)
     context.metrics["per_sample"] = cost.per_sample(context.metrics, len(after.samples))
-    note(context, name, key, time.monotonic() - started, reused, after, after.rejected[len(study.rejected) :])
+    note(context, name, key, time.monotonic() - started, reused, after, after.rejected[len(state.rejected) :])
     return after
 
 
-def whole(name: str, stage: Stage, study: Study, context: Context) -> Study:
+def whole(name: str, stage: Stage, state: PipelineState, context: Context) -> PipelineState:
     """The work of a stage with no reply missing that another try could bring: what came is stored, so trying again asks
     for the rest alone. Raises `StageFailed` after three tries, unless `accept_missing`: a result that depends on which
     calls failed must not be taken for the one that its key stands for.
     """
     for tries in range(1, TRIES + 1):
         before = context.ledger.sums(name).lost
-        after = stage(study, context)
+        after = stage(state, context)
         missing = context.ledger.sums(name).lost - before
         if missing == 0:
             return after
@@ -185,50 +185,50 @@ def whole(name: str, stage: Stage, study: Study, context: Context) -> Study:
     return after
 
 
-def contents(stage: Stage, after: Study) -> dict[str, str]:
+def contents(stage: Stage, after: PipelineState) -> dict[str, str]:
     """Digests of what a stage wrote, if later stages go by these."""
-    names = stage.writes() if stage.by_content else ()
-    return {name: digest(identify(getattr(after, name)), 20) for name in names}
+    names = stage.outputs if stage.key_by_output else ()
+    return {name: digest(to_key_value(getattr(after, name)), 20) for name in names}
 
 
-def handed_on(stage: Stage, manifest: Manifest) -> dict[str, str]:
+def output_keys(stage: Stage, manifest: Manifest) -> dict[str, str]:
     """What a stage wrote -> the key by which later stages know it."""
-    return {name: manifest.contents.get(name, manifest.key) for name in stage.writes()}
+    return {name: manifest.contents.get(name, manifest.key) for name in stage.outputs}
 
 
-def save(folder: Path, stage: Stage, before: Study, after: Study) -> None:
+def save(folder: Path, stage: Stage, before: PipelineState, after: PipelineState) -> None:
     """What the stage adds, as files of its entry."""
     from pydantic import TypeAdapter
 
     values = {}
-    for name in stage.writes():
+    for name in stage.outputs:
         if name in TABLES:
             write_table(folder / f"{name}.parquet", getattr(after, name), TABLES[name])
-        elif name not in FACTS:
-            values[stage.neutral(name)] = TypeAdapter(VALUES[name]).dump_python(getattr(after, name), mode="json")
+        elif name not in SAMPLE_FIELDS:
+            values[stage.storage_name(name)] = TypeAdapter(VALUES[name]).dump_python(getattr(after, name), mode="json")
     (folder / "values.json").write_bytes(TypeAdapter(dict[str, Any]).dump_json(values))
     write_table(folder / "rejected.parquet", after.rejected[len(before.rejected) :], Rejected)
 
 
-def load(entry: Entry, stage: Stage, study: Study, name: str) -> Study:
-    """The study with what the entry holds."""
+def load(entry: Entry, stage: Stage, state: PipelineState, name: str) -> PipelineState:
+    """The state with what the entry holds."""
     from pydantic import TypeAdapter
 
     stored = json.loads((entry.folder / "values.json").read_bytes())
     values: dict[str, Any] = {}
-    for slot in stage.writes():
+    for slot in stage.outputs:
         if slot in TABLES:
             values[slot] = read_table(entry.folder / f"{slot}.parquet", TABLES[slot])
-        elif slot not in FACTS:
-            values[slot] = TypeAdapter(VALUES[slot]).validate_json(json.dumps(stored[stage.neutral(slot)]))
+        elif slot not in SAMPLE_FIELDS:
+            values[slot] = TypeAdapter(VALUES[slot]).validate_json(json.dumps(stored[stage.storage_name(slot)]))
     trained = values.get("trained")
     if trained is not None:
         values["trained"] = dataclasses.replace(trained, path=str((entry.folder / trained.path).resolve()))
     files = {f"{name}/{path}": entry.folder / path for path in entry.manifest.files}
-    return study.add(
+    return state.add(
         rejected=read_table(entry.folder / "rejected.parquet", Rejected),
         figures=entry.manifest.figures,
-        files={**study.files, **files},
+        files={**state.files, **files},
         **values,
     )
 
@@ -250,7 +250,7 @@ def begin_round(context: Context, number: int) -> None:
 
 
 def note(
-    context: Context, name: str, key: str, seconds: float, reused: bool, after: Study, new: tuple[Rejected, ...]
+    context: Context, name: str, key: str, seconds: float, reused: bool, after: PipelineState, new: tuple[Rejected, ...]
 ) -> None:
     """Book a finished stage in `metrics.json` and print its line."""
     metrics = context.metrics
@@ -272,18 +272,18 @@ def note(
     context.progress.say(f"{name:<17}{flow} {how:>8}  {summary(after.figures, new)}".rstrip())
 
 
-def publish(metrics: dict[str, Any], name: str, study: Study) -> None:
+def publish(metrics: dict[str, Any], name: str, state: PipelineState) -> None:
     """The blocks of `metrics.json` that other programs read: the figures promised in docs/metrics.md, and no more."""
     if name in BLOCKS:
-        metrics[name] = {key: study.figures.get(key) for key in BLOCKS[name]}
-    measured = {"base": study.evaluation_base, "trained": study.evaluation_trained}
+        metrics[name] = {key: state.figures.get(key) for key in BLOCKS[name]}
+    measured = {"base": state.evaluation_base, "trained": state.evaluation_trained}
     found: dict[str, Any] = {
-        role: {**_measured(evaluation), "predictions": _predictions(study, role)}
+        role: {**_measured(evaluation), "predictions": _predictions(state, role)}
         for role, evaluation in measured.items()
         if evaluation is not None
     }
     if name == "compare":
-        found |= {key: study.figures.get(key) for key in ("difference", "clean")}
+        found |= {key: state.figures.get(key) for key in ("difference", "clean")}
     if found:
         metrics["evaluate"] = {**metrics.get("evaluate", {}), **found}
 
@@ -306,9 +306,9 @@ def _measured(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _predictions(study: Study, role: str) -> str | None:
+def _predictions(state: PipelineState, role: str) -> str | None:
     """Where the graded replies are, for `dsrl compare` and whoever wants to read them."""
-    path = study.files.get(f"evaluate_{role}/predictions.parquet")
+    path = state.files.get(f"evaluate_{role}/predictions.parquet")
     return str(path) if path else None
 
 
@@ -335,8 +335,8 @@ def _short(value: float | str) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def roots(study: Study) -> dict[str, Callable[[], str]]:
-    task, base = study.task, study.base
+def roots(state: PipelineState) -> dict[str, Callable[[], str]]:
+    task, base = state.task, state.base
     return {
         "definition": lambda: digest(task.definition(), 20),
         "format": lambda: digest(task.format(), 20),

@@ -1,10 +1,10 @@
-"""What a stage is: a frozen description that, when called, turns one study into the next."""
+"""What a stage is: a frozen description that, when called, turns one state into the next."""
 
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dsrl import prompts
-from dsrl.core.component import Part
+from dsrl.core.component import Component
 from dsrl.core.digest import digest
 from dsrl.core.errors import UserError
 
@@ -13,45 +13,43 @@ if TYPE_CHECKING:
 
     from dsrl.forecast.workload import Expectation, Outlook
     from dsrl.pipeline.context import Context
-    from dsrl.pipeline.state import Study
+    from dsrl.pipeline.state import PipelineState
 
-ROOTS = ("definition", "format", "test", "base")
+EXTERNAL_INPUTS = ("definition", "format", "test", "base")
 """What is there before the first stage: the task as told to the teacher, how answers are asked for and graded, the
 test set, and the base model."""
 
-FACTS = ("probe", "score", "decontaminated")
-"""What a stage may add to samples that are there: no fields of the study, but other stages need them."""
+SAMPLE_FIELDS = ("probe", "score", "decontaminated")
+"""What a stage may add to samples that are there: no fields of the state, but other stages need them."""
 
 
-class Stage(Part, ABC):
+class Stage(Component, ABC):
     """One step of a pipeline. Its key is made of its identity, its prompts and the keys of what it needs."""
 
     name: ClassVar[str]
     """Folder of its entries in the store."""
-    needs: ClassVar[tuple[str, ...]]
-    """Fields of the study, or roots, that it reads."""
-    adds: ClassVar[tuple[str, ...]]
-    """Fields of the study that it fills in or changes."""
     templates: ClassVar[tuple[str, ...]] = ()
     """Prompt templates whose text takes part in the key."""
     stored: ClassVar[bool] = True
     """False for a stage that only looks at things, such as the report."""
-    by_content: ClassVar[bool] = False
+    key_by_output: ClassVar[bool] = False
     """Whether later stages go by the content of what it wrote, whatever led to it: equal content, equal keys."""
 
+    @property
     @abstractmethod
-    def __call__(self, study: "Study", context: "Context") -> "Study":
+    def inputs(self) -> tuple[str, ...]:
+        """Fields of the pipeline state, or external inputs, that it reads. Most stages set a class attribute."""
+
+    @property
+    @abstractmethod
+    def outputs(self) -> tuple[str, ...]:
+        """Fields of the pipeline state that it fills in or changes. Most stages set a class attribute."""
+
+    @abstractmethod
+    def __call__(self, state: "PipelineState", context: "Context") -> "PipelineState":
         """Do the work."""
 
-    def reads(self) -> tuple[str, ...]:
-        """What this stage needs, as configured."""
-        return self.needs
-
-    def writes(self) -> tuple[str, ...]:
-        """What this stage adds, as configured."""
-        return self.adds
-
-    def neutral(self, name: str) -> str:
+    def storage_name(self, name: str) -> str:
         """The name under which something read or written is known in the store: equal work in another role, such as
         the measuring of one model as `trained` and then as `base`, shares its entry."""
         return name
@@ -78,7 +76,7 @@ class Stage(Part, ABC):
 
     def parts(self) -> dict[str, Any]:
         """Everything of its own that the key is made of."""
-        return {"stage": self.identity(), "prompts": {name: prompts.source(name) for name in self.templates}}
+        return {"stage": self.key_fields(), "prompts": {name: prompts.source(name) for name in self.templates}}
 
     def key(self, parents: "Mapping[str, str]") -> str:
         """The address of its result in the store; `parents` maps what it needs to the key that made it."""
@@ -87,17 +85,17 @@ class Stage(Part, ABC):
 
 def check_chain(pipeline: "Mapping[str, Stage]") -> None:
     """Refuse a pipeline whose stage lacks what it needs. Raises `UserError`."""
-    known = set(ROOTS)
+    known = set(EXTERNAL_INPUTS)
     for name, stage in pipeline.items():
-        for need in stage.reads():
+        for need in stage.inputs:
             if need not in known:
-                later = [other for other, candidate in pipeline.items() if need in candidate.writes()]
+                later = [other for other, candidate in pipeline.items() if need in candidate.outputs]
                 cure = f"move `{later[0]}` before `{name}`" if later else f"add a stage that writes `{need}`"
                 raise UserError(
                     f"pipeline: stage `{name}` needs `{need}`, which no earlier stage writes",
                     got=" -> ".join(pipeline),
                     next_step=cure,
                 )
-        known.update(stage.writes())
+        known.update(stage.outputs)
     for stage in pipeline.values():
         stage.check_beside(pipeline)

@@ -96,7 +96,7 @@ class Evaluation(Setting):
 
 
 @dataclass(frozen=True)
-class Study:
+class PipelineState:
     """What is known so far. Stages never change it; they return one with more in it."""
 
     task: Task
@@ -119,8 +119,8 @@ class Study:
     files: dict[str, Path] = field(default_factory=dict)
     """Side tables that stages wrote into their store entry: `<stage>/<file name>` -> path."""
 
-    def add(self, *, rejected: tuple[Rejected, ...] = (), **values: Any) -> "Study":
-        """This study with some values filled in and more rejected candidates."""
+    def add(self, *, rejected: tuple[Rejected, ...] = (), **values: Any) -> "PipelineState":
+        """This state with some values filled in and more rejected candidates."""
         return dataclasses.replace(self, rejected=self.rejected + tuple(rejected), **values)
 
     def chosen(self, ids: tuple[str, ...]) -> tuple[Sample, ...]:

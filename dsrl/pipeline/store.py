@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 MANIFEST = "manifest.json"
-FORMAT = 1
-LATER = {"contents"}
-"""What the manifests of earlier releases lack."""
+FORMAT = 2
+"""Raised when entries of before can't be read any more; 2: keys of component names."""
 LOCK_SAID_AFTER = 5.0
 """Seconds after which a wait for another process is said."""
 
@@ -145,7 +144,7 @@ class Store:
         readable = (entry for folder in folders if (entry := _readable(folder)))
         return sorted(readable, key=lambda entry: entry.manifest.created)
 
-    def remembered(self, stage: str, key: str, make: Callable[[Path], Manifest]) -> tuple[Entry, bool]:
+    def get_or_create(self, stage: str, key: str, make: Callable[[Path], Manifest]) -> tuple[Entry, bool]:
         """The entry, and whether it was there already; `make(scratch)` fills it in otherwise, in one process only."""
         if entry := self.find(stage, key):
             os.utime(entry.folder / MANIFEST)  # `dsrl gc` keeps what was used lately
@@ -202,7 +201,7 @@ def read_entry(folder: Path) -> Entry:
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise ValueError(f"this version reads format {FORMAT}")
     known = {place.name for place in fields(Manifest)}
-    if not known - LATER <= set(values) <= known or not isinstance(values["files"], dict):
+    if known != set(values) or not isinstance(values["files"], dict):
         raise ValueError("its fields are not those of a manifest")
     return Entry(folder, Manifest(**values))
 

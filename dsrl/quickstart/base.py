@@ -8,7 +8,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from dsrl.core import child_process
-from dsrl.core.component import Part, part
+from dsrl.core.component import Component, component
 from dsrl.core.digest import digest, file_digest
 from dsrl.core.errors import UserError
 from dsrl.core.resources import cache
@@ -17,8 +17,8 @@ THREADS = 1
 """More don't help a model of this size."""
 
 
-@part
-class Recipe(Part):
+@component(None)
+class Recipe(Component):
     """A tiny model trained from scratch on first use, by a program of its own, and kept in the cache."""
 
     module: ClassVar[str]
@@ -47,7 +47,7 @@ class Recipe(Part):
     def key(self) -> str:
         """Twelve hex digits of the recipe and of the code that carries it out."""
         here = Path(__file__).parent
-        return digest([self.identity(), [file_digest(here / name) for name in self.sources]])[:12]
+        return digest([self.key_fields(), [file_digest(here / name) for name in self.sources]])[:12]
 
     def arguments(self) -> list[str]:
         """The recipe as options of its program."""
@@ -73,7 +73,7 @@ class Recipe(Part):
             )
 
 
-@part
+@component("quickstart.pretrain")
 class Pretrain(Recipe):
     """A tiny Llama trained from scratch on counting stories in about a minute, and stopped while it is still unsure.
 

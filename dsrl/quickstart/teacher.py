@@ -17,7 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from dsrl.core.component import Part, part
+from dsrl.core.component import Component, component
 from dsrl.quickstart.rules import Habits, Said, reply
 from dsrl.quickstart.visual import rules as visual
 
@@ -27,12 +27,12 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Body = Mapping[str, Any]
 
 
-@part
-class OfflineTeacher(Part):
+@component("quickstart.offline_teacher")
+class OfflineTeacher(Component):
     """A rule-based program, no language model: invents, rewrites and solves counting stories, and looks at pictures of
     coloured shapes, with human failings."""
 
-    speed: ClassVar[frozenset[str]] = frozenset({"busy", "latency"})
+    excluded_from_key: ClassVar[frozenset[str]] = frozenset({"busy", "latency"})
 
     wrong: Share = 0.06
     """Share of solutions with a slip in one step, drawn for each reply on its own, so that votes have work to do."""

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from dsrl.faultserver import Outage
 from tests.command import CHECKOUT, ENVIRONMENT
+from tests.support.faultserver import Outage
 
 
 @pytest.fixture

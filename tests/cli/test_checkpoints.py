@@ -11,7 +11,7 @@ from dsrl.cli.evaluate_checkpoints import every_checkpoint
 from dsrl.cli.evaluate_checkpoints.folders import checkpoints
 from dsrl.core.errors import BudgetReached, StageFailed, UserError
 from dsrl.data.task import Task
-from dsrl.pipeline.state import Estimate, Evaluation, Study
+from dsrl.pipeline.state import Estimate, Evaluation, PipelineState
 from tests.toys import Number
 
 
@@ -81,7 +81,7 @@ def config(folder: Path | None, value: Any = "all") -> DictConfig:
     return OmegaConf.create({"name": "tiny", "checkpoints": value, "model": {"path": str(folder) if folder else None}})
 
 
-def measured(value: float) -> Study:
+def measured(value: float) -> PipelineState:
     half = Estimate(value=value, low=0.0, high=1.0)
     shares = dict.fromkeys(("pass_at_1", "greedy", "format_ok", "format_free", "truncated"), half)
     setting = {"name": "m", "model": "m", "test": "t", "grader": "g", "samples_per_item": 1, "temperature": 0.7}
@@ -89,7 +89,7 @@ def measured(value: float) -> Study:
         **setting, top_p=1.0, max_tokens=8, num_items=4, num_errors=0, item_rates=(value,) * 4, item_greedy=(True,) * 4,
         **shares,
     )  # fmt: skip
-    return Study(task=Task(name="t", instruction="x", answer=Number()), evaluation_base=found)
+    return PipelineState(task=Task(name="t", instruction="x", answer=Number()), evaluation_base=found)
 
 
 def test_each_is_measured_once_and_a_broken_one_keeps_nobody_from_it(
@@ -97,7 +97,7 @@ def test_each_is_measured_once_and_a_broken_one_keeps_nobody_from_it(
 ) -> None:
     asked: list[tuple[str, str, str]] = []
 
-    def run(own: DictConfig, run_dir: Path) -> Study:
+    def run(own: DictConfig, run_dir: Path) -> PipelineState:
         assert own.checkpoints is None
         asked.append((own.name, Path(own.model.path).name, run_dir.name))
         if own.model.path.endswith("checkpoint-20"):
@@ -123,7 +123,7 @@ def test_each_is_measured_once_and_a_broken_one_keeps_nobody_from_it(
 
 
 def test_a_budget_ends_it(training: Path, tmp_path: Path) -> None:
-    def run(own: DictConfig, run_dir: Path) -> Study:
+    def run(own: DictConfig, run_dir: Path) -> PipelineState:
         raise BudgetReached("no more")
 
     with pytest.raises(BudgetReached):

@@ -153,11 +153,11 @@ MODULE = """
 from typing import ClassVar
 
 from dsrl.graders import Grader
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.pipeline.stage import Stage
 
 
-@part
+@component("mine.word")
 class Word(Grader):
     ending: str = "!"
 
@@ -172,17 +172,17 @@ class Word(Grader):
         return reply or None
 
 
-@part
+@component("mine.audit")
 class Audit(Stage):
     name: ClassVar[str] = "audit"
-    needs: ClassVar[tuple[str, ...]] = ("samples",)
-    adds: ClassVar[tuple[str, ...]] = ()
+    inputs = ("samples",)
+    outputs = ()
 
     limit: int = 2
 
-    def __call__(self, study, context):
-        count = len(study.samples)
-        return study.add(figures={"rows": {"in": count, "out": count}, "over": count - self.limit})
+    def __call__(self, state, context):
+        count = len(state.samples)
+        return state.add(figures={"rows": {"in": count, "out": count}, "over": count - self.limit})
 """
 
 
@@ -196,7 +196,7 @@ def test_an_answer_kind_of_ones_own(run: Run, tmp_path: Path, served: Script) ->
 
 
 def test_a_stage_of_ones_own_on_the_command_line(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "my_stage.py").write_text(MODULE)
+    (tmp_path / "my_stage.py").write_text(MODULE.replace("mine.", "my_stage."))
     run_dir = run(
         "task=adhoc",
         "task.instruction=Say numbers.",
@@ -211,7 +211,7 @@ def test_a_stage_of_ones_own_on_the_command_line(run: Run, tmp_path: Path) -> No
 
 
 def test_a_pipeline_of_ones_own_in_a_file(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "my_pipeline.py").write_text(MODULE)
+    (tmp_path / "my_pipeline.py").write_text(MODULE.replace("mine.", "my_pipeline."))
     (tmp_path / "my_conf" / "pipeline").mkdir(parents=True)
     (tmp_path / "my_conf" / "pipeline" / "mine.yaml").write_text(
         """# @package _global_

@@ -160,22 +160,22 @@ def test_a_damaged_manifest_stops_no_verb(say: Say, store: Path) -> None:
 
 
 def test_trace_names_the_pictures_of_a_sample(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _, study = pictured.stored_run(tmp_path)
-    sample = study.samples[2]
+    _, state = pictured.stored_run(tmp_path)
+    sample = state.samples[2]
     images = tmp_path / "store" / "images"
     (images / sample.images[1].path).unlink()
     assert dispatch(["trace", sample.id, f"store={tmp_path / 'store'}"]) == 0
     said = capsys.readouterr().out
     assert f"image 1   {images / sample.images[0].path} (96 x 64)" in said
     assert f"image 2   {images / sample.images[1].path} (96 x 64, no longer there)" in said
-    assert f"child     {study.samples[5].id} (harder)" in said
+    assert f"child     {state.samples[5].id} (harder)" in said
 
 
 def test_gc_removes_pictures_that_no_kept_entry_refers_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _, study = pictured.stored_run(tmp_path)
+    _, state = pictured.stored_run(tmp_path)
     store = tmp_path / "store"
     pictures = ImageStore(store / "images")
-    kept = {image.path for sample in study.samples for image in sample.images}
+    kept = {image.path for sample in state.samples for image in sample.images}
     idle, fresh = (pictures.put(pictured.shapes(number), Pixels(min_pixels=1)) for number in (7, 8))
     (half := pictures.path(idle).with_suffix(".png.12.ab")).write_bytes(b"half of it")
     for path in [path for path in (store / "images").rglob("*") if path != pictures.path(fresh)]:

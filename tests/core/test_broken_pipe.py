@@ -7,11 +7,11 @@ from typing import ClassVar
 import pytest
 
 from dsrl.core import broken_pipe
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.data.sample import new_sample
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.runner import run
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from tests import toys
 from tests.command import ENVIRONMENT, command
 
@@ -20,17 +20,17 @@ TEXT = "word " * 100_000
 QUICK = ("task=quickstart", "teacher=gpt4o", "model.path=.")
 
 
-@part
+@component("tests.test_broken_pipe.Long")
 class Long(toys.Fetch):
     """Makes one sample."""
 
     name: ClassVar[str] = "generate"
-    adds: ClassVar[tuple[str, ...]] = ("samples",)
+    outputs = ("samples",)
 
     text: str = ""
 
-    def __call__(self, study: Study, context: Context) -> Study:
-        return study.add(samples=(new_sample(study.task.name, self.text, "1", "initial"),))
+    def __call__(self, state: PipelineState, context: Context) -> PipelineState:
+        return state.add(samples=(new_sample(state.task.name, self.text, "1", "initial"),))
 
 
 def cut_off(folder: Path, *arguments: str) -> tuple[int, str]:
@@ -52,10 +52,10 @@ def test_a_command_whose_output_is_cut_off_ends_without_a_word(arguments: tuple[
 
 
 def test_a_long_trace_that_is_cut_off_too(tmp_path: Path) -> None:
-    study = toys.study(tmp_path)
+    state = toys.state(tmp_path)
     where = toys.context(tmp_path)
-    sample = new_sample(study.task.name, TEXT, "1", "initial")
-    run({"fetch": toys.Fetch(), "generate": Long(text=TEXT)}, study, where)
+    sample = new_sample(state.task.name, TEXT, "1", "initial")
+    run({"fetch": toys.Fetch(), "generate": Long(text=TEXT)}, state, where)
     where.close()
     assert cut_off(tmp_path, "trace", sample.id) == (broken_pipe.UNREAD, "")
 

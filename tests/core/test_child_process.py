@@ -70,7 +70,7 @@ def test_a_child_that_does_not_listen_is_ended_by_force(tmp_path: Path, monkeypa
 PARENT = """
 import subprocess, sys
 from pathlib import Path
-from dsrl import child
+from dsrl.core import child_process
 process = child_process.start("echo_for_test", [], Path(sys.argv[1]), None, subprocess.PIPE)
 print(process.stdout.readline().split()[0], flush=True)
 sys.stdin.read()

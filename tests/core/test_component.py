@@ -5,21 +5,21 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import Field, ValidationError
 
-from dsrl.core.component import Many, Part, identify, part, record
+from dsrl.core.component import Component, Many, component, record, to_key_value
 from dsrl.core.digest import digest
 
 
-@part
-class Lamp(Part):
-    speed: ClassVar[frozenset[str]] = frozenset({"switches"})
+@component("tests.test_component.Lamp")
+class Lamp(Component):
+    excluded_from_key: ClassVar[frozenset[str]] = frozenset({"switches"})
 
     watts: float = Field(gt=0)
     colours: Many[str] = ()
     switches: int = 1
 
 
-@part
-class Room(Part):
+@component("tests.test_component.Room")
+class Room(Component):
     lamp: Lamp
     sizes: dict[str, int] = Field(default_factory=dict)
 
@@ -59,31 +59,67 @@ def test_descriptions_and_records_are_frozen(thing: Any) -> None:
         setattr(thing, dataclasses.fields(thing)[0].name, 2)
 
 
-def test_speed_knobs_stay_out_of_the_identity_and_everything_else_is_in() -> None:
+def test_excluded_fields_stay_out_of_the_key_and_all_others_are_in() -> None:
     def of(**lamp: Any) -> str:
-        return digest(Room(lamp=Lamp(**{"watts": 40.0, **lamp})).identity())
+        return digest(Room(lamp=Lamp(**{"watts": 40.0, **lamp})).key_fields())
 
     assert of() == of(switches=5)
     assert len({of(), of(watts=41.0), of(colours=("red",)), of(colours=("red", "blue"))}) == 4
 
 
-def test_class_and_version_are_part_of_the_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_name_and_version_are_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     lamp = Lamp(watts=40.0)
-    before = lamp.identity()
+    before = lamp.key_fields()
     monkeypatch.setattr(Lamp, "version", 2)
-    assert lamp.identity() == {**before, "version": 2}
-    assert before["class"].endswith("Lamp")
+    assert lamp.key_fields() == {**before, "version": 2}
+    assert before["component"] == "tests.test_component.Lamp"
 
 
-def test_everything_a_description_may_hold_has_an_identity() -> None:
+def test_everything_that_a_component_may_hold_can_stand_in_a_key() -> None:
     value = {"set": {"b", "a"}, "path": Path("x"), 3: (Point(x=1), None, True), "part": Lamp(watts=1.0)}
-    plain = identify(value)
+    plain = to_key_value(value)
     assert plain["set"] == ["a", "b"]
     assert plain["path"] == "x"
     assert plain["3"] == [{"x": 1, "y": 0.0}, None, True]
     assert plain["part"]["watts"] == 1.0
 
 
-def test_what_has_no_identity_is_refused_rather_than_left_out() -> None:
-    with pytest.raises(TypeError, match="no identity"):
-        identify({"thing": object()})
+def test_what_cannot_stand_in_a_key_is_refused_rather_than_left_out() -> None:
+    with pytest.raises(TypeError, match="key"):
+        to_key_value({"thing": object()})
+
+
+def test_a_name_belongs_to_one_class_wherever_it_is_defined() -> None:
+    with pytest.raises(TypeError, match="taken by Lamp"):
+
+        @component("tests.test_component.Lamp")
+        class Torch(Component):
+            watts: float = 1.0
+
+
+def test_a_class_without_a_name_cannot_stand_in_a_key() -> None:
+    @component(None)
+    class Nameless(Lamp):
+        pass
+
+    with pytest.raises(TypeError, match="component name"):
+        Nameless(watts=1.0).key_fields()
+
+
+def test_a_field_added_later_leaves_keys_alone_until_it_is_used() -> None:
+    @component("tests.test_component.Later")
+    class Before(Component):
+        watts: float
+
+    before = Before(watts=1.0).key_fields()
+
+    @component("tests.test_component.Later2")
+    class Later(Component):
+        added_fields: ClassVar[dict[str, Any]] = {"dimmed": None}
+
+        watts: float
+        dimmed: float | None = None
+
+    known = {**before, "component": "tests.test_component.Later2"}
+    assert Later(watts=1.0).key_fields() == known
+    assert Later(watts=1.0, dimmed=0.5).key_fields() == {**known, "dimmed": 0.5}

@@ -4,7 +4,7 @@ from typing import ClassVar, NamedTuple
 
 import pytest
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.core.disk_space import check_room, refusal
 from dsrl.core.errors import StageFailed, UserError
 from dsrl.data.model import Reply, Usage
@@ -14,7 +14,7 @@ from dsrl.llm.reply_cache.cache import CallsStore
 from dsrl.pipeline import run_folder
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.runner import Keys, roots, run
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from tests import toys
 from tests.forecast.trial import pipeline, ran, start, surroundings
 
@@ -27,38 +27,38 @@ class Disk(NamedTuple):
     free: int
 
 
-@part
+@component("tests.test_disk_space.Full")
 class Full(toys.Write):
     """Its table can't be written: the disk is full."""
 
     file: ClassVar[str] = "samples.parquet"
 
-    def __call__(self, study: Study, context: Context) -> Study:
+    def __call__(self, state: PipelineState, context: Context) -> PipelineState:
         (context.scratch / self.file).symlink_to("/dev/full")
-        return super().__call__(study, context)
+        return super().__call__(state, context)
 
 
-@part
+@component("tests.test_disk_space.FullInside")
 class FullInside(toys.Write):
     """It writes a file of its own, to a full disk."""
 
-    def __call__(self, study: Study, context: Context) -> Study:
+    def __call__(self, state: PipelineState, context: Context) -> PipelineState:
         (context.scratch / "notes.txt").symlink_to("/dev/full")
         (context.scratch / "notes.txt").write_text("x" * 100_000)
-        return super().__call__(study, context)
+        return super().__call__(state, context)
 
 
 @needs_full_device
 @pytest.mark.parametrize("stage", [Full(), FullInside()])
 def test_a_disk_that_is_full_fails_the_stage_with_folder_and_room(stage: toys.Write, tmp_path: Path) -> None:
     with pytest.raises(StageFailed) as caught:
-        run({"fetch": toys.Fetch(), "write": stage}, toys.study(tmp_path), toys.context(tmp_path))
+        run({"fetch": toys.Fetch(), "write": stage}, toys.state(tmp_path), toys.context(tmp_path))
     said = str(caught.value)
     assert said.startswith("write broke off\n")
     for words in ("No space left on device", " MB free in ", str(tmp_path / "store"), "make room", "same command"):
         assert words in said
     assert "None" not in said
-    assert run({"fetch": toys.Fetch(), "write": toys.Write()}, toys.study(tmp_path), toys.context(tmp_path)).samples
+    assert run({"fetch": toys.Fetch(), "write": toys.Write()}, toys.state(tmp_path), toys.context(tmp_path)).samples
 
 
 @pytest.mark.parametrize(
@@ -81,14 +81,14 @@ def with_free(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
 
 
 def test_a_run_that_will_pay_needs_room_for_what_it_buys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stages, study = pipeline(n=4), start()
+    stages, state = pipeline(n=4), start()
     with_free(monkeypatch, 1 << 20)
     with pytest.raises(UserError, match=r"too little room.*\n.*1\.0 MB free"):
-        foretell(stages, study, surroundings(tmp_path), Keys(roots(study)))
+        foretell(stages, state, surroundings(tmp_path), Keys(roots(state)))
     with_free(monkeypatch, 1 << 40)
     ran(stages, surroundings(tmp_path))
     with_free(monkeypatch, 1 << 20)
-    foretell(stages, study, toys.context(tmp_path), Keys(roots(study)))  # nothing is left to ask
+    foretell(stages, state, toys.context(tmp_path), Keys(roots(state)))  # nothing is left to ask
 
 
 def test_room_is_looked_for_where_a_folder_will_be(tmp_path: Path) -> None:

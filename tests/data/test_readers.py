@@ -13,7 +13,7 @@ from dsrl.data.readers import read_rows
 from dsrl.data.source import Source
 from tests.command import ENVIRONMENT
 
-DATA = Path(__file__).parent / "tasks" / "data"
+DATA = Path(__file__).parents[1] / "cli" / "tasks" / "data"
 RECORD = "\nb\nAll ravens are black.\nWhat follows?\nA.One\nB. Two\n(C) Three\nD.Four\n"
 
 

@@ -1,7 +1,7 @@
 """A task that is none of the project's, and a teacher for it: several people change one pile of things.
 
 The teacher is a rule-based program that knows this task alone. It stands for what a user would have: a model behind an
-OpenAI-compatible URL. `python -m dsrl.faultserver serve --answer=tests.e2e.pile:say` serves it.
+OpenAI-compatible URL. `python -m tests.support.faultserver serve --answer=tests.e2e.pile:say` serves it.
 """
 
 import json
@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from dsrl.faultserver.answers import Said
+from tests.support.faultserver.answers import Said
 
 _NAMES = "Ada Ben Cara Dan Emma Finn Greta Hugo Iris Jack Lena Max Nina Omar Paul Rosa Sam Tina Vera Zoe"
 _THINGS = "apples books coins cards eggs keys lemons marbles nails pens plates shells stamps toys"

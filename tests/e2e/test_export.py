@@ -29,15 +29,15 @@ def exported(run: Path, out: Path, *words: str, cwd: Path) -> str:
 
 
 def test_a_set_with_pictures_loads_with_datasets(tmp_path: Path) -> None:
-    run, study = stored_run(tmp_path)
+    run, state = stored_run(tmp_path)
     exported(run, tmp_path / "out", "splits=train,accepted,rejected", cwd=tmp_path)
     data = datasets.load_dataset(str(tmp_path / "out"))
     assert {name: len(rows) for name, rows in data.items()} == {"train": 4, "accepted": 6, "rejected": 2}
     assert data["train"].features["images"].feature == datasets.Image()
     first = data["train"][0]
     assert [image.size for image in first["images"]] == [(96, 64)]
-    assert first["id"] == study.selected[0]
-    assert [len(row["images"]) for row in data["accepted"]] == [len(sample.images) for sample in study.samples]
+    assert first["id"] == state.selected[0]
+    assert [len(row["images"]) for row in data["accepted"]] == [len(sample.images) for sample in state.samples]
     assert set(data["rejected"]["reason"]) == {"too hard"}
     (loaded,) = datasets.load_dataset("parquet", data_files=str(tmp_path / "out/data/train-*")).values()
     assert loaded.features == data["train"].features, "the files know their columns by themselves"
@@ -61,7 +61,7 @@ def test_the_quickstarts_run_loads_without_a_column_for_pictures(finished: Place
 
 @pytest.mark.skipif(not INTERPRETER.is_file(), reason="veRL's environment isn't there: make verl")
 def test_rows_of_text_and_of_pictures_pass_verls_own_data_set(tmp_path: Path) -> None:
-    run, study = stored_run(tmp_path, count=6)
+    run, state = stored_run(tmp_path, count=6)
     exported(run, tmp_path / "out", "format=verl", cwd=tmp_path)
     script = CHECKOUT / "tests" / "e2e" / "verl_rows.py"
     words = (tmp_path / "out" / "data" / "train.parquet", tmp_path / "out" / "grader.json", tmp_path / "verl_cache")
@@ -76,7 +76,7 @@ def test_rows_of_text_and_of_pictures_pass_verls_own_data_set(tmp_path: Path) ->
     )
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    chosen = study.chosen(study.selected)
+    chosen = state.chosen(state.selected)
     assert [row["id"] for row in rows] == [sample.id for sample in chosen]
     assert [len(row["sizes"]) for row in rows] == [len(sample.images) for sample in chosen]
     assert {len(row["sizes"]) for row in rows} == {0, 1, 2}

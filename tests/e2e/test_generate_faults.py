@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from dsrl.faultserver import Faults, serve
 from dsrl.llm import Endpoint
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.generate import Generate, MajorityVote
 from tests.stages.generate.test_generate import carried_out
+from tests.support.faultserver import Faults, serve
 
 pytestmark = pytest.mark.e2e
 
@@ -24,7 +24,7 @@ THIRTY_PERCENT = {
 }
 
 
-def made(folder: Path, faults: Faults, stop: str = "certain", **endpoint: Any) -> tuple[Study, dict[str, Any]]:
+def made(folder: Path, faults: Faults, stop: str = "certain", **endpoint: Any) -> tuple[PipelineState, dict[str, Any]]:
     """What `generate` makes with a server of these faults, and what it spent."""
     folder.mkdir()
     with serve(faults) as server:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dsrl.data.sample import new_sample
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.report import Report
 from tests import pictured
 from tests.stages.report.made import make_study
@@ -45,11 +45,11 @@ def driven(page: Path, profile: Path, script: str) -> dict:
     return json.loads(html.unescape(found[1]))
 
 
-def made(tmp_path: Path, **changes) -> tuple[Study, Path]:
-    study, context = make_study(tmp_path, count=30)
-    study = replace(study, **changes)
-    Report()(study, context)
-    return study, context.run_dir / "report.html"
+def made(tmp_path: Path, **changes) -> tuple[PipelineState, Path]:
+    state, context = make_study(tmp_path, count=30)
+    state = replace(state, **changes)
+    Report()(state, context)
+    return state, context.run_dir / "report.html"
 
 
 TWO_CLICKS = """
@@ -66,18 +66,24 @@ for (const fold of opened.querySelectorAll('details')) {
 
 
 def test_two_clicks_lead_from_a_row_to_everything_behind_it(tmp_path: Path):
-    study, page = made(tmp_path)
-    sample = study.chosen(study.selected)[0]
+    state, page = made(tmp_path)
+    sample = state.chosen(state.selected)[0]
     found = driven(page, tmp_path / "profile", f"const id = '{sample.id}';{TWO_CLICKS}")
     facts = found.pop("facts")
     assert "Selected for training, place 1 of" in facts
     assert f"of {sample.score.num_rollouts} replies right" in facts
-    assert ("Rewritten" in facts) == any(sample.id in (other.parent_id, sample.parent_id) for other in study.samples)
-    assert set(found) == {"Passage", "Writing: prompt", "Writing: reply", "Votes: prompt", "Votes: replies"}
+    assert ("Rewritten" in facts) == any(sample.id in (other.parent_id, sample.parent_id) for other in state.samples)
+    assert set(found) == {
+        "Passage",
+        "TeacherGenerator: prompt",
+        "TeacherGenerator: reply",
+        "Votes: prompt",
+        "Votes: replies",
+    }
     assert not any(visible_before for visible_before, _ in found.values())
     assert "On market day" in found["Passage"][1]
-    assert "# Passage" in found["Writing: prompt"][1]
-    assert sample.input in found["Writing: reply"][1]
+    assert "# Passage" in found["TeacherGenerator: prompt"][1]
+    assert sample.input in found["TeacherGenerator: reply"][1]
     assert found["Votes: replies"][1].count("I count to") == sample.votes.asked
     assert f"read as {sample.answer}" in found["Votes: replies"][1]
 
@@ -108,17 +114,17 @@ outcome.descending = rates();
 
 
 def test_rows_are_filtered_searched_and_sorted(tmp_path: Path):
-    study, page = made(tmp_path)
+    state, page = made(tmp_path)
     found = driven(page, tmp_path / "profile", FILTERS)
-    assert found["all"] == len(study.samples) + len(study.rejected)
-    assert found["rejected"] == len(study.rejected)
-    assert found["reason"] == sum(candidate.reason == "no majority" for candidate in study.rejected)
-    assert found["harder"] == sum(sample.origin == "harder" for sample in study.samples)
-    texts = [row.input or "" for row in (*study.samples, *study.rejected)]
+    assert found["all"] == len(state.samples) + len(state.rejected)
+    assert found["rejected"] == len(state.rejected)
+    assert found["reason"] == sum(candidate.reason == "no majority" for candidate in state.rejected)
+    assert found["harder"] == sum(sample.origin == "harder" for sample in state.samples)
+    texts = [row.input or "" for row in (*state.samples, *state.rejected)]
     assert found["search"] == sum("Zoe" in text and "marbles" in text for text in texts)
     assert (found["nothing"], found["found"], found["order"]) == (0, "0 rows", "ascending")
-    unknown = ["\u2013"] * len(study.rejected)
-    rates = sorted(round(100 * sample.score.value) for sample in study.samples)
+    unknown = ["\u2013"] * len(state.rejected)
+    rates = sorted(round(100 * sample.score.value) for sample in state.samples)
     assert found["ascending"][len(rates) :] == found["descending"][len(rates) :] == unknown
     for order, expected in (("ascending", rates), ("descending", rates[::-1])):
         assert [int(rate.split("\u202f")[0]) for rate in found[order][: len(rates)]] == pytest.approx(expected, abs=1)
@@ -132,8 +138,8 @@ outcome.open = [...document.querySelectorAll('.open[aria-expanded=true]')].map((
 
 
 def test_a_rewrite_leads_to_its_parent(tmp_path: Path):
-    study, page = made(tmp_path)
-    child = next(sample for sample in study.samples if sample.parent_id)
+    state, page = made(tmp_path)
+    child = next(sample for sample in state.samples if sample.parent_id)
     found = driven(page, tmp_path / "profile", f"const child = '{child.id}';{PARENT}")
     assert found["open"] == [f"row-{child.parent_id}"]
 
@@ -169,10 +175,10 @@ Promise.all(page.map(images)).then((found) => {
 
 
 def test_pictures_are_decoded_and_a_lost_one_is_said(tmp_path: Path):
-    study, where = pictured.make_study(tmp_path)
-    variant, lost = study.samples[4], study.samples[1]
+    state, where = pictured.make_study(tmp_path)
+    variant, lost = state.samples[4], state.samples[1]
     where.images.path(lost.images[0]).unlink()
-    Report()(study, where)
+    Report()(state, where)
     where.close()
     names = f"const shown = '{variant.id}', lost = '{lost.id}';"
     found = driven(where.run_dir / "report.html", tmp_path / "profile", names + PICTURES)

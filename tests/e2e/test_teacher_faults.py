@@ -15,12 +15,12 @@ import pytest
 
 from dsrl.core.parquet import read_table
 from dsrl.data.sample import Sample
-from dsrl.faultserver import Faults, FaultServer, Outage, serve
-from dsrl.faultserver.answers import Said
 from dsrl.llm import CallsStore, Client, Endpoint, Ledger
 from dsrl.llm.client import together
 from tests.command import Outcome
 from tests.e2e.runs import Place, metrics
+from tests.support.faultserver import Faults, FaultServer, Outage, serve
+from tests.support.faultserver.answers import Said
 
 pytestmark = pytest.mark.e2e
 

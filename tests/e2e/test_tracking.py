@@ -38,9 +38,9 @@ def rows(store: Path, query: str, *values: Any) -> list[Any]:
 
 def test_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SOME_KEY", "sk-very-secret")
-    study, context = make_study(tmp_path, count=10)
+    state, context = make_study(tmp_path, count=10)
     store = context.store.root
-    Report()(study, context)
+    Report()(state, context)
     values = {
         "name": "counting",
         "n": 10,
@@ -50,7 +50,7 @@ def test_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     tracking.start(context, values)
     with context.progress.task("generate", 4) as task:
         task.set(4, rejected={"duplicate": 2})
-    tracking.track(context, values, study, "finished")
+    tracking.track(context, values, state, "finished")
     context.close()
     assert len(context.progress.warnings) == 1  # the made-up one
     assert not (context.run_dir / "tracking.log").exists()
@@ -175,10 +175,10 @@ def until_known(store: Path) -> None:
 def test_the_series_are_mirrored_to_weights_and_biases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
-    study, context = make_study(tmp_path, count=10)
+    state, context = make_study(tmp_path, count=10)
     tracking = Tracking(wandb=True, sweep=str(tmp_path / "some-sweep"), patience=300.0)
     tracking.start(context, {"name": "counting", "n": 10})
-    tracking.track(context, {}, study, "finished")
+    tracking.track(context, {}, state, "finished")
     context.close()
     assert len(context.progress.warnings) == 1  # the made-up one
     (path,) = context.run_dir.glob("wandb/offline-run-*/run-*.wandb")

@@ -15,7 +15,7 @@ import pytest
 from dsrl.core.errors import StageFailed
 from dsrl.data.model import Model, Sampling
 from dsrl.models.rollout import TransformersRollout
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.train import DrGrpo, Grpo, Sft, Trl
 from tests.command import ENVIRONMENT
 from tests.e2e.tiny import surroundings, tiny_model, tiny_study
@@ -33,7 +33,7 @@ STAGE: dict[str, Any] = {"validation": 4, "validation_temperature": 1.0, "checkp
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def state(tmp_path_factory: pytest.TempPathFactory) -> PipelineState:
     return tiny_study(tiny_model(tmp_path_factory.mktemp("model")))
 
 
@@ -41,16 +41,16 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "progress.jsonl").read_text().splitlines()]
 
 
-def trained(after: Study, folder: Path) -> Model:
+def trained(after: PipelineState, folder: Path) -> Model:
     """As the run loop finds it."""
     assert after.trained is not None
     assert after.trained.path == "model"
     return replace(after.trained, path=str(folder / "scratch" / "model"))
 
 
-def test_three_steps_of_grpo(study: Study, tmp_path: Path) -> None:
+def test_three_steps_of_grpo(state: PipelineState, tmp_path: Path) -> None:
     context = surroundings(tmp_path)
-    after = Trl(algorithm=Grpo(**RL), **STAGE)(study, context)
+    after = Trl(algorithm=Grpo(**RL), **STAGE)(state, context)
     steps = [row for row in rows(context.scratch) if "reward" in row]
     assert [row["step"] for row in steps] == [1, 2, 3]
     fields = {
@@ -73,8 +73,8 @@ def test_three_steps_of_grpo(study: Study, tmp_path: Path) -> None:
     assert after.figures["chosen_step"] == best["step"]
     model = trained(after, tmp_path)
     assert model.name == "tiny+grpo"
-    assert study.base is not None
-    assert model.fingerprint() != study.base.fingerprint()
+    assert state.base is not None
+    assert model.fingerprint() != state.base.fingerprint()
     engine = TransformersRollout(threads=1, device="cpu")
     assert engine.generate(model, ["1 2"], Sampling(max_tokens=6), 2, context)[0][0].error is None
     context.close()
@@ -94,9 +94,9 @@ def long_training() -> Trl:
     return Trl(algorithm=DrGrpo(**{**RL, "max_steps": 30, "learning_rate": 1e-3}), **{**STAGE, "checkpoint_every": 4})
 
 
-def test_a_training_killed_in_the_middle_ends_in_the_same_bytes(study: Study, tmp_path: Path) -> None:
-    assert study.base is not None
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "a"), str(study.base.path)]
+def test_a_training_killed_in_the_middle_ends_in_the_same_bytes(state: PipelineState, tmp_path: Path) -> None:
+    assert state.base is not None
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "a"), str(state.base.path)]
     progress = tmp_path / "a" / "work" / "progress.jsonl"
     with subprocess.Popen(command, env=ENVIRONMENT) as process:
         while process.poll() is None and not (progress.is_file() and '"step": 6, "reward"' in progress.read_text()):
@@ -106,7 +106,7 @@ def test_a_training_killed_in_the_middle_ends_in_the_same_bytes(study: Study, tm
     assert max(row["step"] for row in rows(progress.parent)) < 30
     for name in ("a", "b"):
         context = surroundings(tmp_path / name)
-        long_training()(study, context)
+        long_training()(state, context)
         if name == "a":
             assert json.loads((context.scratch / "job.json").read_text())["resume"]
     weights = [(tmp_path / name / "scratch" / "model" / "model.safetensors").read_bytes() for name in ("a", "b")]
@@ -115,36 +115,36 @@ def test_a_training_killed_in_the_middle_ends_in_the_same_bytes(study: Study, tm
     assert courses[0] == courses[1]
 
 
-def test_adapters_are_trained_merged_and_go_on(study: Study, tmp_path: Path) -> None:
+def test_adapters_are_trained_merged_and_go_on(state: PipelineState, tmp_path: Path) -> None:
     """Two steps, then on from the checkpoint: the same as four in a row; only linear layers differ from the base."""
     from transformers import AutoModelForCausalLM
 
     stages = [Trl(algorithm=Grpo(**{**RL, "max_steps": steps}), **STAGE, lora_rank=4) for steps in (2, 4)]
     for place, stage in (("a", stages[0]), ("a", stages[1]), ("b", stages[1])):
         shutil.rmtree(tmp_path / place / "scratch", ignore_errors=True)
-        after = stage(study, surroundings(tmp_path / place))
+        after = stage(state, surroundings(tmp_path / place))
     assert json.loads((tmp_path / "a" / "scratch" / "job.json").read_text())["resume"]
     weights = [(tmp_path / name / "scratch" / "model" / "model.safetensors").read_bytes() for name in ("a", "b")]
     assert weights[0] == weights[1]
     model = trained(after, tmp_path / "b")
-    assert study.base is not None
-    states = [AutoModelForCausalLM.from_pretrained(one.path).state_dict() for one in (study.base, model)]
+    assert state.base is not None
+    states = [AutoModelForCausalLM.from_pretrained(one.path).state_dict() for one in (state.base, model)]
     changed = {name for name, values in states[0].items() if not (values == states[1][name]).all()}
     assert changed
     assert all("proj" in name for name in changed)
     assert states[0].keys() == states[1].keys()
 
 
-def test_a_training_that_breaks_fails_the_stage(study: Study, tmp_path: Path) -> None:
+def test_a_training_that_breaks_fails_the_stage(state: PipelineState, tmp_path: Path) -> None:
     stage = Trl(algorithm=Grpo(**{**RL, "learning_rate": 1e30}), **STAGE)
     with pytest.raises(StageFailed, match=r"no finite number|not finite"):
-        stage(study, surroundings(tmp_path))
+        stage(state, surroundings(tmp_path))
 
 
-def test_supervised_training_learns_the_solutions(study: Study, tmp_path: Path) -> None:
+def test_supervised_training_learns_the_solutions(state: PipelineState, tmp_path: Path) -> None:
     stage = Sft(learning_rate=1e-2, batch=6, max_steps=60, max_response_tokens=6, device_batch=3, **STAGE)
     context = surroundings(tmp_path)
-    after = replace(stage, checkpoint_every=30)(study, context)
+    after = replace(stage, checkpoint_every=30)(state, context)
     losses = [row["loss"] for row in rows(context.scratch) if "loss" in row]
     assert losses[-1] < losses[0] / 2
     first, *_, last = after.figures["validation"]

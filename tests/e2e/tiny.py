@@ -11,7 +11,7 @@ from dsrl.graders import Number
 from dsrl.llm import CallsStore
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.progress.progress import Progress
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.pipeline.store import Store
 
 WORDS = ("[UNK]", "[END]", "#", "1", "2")
@@ -45,7 +45,7 @@ def tiny_model(folder: Path, seed: int = 0) -> Model:
     return Model(name="tiny", path=str(folder), prompt_format="raw", max_length=48, dtype="float32")
 
 
-def tiny_study(model: Model, count: int = 24) -> Study:
+def tiny_study(model: Model, count: int = 24) -> PipelineState:
     """Samples whose answers are 1 and 2, half of them selected."""
     counts: dict[str, Any] = {"num_rollouts": 4, "num_valid": 4, "num_correct": 2, "num_error": 0, "num_truncated": 0}
     rate = Rate(model="m", temperature=0.7, grader="g", **counts)
@@ -56,7 +56,9 @@ def tiny_study(model: Model, count: int = 24) -> Study:
         for number in range(count)
     )
     ids = tuple(sample.id for sample in samples)
-    return Study(task=TASK, base=model, samples=samples, selected=ids[: count // 2], control=ids[4 : count // 2 + 4])
+    return PipelineState(
+        task=TASK, base=model, samples=samples, selected=ids[: count // 2], control=ids[4 : count // 2 + 4]
+    )
 
 
 def surroundings(folder: Path) -> Context:

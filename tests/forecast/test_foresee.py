@@ -11,7 +11,7 @@ from dsrl.forecast.workload import Load
 from dsrl.llm import Endpoint
 from dsrl.llm.ledger.ledger import Spending
 from dsrl.pipeline.runner import Keys, roots, run
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.pipeline.store import write_json
 from dsrl.stages.generate import Generate, MajorityVote
 from dsrl.stages.retrieve import NoRetriever, Retrieve
@@ -48,8 +48,8 @@ def test_what_is_in_the_store_costs_nothing_and_the_rest_is_foretold_from_it(tmp
 
     stages = pipeline(n=40)
     second = toys.context(tmp_path)
-    study = start()
-    run({"retrieve": stages["retrieve"]}, study, second)  # whose passages begin with those of the first run
+    state = start()
+    run({"retrieve": stages["retrieve"]}, state, second)  # whose passages begin with those of the first run
     forecast = foreseen(stages, second)
     ran(stages, second)
     for name in ("generate", "rewrite"):
@@ -63,9 +63,9 @@ def test_what_is_in_the_store_costs_nothing_and_the_rest_is_foretold_from_it(tmp
 
 
 def test_a_changed_test_set_is_taken_to_leave_the_same_passages(tmp_path: Path) -> None:
-    def on(question: str) -> Study:
+    def on(question: str) -> PipelineState:
         (tmp_path / "test.jsonl").write_text(json.dumps({"Input": question, "Output": "1"}) + "\n")
-        return Study(task=replace(TASK, test=Source(path=str(tmp_path / "test.jsonl"))))
+        return PipelineState(task=replace(TASK, test=Source(path=str(tmp_path / "test.jsonl"))))
 
     where, stages = surroundings(tmp_path), pipeline(n=6)
     run(stages, on("How many?"), where)
@@ -172,21 +172,21 @@ def test_only_the_samples_that_will_be_rewritten_count(tmp_path: Path, direction
 
 def test_a_further_round_repeats_what_depends_on_the_model(tmp_path: Path) -> None:
     folder = toys.write_model(tmp_path / "base", 1)
-    study = replace(start(), base=Model(name="b", path=str(folder)))
+    state = replace(start(), base=Model(name="b", path=str(folder)))
     where = surroundings(tmp_path)
     stages = pipeline(n=20)
-    once = Foresight(where.store, Keys(roots(study)), None).look(stages, study)
-    twice = Foresight(where.store, Keys(roots(study)), None).look(stages, study, rounds=2)
+    once = Foresight(where.store, Keys(roots(state)), None).look(stages, state)
+    twice = Foresight(where.store, Keys(roots(state)), None).look(stages, state, rounds=2)
     assert twice.total.requests.expected == once.total.requests.expected * 2
 
 
 def test_a_run_notes_its_forecast_and_how_far_it_was_off(tmp_path: Path) -> None:
     where = surroundings(tmp_path)
-    stages, study = pipeline(n=12, price=PRICE), start()
-    keys = Keys(roots(study))
+    stages, state = pipeline(n=12, price=PRICE), start()
+    keys = Keys(roots(state))
     try:
-        foretell(stages, study, where, keys)
-        run(stages, study, where, keys=keys)
+        foretell(stages, state, where, keys)
+        run(stages, state, where, keys=keys)
     finally:
         where.close()
     assert "forecast" in toys.said(where)
@@ -203,10 +203,10 @@ def test_a_run_notes_its_forecast_and_how_far_it_was_off(tmp_path: Path) -> None
 
 
 def test_a_run_that_only_reuses_has_no_outcome(tmp_path: Path) -> None:
-    stages, study = pipeline(n=6), start()
+    stages, state = pipeline(n=6), start()
     ran(stages, surroundings(tmp_path))
     again = toys.context(tmp_path)
-    foretell(stages, study, again, Keys(roots(study)))
+    foretell(stages, state, again, Keys(roots(state)))
     ran(stages, again)
     assert toys.metrics(again)["forecast"] == {}
     assert "forecast" not in toys.said(again)
@@ -232,9 +232,9 @@ def test_the_size_of_a_model_is_read_from_its_folder(tmp_path: Path) -> None:
 
 
 def test_the_default_of_a_stage_is_to_say_nothing(tmp_path: Path) -> None:
-    study = toys.study(tmp_path)
+    state = toys.state(tmp_path)
     where = toys.context(tmp_path)
-    forecast = Foresight(where.store, Keys(roots(study)), None).look(toys.pipeline(), study)
+    forecast = Foresight(where.store, Keys(roots(state)), None).look(toys.pipeline(), state)
     assert {row.load for row in forecast.rows.values()} == {None}
     assert "tell" not in forecast.rows
     assert forecast.total == Load()

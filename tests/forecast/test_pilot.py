@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import pytest
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.core.errors import BudgetReached, StageFailed
 from dsrl.data.model import Model, Reply
 from dsrl.forecast.pilot import Pilot, Trial
@@ -13,15 +13,15 @@ from dsrl.llm.reply_cache.cache import CallsStore
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.runner import Keys, roots
 from dsrl.pipeline.stage import Stage
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from tests import toys
 from tests.forecast.trial import PRICE, Guess, foreseen, pipeline, ran, start, surroundings
 
 
-def tried(stages: dict[str, Stage], where: Context, count: int = 5, study: Study | None = None) -> Pilot:
-    study = study or start()
+def tried(stages: dict[str, Stage], where: Context, count: int = 5, state: PipelineState | None = None) -> Pilot:
+    state = state or start()
     try:
-        return Trial(count, Keys(roots(study)), where).run(stages, study, None)
+        return Trial(count, Keys(roots(state)), where).run(stages, state, None)
     finally:
         where.close()
 
@@ -33,12 +33,14 @@ def piloting(folder: Path, **changes: object) -> Context:
 
 
 @pytest.fixture(scope="module")
-def untouched(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> PipelineState:
     """A run that no pilot went before."""
     return ran(pipeline(n=24), surroundings(tmp_path_factory.mktemp("untouched")))
 
 
-def test_the_run_uses_what_the_pilot_paid_and_ends_in_the_same_samples(untouched: Study, tmp_path: Path) -> None:
+def test_the_run_uses_what_the_pilot_paid_and_ends_in_the_same_samples(
+    untouched: PipelineState, tmp_path: Path
+) -> None:
     first = piloting(tmp_path)
     found = tried(pipeline(n=24), first)
     paid = first.ledger.sums()
@@ -103,24 +105,24 @@ def test_nothing_is_probed_for_a_rewrite_that_is_not_made(tmp_path: Path) -> Non
     assert {sample.probe for sample in found.samples} == {None}
 
 
-@part
+@component("tests.test_pilot.Heavy")
 class Heavy(Guess):
     """A probe that draws replies of a model on this machine."""
 
     needs_weights: ClassVar[bool] = True
     breaks: bool = False
 
-    def __call__(self, study: Study, context: Context) -> Study:
+    def __call__(self, state: PipelineState, context: Context) -> PipelineState:
         context.calls.put("1" * 32, {}, {0: Reply(text="a rollout")}, "m")
         if self.breaks:
             raise StageFailed("no such weights")
-        return super().__call__(study, context)
+        return super().__call__(state, context)
 
 
 def test_replies_of_a_local_model_are_left_to_the_run(tmp_path: Path) -> None:
     where = piloting(tmp_path)
-    study = replace(start(), base=Model(name="m", path=str(toys.write_model(tmp_path / "m", 1)), parameters=0.1))
-    tried({**pipeline(n=24), "probe": Heavy()}, where, count=3, study=study)
+    state = replace(start(), base=Model(name="m", path=str(toys.write_model(tmp_path / "m", 1)), parameters=0.1))
+    tried({**pipeline(n=24), "probe": Heavy()}, where, count=3, state=state)
     assert where.calls.get("1" * 32, 0) is None
     assert toys.said(where).count("WARNING") == 0
 
@@ -132,7 +134,7 @@ def test_without_a_probe_every_other_sample_is_made_harder(
     monkeypatch.setattr("dsrl.forecast.pilot.has_gpu", lambda: False)
     where = piloting(tmp_path)
     base = Model(name="m", path=str(toys.write_model(tmp_path / "m", 1)), parameters=parameters)
-    found = tried({**pipeline(n=24), "probe": Heavy(breaks=breaks)}, where, count=4, study=replace(start(), base=base))
+    found = tried({**pipeline(n=24), "probe": Heavy(breaks=breaks)}, where, count=4, state=replace(start(), base=base))
     assert reason in toys.said(where)
     origins = [sample.origin for sample in found.samples[4:]]
     assert set(origins) == {"easier", "harder"}

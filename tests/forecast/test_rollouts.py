@@ -8,7 +8,7 @@ from dsrl.data.sample import Sample, new_sample
 from dsrl.forecast.workload import Load, Outlook
 from dsrl.llm import CallsStore, Endpoint
 from dsrl.models.rollout import ServerRollout, TransformersRollout
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.score import Probe, Score
 from dsrl.stages.train import Grpo, NoTraining, Sft, Trl
 from tests.forecast.trial import PRICE, TASK
@@ -19,9 +19,9 @@ SAMPLES = tuple(new_sample("quickstart", f"How many are {number} and 1?", "1", "
 
 
 def outlook(calls: CallsStore | None = None, **known: object) -> Outlook:
-    study = Study(task=TASK, base=MODEL, samples=SAMPLES)
+    state = PipelineState(task=TASK, base=MODEL, samples=SAMPLES)
     values = {"samples": Range.of(10), "whole": True, "parameters": 2.0, **known}
-    return Outlook(study, calls, **values)  # type: ignore[arg-type]
+    return Outlook(state, calls, **values)  # type: ignore[arg-type]
 
 
 def answered(stage: Score, samples: tuple[Sample, ...], count: int, folder: Path) -> CallsStore:

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import yaml
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.core.resources import home
 from dsrl.data.sample import Rate
 from dsrl.data.task import Task
@@ -15,7 +15,7 @@ from dsrl.pipeline.config import build
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.runner import Keys, roots, run
 from dsrl.pipeline.stage import Stage
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.quickstart import OfflineTeacher
 from dsrl.stages.generate import Generate, MajorityVote
 from dsrl.stages.retrieve import Embedded, Retrieve
@@ -26,16 +26,16 @@ TASK: Task = build(yaml.safe_load((home() / "conf" / "task" / "quickstart.yaml")
 PRICE = Price(input=1.0, output=4.0, date="2026-11-20")
 
 
-@part
+@component("tests.trial.Guess")
 class Guess(Stage):
     """Takes every sample for solved whose text has an even length."""
 
     name: ClassVar[str] = "probe"
-    needs: ClassVar[tuple[str, ...]] = ("samples",)
-    adds: ClassVar[tuple[str, ...]] = ("samples", "probe")
+    inputs = ("samples",)
+    outputs = ("samples", "probe")
 
-    def __call__(self, study: Study, context: Context) -> Study:
-        return study.add(samples=tuple(sample.replace(probe=rate(len(sample.input))) for sample in study.samples))
+    def __call__(self, state: PipelineState, context: Context) -> PipelineState:
+        return state.add(samples=tuple(sample.replace(probe=rate(len(sample.input))) for sample in state.samples))
 
 
 def rate(number: int) -> Rate:
@@ -60,8 +60,8 @@ def pipeline(n: int = 40, votes: int = 5, seed: int = 0, **teacher: Any) -> dict
     }
 
 
-def start() -> Study:
-    return Study(task=TASK)
+def start() -> PipelineState:
+    return PipelineState(task=TASK)
 
 
 def surroundings(folder: Path) -> Context:
@@ -69,7 +69,7 @@ def surroundings(folder: Path) -> Context:
     return context(folder)
 
 
-def ran(stages: dict[str, Stage], where: Context) -> Study:
+def ran(stages: dict[str, Stage], where: Context) -> PipelineState:
     """A whole run, its servers stopped at the end."""
     try:
         return run(stages, start(), where)
@@ -78,9 +78,9 @@ def ran(stages: dict[str, Stage], where: Context) -> Study:
 
 
 def foreseen(stages: dict[str, Stage], where: Context, **dials: Any) -> Forecast:
-    study = start()
+    state = start()
     calls = where.calls if where.calls.folder.is_dir() else None
-    return Foresight(where.store, Keys(roots(study)), calls).look(stages, study, **dials)
+    return Foresight(where.store, Keys(roots(state)), calls).look(stages, state, **dials)
 
 
 def files(folder: Path) -> set[tuple[str, int]]:

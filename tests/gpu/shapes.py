@@ -12,7 +12,7 @@ from dsrl.data.model import Model
 from dsrl.data.sample import Rate, new_sample
 from dsrl.data.task import Task
 from dsrl.graders import Number
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 
 TINY = bool(os.environ.get("DSRL_GPU_TINY"))
 TASK = Task(name="t", instruction="count", answer=Number(marker="#"))
@@ -102,7 +102,7 @@ def prompts(count: int, words: int) -> list[str]:
     ]
 
 
-def study(base: Model, count: int = 24, words: int = 32) -> Study:
+def state(base: Model, count: int = 24, words: int = 32) -> PipelineState:
     """Samples whose answers are 1 and 2, half of them selected."""
     rate = Rate(
         model="m", num_rollouts=4, num_valid=4, num_correct=2, num_error=0, num_truncated=0, temperature=0.7, grader="g"
@@ -112,4 +112,6 @@ def study(base: Model, count: int = 24, words: int = 32) -> Study:
         for number, text in enumerate(prompts(count, words))
     )
     ids = tuple(sample.id for sample in samples)
-    return Study(task=TASK, base=base, samples=samples, selected=ids[: count // 2], control=ids[4 : count // 2 + 4])
+    return PipelineState(
+        task=TASK, base=base, samples=samples, selected=ids[: count // 2], control=ids[4 : count // 2 + 4]
+    )

@@ -14,7 +14,7 @@ from dsrl.models.rollout import TransformersRollout, VllmRollout
 from dsrl.stages.train import Grpo, Verl
 from tests.e2e.tiny import surroundings
 from tests.gpu.conftest import Say
-from tests.gpu.shapes import TINY, model, prompts, study
+from tests.gpu.shapes import TINY, model, prompts, state
 
 VLLM = shutil.which(os.environ.get("DSRL_VLLM", "vllm"))
 SAMPLING = Sampling(temperature=1.0, max_tokens=16 if TINY else 128)
@@ -50,7 +50,7 @@ def test_verl_makes_two_updates(tmp_path: Path, say: Say) -> None:
     with model("0.5B", tmp_path / "model") as base:
         context = surroundings(tmp_path / "run")
         rl = Grpo(prompts_per_step=4, responses_per_prompt=4, max_response_tokens=64, max_steps=2)
-        after = Verl(algorithm=rl, cluster=LocalRay(), validation=4, validation_replies=1)(study(base), context)
+        after = Verl(algorithm=rl, cluster=LocalRay(), validation=4, validation_replies=1)(state(base), context)
         say("veRL", figures={name: after.figures[name] for name in ("seconds", "memory", "rollout_probs_diff_mean")})
         assert after.figures["steps"] == 2
         context.close()

@@ -14,7 +14,7 @@ from dsrl.stages.train.job import Job, write_rows
 from dsrl.stages.train.rows import training_rows
 from tests.command import CHECKOUT
 from tests.gpu.conftest import Say
-from tests.gpu.shapes import TASK, TINY, make, study
+from tests.gpu.shapes import TASK, TINY, make, state
 
 SEQUENCES, WORDS = 8, 256
 REPLY = 8 if TINY else 256
@@ -58,7 +58,7 @@ print("MARKS", json.dumps({"parameters": sum(weights.numel() for weights in made
 def job(base_size: str, kl: float, folder: Path) -> tuple[Job, Trl]:
     """Two updates of one device batch each."""
     base = make(base_size, folder / "model")
-    own = study(base, words=WORDS)
+    own = state(base, words=WORDS)
     stage = Trl(
         algorithm=Grpo(
             prompts_per_step=1, responses_per_prompt=SEQUENCES, max_response_tokens=REPLY, max_steps=2, kl=kl
@@ -71,7 +71,7 @@ def job(base_size: str, kl: float, folder: Path) -> tuple[Job, Trl]:
         model=base,
         algorithm="grpo",
         settings=stage.settings(),
-        grader=TASK.answer.identity(),
+        grader=TASK.answer.key_fields(),
         steps=2,
         rows_per_step=1,
         seed=0,

@@ -13,7 +13,7 @@ from dsrl.models.rollout import TransformersRollout
 from dsrl.stages.train import Grpo, Trl
 from tests.e2e.tiny import surroundings
 from tests.gpu.conftest import Say
-from tests.gpu.shapes import TINY, model, prompts, study
+from tests.gpu.shapes import TINY, model, prompts, state
 
 RL: dict[str, Any] = {
     "learning_rate": 1e-5,
@@ -36,7 +36,7 @@ def test_grpo_learns_goes_on_and_is_exported(tmp_path: Path, say: Say) -> None:
             rmtree(tmp_path / "run" / "scratch", ignore_errors=True)
             context = surroundings(tmp_path / "run")
             started = time.monotonic()
-            after = Trl(algorithm=Grpo(**RL, max_steps=steps), **STAGE)(study(base), context)
+            after = Trl(algorithm=Grpo(**RL, max_steps=steps), **STAGE)(state(base), context)
             say("TRL", seconds=round(time.monotonic() - started, 1), steps=steps, memory=after.figures["memory"])
         job = json.loads((context.scratch / "job.json").read_text())
         assert job["resume"].endswith("checkpoint-2")

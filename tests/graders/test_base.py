@@ -6,8 +6,8 @@ import pytest
 
 from dsrl.core.errors import UserError
 from dsrl.graders import KINDS, Choice, Code, Grader, Json, List, Number, Regex, Set, Sql, Text
+from dsrl.graders.rebuild import rebuild
 from dsrl.pipeline.config import build
-from dsrl.stages.train.grader_from_identity import rebuild
 from tests.command import CHECKOUT
 from tests.graders.kinds import ANSWERS, OPTIONS, kind
 
@@ -75,7 +75,7 @@ def test_digests_tell_graders_apart() -> None:
 @pytest.mark.parametrize("name", KINDS)
 def test_a_kind_comes_back_from_its_identity_and_a_question_leaves_it_as_it_is(name: str) -> None:
     grader = kind(name)
-    assert rebuild(grader.identity()) == grader
+    assert rebuild(grader.key_fields()) == grader
     assert grader.given("A: yes\nB: no").digest() == grader.digest()
     assert grader.question == ""
 

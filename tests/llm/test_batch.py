@@ -14,7 +14,6 @@ import pytest
 
 from dsrl.core.errors import StageFailed, UserError
 from dsrl.data.model import Reply
-from dsrl.faultserver import FaultServer, serve
 from dsrl.llm import CallsStore, Client, Endpoint, Ledger
 from dsrl.llm.batch.api import BatchApi
 from dsrl.llm.batch.files import result
@@ -24,6 +23,7 @@ from dsrl.llm.batch.transport import BatchWire, Waits
 from dsrl.llm.completions import Completions
 from dsrl.llm.endpoint import Price
 from dsrl.llm.failures import CallError
+from tests.support.faultserver import FaultServer, serve
 
 QUICK = Waits(gather=0.05, first=0.02, slowest=0.05)
 PRICE = Price(input=1.0, output=1.0, date="2026-11-20", batch=0.5)

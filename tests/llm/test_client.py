@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from dsrl.core.component import Part
+from dsrl.core.component import Component
 from dsrl.core.errors import StageFailed, UserError
 from dsrl.data.model import Reply
 from dsrl.llm import Client, Endpoint, Servers
@@ -309,10 +309,10 @@ def test_a_started_server_serves_the_run_and_stops_with_the_client(tmp_path: Pat
             Local.running -= 1
             self.context.__exit__(None, None, None)
 
-        def identity(self) -> str:
+        def key_fields(self) -> str:
             return "local"
 
-    local = type("LocalPart", (Local, Part), {})()
+    local = type("LocalPart", (Local, Component), {})()
     described = Endpoint(model="m", server=local)
     assert texts(run(described, tmp_path, completions(2))[0]) == expected(described, range(2))
     assert Local.running == 0

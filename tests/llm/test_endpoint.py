@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from dsrl.core.component import Part, part
+from dsrl.core.component import Component, component
 from dsrl.core.errors import UserError
 from dsrl.llm import Endpoint, Price, Servers
 
@@ -26,8 +26,8 @@ class Running:
 LOG: list[str] = []
 
 
-@part
-class Dialled(Part):
+@component("tests.test_endpoint.Dialled")
+class Dialled(Component):
     wrong: float = 0.1
 
     def start(self) -> Running:
@@ -67,7 +67,7 @@ OTHER = [
 
 def test_identity_is_model_request_and_dials_and_not_where_or_how_fast() -> None:
     assert {call_digest(endpoint) for endpoint in SAME} == {call_digest(BASE)}
-    assert all(endpoint.identity() == BASE.identity() for endpoint in SAME)
+    assert all(endpoint.key_fields() == BASE.key_fields() for endpoint in SAME)
     digests = {call_digest(endpoint) for endpoint in (BASE, *OTHER)}
     assert len(digests) == len(OTHER) + 1
     assert call_digest(BASE, temperature=0.0) == call_digest(OTHER[1]) == call_digest(BASE, temperature=0)
@@ -176,7 +176,7 @@ def test_check_passes_what_may_work(monkeypatch: pytest.MonkeyPatch) -> None:
     assert endpoint.api_key() == "secret"
     assert BASE.api_key() == "none"
     assert "secret" not in repr(endpoint)
-    assert "secret" not in str(endpoint.identity())
+    assert "secret" not in str(endpoint.key_fields())
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.faultserver import Faults, serve
 from dsrl.llm import CallsStore, Client, Endpoint, Ledger
+from tests.support.faultserver import Faults, serve
 
 FORK = multiprocessing.get_context("fork")
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from dsrl.faultserver import Faults, FaultServer, serve
 from dsrl.llm import Client, Endpoint
 from tests.llm.asking import completions, run
+from tests.support.faultserver import Faults, FaultServer, serve
 
 pytestmark = pytest.mark.e2e
 

@@ -10,7 +10,7 @@ import yaml
 from pydantic import Field
 
 from dsrl.cli.overrides import refuse_secrets
-from dsrl.core.component import Part, part
+from dsrl.core.component import Component, component
 from dsrl.core.errors import UserError
 from dsrl.core.resources import home
 from dsrl.data.source import Source
@@ -48,7 +48,7 @@ def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
 def local(task: str) -> list[str]:
     """Overrides that put a file of ours in the place of data on the hub."""
     sets = ["test", *(["gold"] if "\ngold:" in (CONF / "task" / f"{task}.yaml").read_text(encoding="utf-8") else [])]
-    paths = (Path(__file__).parent / "tasks" / "data").glob(f"{task}.*")
+    paths = (Path(__file__).parents[1] / "cli" / "tasks" / "data").glob(f"{task}.*")
     return [f"task.{name}.path={path}" for path in paths for name in sets]
 
 
@@ -72,12 +72,12 @@ def test_every_choice_of_every_group_is_composed_and_built(group: str, choice: s
     overrides = [f"{name}={value}" for name, value in {**usual, group: choice}.items()]
     overrides += local(choice) if group == "task" else [small_test_set]
     overrides += NEEDED.get((group, choice), [])
-    pipeline, study = built(*overrides)
+    pipeline, state = built(*overrides)
     assert pipeline
     for stage in pipeline.values():
-        assert len(stage.key(dict.fromkeys(stage.reads(), "0"))) == 20
+        assert len(stage.key(dict.fromkeys(stage.inputs, "0"))) == 20
     if group == "task":
-        assert study.task.name == choice
+        assert state.task.name == choice
 
 
 def sweeps() -> list[tuple[str, str]]:
@@ -97,9 +97,9 @@ def test_every_value_of_a_sweep_is_composed_and_built(name: str, override: str, 
 
 @pytest.mark.parametrize("name", [name for group, name in CHOICES if group == "task" and has_demos(name)])
 def test_every_task_grades_its_own_demos_right(name: str) -> None:
-    _, study = built(f"task={name}", "teacher=offline", *NEEDED.get(("task", name), []), *local(name))
-    for demo in study.task.demos:
-        grader = study.task.answer.given(demo.input)
+    _, state = built(f"task={name}", "teacher=offline", *NEEDED.get(("task", name), []), *local(name))
+    for demo in state.task.demos:
+        grader = state.task.answer.given(demo.input)
         answer = grader.gold(demo.output)
         assert answer is not None
         grade = grader.grade(demo.output, answer)
@@ -134,8 +134,8 @@ def test_every_public_field_stands_in_the_yaml_with_its_default(path: Path) -> N
 
 def test_the_dials_are_those_of_the_yaml() -> None:
     written = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))
-    text = (CONF / "config.yaml").read_text(encoding="utf-8").partition("# Dials\n")[2].partition("\n\n")[0]
-    names = {field.name for field in dataclasses.fields(config.Dials)}  # type: ignore[arg-type]
+    text = (CONF / "config.yaml").read_text(encoding="utf-8").partition("# Settings\n")[2].partition("\n\n")[0]
+    names = {field.name for field in dataclasses.fields(config.Settings)}  # type: ignore[arg-type]
     assert {line.partition(":")[0] for line in text.splitlines()} == names
     assert names <= set(written)
 
@@ -262,8 +262,8 @@ def test_an_unknown_answer_kind_lists_those_there_are(kind: object) -> None:
     assert "plugins" in str(caught.value)
 
 
-@part
-class Box(Part):
+@component("tests.test_config.Box")
+class Box(Component):
     width: float = Field(gt=0)
     labels: tuple[str, ...] = ()
 
@@ -334,9 +334,9 @@ answer: {{kind: number}}
 test: {{path: "{tmp_path}/test.csv", input: frage, output: antwort}}
 """
     folder = written(tmp_path, "task/mine", text)
-    _, study = built("task=mine", "teacher=offline", "model=hf", "model.path=.", config_dir=folder)
-    assert study.task.answer == Number()
-    assert study.task.test == Source(path=str(tmp_path / "test.csv"), input="frage", output="antwort")
+    _, state = built("task=mine", "teacher=offline", "model=hf", "model.path=.", config_dir=folder)
+    assert state.task.answer == Number()
+    assert state.task.test == Source(path=str(tmp_path / "test.csv"), input="frage", output="antwort")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 from dsrl.pipeline.progress import progress
 from dsrl.pipeline.progress.progress import Progress, Task
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def quickly(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
@@ -110,7 +110,7 @@ def test_a_rate_is_that_of_the_last_minutes(monkeypatch: pytest.MonkeyPatch) -> 
 
 SCRIPT = """
     import sys, time, logging
-    from dsrl import progress
+    from dsrl.pipeline.progress import progress
     progress.REDRAW = 0.05
     from dsrl.llm import Spending
     from dsrl.llm.ratelimit.status import Status

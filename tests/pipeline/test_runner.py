@@ -8,17 +8,17 @@ import pytest
 
 from dsrl import prompts
 from dsrl.cli.store_commands import reasons
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.core.errors import StageFailed, UserError
 from dsrl.data.source import Source
 from dsrl.graders import Number
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.runner import run
 from dsrl.pipeline.stage import Stage, check_chain
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.pipeline.store import damage
 from tests import toys
-from tests.toys import Choose, Fetch, Learn, Measure, Rank, Tell, Write, context, made, metrics, pipeline, said, study
+from tests.toys import Choose, Fetch, Learn, Measure, Rank, Tell, Write, context, made, metrics, pipeline, said, state
 
 EVERYTHING = ["fetch", "write", "rank", "choose", "learn", "measure base", "measure trained", "tell"]
 
@@ -28,12 +28,14 @@ def _nothing_made() -> None:
     made.clear()
 
 
-def again(folder: Path, stages: dict[str, Stage] | None = None, start: Study | None = None, **options: Any) -> Study:
+def again(
+    folder: Path, stages: dict[str, Stage] | None = None, start: PipelineState | None = None, **options: Any
+) -> PipelineState:
     """One run on the store in `folder`; afterwards `made` holds what it computed."""
     made.clear()
     surroundings = context(folder)
     try:
-        return run(stages or pipeline(), start or study(folder), surroundings, **options)
+        return run(stages or pipeline(), start or state(folder), surroundings, **options)
     finally:
         surroundings.close()
 
@@ -97,23 +99,23 @@ def test_a_changed_task_recomputes_only_what_its_change_is_about(
         (tmp_path / f"{name}.jsonl").write_text(json.dumps({"q": name, "a": "1"}))
         return Source(path=str(tmp_path / f"{name}.jsonl"), input="q", output="a")
 
-    again(tmp_path, start=study(tmp_path, test=source("first")))
+    again(tmp_path, start=state(tmp_path, test=source("first")))
     changes = {**task, **({"test": source(task["test"])} if "test" in task else {})}
-    again(tmp_path, start=study(tmp_path, **{"test": source("first"), **changes}))
+    again(tmp_path, start=state(tmp_path, **{"test": source("first"), **changes}))
     assert made == [*recomputed, "tell"]
 
 
-@part
+@component("tests.test_runner.Screen")
 class Screen(Fetch):
     """Passages that depend on the test set: later stages go by what is left."""
 
-    needs = ("definition", "test")
-    by_content = True
+    inputs = ("definition", "test")
+    key_by_output = True
 
-    def __call__(self, study: Study, context: Context) -> Study:
-        assert study.task.test is not None
-        found = super().__call__(study, context)
-        about = study.task.test.rows()[0]["q"].split()[0]
+    def __call__(self, state: PipelineState, context: Context) -> PipelineState:
+        assert state.task.test is not None
+        found = super().__call__(state, context)
+        about = state.task.test.rows()[0]["q"].split()[0]
         return found.add(passages=tuple(replace(passage, text=about) for passage in found.passages))
 
 
@@ -121,7 +123,7 @@ def screened(folder: Path, question: str, **changed: Stage) -> dict[str, str]:
     """A run on a test set of one question; `metrics.json` says its keys."""
     (folder / "test.jsonl").write_text(json.dumps({"q": question, "a": "1"}))
     test = Source(path=str(folder / "test.jsonl"), input="q", output="a")
-    again(folder, pipeline(**{"fetch": Screen(), **changed}), study(folder, test=test))
+    again(folder, pipeline(**{"fetch": Screen(), **changed}), state(folder, test=test))
     keys: dict[str, str] = metrics(context(folder))["keys"]
     return keys
 
@@ -153,7 +155,7 @@ def test_why_follows_what_is_known_by_its_content(tmp_path: Path) -> None:
 def test_changed_weights_are_noticed_by_their_content(tmp_path: Path) -> None:
     again(tmp_path)
     toys.write_model(tmp_path / "base", 1)
-    start = study(tmp_path)
+    start = state(tmp_path)
     toys.write_model(tmp_path / "base", 5)
     again(tmp_path, start=start)
     assert made == ["rank", "choose", "learn", "measure base", "measure trained", "tell"]
@@ -191,7 +193,7 @@ def test_a_damaged_entry_is_said_and_made_again_alone(tmp_path: Path) -> None:
     (entry,) = surroundings.store.entries("write")
     (entry.folder / "samples.parquet").write_bytes(b"?")
     made.clear()
-    run(pipeline(), study(tmp_path), surroundings)
+    run(pipeline(), state(tmp_path), surroundings)
     assert made == ["write", "tell"]
     assert "WARNING store entry write/" in said(surroundings)
     assert "samples.parquet has 1 bytes" in surroundings.progress.warnings[0]
@@ -298,7 +300,7 @@ def test_a_result_with_replies_missing_is_not_stored(tmp_path: Path) -> None:
 def test_missing_replies_can_be_accepted_and_are_said(tmp_path: Path) -> None:
     surroundings = context(tmp_path)
     surroundings.accept_missing = True
-    run({"fetch": Fetch(), "write": Write(misses=3)}, study(tmp_path), surroundings)
+    run({"fetch": Fetch(), "write": Write(misses=3)}, state(tmp_path), surroundings)
     surroundings.close()
     assert made == ["fetch", "write", "write", "write"]
     assert "the result is stored without them" in said(surroundings)

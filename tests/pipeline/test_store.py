@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dsrl.core.errors import UserError
-from dsrl.pipeline.store import MANIFEST, Manifest, Store, damage
+from dsrl.pipeline.store import FORMAT, MANIFEST, Manifest, Store, damage
 from tests.command import ENVIRONMENT
 
 STAGE, KEY = "bake", "00ff"
@@ -37,9 +37,9 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_a_result_is_made_once_and_then_found(store: Store) -> None:
-    made, reused = store.remembered(STAGE, KEY, bake)
+    made, reused = store.get_or_create(STAGE, KEY, bake)
     assert not reused
-    found, reused = store.remembered(STAGE, KEY, lambda scratch: pytest.fail("made twice"))
+    found, reused = store.get_or_create(STAGE, KEY, lambda scratch: pytest.fail("made twice"))
     assert reused
     assert found.manifest == made.manifest
     assert sorted(found.manifest.files) == ["box/lid.txt", "cake.txt"]
@@ -52,10 +52,10 @@ def test_a_failure_leaves_no_entry_and_the_next_try_starts_empty(store: Store) -
         raise RuntimeError("burnt")
 
     with pytest.raises(RuntimeError, match="burnt"):
-        store.remembered(STAGE, KEY, burn)
+        store.get_or_create(STAGE, KEY, burn)
     assert store.find(STAGE, KEY) is None
     assert store.entries() == []
-    entry, _ = store.remembered(STAGE, KEY, bake)
+    entry, _ = store.get_or_create(STAGE, KEY, bake)
     assert not (entry.folder / "smoke.txt").exists()
 
 
@@ -75,7 +75,7 @@ def test_readers_see_a_whole_entry_or_none(store: Store) -> None:
     watcher.start()
     for number in range(20):
         key = f"{number:02}"
-        store.remembered(STAGE, key, lambda scratch, key=key: bake(scratch) and manifest(key=key))
+        store.get_or_create(STAGE, key, lambda scratch, key=key: bake(scratch) and manifest(key=key))
     over.set()
     watcher.join()
     assert set(seen) <= {None}
@@ -108,9 +108,9 @@ def lengthen(folder: Path) -> None:
 def test_a_damaged_entry_is_set_aside_said_and_made_again(
     store: Store, harm: Callable[[Path], object], words: str
 ) -> None:
-    entry, _ = store.remembered(STAGE, KEY, bake)
+    entry, _ = store.get_or_create(STAGE, KEY, bake)
     harm(entry.folder)
-    again, reused = store.remembered(STAGE, KEY, bake)
+    again, reused = store.get_or_create(STAGE, KEY, bake)
     assert not reused
     assert damage(again) is None
     (said,) = store.corrupt
@@ -122,15 +122,15 @@ def test_a_damaged_entry_is_set_aside_said_and_made_again(
 
 
 def test_an_unreadable_manifest_hides_no_other_entry(store: Store) -> None:
-    store.remembered(STAGE, KEY, bake)
-    other, _ = store.remembered(STAGE, "01", lambda scratch: bake(scratch) and manifest(key="01"))
+    store.get_or_create(STAGE, KEY, bake)
+    other, _ = store.get_or_create(STAGE, "01", lambda scratch: bake(scratch) and manifest(key="01"))
     (other.folder / MANIFEST).write_text("{")
     assert [entry.manifest.key for entry in store.entries()] == [KEY]
 
 
 def test_entries_come_oldest_first_and_by_stage(store: Store) -> None:
     for stage, key, created in (("ice", "b", 3.0), ("bake", "c", 1.0), ("bake", "a", 2.0)):
-        store.remembered(
+        store.get_or_create(
             stage, key, lambda scratch, s=stage, k=key, c=created: bake(scratch) and manifest(stage=s, key=k, created=c)
         )
     assert [entry.manifest.key for entry in store.entries()] == ["c", "a", "b"]
@@ -140,7 +140,7 @@ def test_entries_come_oldest_first_and_by_stage(store: Store) -> None:
 def test_work_outlives_a_failure_and_goes_once_the_entry_is_made(store: Store) -> None:
     (store.work(STAGE, KEY) / "checkpoint").write_text("half")
     assert (store.work(STAGE, KEY) / "checkpoint").read_text() == "half"
-    store.remembered(STAGE, KEY, bake)
+    store.get_or_create(STAGE, KEY, bake)
     assert list(store.work(STAGE, KEY).iterdir()) == []
 
 
@@ -164,7 +164,7 @@ def make(scratch):
 store = Store(root)
 store.open()
 print("ready", flush=True)
-entry, reused = store.remembered("bake", "00ff", make)
+entry, reused = store.get_or_create("bake", "00ff", make)
 print((entry.folder / "cake.txt").read_text(), reused)
 """
 
@@ -211,10 +211,10 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path, place: str) -
 
 
 def test_a_manifest_is_plain_json_for_other_programs(store: Store) -> None:
-    entry, _ = store.remembered(STAGE, KEY, bake)
+    entry, _ = store.get_or_create(STAGE, KEY, bake)
     values = json.loads((entry.folder / MANIFEST).read_text())
     assert values["files"]["cake.txt"]["size"] == 5
-    assert (values["stage"], values["key"], values["format"]) == (STAGE, KEY, 1)
+    assert (values["stage"], values["key"], values["format"]) == (STAGE, KEY, FORMAT)
 
 
 def test_a_wait_for_the_process_that_makes_an_entry_is_said(

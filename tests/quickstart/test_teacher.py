@@ -307,8 +307,8 @@ def test_a_mistaken_dial_is_refused(fields: dict[str, Any]) -> None:
 
 
 def test_how_busy_it_is_and_how_slow_is_not_part_of_what_it_says() -> None:
-    assert OfflineTeacher(busy=0.5, latency=1.0).identity() == OfflineTeacher().identity()
-    assert OfflineTeacher(wrong=0.5).identity() != OfflineTeacher().identity()
+    assert OfflineTeacher(busy=0.5, latency=1.0).key_fields() == OfflineTeacher().key_fields()
+    assert OfflineTeacher(wrong=0.5).key_fields() != OfflineTeacher().key_fields()
 
 
 def test_it_names_settings_raw_material_and_concepts(flawless: Running) -> None:

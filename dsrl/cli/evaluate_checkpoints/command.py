@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from omegaconf import DictConfig
 
-    from dsrl.pipeline.state import Study
+    from dsrl.pipeline.state import PipelineState
 
 TABLE = "checkpoints.json"
 CAUTION = (
@@ -40,7 +40,7 @@ class Row:
     """Why it was not measured."""
 
 
-def every_checkpoint(config: "DictConfig", run_dir: Path, run: "Callable[[DictConfig, Path], Study]") -> None:
+def every_checkpoint(config: "DictConfig", run_dir: Path, run: "Callable[[DictConfig, Path], PipelineState]") -> None:
     """Measure all that are asked for, each in a run folder of its own; what is in the store is used again. Raises
     `StageFailed` at the end if some could not be measured."""
     wanted = _wanted(config.checkpoints)
@@ -84,7 +84,9 @@ def _wanted(value: Any) -> list[int] | None:
     return steps
 
 
-def _measured(one: Checkpoint, config: "DictConfig", run_dir: Path, run: "Callable[[DictConfig, Path], Study]") -> Row:
+def _measured(
+    one: Checkpoint, config: "DictConfig", run_dir: Path, run: "Callable[[DictConfig, Path], PipelineState]"
+) -> Row:
     print(f"\n{one.name}: {one.fault or one.path}", flush=True)
     if one.fault:
         return Row(one.step, str(one.path), "", fault=one.fault)

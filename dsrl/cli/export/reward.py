@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dsrl.graders import Grader
-from dsrl.stages.train.grader_from_identity import rebuild
+from dsrl.graders.rebuild import rebuild
 
 
 def compute_score(

@@ -46,8 +46,9 @@ class Made:
     def task(self) -> "Task":
         """How questions are asked and answers read; demos and data sets, which it takes no part in, are left out.
         Raises `UserError` for an entry by itself, which doesn't know its task."""
+        from dsrl.core.plugins import load_plugins
         from dsrl.data.task import Task
-        from dsrl.pipeline.config import build, load_plugins
+        from dsrl.pipeline.config import build
 
         told = self.config.get("task")
         if not told:

@@ -11,7 +11,7 @@ from dsrl.cli.export.card import card
 from dsrl.cli.export.source import Made, check_pictures, of_run
 from dsrl.core.errors import UserError
 from dsrl.data.sample import Rejected, Sample
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.pipeline.store import write_json
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ class Written:
 def copied_out(context: "Context", folder: Path) -> None:
     """`export_dir`: what a run made that has just ended; an earlier export there is replaced."""
     place.check_free(folder, replace=True)
-    study = context.study
-    if study is None or not (study.samples or study.trained):
+    state = context.state
+    if state is None or not (state.samples or state.trained):
         context.progress.warn("export_dir: this run made neither samples nor a model, so nothing was copied")
         return
     write(of_run(context.run_dir, context.store), folder, "hf", ("train", "accepted"), model=True)
@@ -91,15 +91,15 @@ def _verl(made: Made, folder: Path) -> dict[str, int]:
     from dsrl.stages.train.verl.rows import write_table
 
     task = made.task()
-    study = Study(task=task, samples=made.samples, selected=made.selected, control=made.control)
+    state = PipelineState(task=task, samples=made.samples, selected=made.selected, control=made.control)
     train = tuple(sample_row(task, sample) for sample in made.chosen or made.samples)
-    parts = {"train": train, "validation": validation_rows(study, VALIDATION, 0) if made.selected else ()}
+    parts = {"train": train, "validation": validation_rows(state, VALIDATION, 0) if made.selected else ()}
     images = made.images.folder if any(row.images for rows in parts.values() for row in rows) else None
     (folder / "data").mkdir()
     for name, rows in parts.items():
         if rows:
             write_table(folder / "data" / f"{name}.parquet", rows, name, images)
-    write_json(folder / "grader.json", task.answer.identity())
+    write_json(folder / "grader.json", task.answer.key_fields())
     return {name: len(rows) for name, rows in parts.items() if rows}
 
 

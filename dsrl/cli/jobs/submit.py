@@ -15,7 +15,7 @@ from dsrl.cli.jobs.status import run_folders
 from dsrl.core.errors import UserError
 from dsrl.core.resources import home
 from dsrl.infra.slurm.commands import check, refuse_nesting, require
-from dsrl.infra.slurm.request import Request
+from dsrl.infra.slurm.request import JobRequest
 from dsrl.pipeline.config import build
 from dsrl.pipeline.run_folder import shown
 from dsrl.pipeline.store import write_json
@@ -33,7 +33,7 @@ def submit(arguments: list[str]) -> int:
     refuse_nesting("dsrl submit")
     require()
     values = composed(arguments)
-    request: Request = build(values["slurm"], "slurm")
+    request: JobRequest = build(values["slurm"], "slurm")
     check(request)
     check_config(values, arguments)
     for warning in warnings(values):
@@ -50,7 +50,7 @@ def submit(arguments: list[str]) -> int:
     return 0
 
 
-def send(run_dir: Path, request: Request, name: str, arguments: Sequence[str]) -> str:
+def send(run_dir: Path, request: JobRequest, name: str, arguments: Sequence[str]) -> str:
     """Hand the job to sbatch; returns its number."""
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / SCRIPT).write_text(script(request.setup), encoding="utf-8")

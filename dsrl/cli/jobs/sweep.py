@@ -15,10 +15,10 @@ from pydantic import Field
 from dsrl.cli.jobs.submit import quoted, warnings
 from dsrl.cli.jobs.sweep_job import SweepJob
 from dsrl.cli.jobs.wait import Sent, wait
-from dsrl.core.component import Part, part
+from dsrl.core.component import Component, component
 from dsrl.core.errors import UserError
 from dsrl.infra.slurm.commands import check, refuse_nesting, require
-from dsrl.infra.slurm.request import Request
+from dsrl.infra.slurm.request import JobRequest
 from dsrl.pipeline.config import build, make
 from dsrl.pipeline.run_folder import shown
 from dsrl.pipeline.store import write_json
@@ -32,11 +32,11 @@ SWEEP = "sweep.json"
 """In the sweep's folder: its jobs, with their numbers and overrides."""
 
 
-@part
-class Dials(Part):
+@component(None)
+class LauncherSettings(Component):
     """The dials in `conf/hydra/launcher/slurm.yaml`."""
 
-    request: Request
+    request: JobRequest
     parallel: int = Field(ge=1)
     wait: bool
     poll_seconds: float = Field(gt=0)
@@ -73,7 +73,7 @@ def require_submitit() -> None:
         raise UserError("hydra/launcher=slurm needs submitit", next_step="pip install 'dsrl[slurm]'")
 
 
-def made(given: Mapping[str, Any]) -> Dials:
+def made(given: Mapping[str, Any]) -> LauncherSettings:
     """The launcher's dials, checked."""
     from omegaconf import OmegaConf
 
@@ -82,7 +82,7 @@ def made(given: Mapping[str, Any]) -> Dials:
         for name, value in given.items()
     }
     request = build(plain.pop("request", None), "slurm")
-    dials: Dials = make(Dials, {**plain, "request": request}, "hydra.launcher")
+    dials: LauncherSettings = make(LauncherSettings, {**plain, "request": request}, "hydra.launcher")
     return dials
 
 
@@ -139,7 +139,7 @@ def job(config: "DictConfig", folder: Path, overrides: list[str], number: int) -
     return SweepJob(arguments, str(folder / str(number)))
 
 
-def send(dials: Dials, folder: Path, jobs: Sequence[SweepJob]) -> list[Sent]:
+def send(dials: LauncherSettings, folder: Path, jobs: Sequence[SweepJob]) -> list[Sent]:
     """Hand the jobs to Slurm, as one array."""
     import submitit
     from submitit.core.utils import FailedJobError

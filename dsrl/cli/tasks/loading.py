@@ -46,7 +46,8 @@ def load(given: Words) -> Task:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from dsrl.pipeline.config import build, load_plugins
+    from dsrl.core.plugins import load_plugins
+    from dsrl.pipeline.config import build
 
     config = _composed(given)
     plugins = tuple(config.plugins)

@@ -15,7 +15,7 @@ from dsrl.data.images.prompt import (
     text_of,
 )
 from dsrl.data.images.store import Gallery, ImageStore
-from dsrl.data.images.unlabelled import Pool
+from dsrl.data.images.unlabelled import UnlabelledImages
 
 __all__ = [
     "IMAGE",
@@ -23,9 +23,9 @@ __all__ = [
     "Illustrated",
     "ImageStore",
     "Pixels",
-    "Pool",
     "Prompt",
     "Unfit",
+    "UnlabelledImages",
     "content",
     "illustrated",
     "images_of",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, model_validator
 
-from dsrl.core.component import Part, part
+from dsrl.core.component import Component, component
 from dsrl.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ class Picture:
     height: int
 
 
-@part
-class Pixels(Part):
+@component("data.pixels")
+class Pixels(Component):
     """How large a picture is shown: the same in pass rates, rewriting, training and evaluation. The defaults are
     SynthRL's (paper, table 6)."""
 

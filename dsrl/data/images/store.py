@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from dsrl.core.component import identify
+from dsrl.core.component import to_key_value
 from dsrl.data.images.preprocess import Picture, Pixels
 from dsrl.data.sample import Image
 
@@ -38,7 +38,7 @@ class ImageStore:
                 os.utime(self.path(known))  # `dsrl gc` keeps what was used lately
                 return known
         image = self._kept(pixels.fit(data))
-        _written(note, json.dumps(identify(image)).encode())
+        _written(note, json.dumps(to_key_value(image)).encode())
         return image
 
     def path(self, image: Image) -> Path:

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field
 
-from dsrl.core.component import Part, part
+from dsrl.core.component import Component, component
 from dsrl.core.digest import digest, file_digest
 from dsrl.core.errors import UserError
 from dsrl.core.resources import resource
@@ -20,8 +20,8 @@ from dsrl.data.sample import Image
 SUFFIX = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
 
-@part
-class Pool(Part):
+@component("data.unlabelled_images")
+class UnlabelledImages(Component):
     """A folder of pictures, with those in folders below it; or a column of a data set."""
 
     path: str = ""
@@ -40,9 +40,9 @@ class Pool(Part):
         found = resource(self.path)
         return found if self.path and found.is_dir() else None
 
-    def identity(self) -> dict[str, Any]:
+    def key_fields(self) -> dict[str, Any]:
         """By content; of the hub, by id and revision."""
-        return {**super().identity(), "path": self._content()}
+        return {**super().key_fields(), "path": self._content()}
 
     def check(self) -> None:
         """Raises `UserError` where there are no pictures to be found."""

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from dsrl.core.component import Part, part
+from dsrl.core.component import Component, component
 
 Say = Callable[[str], None]
 
@@ -36,8 +36,8 @@ class Ray:
     """Of each node, most first."""
 
 
-@part
-class Cluster(Part):
+@component(None)
+class Cluster(Component):
     """Where a Ray comes from. It changes nothing in a result: a stage names its field for it among its speed knobs."""
 
     elsewhere: ClassVar[bool] = False
@@ -66,7 +66,7 @@ class Cluster(Part):
         """Raises `UserError` for what can be known before work."""
 
 
-@part
+@component(None)
 class OwnRay(Cluster):
     """One that is started by us, and so has what we say."""
 

@@ -11,14 +11,14 @@ from typing import ClassVar
 
 from pydantic import Field, field_validator
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.core.errors import UserError
 from dsrl.infra.ray.base import Cluster, Ray, Say
 from dsrl.infra.ray.ready import environment, found_ray, ready, words
 from dsrl.infra.ray.start import require
 
 
-@part
+@component("cluster.address")
 class RayAddress(Cluster):
     """Used, and left running."""
 

@@ -5,12 +5,12 @@ import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.infra.ray.base import OwnRay, Ray, Say
 from dsrl.infra.ray.start import started
 
 
-@part
+@component("cluster.local")
 class LocalRay(OwnRay):
     """Has a port, a folder and a token of its own: another Ray on this machine is neither used nor touched."""
 

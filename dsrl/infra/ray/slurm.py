@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.core.errors import UserError
 from dsrl.infra.ray.base import OwnRay, Ray, Say
 from dsrl.infra.ray.node_child import towards
@@ -19,7 +19,7 @@ FIRST_PORT, PORTS, RANGES = 20000, 20, 400
 """Jobs share nodes: the ports of each follow from its number, below those that systems hand out by themselves."""
 
 
-@part
+@component("cluster.slurm")
 class SlurmRay(OwnRay):
     """Started on every node of the allocation by one step of the job, which ends with us."""
 

@@ -1,5 +1,5 @@
 """Jobs of Slurm."""
 
-from dsrl.infra.slurm.request import Request
+from dsrl.infra.slurm.request import JobRequest
 
-__all__ = ["Request"]
+__all__ = ["JobRequest"]

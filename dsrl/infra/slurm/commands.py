@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dsrl.core.errors import UserError
-from dsrl.infra.slurm.request import Request
+from dsrl.infra.slurm.request import JobRequest
 
 SECONDS = 20.0
 """Longest wait for an answer."""
@@ -125,7 +125,7 @@ def num_gpus(resources: str) -> int:
     return sum(int(count) for count in re.findall(r"\bgpu(?::[^:,]+)?:(\d+)", bare))
 
 
-def check(request: Request) -> None:
+def check(request: JobRequest) -> None:
     """What Slurm would refuse, or keep waiting for ever. Raises `UserError`."""
     require()
     known = partitions()

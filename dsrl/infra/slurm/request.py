@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from dsrl.core.component import Many, Part, part
+from dsrl.core.component import Component, Many, component
 from dsrl.core.errors import UserError
 
 OURS = {
@@ -24,8 +24,8 @@ OURS = {
 """Options of sbatch that have a dial of their own here."""
 
 
-@part
-class Request(Part):
+@component(None)
+class JobRequest(Component):
     """Resources of one job. None leaves a thing to the cluster's own default."""
 
     partition: str | None = None
@@ -63,7 +63,7 @@ class Request(Part):
         return options
 
     @model_validator(mode="after")
-    def _in_time(self) -> "Request":
+    def _in_time(self) -> "JobRequest":
         """A warning that comes with the start would end the run at once, again and again."""
         if self.warn_seconds * 2 > self.minutes * 60:
             raise UserError(

@@ -11,7 +11,7 @@ from dsrl.core.digest import digest
 
 if TYPE_CHECKING:
     from dsrl.pipeline.context import Context
-    from dsrl.pipeline.state import Study
+    from dsrl.pipeline.state import PipelineState
 
 LONGEST = 6000
 """Characters of a parameter that MLflow takes."""
@@ -33,15 +33,15 @@ def opening(context: "Context", values: Mapping[str, Any], in_sweep: bool) -> di
     }
 
 
-def closing(context: "Context", study: "Study | None", status: str) -> dict[str, Any]:
+def closing(context: "Context", state: "PipelineState | None", status: str) -> dict[str, Any]:
     """What is known when it ends."""
-    progress = study.files.get("train/progress.jsonl") if study else None
+    progress = state.files.get("train/progress.jsonl") if state else None
     return {
         "status": status,
-        "metrics": figures(context.metrics, study),
+        "metrics": figures(context.metrics, state),
         "tags": {f"dsrl.key.{stage}": key for stage, key in (context.metrics.get("keys") or {}).items()},
         "progress": str(progress) if progress else None,
-        "data_sets": data_sets(study) if study else [],
+        "data_sets": data_sets(state) if state else [],
         "artifacts": [str(path) for name in ARTIFACTS if (path := context.run_dir / name).is_file()],
     }
 
@@ -115,10 +115,10 @@ def tags(context: "Context") -> dict[str, str]:
     return {name: str(value) for name, value in found.items() if value is not None}
 
 
-def figures(metrics: Mapping[str, Any], study: "Study | None") -> dict[str, float]:
+def figures(metrics: Mapping[str, Any], state: "PipelineState | None") -> dict[str, float]:
     """Every finite number of the run's figures, under its path."""
     parts = {name: metrics.get(name) for name in FIGURES}
-    parts["evaluation"] = evaluations(study) if study else {}
+    parts["evaluation"] = evaluations(state) if state else {}
     found: dict[str, float] = {}
     for name, part in parts.items():
         found |= numbers(part, "" if name == "stages" else name)
@@ -138,9 +138,9 @@ def numbers(value: Any, path: str) -> dict[str, float]:
     return {}
 
 
-def evaluations(study: "Study") -> dict[str, Any]:
+def evaluations(state: "PipelineState") -> dict[str, Any]:
     """The two measurements, without their items."""
-    models = {"base": study.evaluation_base, "trained": study.evaluation_trained}
+    models = {"base": state.evaluation_base, "trained": state.evaluation_trained}
     return {
         name: {
             "pass_at_1": found.pass_at_1.value,
@@ -156,16 +156,16 @@ def evaluations(study: "Study") -> dict[str, Any]:
     }
 
 
-def data_sets(study: "Study") -> list[dict[str, Any]]:
+def data_sets(state: "PipelineState") -> list[dict[str, Any]]:
     """The samples trained on, and the test set."""
     found = []
-    if study.selected:
-        tables = [path for name, path in study.files.items() if name.endswith("/samples.parquet")]
+    if state.selected:
+        tables = [path for name, path in state.files.items() if name.endswith("/samples.parquet")]
         source = str(tables[-1]) if tables else ""
-        selected = {"name": f"{study.task.name}-selected", "digest": digest(list(study.selected))}
-        found.append({**selected, "context": "training", "source": source, "rows": len(study.selected)})
-    evaluation = study.evaluation_base or study.evaluation_trained
-    if evaluation and study.task.test:
-        test = {"name": f"{study.task.name}-test", "digest": evaluation.test[:36], "context": "testing"}
-        found.append({**test, "source": study.task.test.path, "rows": evaluation.num_items})
+        selected = {"name": f"{state.task.name}-selected", "digest": digest(list(state.selected))}
+        found.append({**selected, "context": "training", "source": source, "rows": len(state.selected)})
+    evaluation = state.evaluation_base or state.evaluation_trained
+    if evaluation and state.task.test:
+        test = {"name": f"{state.task.name}-test", "digest": evaluation.test[:36], "context": "testing"}
+        found.append({**test, "source": state.task.test.path, "rows": evaluation.num_items})
     return found

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, field_validator
 
 from dsrl.core import child_process
-from dsrl.core.component import Part, part
+from dsrl.core.component import Component, component
 from dsrl.core.errors import UserError
 from dsrl.infra.tracking import run_entry
 from dsrl.infra.tracking.client import Live
 
 if TYPE_CHECKING:
     from dsrl.pipeline.context import Context
-    from dsrl.pipeline.state import Study
+    from dsrl.pipeline.state import PipelineState
 
 STATUS = {
     "finished": "FINISHED",
@@ -34,8 +34,8 @@ HURRY_SECONDS = 1.0
 RELATIVE_SQLITE = re.compile(r"^sqlite:///(?!/)")
 
 
-@part
-class Tracking(Part):
+@component("tracking")
+class Tracking(Component):
     """Where runs are tracked. A server that fails costs a warning, never a run."""
 
     enabled: bool = True
@@ -73,14 +73,14 @@ class Tracking(Part):
         if self.enabled:
             context.progress.listen(self._kept(context, values))
 
-    def track(self, context: "Context", values: dict[str, Any], study: "Study | None", status: str) -> None:
+    def track(self, context: "Context", values: dict[str, Any], state: "PipelineState | None", status: str) -> None:
         """Log what came out and close the run. `status`: finished, stopped, failed or interrupted."""
         if not self.enabled:
             return
         live = self._kept(context, values)
         live.end()
         process = live.process
-        closing = run_entry.closing(context, study, STATUS.get(status, "FAILED"))
+        closing = run_entry.closing(context, state, STATUS.get(status, "FAILED"))
         hurry = status == "interrupted"
         patience = min(HURRY_SECONDS, self.patience) if hurry else self.patience
         try:

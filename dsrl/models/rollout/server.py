@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dsrl.core.component import Part, part
+from dsrl.core.component import Component, component
 from dsrl.core.errors import UserError
 from dsrl.data.images import Prompt, content
 from dsrl.data.model import Model, Reply, Sampling
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from dsrl.pipeline.context import Context
 
 
-@part
-class ServerRollout(Part):
+@component("rollout.server")
+class ServerRollout(Component):
     """Chat completions, through the calls store like the teacher's."""
 
     endpoint: Endpoint

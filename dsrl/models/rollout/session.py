@@ -3,14 +3,14 @@
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
-from dsrl.data.model import Rollout
+from dsrl.models.rollout.protocols import Rollout
 
 if TYPE_CHECKING:
     from dsrl.pipeline.context import Context
-    from dsrl.pipeline.state import Study
+    from dsrl.pipeline.state import PipelineState
 
 
-def standing(rollout: Rollout, study: "Study", context: "Context") -> AbstractContextManager[Rollout]:
+def standing(rollout: Rollout, state: "PipelineState", context: "Context") -> AbstractContextManager[Rollout]:
     """The engine itself, where nothing has to be kept up."""
     keep = getattr(rollout, "standing", None)
-    return nullcontext(rollout) if keep is None else keep(study.base, context)
+    return nullcontext(rollout) if keep is None else keep(state.base, context)

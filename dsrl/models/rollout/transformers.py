@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from dsrl.core import child_process
-from dsrl.core.component import Part, part
+from dsrl.core.component import Component, component
 from dsrl.core.digest import digest
 from dsrl.data.images import Prompt, content, images_of, text_of
 from dsrl.data.model import Model, Reply, Sampling, Usage
@@ -26,12 +26,12 @@ FREE = Price(input=0.0, output=0.0, date="2026-11-20")
 """Of replies that this machine draws itself."""
 
 
-@part
-class TransformersRollout(Part):
+@component("rollout.transformers")
+class TransformersRollout(Component):
     """Each reply is drawn from random numbers of its own (model, prompt, sampling, seed, index) and put into the calls
     store with its batch: a killed scoring goes on where it was, and 64 replies after 8 cost 56."""
 
-    speed: ClassVar[frozenset[str]] = frozenset(("batch_size", "threads", "device"))
+    excluded_from_key: ClassVar[frozenset[str]] = frozenset(("batch_size", "threads", "device"))
     needs_weights: ClassVar[bool] = True
 
     batch_size: int = Field(default=256, gt=0)

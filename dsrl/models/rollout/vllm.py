@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from dsrl.core.component import Part, part
+from dsrl.core.component import Component, component
 from dsrl.core.digest import digest
 from dsrl.core.errors import StageFailed
 from dsrl.data.images import Prompt
@@ -33,12 +33,12 @@ RAW_TEMPLATE = "{{ messages[0]['content'] }}"
 """Adds nothing to a prompt: base models are asked in plain text, with the tokenizer's own beginning of a text."""
 
 
-@part
-class VllmRollout(Part):
+@component("rollout.vllm")
+class VllmRollout(Component):
     """Each stage starts the server for the model at hand and ends it; replies go through the calls store like a
     teacher's, so a killed stage goes on where it was and 64 replies after 8 cost 56."""
 
-    speed: ClassVar[frozenset[str]] = frozenset(
+    excluded_from_key: ClassVar[frozenset[str]] = frozenset(
         {"speed_args", "command", "log", "ready", "concurrency", "timeout", "outage"}
     )
     needs_weights: ClassVar[bool] = True

@@ -4,11 +4,11 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.quickstart.base import Recipe
 
 
-@part
+@component("quickstart.visual_pretrain")
 class VisualPretrain(Recipe):
     """A tiny LLaVA trained from scratch on pictures of coloured shapes in about a minute, and stopped while it is still
     unsure: an eye that has learned to tell the shapes apart, and a language model that learns to use it.

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.core.errors import StageFailed
 from dsrl.data.overlap.index import Hit, Items
 from dsrl.data.overlap.longest_run import shared
@@ -18,7 +18,7 @@ from dsrl.pipeline.stage import Stage
 if TYPE_CHECKING:
     from dsrl.forecast.workload import Expectation, Outlook
     from dsrl.pipeline.context import Context
-    from dsrl.pipeline.state import Study
+    from dsrl.pipeline.state import PipelineState
 
 MANY = 0.1
 """Share of samples from which on one should look."""
@@ -26,60 +26,62 @@ SHOWN = 200
 """Characters of the shared words in the detail of a rejection."""
 
 
-@part
+@component("stages.decontaminate")
 class Decontaminate(Stage):
     """Holds the input of every sample against every item of the test set and of further sets. What shares text with one
     is taken out, or marked, as the task's policy says."""
 
     name: ClassVar[str] = "decontaminate"
-    needs: ClassVar[tuple[str, ...]] = ("samples", "test")
-    adds: ClassVar[tuple[str, ...]] = ("samples", "decontaminated")
+    outputs = ("samples", "decontaminated")
 
     contamination: Contamination
 
-    def reads(self) -> tuple[str, ...]:
-        """No test set where nobody looks."""
-        return ("samples",) if self.contamination.policy == "keep" else self.needs
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Without the test set where contamination isn't checked."""
+        return ("samples",) if self.contamination.policy == "keep" else ("samples", "test")
 
     def expect(self, outlook: "Outlook") -> "Expectation":
         return outlook.expects(Load())
 
-    def __call__(self, study: "Study", context: "Context") -> "Study":
-        found, silent = self._looked(study, context)
+    def __call__(self, state: "PipelineState", context: "Context") -> "PipelineState":
+        found, silent = self._looked(state, context)
         for name, kinds in silent.items():
             context.progress.say(
                 f"decontaminate: items of {name} resemble each other too much for the rule{'s' * (len(kinds) > 1)} "
                 f"{' and '.join(kinds)}"
             )
-        return self._settled(study, found, context, silent)
+        return self._settled(state, found, context, silent)
 
-    def _looked(self, study: "Study", context: "Context") -> tuple[dict[int, list[Match]], dict[str, list[str]]]:
+    def _looked(
+        self, state: "PipelineState", context: "Context"
+    ) -> tuple[dict[int, list[Match]], dict[str, list[str]]]:
         """Matches by the place of the sample, and rules that say nothing of a set."""
         found: dict[int, list[Match]] = {}
         silent: dict[str, list[str]] = {}
         rules = self.contamination
-        for name, source in self._sets(study.task):
+        for name, source in self._sets(state.task):
             texts = [source.question(row) for row in source.rows()]
             items = Items(texts, rules.ngrams, rules.renamed, rules.reworded)
             if items.silent:
                 silent[name] = list(items.silent)
-            for hit in items.hits([compared(sample) for sample in study.samples]):
-                match = matched(name, hit, study.samples[hit.text].input, texts[hit.item])
+            for hit in items.hits([compared(sample) for sample in state.samples]):
+                match = matched(name, hit, state.samples[hit.text].input, texts[hit.item])
                 found.setdefault(hit.text, []).append(match)
-            for place, match in self._pictured(name, source, texts, study, context):
+            for place, match in self._pictured(name, source, texts, state, context):
                 found.setdefault(place, []).append(match)
         return found, silent
 
     def _pictured(
-        self, name: str, source: Source, texts: list[str], study: "Study", context: "Context"
+        self, name: str, source: Source, texts: list[str], state: "PipelineState", context: "Context"
     ) -> Iterator[tuple[int, Match]]:
         """Samples with the words and the pictures of an item."""
-        shown = [place for place, sample in enumerate(study.samples) if sample.images]
+        shown = [place for place, sample in enumerate(state.samples) if sample.images]
         if not shown or not source.images:
             return
-        items = {mark: item for item, mark in enumerate(source.marks(context.gallery(study.task)))}
+        items = {mark: item for item, mark in enumerate(source.marks(context.gallery(state.task)))}
         for place in shown:
-            if (item := items.get(study.samples[place].mark)) is not None:
+            if (item := items.get(state.samples[place].mark)) is not None:
                 yield place, Match(source=name, item=item, kind="same", size=0, share=1.0, text=texts[item])
 
     def _sets(self, task: Task) -> Iterator[tuple[str, Source]]:
@@ -90,10 +92,10 @@ class Decontaminate(Stage):
         yield from ((source.path, source) for source in self.contamination.also)
 
     def _settled(
-        self, study: "Study", found: Mapping[int, list[Match]], context: "Context", silent: dict[str, list[str]]
-    ) -> "Study":
+        self, state: "PipelineState", found: Mapping[int, list[Match]], context: "Context", silent: dict[str, list[str]]
+    ) -> "PipelineState":
         """Raises `StageFailed` where nothing is left."""
-        marked = [with_matches(sample, found.get(place, ())) for place, sample in enumerate(study.samples)]
+        marked = [with_matches(sample, found.get(place, ())) for place, sample in enumerate(state.samples)]
         drops = self.contamination.policy == "drop"
         kept = tuple(sample for sample in marked if not (drops and sample.matches))
         rejected = tuple(refusal(sample) for sample in marked if drops and sample.matches)
@@ -103,8 +105,8 @@ class Decontaminate(Stage):
                 got=f"{rejected[0].reason}: {rejected[0].detail}",
                 next_step="was the test set among demos or passages? task.contamination.policy=flag goes on with them",
             )
-        self._tell(found, len(study.samples), context)
-        return study.add(samples=kept, rejected=rejected, figures=self._figures(study, found, len(kept), silent))
+        self._tell(found, len(state.samples), context)
+        return state.add(samples=kept, rejected=rejected, figures=self._figures(state, found, len(kept), silent))
 
     def _tell(self, found: Mapping[int, list[Match]], samples: int, context: "Context") -> None:
         if not found:
@@ -121,19 +123,19 @@ class Decontaminate(Stage):
             context.progress.say(f"{told} and are left out")
 
     def _figures(
-        self, study: "Study", found: Mapping[int, list[Match]], kept: int, silent: dict[str, list[str]]
+        self, state: "PipelineState", found: Mapping[int, list[Match]], kept: int, silent: dict[str, list[str]]
     ) -> dict[str, Any]:
         kinds = Counter(surest(matches).kind for matches in found.values())
         pairs = {(match.source, match.item) for matches in found.values() for match in matches}
         return {
             "policy": self.contamination.policy,
-            "samples": len(study.samples),
+            "samples": len(state.samples),
             "matched": len(found),
-            "dropped": len(study.samples) - kept,
+            "dropped": len(state.samples) - kept,
             "items": len(pairs),
             "kinds": dict(kinds.most_common()),
             "silent": silent,
-            "rows": {"in": len(study.samples), "out": kept},
+            "rows": {"in": len(state.samples), "out": kept},
         }
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.core.digest import digest
 from dsrl.forecast.workload import Load
 from dsrl.graders import Choice, Label
@@ -16,19 +16,19 @@ from dsrl.stages.decontaminate import diversity_measures
 if TYPE_CHECKING:
     from dsrl.forecast.workload import Expectation, Outlook
     from dsrl.pipeline.context import Context
-    from dsrl.pipeline.state import Study
+    from dsrl.pipeline.state import PipelineState
 
 Texts = Sequence[Sequence[str]]
 
 
-@part
+@component("stages.diversity")
 class Diversity(Stage):
     """Measures all samples, those selected, and the test set alike (the paper's figures 19 to 24, without an embedding
     model). Only looks, at what there is, so it is never stored."""
 
     name: ClassVar[str] = "diversity"
-    needs: ClassVar[tuple[str, ...]] = ("samples",)
-    adds: ClassVar[tuple[str, ...]] = ()
+    inputs = ("samples",)
+    outputs = ()
     stored: ClassVar[bool] = False
 
     draws: int = Field(default=1000, ge=2)
@@ -38,23 +38,23 @@ class Diversity(Stage):
     def expect(self, outlook: "Outlook") -> "Expectation":
         return outlook.expects(Load())
 
-    def __call__(self, study: "Study", context: "Context") -> "Study":  # noqa: ARG002
-        source = study.task.test
-        items = source.load(study.task.answer) if source else []
-        chosen = study.chosen(study.selected)
+    def __call__(self, state: "PipelineState", context: "Context") -> "PipelineState":  # noqa: ARG002
+        source = state.task.test
+        items = source.load(state.task.answer) if source else []
+        chosen = state.chosen(state.selected)
         texts = {
-            "samples": [sample.input for sample in study.samples],
+            "samples": [sample.input for sample in state.samples],
             "selected": [sample.input for sample in chosen],
             "test": [item.input for item in items],
         }
         answers = {
-            "samples": [sample.answer for sample in study.samples],
+            "samples": [sample.answer for sample in state.samples],
             "selected": [sample.answer for sample in chosen],
             "test": [item.answer for item in items],
         }
         figures = self._measured({name: group for name, group in texts.items() if group})
-        figures["answers"] = balance(answers) if isinstance(study.task.answer, (Choice, Label)) else None
-        return study.add(figures=figures)
+        figures["answers"] = balance(answers) if isinstance(state.task.answer, (Choice, Label)) else None
+        return state.add(figures=figures)
 
     def _measured(self, texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         """Every set that isn't empty."""

@@ -4,12 +4,12 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
 from dsrl import prompts
-from dsrl.core.component import part, record
+from dsrl.core.component import component, record
 from dsrl.core.errors import StageFailed, UserError
 from dsrl.core.estimate import Range
 from dsrl.core.parquet import write_table
@@ -21,7 +21,7 @@ from dsrl.llm import Endpoint
 from dsrl.llm.client import together
 from dsrl.llm.structured.answer import TEMPLATES
 from dsrl.pipeline.stage import Stage
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.difficulty.bradley_terry import Ratings, battles, groups, rate
 from dsrl.stages.difficulty.opponents import pairs
 
@@ -56,13 +56,13 @@ class Battle:
     """Of the reply, in the calls store."""
 
 
-@part
+@component("stages.difficulty")
 class Difficulty(Stage):
     """Every test item meets `opponents` others; which is harder is for the judge to say, in seeded order of showing."""
 
     name: ClassVar[str] = "difficulty"
-    needs: ClassVar[tuple[str, ...]] = ("definition", "test")
-    adds: ClassVar[tuple[str, ...]] = ()
+    inputs = ("definition", "test")
+    outputs = ()
     templates: ClassVar[tuple[str, ...]] = (TEMPLATE, *TEMPLATES)
 
     teacher: Endpoint
@@ -78,14 +78,9 @@ class Difficulty(Stage):
     """Only items of this subject meet others, such as one version of each problem; None: all."""
     seed: int = 0
 
-    def identity(self) -> dict[str, Any]:
-        """A key outlives a new field that isn't set."""
-        identity = super().identity()
-        return identity if self.subject is not None else {k: v for k, v in identity.items() if k != "subject"}
-
-    def __call__(self, study: Study, context: "Context") -> Study:
-        items = self._items(study, context)
-        fought = asyncio.run(self._fight(items, study, context))
+    def __call__(self, state: PipelineState, context: "Context") -> PipelineState:
+        items = self._items(state, context)
+        fought = asyncio.run(self._fight(items, state, context))
         names = {name: number for number, name in enumerate(items)}
         decided = [battle for battle in fought if battle.harder is not None]
         if not decided:
@@ -98,10 +93,10 @@ class Difficulty(Stage):
         rows = _rated(items, decided, ratings)
         write_table(context.scratch / "battles.parquet", fought, Battle)
         write_table(context.scratch / "ratings.parquet", rows, Rated)
-        return study.add(figures=_figures(rows, fought))
+        return state.add(figures=_figures(rows, fought))
 
     def expect(self, outlook: Outlook) -> Expectation:
-        source = outlook.study.task.test
+        source = outlook.state.task.test
         items = source.count() if source else None
         if not items:
             return outlook.expects()
@@ -119,15 +114,15 @@ class Difficulty(Stage):
         )
         return outlook.expects(load)
 
-    def _items(self, study: Study, context: "Context") -> dict[str, Item]:
+    def _items(self, state: PipelineState, context: "Context") -> dict[str, Item]:
         """By id; items of the same words and pictures are one, and the first of siblings stands for all."""
-        source = study.task.test
+        source = state.task.test
         if source is None:
             raise UserError(
                 "difficulty: this task has no test set",
                 next_step="give task.test.path=FILE task.test.input=... task.test.output=...",
             )
-        items = source.load(study.task.answer, context.gallery(study.task))
+        items = source.load(state.task.answer, context.gallery(state.task))
         found = {item.id: item for item in _first_of_siblings(self._of_subject(items))}
         if len(found) < 2:
             raise UserError("difficulty: it takes two items to compare", got=f"{len(found)}")
@@ -144,19 +139,19 @@ class Difficulty(Stage):
             or "none: task.test.subject names no column",
         )
 
-    async def _fight(self, items: dict[str, Item], study: Study, context: "Context") -> list[Battle]:
+    async def _fight(self, items: dict[str, Item], state: PipelineState, context: "Context") -> list[Battle]:
         names = list(items)
         drawn = [(names[one], names[other]) for one, other in pairs(len(names), self.opponents, self.seed)]
         async with context.connect(self.teacher, "teacher") as client:
             with context.progress.task("battles", len(drawn)) as shown:
-                return await together(self._battle(*pair, items, study, client, shown) for pair in drawn)
+                return await together(self._battle(*pair, items, state, client, shown) for pair in drawn)
 
     async def _battle(
-        self, first: str, second: str, items: dict[str, Item], study: Study, client: "Client", shown: "Shown"
+        self, first: str, second: str, items: dict[str, Item], state: PipelineState, client: "Client", shown: "Shown"
     ) -> Battle:
         one, other = items[first], items[second]
         asked = {"first": one.input, "second": other.input}
-        prompt = prompts.render(TEMPLATE, task=study.task, pattern=None, demos=(), **asked)
+        prompt = prompts.render(TEMPLATE, task=state.task, pattern=None, demos=(), **asked)
         messages = [{"role": "user", "content": content(illustrated(prompt, one.images + other.images))}]
         answer = await client.ask(messages, Judgement, index=self.seed, temperature=self.temperature)
         shown.advance(1)

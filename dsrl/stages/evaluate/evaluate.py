@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.core.digest import file_digest, text_digest
 from dsrl.core.errors import UserError
 from dsrl.core.estimate import Range
 from dsrl.data.difficulty_tiers import read_tiers
-from dsrl.data.model import Model, Rollout, Sampling
+from dsrl.data.model import Model, Sampling
 from dsrl.data.source import Item
 from dsrl.forecast.workload import Load
+from dsrl.models.rollout.protocols import Rollout
 from dsrl.pipeline.stage import Stage
 from dsrl.pipeline.state import Evaluation, Setting
 from dsrl.stages.evaluate.intervals import LEAST_DIFFERENT, LEAST_ITEMS, few
@@ -23,25 +24,23 @@ from dsrl.stages.evaluate.summary import summarise
 if TYPE_CHECKING:
     from dsrl.forecast.workload import Expectation, Outlook
     from dsrl.pipeline.context import Context
-    from dsrl.pipeline.state import Study
+    from dsrl.pipeline.state import PipelineState
 
 PRETRAINING = "pretraining_digests.txt"
 """In a model's folder: the `text_digest` of every text it was pre-trained on, where its maker knows them."""
 
 
-@part
+@component("stages.evaluate")
 class Evaluate(Stage):
     """pass@1 over sampled replies with its interval over items, and the greedy score. Prompt and grader are those of
     pass rates and rewards."""
 
     name = "evaluate"
-    needs = ("test", "format")
-    adds = ()
-    speed: ClassVar[frozenset[str]] = frozenset(("of",))
+    excluded_from_key: ClassVar[frozenset[str]] = frozenset(("of",))
     version = 2
 
     of: Literal["base", "trained"]
-    """Which model of the study."""
+    """Which model of the state."""
     rollout: Rollout
     samples_per_item: int = Field(default=8, gt=0)
     temperature: float = Field(default=0.7, ge=0)
@@ -53,10 +52,9 @@ class Evaluate(Stage):
     tiers: str | None = None
     """A `ratings.parquet` of `dsrl difficulty`: figures are split by how hard items are."""
 
-    def identity(self) -> dict[str, Any]:
-        """Ratings by their content; a key outlives a new field that isn't set."""
-        rest = {name: value for name, value in super().identity().items() if name != "tiers"}
-        return rest if self.tiers is None else {**rest, "tiers": file_digest(self._ratings())}
+    def key_fields(self) -> dict[str, Any]:
+        """Ratings by their content."""
+        return {**super().key_fields(), "tiers": None if self.tiers is None else file_digest(self._ratings())}
 
     def check(self) -> None:
         if self.tiers is not None and not self._ratings().is_file():
@@ -66,17 +64,19 @@ class Evaluate(Stage):
                 next_step="dsrl difficulty task=... teacher=... makes one, and says where it is",
             )
 
-    def reads(self) -> tuple[str, ...]:
-        return (self.of, *self.needs)
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.of, "test", "format")
 
-    def writes(self) -> tuple[str, ...]:
+    @property
+    def outputs(self) -> tuple[str, ...]:
         return (f"evaluation_{self.of}",)
 
-    def neutral(self, name: str) -> str:
+    def storage_name(self, name: str) -> str:
         return {self.of: "model", f"evaluation_{self.of}": "evaluation"}.get(name, name)
 
     def expect(self, outlook: "Outlook") -> "Expectation":
-        source = outlook.study.task.test
+        source = outlook.state.task.test
         if source is None or (self.of == "trained" and not outlook.trains):
             return outlook.expects(Load())
         items = source.count()
@@ -94,48 +94,48 @@ class Evaluate(Stage):
         """Greedy."""
         return Sampling(temperature=0.0, top_p=1.0, max_tokens=self.max_tokens)
 
-    def __call__(self, study: "Study", context: "Context") -> "Study":
-        model, source = getattr(study, self.of), study.task.test
+    def __call__(self, state: "PipelineState", context: "Context") -> "PipelineState":
+        model, source = getattr(state, self.of), state.task.test
         if source is None or model is None:
-            lacking = f"task {study.task.name} has no test set" if source is None else f"there is no {self.of} model"
+            lacking = f"task {state.task.name} has no test set" if source is None else f"there is no {self.of} model"
             context.progress.warn(f"evaluate: {lacking}; the {self.of} model is not measured")
-            return self._add(study, None, {"of": self.of})
-        items = source.load(study.task.answer, context.gallery(study.task))
+            return self._add(state, None, {"of": self.of})
+        items = source.load(state.task.answer, context.gallery(state.task))
         tiers = read_tiers(self._ratings()).of_all(items, str(self.tiers)) if self.tiers is not None else []
-        predictions = self._answers(model, items, tiers, study, context)
-        setting = self._setting(model, study)
+        predictions = self._answers(model, items, tiers, state, context)
+        setting = self._setting(model, state)
         write(context.scratch / PREDICTIONS, predictions, setting)
-        overlap = seen_in_pretraining(items, (model, study.base))
+        overlap = seen_in_pretraining(items, (model, state.base))
         result = summarise(predictions, setting, resamples=self.resamples, seed=self.seed, overlap=overlap)
         if result.num_errors:
             context.progress.warn(f"evaluate: {result.num_errors} of {len(predictions)} replies never came")
         if doubt := shaky(result):
             context.progress.warn(f"evaluate: {doubt}")
-        return self._add(study, result, self._figures(result))
+        return self._add(state, result, self._figures(result))
 
-    def _add(self, study: "Study", result: Evaluation | None, figures: dict[str, Any]) -> "Study":
+    def _add(self, state: "PipelineState", result: Evaluation | None, figures: dict[str, Any]) -> "PipelineState":
         if self.of == "base":
-            return study.add(evaluation_base=result, figures=figures)
-        return study.add(evaluation_trained=result, figures=figures)
+            return state.add(evaluation_base=result, figures=figures)
+        return state.add(evaluation_trained=result, figures=figures)
 
     def _ratings(self) -> Path:
         return Path(self.tiers or "").expanduser()
 
     def _answers(
-        self, model: Model, items: list[Item], tiers: Sequence[str], study: "Study", context: "Context"
+        self, model: Model, items: list[Item], tiers: Sequence[str], state: "PipelineState", context: "Context"
     ) -> list[Prediction]:
-        prompts = [study.task.prompt(item.input, item.images) for item in items]
+        prompts = [state.task.prompt(item.input, item.images) for item in items]
         sampled = self.rollout.generate(model, prompts, self.drawn, self.samples_per_item, context)
         greedy = self.rollout.generate(model, prompts, self.best, 1, context)
-        return predict(items, sampled, greedy, study.task.answer, tiers)
+        return predict(items, sampled, greedy, state.task.answer, tiers)
 
-    def _setting(self, model: Model, study: "Study") -> Setting:
-        assert study.task.test is not None
+    def _setting(self, model: Model, state: "PipelineState") -> Setting:
+        assert state.task.test is not None
         return Setting(
             name=model.name,
             model=model.fingerprint(),
-            test=study.task.test.fingerprint(),
-            grader=study.task.answer.digest(),
+            test=state.task.test.fingerprint(),
+            grader=state.task.answer.digest(),
             samples_per_item=self.samples_per_item,
             temperature=self.temperature,
             top_p=self.top_p,

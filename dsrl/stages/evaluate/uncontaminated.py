@@ -9,23 +9,23 @@ from dsrl.stages.evaluate.intervals import bootstrap
 
 if TYPE_CHECKING:
     from dsrl.pipeline.context import Context
-    from dsrl.pipeline.state import Study
+    from dsrl.pipeline.state import PipelineState
 
 
-def equal_items(study: "Study", context: "Context") -> set[int] | None:
+def equal_items(state: "PipelineState", context: "Context") -> set[int] | None:
     """Positions of the test items whose text is that of a selected sample; None where there is no test set or nothing
     selected."""
-    source = study.task.test
-    if source is None or not study.selected:
+    source = state.task.test
+    if source is None or not state.selected:
         return None
-    marks = {sample.mark for sample in study.chosen(study.selected)}
-    items = source.marks(context.gallery(study.task))
+    marks = {sample.mark for sample in state.chosen(state.selected)}
+    items = source.marks(context.gallery(state.task))
     return {place for place, mark in enumerate(items) if mark in marks}
 
 
-def given_away(study: "Study") -> set[int]:
+def given_away(state: "PipelineState") -> set[int]:
     """Positions of the test items that share text with a selected sample, as far as `decontaminate` has looked."""
-    chosen = study.chosen(study.selected)
+    chosen = state.chosen(state.selected)
     return {match.item for sample in chosen for match in sample.matches if match.source == "test"}
 
 

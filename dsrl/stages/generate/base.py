@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from dsrl import prompts
-from dsrl.core.component import Many, part
+from dsrl.core.component import Many, component
 from dsrl.core.digest import digest
 from dsrl.core.errors import StageFailed
 from dsrl.core.estimate import Range
@@ -22,7 +22,7 @@ from dsrl.forecast.offline_clients import DryClient, UnpaidError
 from dsrl.forecast.workload import CHARACTERS_PER_TOKEN, Expectation, Load, Outlook
 from dsrl.llm import Endpoint
 from dsrl.pipeline.stage import Stage
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.generate.accept_until import Harvest, Novelty, Patience, accept_until, hopeless
 from dsrl.stages.generate.candidate import Candidate, SampleDraft, Verifier, check_verifiers, unusable, verified
 from dsrl.stages.generate.dry_run import Rehearsal, longest_gap, rehearse, spread
@@ -41,7 +41,7 @@ Earlier = Callable[[int], Awaitable[Sequence[Sample]]]
 class Desk:
     """What a candidate is written from."""
 
-    study: Study
+    state: PipelineState
     client: "Client"
     material: Any
     """What the stage asked for beforehand, once for all candidates."""
@@ -52,15 +52,15 @@ class Desk:
     """Candidate i is asked for about picture i, from the first again when they run out."""
 
 
-@part
-class Writing(Stage):
+@component(None)
+class TeacherGenerator(Stage):
     """Writes candidates until `n` are accepted. Candidate i depends only on (seed, i), and on earlier accepted ones
     where a subclass shows these. A subclass says what is asked for beforehand and how one candidate is written; the
     first of its templates is that of the draft."""
 
     name: ClassVar[str] = "generate"
-    adds: ClassVar[tuple[str, ...]] = ("samples",)
-    speed: ClassVar[frozenset[str]] = frozenset({"min_yield", "max_repeats"})
+    outputs = ("samples",)
+    excluded_from_key: ClassVar[frozenset[str]] = frozenset({"min_yield", "max_repeats"})
     place: ClassVar[str] = "generate"
     """Its key in the config of the pipeline that ships."""
     drafts: ClassVar[int] = 1
@@ -110,25 +110,25 @@ class Writing(Stage):
         )
         if text is None:
             return written.rejected(self.name, "placeholders", "more of <image> than its one picture")
-        return await verified(written, self.verify, desk.study.task, desk.client, self.name)
+        return await verified(written, self.verify, desk.state.task, desk.client, self.name)
 
-    async def prepare(self, study: Study, client: "Client", number: int) -> Any:  # noqa: ARG002
+    async def prepare(self, state: PipelineState, client: "Client", number: int) -> Any:  # noqa: ARG002
         """Piece `number` of what is asked for beforehand; there are `pieces` of them. Raises `StageFailed`."""
         return None
 
-    def pieces(self, study: Study) -> int:  # noqa: ARG002
+    def pieces(self, state: PipelineState) -> int:  # noqa: ARG002
         """Requests that are made once, before the first candidate."""
         return 0
 
-    def imagined(self, study: Study) -> tuple[Any, Range]:  # noqa: ARG002
+    def imagined(self, state: PipelineState) -> tuple[Any, Range]:  # noqa: ARG002
         """A piece of usual size, and the tokens of its reply, for forecasts."""
         return None, Range.of(0.0)
 
-    def assembled(self, study: Study, pieces: Sequence[Any]) -> Any:  # noqa: ARG002
+    def assembled(self, state: PipelineState, pieces: Sequence[Any]) -> Any:  # noqa: ARG002
         """The material out of its pieces."""
         return pieces[0] if pieces else None
 
-    def novelty(self, study: Study) -> Novelty | None:  # noqa: ARG002
+    def novelty(self, state: PipelineState) -> Novelty | None:  # noqa: ARG002
         """What decides, besides equality, whether a sample is new."""
         return None
 
@@ -144,24 +144,24 @@ class Writing(Stage):
     def check(self) -> None:
         check_verifiers(self.place, self.verify)
 
-    def __call__(self, study: Study, context: "Context") -> Study:
-        return asyncio.run(self._write(study, context))
+    def __call__(self, state: PipelineState, context: "Context") -> PipelineState:
+        return asyncio.run(self._write(state, context))
 
-    async def _write(self, study: Study, context: "Context") -> Study:
+    async def _write(self, state: PipelineState, context: "Context") -> PipelineState:
         patience, near = Patience(self.min_yield, self.max_repeats), Near(self.near_duplicates)
-        pictures = await asyncio.to_thread(pool, study, self.seed, context)
-        harvest = Harvest(self.name, patience=patience, near=near, novelty=self.novelty(study))
+        pictures = await asyncio.to_thread(pool, state, self.seed, context)
+        harvest = Harvest(self.name, patience=patience, near=near, novelty=self.novelty(state))
         async with context.connect(self.teacher, "teacher") as client:
-            work = (self.prepare(study, client, number) for number in range(self.pieces(study)))
-            material = self.assembled(study, await asyncio.gather(*work))
-            desk = Desk(study, client, material, harvest.before, near, pictures)
+            work = (self.prepare(state, client, number) for number in range(self.pieces(state)))
+            material = self.assembled(state, await asyncio.gather(*work))
+            desk = Desk(state, client, material, harvest.before, near, pictures)
             with context.progress.task(self.place, self.n) as shown:
                 await accept_until(
                     self.n, self.most, self.teacher.window, lambda i: self.attempt(i, desk), harvest, shown
                 )
         self._check(harvest, context)
         rows = {"in": harvest.settled, "out": len(harvest.accepted)}
-        return study.add(
+        return state.add(
             samples=tuple(harvest.accepted),
             rejected=tuple(harvest.rejected),
             figures={"rows": rows, **self.told(desk.material)},
@@ -188,7 +188,7 @@ class Writing(Stage):
             )
         context.progress.warn(text)
 
-    def pilot(self, count: int) -> "Writing":
+    def pilot(self, count: int) -> "TeacherGenerator":
         """The first candidates are those of the whole run, so their replies are too."""
         return dataclasses.replace(self, n=min(count, self.n))
 
@@ -200,7 +200,7 @@ class Writing(Stage):
         made = Range.of(rehearsal.num_accepted) + candidates * each.usable
         return outlook.expects(
             asked + load(self.teacher, rehearsal, each, candidates, outlook),
-            study=outlook.study.add(samples=tuple(rehearsal.accepted)),
+            state=outlook.state.add(samples=tuple(rehearsal.accepted)),
             samples=made.within(most=self.n),
             whole=len(rehearsal.accepted) == self.n,
             weights=rehearsal.weights,
@@ -210,10 +210,10 @@ class Writing(Stage):
         """Candidates on the replies that are there, and what is still to be paid for the material."""
         material, asked = await self._foretold_material(outlook)
         calls = None if asked.requests.high else outlook.calls  # every prompt holds the material
-        rehearsal = Rehearsal(near=Near(self.near_duplicates), novelty=self.novelty(outlook.study))
+        rehearsal = Rehearsal(near=Near(self.near_duplicates), novelty=self.novelty(outlook.state))
 
         async def attempt(number: int, client: DryClient) -> Sample | Rejected:
-            return await self.attempt(number, Desk(outlook.study, client, material, rehearsal.before, rehearsal.near))
+            return await self.attempt(number, Desk(outlook.state, client, material, rehearsal.before, rehearsal.near))
 
         for number, weight in itertools.chain(spread(self.n, outlook.limit), self._further(outlook.limit)):
             if rehearsal.hopeful >= self.n:
@@ -230,25 +230,25 @@ class Writing(Stage):
 
     async def _foretold_material(self, outlook: Outlook) -> tuple[Any, Load]:
         """The material as far as it is in the store, else of usual length, and what it costs to ask for the rest."""
-        piece, written = self.imagined(outlook.study)
+        piece, written = self.imagined(outlook.state)
         found, asked = [], Load(self.teacher)
-        for number in range(self.pieces(outlook.study)):
+        for number in range(self.pieces(outlook.state)):
             client = DryClient(self.teacher, outlook.calls)
             try:
-                found.append(await self.prepare(outlook.study, client, number))
+                found.append(await self.prepare(outlook.state, client, number))
                 asked += Load(self.teacher, held=client.tally.held)
             except UnpaidError:
                 found.append(piece)
                 read = Range.of(client.tally.prompt_characters / CHARACTERS_PER_TOKEN)
                 asked += Load(self.teacher, requests=Range.of(1), input_tokens=read, output_tokens=written)
-        return self.assembled(outlook.study, found), asked
+        return self.assembled(outlook.state, found), asked
 
 
-def pool(study: Study, seed: int, context: "Context") -> Sequence[Image]:
+def pool(state: PipelineState, seed: int, context: "Context") -> Sequence[Image]:
     """The task's pictures in seeded order, without those that can't be shown. Raises `StageFailed` where none can."""
-    if study.task.pictures is None:
+    if state.task.pictures is None:
         return ()
-    found = study.task.pictures.images(context.gallery(study.task))
+    found = state.task.pictures.images(context.gallery(state.task))
     fit = {image.digest: image for image in found if isinstance(image, Image)}
     if faults := [one for one in found if isinstance(one, Unfit)]:
         told = f"task.pictures: {len(faults)} of {len(found)} can't be shown, such as {faults[0].reason}: {faults[0]}"

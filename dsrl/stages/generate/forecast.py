@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dsrl.core.component import part
+from dsrl.core.component import Component, component
 from dsrl.core.estimate import NOTHING, Range, mean, share
 from dsrl.data.sample import Provenance, Rejected, Sample, new_sample
 from dsrl.forecast import defaults
@@ -76,8 +76,8 @@ def remembered(stage: str, endpoint: Endpoint, verify: Sequence[Verifier], promp
 
 
 def _alike(identity: dict[str, object], endpoint: Endpoint, verify: Sequence[Verifier]) -> bool:
-    checks = [piece.identity() for piece in verify if hasattr(piece, "identity")]
-    return identity.get("teacher") == endpoint.identity() and identity.get("verify") == checks
+    checks = [piece.key_fields() for piece in verify if isinstance(piece, Component)]
+    return identity.get("teacher") == endpoint.key_fields() and identity.get("verify") == checks
 
 
 def _flow(made: Manifest) -> tuple[int, int]:
@@ -121,7 +121,7 @@ async def _play(
     endpoint: Endpoint, verify: Sequence[Verifier], look: Outlook, agreement: Sequence[float]
 ) -> tuple[float, float, float]:
     """Requests, completions and share of acceptance, means over some imagined candidates."""
-    task = dataclasses.replace(look.study.task, answer=Digit())
+    task = dataclasses.replace(look.state.task, answer=Digit())
     draft = Candidate("an input", "0", "initial", Provenance())
     requests, completions, accepted = 0, 0, 0
     for number in range(IMAGINED):
@@ -136,14 +136,14 @@ def typical(look: Outlook) -> Sample:
     """A sample of the expected length, where none is known yet."""
     lengths = (round(range_.expected * CHARACTERS_PER_TOKEN) for range_ in _lengths(look))
     text, solution = ("x" * length for length in lengths)
-    return new_sample(look.study.task.name, text, "0", "initial", solution=solution)
+    return new_sample(look.state.task.name, text, "0", "initial", solution=solution)
 
 
 def _lengths(look: Outlook) -> tuple[Range, Range]:
     return look.question_tokens(), look.teacher_reply_tokens()
 
 
-@part
+@component("graders.placeholder")
 class Digit(Grader):
     """Reads the imagined teacher's answers."""
 

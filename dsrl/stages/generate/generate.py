@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import BaseModel, Field
 
 from dsrl import prompts
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.core.digest import digest
 from dsrl.core.errors import StageFailed
 from dsrl.core.estimate import Range
@@ -16,8 +16,8 @@ from dsrl.data.task import Task
 from dsrl.forecast import defaults
 from dsrl.forecast.workload import CHARACTERS_PER_TOKEN
 from dsrl.llm.structured.answer import TEMPLATES, usable
-from dsrl.pipeline.state import Study
-from dsrl.stages.generate.base import Desk, Writing
+from dsrl.pipeline.state import PipelineState
+from dsrl.stages.generate.base import Desk, TeacherGenerator
 
 if TYPE_CHECKING:
     from dsrl.llm import Client
@@ -40,11 +40,11 @@ def shuffled(seed: int, count: int) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-@part
-class Generate(Writing):
+@component("stages.generate")
+class Generate(TeacherGenerator):
     """The paper's way: one passage, the pattern of the demos and a few of them for each candidate."""
 
-    needs: ClassVar[tuple[str, ...]] = ("definition", "passages")
+    inputs = ("definition", "passages")
     templates: ClassVar[tuple[str, ...]] = ("generate", "pattern", *TEMPLATES)
 
     pattern: bool = True
@@ -56,12 +56,12 @@ class Generate(Writing):
     passage_order: Literal["ranked", "shuffled"] = "ranked"
     """Whether candidate i gets passage i, or the i-th of all passages in a seeded order."""
 
-    def pieces(self, study: Study) -> int:
-        return int(self.pattern and bool(study.task.demos))
+    def pieces(self, state: PipelineState) -> int:
+        return int(self.pattern and bool(state.task.demos))
 
-    async def prepare(self, study: Study, client: "Client", number: int) -> str:  # noqa: ARG002
+    async def prepare(self, state: PipelineState, client: "Client", number: int) -> str:  # noqa: ARG002
         """The pattern of the demos."""
-        prompt = prompts.render("pattern", task=study.task, demos=study.task.demos[:MOST_DEMOS], pattern=None)
+        prompt = prompts.render("pattern", task=state.task, demos=state.task.demos[:MOST_DEMOS], pattern=None)
         answer = await usable(client.ask, [{"role": "user", "content": prompt}], Pattern, temperature=0.0)
         if answer.value is None:
             raise StageFailed(
@@ -69,7 +69,7 @@ class Generate(Writing):
             )
         return answer.value.pattern
 
-    def imagined(self, study: Study) -> tuple[str, Range]:  # noqa: ARG002
+    def imagined(self, state: PipelineState) -> tuple[str, Range]:  # noqa: ARG002
         written = defaults.PATTERN_TOKENS
         return "x" * round(written.expected * CHARACTERS_PER_TOKEN), written
 
@@ -77,7 +77,7 @@ class Generate(Writing):
         return {"pattern_text": [material]}
 
     async def attempt(self, number: int, desk: Desk) -> Sample | Rejected:
-        task, passages = desk.study.task, desk.study.passages
+        task, passages = desk.state.task, desk.state.passages
         demos = self._demos(number, task)
         passage = passages[self._place(number, len(passages))] if passages else None
         prompt = prompts.render(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from dsrl import prompts
-from dsrl.core.component import Part, part
+from dsrl.core.component import Component, component
 from dsrl.data.images import shown_first
 from dsrl.data.task import Task
 from dsrl.llm import Endpoint
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from dsrl.llm import Client
 
 
-@part
-class OwnAnswer(Part):
+@component("verify.own_answer")
+class OwnAnswer(Component):
     """The answer that the writer of a candidate gave is its label (Self-Instruct); nobody else is asked."""
 
     async def verify(self, candidate: Candidate, task: Task, client: "Client") -> Candidate | Refusal:  # noqa: ARG002
@@ -26,8 +26,8 @@ class OwnAnswer(Part):
         return candidate.passed("OwnAnswer", answer=answer, solution=candidate.output)
 
 
-@part
-class SelfCorrection(Part):
+@component("verify.self_correction")
+class SelfCorrection(Component):
     """The teacher is shown the candidate with its answer, looks for mistakes and answers anew; that is the label
     (TarGEN, arXiv 2310.17876)."""
 
@@ -54,6 +54,6 @@ class SelfCorrection(Part):
         reason = "corrected" if changed else "confirmed"
         return candidate.passed("SelfCorrection", reason, answer=answer, solution=reply.text, provenance=provenance)
 
-    def identity(self) -> dict[str, object]:
+    def key_fields(self) -> dict[str, object]:
         """With the words of its prompt, which no stage lists among its templates."""
-        return {**super().identity(), "prompt": prompts.source(self.prompt)}
+        return {**super().key_fields(), "prompt": prompts.source(self.prompt)}

@@ -6,25 +6,25 @@ from typing import ClassVar
 from pydantic import Field
 
 from dsrl import prompts
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.core.digest import digest
 from dsrl.core.errors import StageFailed
 from dsrl.data.sample import Rejected, Sample
 from dsrl.data.task import Demo
 from dsrl.llm.structured.answer import TEMPLATES
-from dsrl.pipeline.state import Study
-from dsrl.stages.generate.base import Desk, Writing
+from dsrl.pipeline.state import PipelineState
+from dsrl.stages.generate.base import Desk, TeacherGenerator
 from dsrl.stages.generate.similarity import Dissimilar
 
 
-@part
-class SelfInstruct(Writing):
+@component("stages.generate.self_instruct")
+class SelfInstruct(TeacherGenerator):
     """Every prompt shows some demos and some earlier samples; what shares too much with the pool by ROUGE-L isn't
     taken. The pool grows by rounds: candidates of one round see the samples of those before, so that the result is the
     same however calls overlap."""
 
     place: ClassVar[str] = "self_instruct"
-    needs: ClassVar[tuple[str, ...]] = ("definition",)
+    inputs = ("definition",)
     templates: ClassVar[tuple[str, ...]] = ("self_instruct", *TEMPLATES)
 
     demos_per_prompt: int = Field(default=6, ge=1)
@@ -38,12 +38,12 @@ class SelfInstruct(Writing):
     max_words: int | None = Field(default=None, ge=1)
     """Of an input; None: no bound, as inputs may hold whole contracts."""
 
-    def novelty(self, study: Study) -> Dissimilar:
-        inputs = (demo.input for demo in study.task.demos)
+    def novelty(self, state: PipelineState) -> Dissimilar:
+        inputs = (demo.input for demo in state.task.demos)
         return Dissimilar.to(inputs, self.max_similarity, self.min_words, self.max_words)
 
     async def attempt(self, number: int, desk: Desk) -> Sample | Rejected:
-        task = desk.study.task
+        task = desk.state.task
         if not task.demos:
             raise StageFailed(
                 "self_instruct: there is no pool to start from",

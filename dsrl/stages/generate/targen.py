@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import BaseModel, Field, StringConstraints
 
 from dsrl import prompts
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.core.errors import StageFailed
 from dsrl.core.estimate import Range
 from dsrl.data.sample import Provenance, Rejected, Sample
 from dsrl.forecast import defaults
 from dsrl.llm.structured.answer import TEMPLATES, usable
-from dsrl.pipeline.state import Study
-from dsrl.stages.generate.base import Desk, Writing
+from dsrl.pipeline.state import PipelineState
+from dsrl.stages.generate.base import Desk, TeacherGenerator
 from dsrl.stages.generate.candidate import unusable
 
 if TYPE_CHECKING:
@@ -34,38 +34,38 @@ class InstanceSeed(BaseModel):
     seed: Line
 
 
-@part
-class TarGen(Writing):
+@component("stages.generate.targen")
+class TarGen(TeacherGenerator):
     """Seedless: no demos, no passages. Labels take turns where the answer kind has a few (choice, label); where answers
     are open, the writer settles on one first. The last step, self-correction, is a verifier."""
 
     place: ClassVar[str] = "targen"
-    needs: ClassVar[tuple[str, ...]] = ("definition",)
+    inputs = ("definition",)
     templates: ClassVar[tuple[str, ...]] = ("constrained", "contexts", "instance_seed", *TEMPLATES)
     drafts: ClassVar[int] = 2
 
     num_contexts: int = Field(default=20, ge=1)
     """Settings asked for; candidates go through them in turn."""
 
-    def pieces(self, study: Study) -> int:  # noqa: ARG002
+    def pieces(self, state: PipelineState) -> int:  # noqa: ARG002
         return 1
 
-    async def prepare(self, study: Study, client: "Client", number: int) -> Sequence[str]:  # noqa: ARG002
+    async def prepare(self, state: PipelineState, client: "Client", number: int) -> Sequence[str]:  # noqa: ARG002
         """The contexts."""
-        prompt = prompts.render("contexts", task=study.task, pattern=None, demos=(), count=self.num_contexts)
+        prompt = prompts.render("contexts", task=state.task, pattern=None, demos=(), count=self.num_contexts)
         answer = await usable(client.ask, [{"role": "user", "content": prompt}], Contexts, temperature=self.temperature)
         if answer.value is None:
             raise StageFailed("targen: the teacher gave no contexts", got=f"{answer.error}: {answer.detail}")
         return tuple(dict.fromkeys(answer.value.contexts))[: self.num_contexts]
 
-    def imagined(self, study: Study) -> tuple[Sequence[str], Range]:  # noqa: ARG002
+    def imagined(self, state: PipelineState) -> tuple[Sequence[str], Range]:  # noqa: ARG002
         return ("a setting",), defaults.KEYWORDS_TOKENS * (self.num_contexts / 10)
 
     def told(self, material: Any) -> dict[str, Any]:
         return {"contexts": list(material)}
 
     async def attempt(self, number: int, desk: Desk) -> Sample | Rejected:
-        task, labels, contexts = desk.study.task, desk.study.task.answer.answers, desk.material
+        task, labels, contexts = desk.state.task, desk.state.task.answer.answers, desk.material
         context = contexts[number // max(1, len(labels)) % len(contexts)]
         shown = {"task": task.turn(number), "pattern": None, "demos": (), "context": context, "index": number}
         prompt = prompts.render("instance_seed", **shown)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from dsrl.core.component import Part, part
+from dsrl.core.component import Component, component
 from dsrl.core.errors import UserError
 from dsrl.data.images import content
 from dsrl.data.model import Reply
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 USUAL_LEAD = 3
 
 
-@part
-class MajorityVote(Part):
+@component("verify.majority_vote")
+class MajorityVote(Component):
     """The answer of most of the teacher's own attempts becomes the label; too small a share or lead is refused."""
 
     version: ClassVar[int] = 4

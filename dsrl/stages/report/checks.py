@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dsrl.pipeline.state import Evaluation, Study
+from dsrl.pipeline.state import Evaluation, PipelineState
 from dsrl.stages.report import formatting
 
 PLACES = {"training": "the training samples", "pretraining": "the base model's pre-training corpus"}
@@ -20,11 +20,11 @@ class Check:
 
 
 def checks(
-    study: Study, measured: Evaluation, overlap: Mapping[str, Any], clean: Mapping[str, Any]
+    state: PipelineState, measured: Evaluation, overlap: Mapping[str, Any], clean: Mapping[str, Any]
 ) -> tuple[Check, ...]:
     """One for each place where test items may have been seen, and one if the two models were measured differently.
     `clean`: what the comparison on clean items found, where there was one."""
-    base, trained = study.evaluation_base, study.evaluation_trained
+    base, trained = state.evaluation_base, state.evaluation_trained
     known = {**measured.overlap, **(trained or measured).overlap, **overlap}
     found = [_overlap(known.get(name), place, measured.num_items) for name, place in PLACES.items()]
     if clean.get("looked"):

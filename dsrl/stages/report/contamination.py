@@ -8,7 +8,7 @@ from typing import Any
 from dsrl.data.overlap.longest_run import parts
 from dsrl.data.overlap.rules import KINDS, rank
 from dsrl.data.sample import Match, Rejected, Sample
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.report import formatting
 
 MOST_SHOWN = 20
@@ -74,30 +74,30 @@ class Clean:
     measures: tuple[Measure, ...]
 
 
-def clean(study: Study, metrics: Mapping[str, Any]) -> Clean | None:
+def clean(state: PipelineState, metrics: Mapping[str, Any]) -> Clean | None:
     """None where no stage looked."""
     figures = metrics.get("decontaminate") or {}
     if not figures:
         return None
-    found: list[Sample | Rejected] = [sample for sample in study.samples if sample.matches]
-    found += [candidate for candidate in study.rejected if candidate.matches]
+    found: list[Sample | Rejected] = [sample for sample in state.samples if sample.matches]
+    found += [candidate for candidate in state.rejected if candidate.matches]
     found.sort(key=lambda row: min((rank(match.kind), -match.share) for match in row.matches))
     kinds = figures.get("kinds") or {}
     subset = (metrics.get("evaluate") or {}).get("clean") or {}
     return Clean(
-        lead=_lead(study, figures),
+        lead=_lead(state, figures),
         rows=tuple(Row(*RULES[kind], kinds[kind]) for kind in KINDS if kind in kinds),
-        pairs=pairs(study, found[:MOST_SHOWN]),
+        pairs=pairs(state, found[:MOST_SHOWN]),
         more=max(0, len(found) - MOST_SHOWN),
         subset=_subset(subset),
         measures=_measures(metrics, subset) if subset.get("excluded") else (),
     )
 
 
-def pairs(study: Study, found: Sequence[Sample | Rejected]) -> tuple[Pair, ...]:
+def pairs(state: PipelineState, found: Sequence[Sample | Rejected]) -> tuple[Pair, ...]:
     """Each with its surest match."""
     surest = [(row, min(row.matches, key=lambda match: (rank(match.kind), -match.share))) for row in found]
-    items = _items(study, {match.source for _, match in surest})
+    items = _items(state, {match.source for _, match in surest})
     return tuple(_pair(row, match, items) for row, match in surest)
 
 
@@ -119,9 +119,9 @@ def _pieces(ours: str, theirs: str) -> tuple[tuple[str, bool], ...]:
     return tuple(parts(ours, theirs))
 
 
-def _items(study: Study, names: set[str]) -> dict[str, list[str]]:
+def _items(state: PipelineState, names: set[str]) -> dict[str, list[str]]:
     """Questions of the sets that are shown from."""
-    task = study.task
+    task = state.task
     sources = {"test": task.test, **{source.path: source for source in task.contamination.also}}
     return {
         name: [source.question(row) for row in source.rows()]
@@ -130,8 +130,8 @@ def _items(study: Study, names: set[str]) -> dict[str, list[str]]:
     }
 
 
-def _lead(study: Study, figures: Mapping[str, Any]) -> str:
-    repeated = Counter(row.reason for row in study.rejected)[NEAR]
+def _lead(state: PipelineState, figures: Mapping[str, Any]) -> str:
+    repeated = Counter(row.reason for row in state.rejected)[NEAR]
     candidates = formatting.plural(repeated, "candidate")
     near = f" {candidates} said nearly the same as an earlier sample and got no votes." if repeated else ""
     if figures.get("policy") == "keep":

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dsrl.pipeline.state import Estimate, Evaluation, Study
+from dsrl.pipeline.state import Estimate, Evaluation, PipelineState
 from dsrl.stages.report import formatting, svg
 from dsrl.stages.report.checks import Check, checks
 
@@ -61,9 +61,9 @@ class Headline:
     """Model -> the table of its graded replies."""
 
 
-def headline(study: Study, metrics: Mapping[str, Any]) -> Headline | None:
+def headline(state: PipelineState, metrics: Mapping[str, Any]) -> Headline | None:
     """None where no model was measured."""
-    base, trained = study.evaluation_base, study.evaluation_trained
+    base, trained = state.evaluation_base, state.evaluation_trained
     measured = base or trained
     if measured is None:
         return None
@@ -78,13 +78,13 @@ def headline(study: Study, metrics: Mapping[str, Any]) -> Headline | None:
         measures=_measures(base, trained, found),
         subjects=_parts(base, trained, "subjects", found["subjects"]),
         tiers=_parts(base, trained, "tiers", found["tiers"]),
-        checks=checks(study, measured, found["overlap"], found["clean"]),
+        checks=checks(state, measured, found["overlap"], found["clean"]),
         picture=_picture(base, trained),
         items=_items(base, trained),
         predictions={
             role: str(path)
             for role in ("base", "trained")
-            if (path := study.files.get(f"evaluate_{role}/predictions.parquet"))
+            if (path := state.files.get(f"evaluate_{role}/predictions.parquet"))
         },
     )
 

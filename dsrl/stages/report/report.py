@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.pipeline.stage import Stage
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.report import formatting
 from dsrl.stages.report.audit import audited
 from dsrl.stages.report.contamination import clean
@@ -36,13 +36,13 @@ PAGE = Path(__file__).parent / "page"
 NAME = "report.html"
 
 
-@part
+@component("stages.report")
 class Report(Stage):
     """Writes `report.html` into the run folder. It needs no network and no other file."""
 
     name: ClassVar[str] = "report"
-    needs: ClassVar[tuple[str, ...]] = ()
-    adds: ClassVar[tuple[str, ...]] = ()
+    inputs = ()
+    outputs = ()
     stored: ClassVar[bool] = False
 
     max_rows: int = Field(default=2000, ge=1)
@@ -54,52 +54,52 @@ class Report(Stage):
     pictures_megabytes: float = Field(default=6.0, ge=0)
     """Pictures that the page holds, in millions of characters; those beyond that are named only."""
 
-    def __call__(self, study: Study, context: "Context") -> Study:
-        page = self.page(study, context)
+    def __call__(self, state: PipelineState, context: "Context") -> PipelineState:
+        page = self.page(state, context)
         temporary = context.run_dir / f".{NAME}"
         temporary.write_text(page, encoding="utf-8")
         temporary.replace(context.run_dir / NAME)
-        return study.add(figures={"page": NAME})
+        return state.add(figures={"page": NAME})
 
-    def page(self, study: Study, context: "Context") -> str:
+    def page(self, state: PipelineState, context: "Context") -> str:
         """The whole page as text; the figures of its labels go into `metrics.json` too."""
         metrics = context.metrics
         pictures = Pictures(context.images, self.thumbnail, round(self.pictures_megabytes * 1_000_000))
-        pairs = variants(study, metrics, pictures)
+        pairs = variants(state, metrics, pictures)
         characters = round(self.max_megabytes * 1_000_000)
-        rows = browser(study, context.calls, pictures, max_rows=self.max_rows, max_characters=characters)
+        rows = browser(state, context.calls, pictures, max_rows=self.max_rows, max_characters=characters)
         if pairs and pairs.lengths:
             metrics["replies"] = pairs.block()
-        votes = labels(study.samples, study.rejected, context.calls, audited(metrics, context.store.root))
+        votes = labels(state.samples, state.rejected, context.calls, audited(metrics, context.store.root))
         if votes:
             metrics["labels"] = votes.measures.block(votes.audit)
         return render(
-            title=str(metrics.get("name") or study.task.name),
-            about=about(study, metrics),
-            gaps=gaps(study),
+            title=str(metrics.get("name") or state.task.name),
+            about=about(state, metrics),
+            gaps=gaps(state),
             warnings=tuple(context.progress.warnings),
-            headline=headline(study, metrics),
+            headline=headline(state, metrics),
             funnel=funnel(metrics),
-            difficulty=difficulty(study.samples),
+            difficulty=difficulty(state.samples),
             variants=pairs,
             labels=votes,
-            clean=clean(study, metrics),
-            selection=selection(study, metrics),
+            clean=clean(state, metrics),
+            selection=selection(state, metrics),
             variety=variety(metrics),
-            training=training(study, metrics),
+            training=training(state, metrics),
             cost=cost(metrics, context.store.root),
             forecast=forecast(metrics),
             browser=rows,
             provenance=provenance(context.run_dir, metrics),
-            task=study.task,
+            task=state.task,
         )
 
 
-def about(study: Study, metrics: dict[str, Any]) -> dict[str, str]:
+def about(state: PipelineState, metrics: dict[str, Any]) -> dict[str, str]:
     """Who took part; what is not known is left out."""
     named = {
-        "Task": study.task.name,
-        "Base model": study.base.name if study.base else metrics.get("model"),
+        "Task": state.task.name,
+        "Base model": state.base.name if state.base else metrics.get("model"),
         "Teacher": metrics.get("teacher"),
         "Seed": metrics.get("seed"),
         "Started": formatting.moment(metrics.get("started")),
@@ -108,13 +108,13 @@ def about(study: Study, metrics: dict[str, Any]) -> dict[str, str]:
     return {name: str(value) for name, value in named.items() if value not in (None, "")}
 
 
-def gaps(study: Study) -> tuple[str, ...]:
+def gaps(state: PipelineState) -> tuple[str, ...]:
     """What this run did not do, in words."""
     missing = (
-        (not any(sample.score for sample in study.samples), "no pass rates"),
-        (not study.selected, "no selection"),
-        (study.trained is None, "no trained model"),
-        (study.evaluation_base is None and study.evaluation_trained is None, "no evaluation on a test set"),
+        (not any(sample.score for sample in state.samples), "no pass rates"),
+        (not state.selected, "no selection"),
+        (state.trained is None, "no trained model"),
+        (state.evaluation_base is None and state.evaluation_trained is None, "no evaluation on a test set"),
     )
     return tuple(words for lacks, words in missing if lacks)
 

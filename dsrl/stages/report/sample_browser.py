@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dsrl.core.digest import digest
 from dsrl.data.images import numbered
 from dsrl.data.sample import Passage, Rate, Rejected, Sample, Votes
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.report import rollouts
 from dsrl.stages.report.difficulty import rate
 from dsrl.stages.report.labels import agreement
@@ -38,17 +38,17 @@ class Browser:
 
 
 def browser(
-    study: Study, calls: "CallsStore", pictures: Pictures, *, max_rows: int, max_characters: int
+    state: PipelineState, calls: "CallsStore", pictures: Pictures, *, max_rows: int, max_characters: int
 ) -> Browser | None:
     """None where there are no rows. Prompts and replies are given to the first rows as long as there is room."""
-    total = len(study.samples) + len(study.rejected)
+    total = len(state.samples) + len(state.rejected)
     if total == 0:
         return None
-    samples, rejected = chosen(study, max_rows)
+    samples, rejected = chosen(state, max_rows)
     shown: list[Sample | Rejected] = [*samples, *(row for _, row in rejected)]
     pictures.take(image for row in shown for image in row.images)
     texts = Texts(max_characters)
-    writer = RowWriter(study, Evidence(calls, study.task, texts), pictures, [sample.id for sample in samples])
+    writer = RowWriter(state, Evidence(calls, state.task, texts), pictures, [sample.id for sample in samples])
     rows = [writer.sample(sample) for sample in samples] + [writer.rejected(*numbered) for numbered in rejected]
     writer.link(rows)
     complete = not any(row.get("bare") for row in rows)
@@ -66,12 +66,12 @@ def embedded(data: Any) -> "Markup":
     return Markup(text)  # noqa: S704
 
 
-def chosen(study: Study, most: int) -> tuple[list[Sample], list[tuple[int, Rejected]]]:
+def chosen(state: PipelineState, most: int) -> tuple[list[Sample], list[tuple[int, Rejected]]]:
     """All selected samples first, then a seeded draw of the rest in proportion, in their own order."""
-    selected = list(study.chosen(tuple(dict.fromkeys(study.selected))))[:most]
+    selected = list(state.chosen(tuple(dict.fromkeys(state.selected))))[:most]
     taken = {sample.id for sample in selected}
-    others: list[Sample | tuple[int, Rejected]] = [sample for sample in study.samples if sample.id not in taken]
-    others += list(enumerate(study.rejected))
+    others: list[Sample | tuple[int, Rejected]] = [sample for sample in state.samples if sample.id not in taken]
+    others += list(enumerate(state.rejected))
     room = most - len(selected)
     if len(others) > room:
         rng = random.Random(digest(["report", len(others), room]))
@@ -83,12 +83,12 @@ def chosen(study: Study, most: int) -> tuple[list[Sample], list[tuple[int, Rejec
 class RowWriter:
     """Makes JSON-like rows; empty values are left out to keep the page small."""
 
-    def __init__(self, study: Study, evidence: Evidence, pictures: Pictures, shown: Sequence[str]) -> None:
+    def __init__(self, state: PipelineState, evidence: Evidence, pictures: Pictures, shown: Sequence[str]) -> None:
         self.evidence, self.pictures = evidence, pictures
-        self.fates = Fates.of(study)
-        self.known = {passage.id: passage for passage in study.passages}
+        self.fates = Fates.of(state)
+        self.known = {passage.id: passage for passage in state.passages}
         self.passages: dict[str, dict[str, Any]] = {}
-        tables = [study.files[name] for name in rollouts.TABLES if name in study.files]
+        tables = [state.files[name] for name in rollouts.TABLES if name in state.files]
         self.rollouts = rollouts.examples(tables, shown)
 
     def sample(self, sample: Sample) -> Row:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from dsrl.data.sample import Sample
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.report.difficulty import rate
 
 
@@ -18,11 +18,11 @@ class Fates:
     """Whether pass rates are known at all."""
 
     @classmethod
-    def of(cls, study: Study) -> "Fates":
+    def of(cls, state: PipelineState) -> "Fates":
         return cls(
-            places={identifier: place for place, identifier in enumerate(dict.fromkeys(study.selected), 1)},
-            control=frozenset(study.control),
-            scored=any(sample.score for sample in study.samples),
+            places={identifier: place for place, identifier in enumerate(dict.fromkeys(state.selected), 1)},
+            control=frozenset(state.control),
+            scored=any(sample.score for sample in state.samples),
         )
 
     def kind(self, sample: Sample) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.report import formatting
 from dsrl.stages.report.difficulty import Panel, panel, rate, slots
 
@@ -20,9 +20,9 @@ class Selection:
     panels: tuple[Panel, ...]
 
 
-def selection(study: Study, metrics: Mapping[str, Any]) -> Selection | None:
+def selection(state: PipelineState, metrics: Mapping[str, Any]) -> Selection | None:
     """None where nothing was selected."""
-    selected, control = study.chosen(study.selected), study.chosen(study.control)
+    selected, control = state.chosen(state.selected), state.chosen(state.control)
     if not selected:
         return None
     figures = {**((metrics.get("stages") or {}).get("select") or {}), **(metrics.get("select") or {})}
@@ -34,17 +34,17 @@ def selection(study: Study, metrics: Mapping[str, Any]) -> Selection | None:
     top = max((slot.height for group in groups.values() for slot in slots(group)), default=None)
     styles = {"Selected": "", "Random control": "other"}
     return Selection(
-        lead=f"{formatting.plural(len(selected), 'sample')} to train on{_repeats(study)}{_origins(selected)}. "
+        lead=f"{formatting.plural(len(selected), 'sample')} to train on{_repeats(state)}{_origins(selected)}. "
         + (CONTROL if "Random control" in groups else ""),
         shortfall=_shortfall(figures),
         panels=tuple(panel(title, group, styles[title], top) for title, group in groups.items()),
     )
 
 
-def _repeats(study: Study) -> str:
+def _repeats(state: PipelineState) -> str:
     """Samples may be drawn more than once."""
-    distinct = len(set(study.selected))
-    return f" ({formatting.count(distinct)} different ones)" if distinct < len(study.selected) else ""
+    distinct = len(set(state.selected))
+    return f" ({formatting.count(distinct)} different ones)" if distinct < len(state.selected) else ""
 
 
 def _origins(selected: tuple[Any, ...]) -> str:

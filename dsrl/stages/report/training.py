@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.report import formatting, svg
 from dsrl.stages.report.difficulty import Panel
 
@@ -27,12 +27,12 @@ CURVES = {
 SHARES = {"correct", "format_ok", "validation", "zero_variance"}
 
 
-def training(study: Study, metrics: Mapping[str, Any]) -> tuple[str, tuple[Panel, ...]] | None:
+def training(state: PipelineState, metrics: Mapping[str, Any]) -> tuple[str, tuple[Panel, ...]] | None:
     """A sentence and the curves; None where nothing was trained."""
     figures = (metrics.get("stages") or {}).get("train") or {}
-    steps = read_progress(study.files.get("train/progress.jsonl")) or figures.get("series") or []
+    steps = read_progress(state.files.get("train/progress.jsonl")) or figures.get("series") or []
     panels = tuple(filter(None, (_panel(title, name, steps) for title, name in CURVES.items())))
-    if not panels and study.trained is None:
+    if not panels and state.trained is None:
         return None
     return _lead(figures, steps), panels
 

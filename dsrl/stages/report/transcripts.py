@@ -66,7 +66,7 @@ class Evidence:
         put = content(self.task.prompt(question, images)) if question is not None else None
         vote = put is not None and bool(messages) and messages[-1].get("content") == put
         return {
-            "title": "Votes" if vote else "Writing" if number == 0 else "Further request",
+            "title": "Votes" if vote else "TeacherGenerator" if number == 0 else "Further request",
             "how": sampling(request),
             "prompt": [[str(turn.get("role")), self.texts.add(spoken(turn.get("content")))] for turn in messages],
             "replies": [

@@ -8,7 +8,7 @@ from typing import Any
 
 from dsrl.data.images import numbered
 from dsrl.data.sample import Rate, Sample
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.report import formatting
 from dsrl.stages.report.difficulty import Panel, panel
 from dsrl.stages.report.pictures import Pictures
@@ -20,7 +20,7 @@ GATES = {
     "PassBand": "right often enough, and less often than the seed",
     "IntervalBand": "right often enough, and surely less often than the seed",
     "SinglePass": "right at all",
-    "Agreement": "a second model comes to the answer, too",
+    "SecondModel": "a second model comes to the answer, too",
 }
 """Verifiers in words."""
 
@@ -70,14 +70,14 @@ class Variants:
         return {name: asdict(found) for name, found in self.lengths}
 
 
-def variants(study: Study, metrics: Mapping[str, Any], pictures: Pictures) -> Variants | None:
+def variants(state: PipelineState, metrics: Mapping[str, Any], pictures: Pictures) -> Variants | None:
     """None where no question was rewritten with its answer kept."""
     figures = (metrics.get("stages") or {}).get("rewrite") or {}
     if "seed_counts" not in figures:
         return None
-    by_id = {sample.id: sample for sample in study.samples}
-    pairs = [(by_id[one.parent_id], one) for one in study.samples if one.origin == "harder" and one.parent_id in by_id]
-    rejected = Counter(one.reason for one in study.rejected if one.stage == "rewrite")
+    by_id = {sample.id: sample for sample in state.samples}
+    pairs = [(by_id[one.parent_id], one) for one in state.samples if one.origin == "harder" and one.parent_id in by_id]
+    rejected = Counter(one.reason for one in state.rejected if one.stage == "rewrite")
     seeds, children = ([pair[side] for pair in pairs] for side in (0, 1))
     groups = (("Seeds that got a variant", seeds, ""), ("Their variants, counted anew", children, "other"))
     pictures.take(image for seed in seeds[:MAX_PAIRS] for image in seed.images)
@@ -87,7 +87,7 @@ def variants(study: Study, metrics: Mapping[str, Any], pictures: Pictures) -> Va
         funnels=tuple(_funnels(figures)),
         attempts=figures["attempts"],
         outcomes=(("kept", figures["variants"]), *rejected.most_common()),
-        lengths=tuple(_lengths(study, seeds, children)),
+        lengths=tuple(_lengths(state, seeds, children)),
         pairs=tuple(_pair(*pair, pictures) for pair in pairs[:MAX_PAIRS]),
         shown=f"the first {MAX_PAIRS} of {formatting.count(len(pairs))}" if len(pairs) > MAX_PAIRS else "",
     )
@@ -131,10 +131,12 @@ def _steps(numbers: Sequence[tuple[str, int]]) -> tuple[Step, ...]:
     return tuple(Step(words, number, number / widest) for words, number in numbers)
 
 
-def _lengths(study: Study, seeds: Sequence[Sample], children: Sequence[Sample]) -> Iterator[tuple[str, Lengths]]:
+def _lengths(
+    state: PipelineState, seeds: Sequence[Sample], children: Sequence[Sample]
+) -> Iterator[tuple[str, Lengths]]:
     """Only where both sides are known: one alone says nothing."""
     sides = (("seeds", "score/rollouts.parquet", seeds), ("variants", "rewrite/rollouts.parquet", children))
-    found = [(name, lengths(study.files.get(path), {one.id for one in group})) for name, path, group in sides]
+    found = [(name, lengths(state.files.get(path), {one.id for one in group})) for name, path, group in sides]
     if all(measured for _, measured in found):
         yield from ((name, measured) for name, measured in found if measured)
 

@@ -65,13 +65,13 @@ class Corpus:
         if self.sha256 is not None:
             return self.sha256
         if isinstance(self.place, Hub):
-            return digest(self.place.identity())
+            return digest(self.place.key_fields())
         self.check()
         if self.place.is_file():
             return file_digest(self.place)
         return digest([[path.relative_to(self.place).as_posix(), file_digest(path)] for path in members(self.place)])
 
-    def identity(self) -> list[str]:
+    def key_fields(self) -> list[str]:
         """Content decides; the name is in it because every passage carries it in its source."""
         return [self.name, self.content, *([self.field] if self.field else [])]
 

@@ -28,18 +28,18 @@ class Wanted:
     corpora: tuple[Corpus, ...]
     ingest: Ingest
 
-    def identity(self) -> dict[str, Any]:
+    def key_fields(self) -> dict[str, Any]:
         """Everything that decides what is found in it, and in which order."""
         return {
             "version": VERSION,
             "library": library(),
-            "ingest": self.ingest.identity(),
-            "corpora": [corpus.identity() for corpus in self.corpora],
+            "ingest": self.ingest.key_fields(),
+            "corpora": [corpus.key_fields() for corpus in self.corpora],
         }
 
     @property
     def key(self) -> str:
-        return digest(self.identity())
+        return digest(self.key_fields())
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def found(folder: Path) -> Index | str | None:
 def finish(folder: Path, wanted: Wanted, documents: int, report: IngestReport) -> None:
     """Say that the index in a folder is whole."""
     files = {path.name: path.stat().st_size for path in folder.iterdir() if not path.name.startswith(".tantivy")}
-    values = {"documents": documents, "holds": wanted.identity(), "report": asdict(report), "files": files}
+    values = {"documents": documents, "holds": wanted.key_fields(), "report": asdict(report), "files": files}
     write_json(folder / COMPLETE, values)
 
 
@@ -100,7 +100,7 @@ def all_of(root: Path) -> Iterator[tuple[Path, Index | str]]:
 
 def older(root: Path, wanted: Wanted) -> str | None:
     """What distinguishes an index of the same corpora that an older version made; None where there is none."""
-    identity = wanted.identity()
+    identity = wanted.key_fields()
     for _, index in all_of(root):
         if isinstance(index, str) or index.holds["corpora"] != identity["corpora"]:
             continue
@@ -113,7 +113,7 @@ def older(root: Path, wanted: Wanted) -> str | None:
 def beginning(root: Path, wanted: Wanted) -> Index | None:
     """The largest whole index of the first ones of the corpora, in this order: the others can be added to it, and what
     comes out is the same as if all had been indexed together."""
-    identity = wanted.identity()
+    identity = wanted.key_fields()
     corpora = identity.pop("corpora")
     fitting = [
         index

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import Field
 
-from dsrl.core.component import Many, Part, part
+from dsrl.core.component import Component, Many, component
 from dsrl.core.digest import folder_digest
 from dsrl.core.errors import UserError
 from dsrl.core.resources import resource
@@ -41,11 +41,11 @@ class Searcher(Protocol):
         """Nothing can be asked any more."""
 
 
-@part
-class Retriever(Part, ABC):
+@component(None)
+class Retriever(Component, ABC):
     """A description of what is searched."""
 
-    speed: ClassVar[frozenset[str]] = frozenset({"keywords"})
+    excluded_from_key: ClassVar[frozenset[str]] = frozenset({"keywords"})
 
     keywords: Many[str] = ()
     """Searched instead of the teacher's; the `retrieve` stage takes them from here."""
@@ -70,8 +70,8 @@ class Retriever(Part, ABC):
         return most
 
 
-@part
-class OverCorpora(Retriever):
+@component(None)
+class CorpusRetriever(Retriever):
     """A retriever that makes its index of corpora by itself."""
 
     corpora: Many[str] = Field(min_length=1)
@@ -84,11 +84,11 @@ class OverCorpora(Retriever):
     rerank_top: int = Field(default=50, gt=1)
     """Hits of a query that are put in another order."""
 
-    def identity(self) -> dict[str, Any]:
+    def key_fields(self) -> dict[str, Any]:
         """Corpora by content, wherever they lie, and so the model."""
-        corpora = [corpus.identity() for corpus in self._found()]
+        corpora = [corpus.key_fields() for corpus in self._found()]
         model = folder_digest(resource(self.rerank_model), ("*", "*/*")) if self.rerank_model else None
-        return {**super().identity(), "corpora": corpora, "rerank_model": model}
+        return {**super().key_fields(), "corpora": corpora, "rerank_model": model}
 
     def check(self) -> None:
         if self.rerank is not None:
@@ -115,8 +115,8 @@ class OverCorpora(Retriever):
         return found
 
 
-@part
-class Embedded(OverCorpora):
+@component("retriever.embedded")
+class Embedded(CorpusRetriever):
     """BM25 over corpora on this machine, in this process."""
 
     def open(self, root: Path, progress: Progress) -> Searcher:
@@ -126,7 +126,7 @@ class Embedded(OverCorpora):
         return build_index(root, self._found(), progress, self.ingest).report
 
 
-@part
+@component("retriever.none")
 class NoRetriever(Retriever):
     """Samples are written from the task definition alone."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from dsrl import prompts
-from dsrl.core.component import Many, part
+from dsrl.core.component import Many, component
 from dsrl.core.errors import StageFailed
 from dsrl.core.estimate import Range
 from dsrl.data.sample import Passage
@@ -27,21 +27,20 @@ if TYPE_CHECKING:
     from dsrl.data.task import Task
     from dsrl.llm import Answer, Client
     from dsrl.pipeline.context import Context
-    from dsrl.pipeline.state import Study
+    from dsrl.pipeline.state import PipelineState
 
 NUM_DEMOS = 10
 """Demos shown when keywords are asked for."""
 
 
-@part
+@component("stages.retrieve")
 class Retrieve(Stage):
     """Names keywords, searches each by itself, and keeps enough passages for the samples that are to be written."""
 
     name = "retrieve"
-    needs = ("definition",)
-    adds = ("keywords", "passages")
+    outputs = ("keywords", "passages")
     templates = ("task", "keywords", *TEMPLATES)
-    by_content = True
+    key_by_output = True
     version = 2
 
     retriever: Retriever
@@ -72,24 +71,25 @@ class Retrieve(Stage):
     """What to do where no keyword finds a passage."""
     seed: int = 0
 
-    def reads(self) -> tuple[str, ...]:
+    @property
+    def inputs(self) -> tuple[str, ...]:
         """The test set too, where passages are held against it. Later stages go by the passages that are left, so a
         test set that drops none of them, or the same ones, is nothing to them."""
         against = self.drop_test_overlap and not isinstance(self.retriever, NoRetriever)
-        return (*self.needs, "test") if against else self.needs
+        return ("definition", "test") if against else ("definition",)
 
-    def __call__(self, study: "Study", context: "Context") -> "Study":
+    def __call__(self, state: "PipelineState", context: "Context") -> "PipelineState":
         searcher = self.retriever.open(context.store.root / "index", context.progress)
         if searcher is None:
-            return study.add(keywords=(), passages=(), figures={"keywords": [], "hits": {}, "rows": _rows(0, 0)})
-        keywords = self._given(study.task) or asyncio.run(self._ask(study.task, context))
+            return state.add(keywords=(), passages=(), figures={"keywords": [], "hits": {}, "rows": _rows(0, 0)})
+        keywords = self._given(state.task) or asyncio.run(self._ask(state.task, context))
         queries = keywords if self.queries == "each" else (" ".join(keywords),)
         number = round(self.num_passages * (1 + self.reserve))
-        faults = partial(self._faults, self._overlap(study.task))
+        faults = partial(self._faults, self._overlap(state.task))
         with closing(self.retriever.ordered(searcher)) as ordered:
             found = gather(ordered, queries, number, self.max_passage_chars, self.seed, faults)
         self._tell(found, context)
-        return study.add(keywords=keywords, passages=found.passages, figures=_figures(found))
+        return state.add(keywords=keywords, passages=found.passages, figures=_figures(found))
 
     def expect(self, outlook: Outlook) -> Expectation:
         """One request for keywords; which passages they find is known once the stage has run."""
@@ -97,14 +97,14 @@ class Retrieve(Stage):
         if size is None:
             return outlook.expects(Load())
         passage = Passage(id="", text="x" * size, source="", offset=0, keyword="", rank=0, score=0.0)
-        return outlook.expects(self._load(outlook), study=outlook.study.add(passages=(passage,)))
+        return outlook.expects(self._load(outlook), state=outlook.state.add(passages=(passage,)))
 
     def _load(self, outlook: Outlook) -> Load:
-        if self._given(outlook.study.task):
+        if self._given(outlook.state.task):
             return Load()
         client = DryClient(self.teacher, outlook.calls)
         try:
-            asyncio.run(self._answer(outlook.study.task, client))
+            asyncio.run(self._answer(outlook.state.task, client))
         except UnpaidError:
             read = Range.of(client.tally.prompt_characters / CHARACTERS_PER_TOKEN)
             written = defaults.KEYWORDS_TOKENS

@@ -3,22 +3,22 @@ with the answer kept (`synthrl/`)."""
 
 from dsrl.stages.rewrite.rewrite import Rewrite
 from dsrl.stages.rewrite.synthrl import (
-    Agreement,
     HarderVariants,
     ImageNeeded,
     IntervalBand,
     PassBand,
     QualityJudge,
+    SecondModel,
     SinglePass,
 )
 
 __all__ = [
-    "Agreement",
     "HarderVariants",
     "ImageNeeded",
     "IntervalBand",
     "PassBand",
     "QualityJudge",
     "Rewrite",
+    "SecondModel",
     "SinglePass",
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from dsrl import prompts
-from dsrl.core.component import Many, part
+from dsrl.core.component import Many, component
 from dsrl.core.digest import digest
 from dsrl.core.estimate import Range, share
 from dsrl.data.images import marked, shown_first
@@ -18,7 +18,7 @@ from dsrl.forecast.workload import Expectation, Load, Outlook
 from dsrl.llm import Endpoint
 from dsrl.llm.structured.answer import TEMPLATES
 from dsrl.pipeline.stage import Stage
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.generate.accept_until import Harvest, Patience, accept_until, hopeless
 from dsrl.stages.generate.candidate import Candidate, SampleDraft, Verifier, check_verifiers, unusable, verified
 from dsrl.stages.generate.dry_run import Rehearsal, longest_gap, rehearse, spread
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 Direction = Literal["harder", "easier"]
 
 
-@part
+@component("stages.rewrite")
 class Rewrite(Stage):
     """One rewrite a sample; the samples themselves stay in the pool."""
 
     name: ClassVar[str] = "rewrite"
-    needs: ClassVar[tuple[str, ...]] = ("definition", "samples", "probe")
-    adds: ClassVar[tuple[str, ...]] = ("samples",)
+    inputs = ("definition", "samples", "probe")
+    outputs = ("samples",)
     templates: ClassVar[tuple[str, ...]] = ("rewrite", *TEMPLATES)
-    speed: ClassVar[frozenset[str]] = frozenset({"min_yield", "max_repeats"})
+    excluded_from_key: ClassVar[frozenset[str]] = frozenset({"min_yield", "max_repeats"})
     version: ClassVar[int] = 2
 
     teacher: Endpoint
@@ -60,18 +60,18 @@ class Rewrite(Stage):
         if self.direction != "none":
             check_verifiers(self.name, self.verify)
 
-    def __call__(self, study: Study, context: "Context") -> Study:
-        return asyncio.run(self._rewrite(study, context))
+    def __call__(self, state: PipelineState, context: "Context") -> PipelineState:
+        return asyncio.run(self._rewrite(state, context))
 
-    async def _rewrite(self, study: Study, context: "Context") -> Study:
-        work = [(sample, way) for sample in study.samples if (way := self._way(sample)) is not None]
-        seen = {sample.mark for sample in study.samples}
-        near = Near(self.near_duplicates, study.samples)
+    async def _rewrite(self, state: PipelineState, context: "Context") -> PipelineState:
+        work = [(sample, way) for sample in state.samples if (way := self._way(sample)) is not None]
+        seen = {sample.mark for sample in state.samples}
+        near = Near(self.near_duplicates, state.samples)
         harvest = Harvest(self.name, seen, Patience(self.min_yield, self.max_repeats), near)
         async with context.connect(self.teacher, "teacher") as client:
 
             async def attempt(number: int) -> Sample | Rejected:
-                return await self._attempt(number, *work[number], study, client, near)
+                return await self._attempt(number, *work[number], state, client, near)
 
             with context.progress.task("rewrite", len(work)) as shown:
                 # One more is wanted than there are, so that every sample gets its try.
@@ -79,8 +79,8 @@ class Rewrite(Stage):
         if harvest.lost:
             cure = "raise rewrite.temperature; rewrite.direction=none does without; rewrite.min_yield=0 "
             raise hopeless(harvest, len(work), f"{cure}rewrite.max_repeats=null tries them all")
-        samples = (*study.samples, *harvest.accepted)
-        return study.add(samples=samples, rejected=tuple(harvest.rejected), figures=self._figures(study, work, harvest))
+        samples = (*state.samples, *harvest.accepted)
+        return state.add(samples=samples, rejected=tuple(harvest.rejected), figures=self._figures(state, work, harvest))
 
     def _way(self, sample: Sample) -> Direction | None:
         """Solved samples get harder, unsolved ones easier; one that the model never answered is left alone."""
@@ -90,11 +90,11 @@ class Rewrite(Stage):
         return way if self.direction in ("both", way) else None
 
     async def _attempt(
-        self, number: int, sample: Sample, way: Direction, study: Study, client: "Client", near: Near
+        self, number: int, sample: Sample, way: Direction, state: PipelineState, client: "Client", near: Near
     ) -> Sample | Rejected:
         prompt = prompts.render(
             "rewrite",
-            task=study.task,
+            task=state.task,
             pattern=None,
             demos=(),
             direction=way,
@@ -121,7 +121,7 @@ class Rewrite(Stage):
             return draft.rejected(self.name, "placeholders", f"not as many as its {len(sample.images)} images")
         if refused := near.refusal(self.name, draft.input, sample.id, provenance):
             return refused
-        return await verified(draft, self.verify, study.task, client, self.name)
+        return await verified(draft, self.verify, state.task, client, self.name)
 
     @property
     def asks(self) -> bool:
@@ -139,8 +139,8 @@ class Rewrite(Stage):
 
     async def _rehearsed(self, outlook: Outlook) -> Rehearsal:
         """Rewrites of the samples that are known, on the replies that are there."""
-        samples = outlook.study.samples or (typical(outlook),)
-        near = Near(self.near_duplicates, outlook.study.samples)
+        samples = outlook.state.samples or (typical(outlook),)
+        near = Near(self.near_duplicates, outlook.state.samples)
         rehearsal = Rehearsal(seen={sample.mark for sample in samples}, near=near)
         work = [sample for sample in samples if self._ways(sample)]
 
@@ -148,11 +148,11 @@ class Rewrite(Stage):
             *others, last = self._ways(work[number])
             for way in others:
                 try:
-                    return await self._attempt(number, work[number], way, outlook.study, client, near)
+                    return await self._attempt(number, work[number], way, outlook.state, client, near)
                 except UnpaidError:
                     if client.tally.completions:
                         raise
-            return await self._attempt(number, work[number], last, outlook.study, client, near)
+            return await self._attempt(number, work[number], last, outlook.state, client, near)
 
         for number, weight in spread(len(work), outlook.limit if outlook.whole else None):
             weight *= outlook.weights.get(work[number].id, 1)
@@ -173,7 +173,7 @@ class Rewrite(Stage):
         """Samples that will be rewritten."""
         if self.direction == "both":
             return outlook.samples
-        assumed, samples = defaults.SOLVED, outlook.study.samples
+        assumed, samples = defaults.SOLVED, outlook.state.samples
         if self.direction == "easier":
             assumed = Range(1 - assumed.high, 1 - assumed.expected, 1 - assumed.low)
         ways = [self._way(sample) for sample in samples if sample.probe is not None]
@@ -182,11 +182,13 @@ class Rewrite(Stage):
             return outlook.samples * share(len(ways) - ways.count(None), len(ways), assumed.expected, weight=1.0)
         return outlook.samples * (share(begun, len(samples), assumed.expected, weight=1.0) if begun else assumed)
 
-    def _figures(self, study: Study, work: list[tuple[Sample, Direction]], harvest: Harvest) -> dict[str, object]:
+    def _figures(
+        self, state: PipelineState, work: list[tuple[Sample, Direction]], harvest: Harvest
+    ) -> dict[str, object]:
         asked = Counter(way for _, way in work)
         made = Counter(sample.origin for sample in harvest.accepted)
         return {
-            "rows": {"in": len(study.samples), "out": len(study.samples) + len(harvest.accepted)},
+            "rows": {"in": len(state.samples), "out": len(state.samples) + len(harvest.accepted)},
             "harder": made["harder"],
             "easier": made["easier"],
             "asked": {"harder": asked["harder"], "easier": asked["easier"]},

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 
 from dsrl.core.component import record
 from dsrl.core.parquet import write_table
-from dsrl.data.model import Reply, Rollout, Sampling
+from dsrl.data.model import Reply, Sampling
 from dsrl.data.sample import Rate, Sample
 from dsrl.graders import Grade, Grader
+from dsrl.models.rollout.protocols import Rollout
 
 if TYPE_CHECKING:
     from dsrl.pipeline.context import Context
-    from dsrl.pipeline.state import Study
+    from dsrl.pipeline.state import PipelineState
 
 TABLE = "rollouts.parquet"
 
@@ -38,18 +39,18 @@ class GradedRollout:
 
 
 def measure(
-    study: "Study", rollout: Rollout, sampling: Sampling, count: int, context: "Context"
+    state: "PipelineState", rollout: Rollout, sampling: Sampling, count: int, context: "Context"
 ) -> list[tuple[Sample, Rate]]:
     """Each sample with the rate at which the base model solves it; the graded rollouts go into a side table."""
-    assert study.base is not None
-    grader, fingerprint = study.task.answer, study.base.fingerprint()
-    prompts = [study.task.prompt(sample.input, sample.images) for sample in study.samples]
-    replies = rollout.generate(study.base, prompts, sampling, count, context)
-    pairs = zip(study.samples, replies, strict=True)
+    assert state.base is not None
+    grader, fingerprint = state.task.answer, state.base.fingerprint()
+    prompts = [state.task.prompt(sample.input, sample.images) for sample in state.samples]
+    replies = rollout.generate(state.base, prompts, sampling, count, context)
+    pairs = zip(state.samples, replies, strict=True)
     rolled = [graded(sample.id, sample.input, sample.answer, own, grader) for sample, own in pairs]
     write_table(context.scratch / TABLE, [row for rows in rolled for row in rows], GradedRollout)
     rates = [rate(rows, fingerprint, sampling, grader) for rows in rolled]
-    return list(zip(study.samples, rates, strict=True))
+    return list(zip(state.samples, rates, strict=True))
 
 
 def graded(

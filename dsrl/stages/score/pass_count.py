@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.core.parquet import write_table
 from dsrl.data.model import Model, Reply
 from dsrl.data.sample import Rate
@@ -17,10 +17,10 @@ from dsrl.stages.score.pass_rate import Score
 if TYPE_CHECKING:
     from dsrl.graders import Grader
     from dsrl.pipeline.context import Context
-    from dsrl.pipeline.state import Study
+    from dsrl.pipeline.state import PipelineState
 
 
-@part
+@component("stages.score.pass_count")
 class PassCount(Score):
     """A pass rate over exactly `rollouts` replies. A failed or truncated one is neither right nor wrong: further ones
     take its place, by number, and where there are not enough of these the count stays incomplete."""
@@ -30,43 +30,48 @@ class PassCount(Score):
     spare: int = Field(default=16, ge=0)
     """Most replies that are drawn to take the place of failed and truncated ones."""
 
-    def __call__(self, study: "Study", context: "Context") -> "Study":
-        asked = [Asked(sample.input, sample.answer, sample.images) for sample in study.samples]
-        rates = self.count(asked, study, context, names=[sample.id for sample in study.samples])
-        samples = tuple(sample.replace(score=rate) for sample, rate in zip(study.samples, rates, strict=True))
+    def __call__(self, state: "PipelineState", context: "Context") -> "PipelineState":
+        asked = [Asked(sample.input, sample.answer, sample.images) for sample in state.samples]
+        rates = self.count(asked, state, context, names=[sample.id for sample in state.samples])
+        samples = tuple(sample.replace(score=rate) for sample, rate in zip(state.samples, rates, strict=True))
         figures = score_figures(samples, self.rollouts, self.low, self.high)
         incomplete = sum(rate.num_valid < self.rollouts for rate in rates)
-        return study.add(samples=samples, figures={**figures, "incomplete": incomplete})
+        return state.add(samples=samples, figures={**figures, "incomplete": incomplete})
 
     def count(
         self,
         asked: Sequence[Asked],
-        study: "Study",
+        state: "PipelineState",
         context: "Context",
         model: Model | None = None,
         *,
         names: Sequence[str] | None = None,
     ) -> list[Rate]:
         """One rate for each question; incomplete where `num_valid` is less than `rollouts`."""
-        counted = self._counted(asked, names or [""] * len(asked), study, context, model)
+        counted = self._counted(asked, names or [""] * len(asked), state, context, model)
         if names is not None:
             write_table(context.scratch / TABLE, [row for rows, _ in counted for row in rows], GradedRollout)
         return [rate for _, rate in counted]
 
     def _counted(
-        self, asked: Sequence[Asked], names: Sequence[str], study: "Study", context: "Context", model: Model | None
+        self,
+        asked: Sequence[Asked],
+        names: Sequence[str],
+        state: "PipelineState",
+        context: "Context",
+        model: Model | None,
     ) -> list[tuple[list[GradedRollout], Rate]]:
-        model = model or study.base
+        model = model or state.base
         assert model is not None
-        rows = self._drawn(asked, names, self.rollouts, study, context, model)
+        rows = self._drawn(asked, names, self.rollouts, state, context, model)
         short = [place for place, own in enumerate(rows) if _decided(own) < self.rollouts]
         if self.spare and short:
             again = [asked[place] for place in short], [names[place] for place in short]
-            more = self._drawn(*again, self.rollouts + self.spare, study, context, model)
+            more = self._drawn(*again, self.rollouts + self.spare, state, context, model)
             for place, own in zip(short, more, strict=True):
                 rows[place] = own
         looked = [_completed(own, self.rollouts) for own in rows]
-        fingerprint, grader = model.fingerprint(), study.task.answer
+        fingerprint, grader = model.fingerprint(), state.task.answer
         return [(own, self._rate(own, fingerprint, grader)) for own in looked]
 
     def _drawn(
@@ -74,7 +79,7 @@ class PassCount(Score):
         asked: Sequence[Asked],
         names: Sequence[str],
         count: int,
-        study: "Study",
+        state: "PipelineState",
         context: "Context",
         model: Model,
     ) -> list[list[GradedRollout]]:
@@ -82,11 +87,11 @@ class PassCount(Score):
         replies: list[Sequence[Reply]] = [()] * len(asked)
         for drawn in sorted({question.drawn for question in asked}):
             places = [place for place, question in enumerate(asked) if question.drawn == drawn]
-            prompts = [study.task.prompt(asked[place].question, asked[place].images) for place in places]
+            prompts = [state.task.prompt(asked[place].question, asked[place].images) for place in places]
             found = self.rollout.generate(model, prompts, self.sampling, drawn + count, context)
             for place, own in zip(places, found, strict=True):
                 replies[place] = own[drawn:]
-        grader = study.task.answer
+        grader = state.task.answer
         return [
             graded(name, question.question, question.answer, own, grader, first=question.drawn)
             for name, question, own in zip(names, asked, replies, strict=True)

@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.core.errors import UserError
-from dsrl.data.model import Rollout, Sampling
+from dsrl.data.model import Sampling
+from dsrl.models.rollout.protocols import Rollout
 from dsrl.pipeline.stage import Stage
 from dsrl.stages.score.figures import score_figures
 from dsrl.stages.score.measure import measure
@@ -14,16 +15,16 @@ from dsrl.stages.score.measure import measure
 if TYPE_CHECKING:
     from dsrl.forecast.workload import Expectation, Outlook
     from dsrl.pipeline.context import Context
-    from dsrl.pipeline.state import Study
+    from dsrl.pipeline.state import PipelineState
 
 
-@part
+@component("stages.score")
 class Score(Stage):
     """`rollouts` replies a sample; fills `Sample.score`."""
 
     name: ClassVar[str] = "score"
-    needs: ClassVar[tuple[str, ...]] = ("samples", "base", "format")
-    adds: ClassVar[tuple[str, ...]] = ("samples", "score")
+    inputs = ("samples", "base", "format")
+    outputs = ("samples", "score")
 
     rollout: Rollout
     rollouts: int = Field(default=64, gt=0)
@@ -44,14 +45,14 @@ class Score(Stage):
             )
 
     def expect(self, outlook: "Outlook") -> "Expectation":
-        inputs = [sample.input for sample in outlook.study.samples]
+        inputs = [sample.input for sample in outlook.state.samples]
         return outlook.expects(outlook.rollouts(self.rollout, outlook.samples, self.sampling, self.rollouts, inputs))
 
     @property
     def sampling(self) -> Sampling:
         return Sampling(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens)
 
-    def __call__(self, study: "Study", context: "Context") -> "Study":
-        measured = measure(study, self.rollout, self.sampling, self.rollouts, context)
+    def __call__(self, state: "PipelineState", context: "Context") -> "PipelineState":
+        measured = measure(state, self.rollout, self.sampling, self.rollouts, context)
         samples = tuple(sample.replace(score=rate) for sample, rate in measured)
-        return study.add(samples=samples, figures=score_figures(samples, self.rollouts, self.low, self.high))
+        return state.add(samples=samples, figures=score_figures(samples, self.rollouts, self.low, self.high))

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from dsrl.core.component import Many, part
+from dsrl.core.component import Many, component
 from dsrl.core.errors import UserError
 from dsrl.core.parquet import write_table
-from dsrl.data.model import Rollout
 from dsrl.data.sample import Rate
 from dsrl.forecast.defaults import SEQUENTIAL
+from dsrl.models.rollout.protocols import Rollout
 from dsrl.models.rollout.session import standing
 from dsrl.stages.score.early_stopping import Count, Wanted, stopped
 from dsrl.stages.score.figures import score_figures
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from dsrl.forecast.workload import Expectation, Outlook
     from dsrl.pipeline.context import Context
     from dsrl.pipeline.stage import Stage
-    from dsrl.pipeline.state import Study
+    from dsrl.pipeline.state import PipelineState
 
 
-@part
+@component("stages.score.sequential")
 class Sequential(Score):
     """A pass rate over at most `rollouts` replies, drawn in waves. After each, samples stop that can no longer be among
     the m with the lowest rates (`dsrl.stages.score.early_stopping`); what a rate rests on is recorded with it."""
@@ -64,34 +64,34 @@ class Sequential(Score):
 
     def expect(self, outlook: "Outlook") -> "Expectation":
         """Between the first wave for all and every reply for all."""
-        inputs = [sample.input for sample in outlook.study.samples]
+        inputs = [sample.input for sample in outlook.state.samples]
         first = min(1.0, self.waves[0] / self.rollouts)
         share = SEQUENTIAL.within(least=first)
         return outlook.expects(
             outlook.rollouts(self.rollout, outlook.samples, self.sampling, self.rollouts, inputs, share)
         )
 
-    def __call__(self, study: "Study", context: "Context") -> "Study":
-        with standing(self.rollout, study, context) as rollout:
-            rows, risks = self._drawn(rollout, study, context)
+    def __call__(self, state: "PipelineState", context: "Context") -> "PipelineState":
+        with standing(self.rollout, state, context) as rollout:
+            rows, risks = self._drawn(rollout, state, context)
         write_table(context.scratch / TABLE, [row for own in rows for row in own], GradedRollout)
-        rates = [self._rate(own, study, censored=place in risks) for place, own in enumerate(rows)]
-        pairs = zip(study.samples, rates, strict=True)
+        rates = [self._rate(own, state, censored=place in risks) for place, own in enumerate(rows)]
+        pairs = zip(state.samples, rates, strict=True)
         samples = tuple(sample.replace(score=rate) for sample, rate in pairs)
         figures = score_figures(samples, self.rollouts, self.low, self.high)
-        return study.add(samples=samples, figures={**figures, "sequential": self._figures(rows, risks)})
+        return state.add(samples=samples, figures={**figures, "sequential": self._figures(rows, risks)})
 
     def _drawn(
-        self, rollout: Rollout, study: "Study", context: "Context"
+        self, rollout: Rollout, state: "PipelineState", context: "Context"
     ) -> tuple[list[list[GradedRollout]], dict[int, float]]:
         """All graded replies, and the risk with which samples were stopped. Decided on whole waves, so that nothing
         depends on the order in which replies came."""
-        rows: list[list[GradedRollout]] = [[] for _ in study.samples]
+        rows: list[list[GradedRollout]] = [[] for _ in state.samples]
         risks: dict[int, float] = {}
         ends = [*(end for end in self.waves if end < self.rollouts), self.rollouts]
         for number, end in enumerate(ends, 1):
             going = [place for place in range(len(rows)) if place not in risks]
-            self._wave(rollout, study, context, rows, going, end)
+            self._wave(rollout, state, context, rows, going, end)
             if end < self.rollouts:
                 counts = [self._count(own) for own in rows]
                 share = number / (len(ends) - 1)
@@ -101,19 +101,19 @@ class Sequential(Score):
     def _wave(
         self,
         rollout: Rollout,
-        study: "Study",
+        state: "PipelineState",
         context: "Context",
         rows: list[list[GradedRollout]],
         going: Sequence[int],
         end: int,
     ) -> None:
         """Brings each of these samples to so many replies."""
-        assert study.base is not None
-        prompts = [study.task.prompt(study.samples[place].input, study.samples[place].images) for place in going]
-        replies = rollout.generate(study.base, prompts, self.sampling, end, context)
+        assert state.base is not None
+        prompts = [state.task.prompt(state.samples[place].input, state.samples[place].images) for place in going]
+        replies = rollout.generate(state.base, prompts, self.sampling, end, context)
         for place, own in zip(going, replies, strict=True):
-            sample, known = study.samples[place], len(rows[place])
-            new = graded(sample.id, sample.input, sample.answer, own[known:], study.task.answer, first=known)
+            sample, known = state.samples[place], len(rows[place])
+            new = graded(sample.id, sample.input, sample.answer, own[known:], state.task.answer, first=known)
             rows[place].extend(new)
 
     def _count(self, rows: Sequence[GradedRollout]) -> Count:
@@ -124,9 +124,9 @@ class Sequential(Score):
         assert self.m is not None, "checked before the run"
         return Wanted(round(self.m * (1 + self.reserve)), self.low, self.high, self.error)
 
-    def _rate(self, rows: Sequence[GradedRollout], study: "Study", *, censored: bool) -> Rate:
-        assert study.base is not None
-        return rate(rows, study.base.fingerprint(), self.sampling, study.task.answer, censored=censored)
+    def _rate(self, rows: Sequence[GradedRollout], state: "PipelineState", *, censored: bool) -> Rate:
+        assert state.base is not None
+        return rate(rows, state.base.fingerprint(), self.sampling, state.task.answer, censored=censored)
 
     def _figures(self, rows: Sequence[Sequence[GradedRollout]], risks: "Mapping[int, float]") -> dict[str, object]:
         drawn = sum(map(len, rows))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.core.digest import digest, normalised, text_digest
 from dsrl.core.errors import StageFailed, UserError
 from dsrl.core.estimate import Range
@@ -19,7 +19,7 @@ from dsrl.data.sample import Provenance, Rejected, Sample, new_sample
 from dsrl.data.source import NO_OPTION, NO_QUESTION, PLACEHOLDERS, UNREAD, Item, Source
 from dsrl.forecast.workload import Load
 from dsrl.pipeline.stage import Stage
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 
 if TYPE_CHECKING:
     from dsrl.data.task import Task
@@ -41,13 +41,12 @@ REASONS = {
 }
 
 
-@part
+@component("stages.seeds")
 class Seeds(Stage):
     """Reads a labelled data set. What can't be used is rejected with a reason, row by row."""
 
     name: ClassVar[str] = "seeds"
-    needs: ClassVar[tuple[str, ...]] = ("format",)
-    adds: ClassVar[tuple[str, ...]] = ("samples",)
+    outputs = ("samples",)
 
     source: Source | None
     """The data; mostly the task's `gold`."""
@@ -62,8 +61,9 @@ class Seeds(Stage):
     off, `select` still leaves them out, but not their variants."""
     seed: int = 0
 
-    def reads(self) -> tuple[str, ...]:
-        return (*self.needs, "test") if self.drop_test_items else self.needs
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return ("format", "test") if self.drop_test_items else ("format",)
 
     def check(self) -> None:
         if self.source is None or not self.source.path:
@@ -95,13 +95,13 @@ class Seeds(Stage):
             count = self.source.count() or self.size
             known = Range(0.9, 1.0, 1.0) * min(count, self.size or count) if count else None
             return outlook.expects(Load(), samples=known or outlook.samples)
-        samples = tuple(row for row in self._read(outlook.study.task) if isinstance(row, Sample))
+        samples = tuple(row for row in self._read(outlook.state.task) if isinstance(row, Sample))
         chosen = self._drawn(samples)
-        study = outlook.study.add(samples=chosen)
-        return outlook.expects(Load(), study=study, samples=Range.of(len(chosen)), whole=True)
+        state = outlook.state.add(samples=chosen)
+        return outlook.expects(Load(), state=state, samples=Range.of(len(chosen)), whole=True)
 
-    def __call__(self, study: Study, context: "Context") -> Study:
-        rows = list(self._read(study.task, context.gallery(study.task)))
+    def __call__(self, state: PipelineState, context: "Context") -> PipelineState:
+        rows = list(self._read(state.task, context.gallery(state.task)))
         good = tuple(row for row in rows if isinstance(row, Sample))
         rejected = tuple(row for row in rows if isinstance(row, Rejected))
         if rejected:
@@ -115,7 +115,7 @@ class Seeds(Stage):
         chosen = self._drawn(good)
         if self.size is not None and len(good) < self.size:
             context.progress.warn(f"seeds: {len(good)} rows can be used, fewer than seeds.size={self.size}")
-        return study.add(
+        return state.add(
             samples=chosen,
             rejected=rejected,
             figures={"rows": {"in": len(rows), "out": len(chosen)}, "usable": len(good)},

@@ -2,27 +2,27 @@
 
 from dsrl.stages.select.base import Select
 from dsrl.stages.select.strategies import (
-    All,
-    Blind,
+    AllScored,
     Easiest,
     Hardest,
     Learnable,
     PaperRanking,
     Probability,
     RandomChoice,
+    RandomUnscored,
 )
 from dsrl.stages.select.synthrl import Augment, Replace, SeedsOnly
 
 __all__ = [
-    "All",
+    "AllScored",
     "Augment",
-    "Blind",
     "Easiest",
     "Hardest",
     "Learnable",
     "PaperRanking",
     "Probability",
     "RandomChoice",
+    "RandomUnscored",
     "Replace",
     "SeedsOnly",
     "Select",

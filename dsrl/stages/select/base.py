@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.core.digest import digest
 from dsrl.core.errors import StageFailed
 from dsrl.data.sample import Sample
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dsrl.core.estimate import Range
     from dsrl.forecast.workload import Expectation, Outlook
     from dsrl.pipeline.context import Context
-    from dsrl.pipeline.state import Study
+    from dsrl.pipeline.state import PipelineState
 
 Fill = Literal["none", "unsolved", "solved", "both", "error"]
 
@@ -35,13 +35,13 @@ class Pool:
     """No rollout of theirs brought a reply."""
 
 
-@part
+@component(None)
 class Select(Stage):
     """Takes the first m samples of a ranking, and a random set of the same size as their counterfactual."""
 
     name: ClassVar[str] = "select"
-    needs: ClassVar[tuple[str, ...]] = ("samples", "score", "decontaminated")
-    adds: ClassVar[tuple[str, ...]] = ("selected", "control")
+    inputs: ClassVar[tuple[str, ...]] = ("samples", "score", "decontaminated")
+    outputs: ClassVar[tuple[str, ...]] = ("selected", "control")
     lowest_first: ClassVar[bool] = False
     """Whether it takes the lowest pass rates, so that those of the others needn't be known well."""
 
@@ -68,8 +68,8 @@ class Select(Stage):
         """Samples that will be ranked."""
         return outlook.samples * defaults.LEARNABLE
 
-    def __call__(self, study: "Study", context: "Context") -> "Study":
-        pool = self.pool(study)
+    def __call__(self, state: "PipelineState", context: "Context") -> "PipelineState":
+        pool = self.pool(state)
         ranked = self.ranking(pool.samples)
         wanted = len(ranked) if self.m is None else self.m
         chosen = ranked[:wanted]
@@ -84,11 +84,11 @@ class Select(Stage):
             )
         control = self.shuffled("control", pool.samples)[: len(chosen)]
         figures = self._figures(pool, ranked, chosen, wanted)
-        return study.add(selected=_ids(chosen), control=_ids(control), figures=figures)
+        return state.add(selected=_ids(chosen), control=_ids(control), figures=figures)
 
-    def pool(self, study: "Study") -> Pool:
+    def pool(self, state: "PipelineState") -> Pool:
         """What there is to choose from."""
-        return candidates(study)
+        return candidates(state)
 
     def beyond(self, samples: Iterable[Sample]) -> list[Sample]:  # noqa: ARG002
         """What `fill` adds to a ranking that is too short, best first."""
@@ -129,10 +129,10 @@ class Select(Stage):
         }
 
 
-def candidates(study: "Study") -> Pool:
+def candidates(state: "PipelineState") -> Pool:
     """All samples with a pass rate. Those that give test items away are gone by now, if they are to go."""
-    scored = tuple(sample for sample in study.samples if known_rate(sample) is not None)
-    return Pool(scored, len(study.samples) - len(scored))
+    scored = tuple(sample for sample in state.samples if known_rate(sample) is not None)
+    return Pool(scored, len(state.samples) - len(scored))
 
 
 def known_rate(sample: Sample) -> float | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, model_validator
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.core.digest import digest
 from dsrl.core.errors import UserError
 from dsrl.data.sample import Sample
@@ -15,14 +15,14 @@ from dsrl.stages.select.base import Pool, Select, rate
 if TYPE_CHECKING:
     from dsrl.core.estimate import Range
     from dsrl.forecast.workload import Outlook
-    from dsrl.pipeline.state import Study
+    from dsrl.pipeline.state import PipelineState
 
 
 FLOOR = 1e-3
 """Weight of a sample that is always solved."""
 
 
-@part
+@component(None)
 class Band(Select):
     """Ranks samples with low < pass rate < high only: without right and wrong answers a group has no gradient."""
 
@@ -48,7 +48,7 @@ class Band(Select):
         return sorted((s for s in mixed if rate(s) >= self.high), key=rate) if self.fill == "solved" else []
 
 
-@part
+@component("stages.select.paper")
 class PaperRanking(Band):
     """Lowest pass rate first (Synthetic Data RL, eq. 7; a rate of 0 counts as too hard to learn from)."""
 
@@ -58,7 +58,7 @@ class PaperRanking(Band):
         return sorted(self.within(samples), key=rate)
 
 
-@part
+@component("stages.select.probability")
 class Probability(Band):
     """`m` draws with replacement from the band, each sample with weight 1 - rate + 0.001, as in the authors' code. A
     sample drawn k times stands k times in the training set, and is so seen k times an epoch."""
@@ -70,7 +70,7 @@ class Probability(Band):
         return rng.choices(band, weights, k=self.m or len(band)) if band else []
 
 
-@part
+@component("stages.select.learnable")
 class Learnable(Band):
     """Pass rate nearest to the middle of the band first: with the whole band, to 0.5, where a group of answers is most
     often mixed and the variance of its rewards largest."""
@@ -80,7 +80,7 @@ class Learnable(Band):
         return sorted(self.within(samples), key=lambda sample: abs(rate(sample) - middle))
 
 
-@part
+@component("stages.select.hardest")
 class Hardest(Select):
     """Lowest pass rate first, zeros included (the paper's ablation `hard`)."""
 
@@ -88,7 +88,7 @@ class Hardest(Select):
         return sorted(self.shuffled("tie", samples), key=rate)
 
 
-@part
+@component("stages.select.easiest")
 class Easiest(Select):
     """Highest pass rate first, ones included (the paper's ablation `easy`)."""
 
@@ -96,7 +96,7 @@ class Easiest(Select):
         return sorted(self.shuffled("tie", samples), key=rate, reverse=True)
 
 
-@part
+@component("stages.select.random")
 class RandomChoice(Select):
     """Any scored samples, in seeded order."""
 
@@ -104,21 +104,21 @@ class RandomChoice(Select):
         return self.shuffled("choice", samples)
 
 
-@part
-class Blind(RandomChoice):
+@component("stages.select.random_unscored")
+class RandomUnscored(RandomChoice):
     """Any samples, in seeded order, scored or not: for data sets that are trained on as they are."""
 
-    needs: ClassVar[tuple[str, ...]] = ("samples", "decontaminated")
+    inputs: ClassVar[tuple[str, ...]] = ("samples", "decontaminated")
 
-    def pool(self, study: "Study") -> Pool:
-        return Pool(study.samples, 0)
+    def pool(self, state: "PipelineState") -> Pool:
+        return Pool(state.samples, 0)
 
     def expected(self, outlook: "Outlook") -> "Range":
         return outlook.samples
 
 
-@part
-class All(RandomChoice):
+@component("stages.select.all")
+class AllScored(RandomChoice):
     """Every scored sample, whatever m (the paper's ablation `full`)."""
 
     m: None = None

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 
 from pydantic import Field
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.data.sample import Sample
 from dsrl.stages.select.base import Select
 
 
-@part
+@component("stages.select.augment")
 class Augment(Select):
     """Seeds and variants (the paper's A-MMK12)."""
 
@@ -20,7 +20,7 @@ class Augment(Select):
         return self.shuffled("choice", samples)
 
 
-@part
+@component("stages.select.replace")
 class Replace(Augment):
     """A variant in the place of its seed; seeds without one stay (R-MMK12)."""
 
@@ -30,7 +30,7 @@ class Replace(Augment):
         return self.shuffled("choice", (sample for sample in known if sample.id not in replaced))
 
 
-@part
+@component("stages.select.seeds_only")
 class SeedsOnly(Augment):
     """The seeds alone: the baseline."""
 

@@ -4,11 +4,11 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from dsrl.core.component import Part, part
+from dsrl.core.component import Component, component
 
 
-@part
-class Algorithm(Part):
+@component(None)
+class Algorithm(Component):
     """What all policy-gradient algorithms share. The defaults are the paper's (section 3.2)."""
 
     label: ClassVar[str]
@@ -39,7 +39,7 @@ class Algorithm(Part):
     adam_beta2: float = Field(default=0.999, gt=0, lt=1)
 
 
-@part
+@component("rl.grpo")
 class Grpo(Algorithm):
     """Group relative policy optimisation (arXiv 2402.03300): rewards less their group's mean, over its deviation. The
     loss is the mean over the tokens of a reply, then over replies."""
@@ -47,14 +47,14 @@ class Grpo(Algorithm):
     label: ClassVar[str] = "grpo"
 
 
-@part
+@component("rl.dr_grpo")
 class DrGrpo(Algorithm):
     """GRPO without its two normalisations (arXiv 2503.20783), by deviation and by reply length."""
 
     label: ClassVar[str] = "dr_grpo"
 
 
-@part
+@component("rl.ppo")
 class Ppo(Algorithm):
     """Proximal policy optimisation (arXiv 1707.06347): a critic, as large as the model, foretells the reward of every
     token; advantages by GAE (arXiv 1506.02438)."""
@@ -68,14 +68,14 @@ class Ppo(Algorithm):
     gae_lambda: float = Field(default=1.0, ge=0, le=1)
 
 
-@part
+@component("rl.rloo")
 class Rloo(Algorithm):
     """REINFORCE leave-one-out (arXiv 2402.14740): rewards less the mean of the group's others."""
 
     label: ClassVar[str] = "rloo"
 
 
-@part
+@component("rl.reinforce_plus_plus")
 class ReinforcePlusPlus(Algorithm):
     """REINFORCE++ (arXiv 2501.03262): rewards whitened over the whole batch, without groups."""
 
@@ -83,7 +83,7 @@ class ReinforcePlusPlus(Algorithm):
     least_replies: ClassVar[int] = 1
 
 
-@part
+@component("rl.remax")
 class Remax(Algorithm):
     """ReMax (arXiv 2310.10505): rewards less that of the greedy reply, which is drawn besides."""
 
@@ -91,7 +91,7 @@ class Remax(Algorithm):
     least_replies: ClassVar[int] = 1
 
 
-@part
+@component("rl.dapo")
 class Dapo(Algorithm):
     """DAPO (arXiv 2503.14476): groups whose rewards are all equal are drawn anew, more room to clip upwards, the loss a
     mean over all tokens of the batch, and a growing penalty near the longest reply. No divergence from the base
@@ -108,7 +108,7 @@ class Dapo(Algorithm):
     """Batches of questions that are drawn at the same time: the only limit that veRL 0.9.1 reads."""
 
 
-@part
+@component("rl.gspo")
 class Gspo(Algorithm):
     """GSPO (arXiv 2507.18071): the ratio that is clipped is that of whole replies, so the bounds are narrow."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from dsrl.core import child_process
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.core.errors import UserError
 from dsrl.data.model import Sampling
 from dsrl.data.source import Source
@@ -41,20 +41,20 @@ from dsrl.stages.train.run_child import train
 if TYPE_CHECKING:
     from dsrl.forecast.workload import Expectation, Outlook
     from dsrl.pipeline.context import Context
-    from dsrl.pipeline.state import Study
+    from dsrl.pipeline.state import PipelineState
 
 CHECKPOINTS_BY_DEFAULT = 10
 """In a training whose settings don't say how often."""
 
 
-@part
+@component(None)
 class Training(Stage):
     """A training in a child process, which goes on from its last checkpoint when it was killed."""
 
     name: ClassVar[str] = "train"
-    needs: ClassVar[tuple[str, ...]] = ("samples", "selected", "control", "base", "format")
-    adds: ClassVar[tuple[str, ...]] = ("trained",)
-    speed: ClassVar[frozenset[str]] = frozenset(("device_batch", "threads", "timeout_minutes"))
+    inputs: ClassVar[tuple[str, ...]] = ("samples", "selected", "control", "base", "format")
+    outputs: ClassVar[tuple[str, ...]] = ("trained",)
+    excluded_from_key: ClassVar[frozenset[str]] = frozenset(("device_batch", "threads", "timeout_minutes"))
     needs_weights: ClassVar[bool] = True
     module: ClassVar[str]
     """The child's program."""
@@ -90,9 +90,9 @@ class Training(Stage):
     def label(self) -> str:
         """The algorithm's name."""
 
-    def rows(self, study: "Study", context: "Context") -> tuple[Row, ...]:  # noqa: ARG002
+    def rows(self, state: "PipelineState", context: "Context") -> tuple[Row, ...]:  # noqa: ARG002
         """What is trained on."""
-        return training_rows(study, self.train_on, self.gold, self.seed)
+        return training_rows(state, self.train_on, self.gold, self.seed)
 
     @abstractmethod
     def usable(self, rows: tuple[Row, ...]) -> tuple[Row, ...]:
@@ -148,7 +148,7 @@ class Training(Stage):
         environment."""
         yield job, self.variables()
 
-    def foretell(self, study: "Study", rows: Sequence[Row], job: Job, context: "Context") -> dict[str, Any]:  # noqa: ARG002
+    def foretell(self, state: "PipelineState", rows: Sequence[Row], job: Job, context: "Context") -> dict[str, Any]:  # noqa: ARG002
         """What can be said of the training before it runs: told at once, and kept among its figures."""
         return {}
 
@@ -163,24 +163,24 @@ class Training(Stage):
         parts["stage"]["gold"] = used.fingerprint() if used else None
         return parts
 
-    def __call__(self, study: "Study", context: "Context") -> "Study":
+    def __call__(self, state: "PipelineState", context: "Context") -> "PipelineState":
         started = time.monotonic()
-        rows = self.usable(self.rows(study, context))
-        held_out = validation_rows(study, self.validation, self.seed)
-        job = self._job(study, rows, held_out, context)
-        foretold = self.foretell(study, rows, job, context)
+        rows = self.usable(self.rows(state, context))
+        held_out = validation_rows(state, self.validation, self.seed)
+        job = self._job(state, rows, held_out, context)
+        foretold = self.foretell(state, rows, job, context)
         with self.placed(job, context) as (job, variables):
             result = train(self.module, job, self.threads, self.timeout_minutes, context, self.interpreter(), variables)
         _deliver(job, context.scratch)
-        figures = {**self._figures(job, result, len(study.samples), rows, held_out), **foretold}
+        figures = {**self._figures(job, result, len(state.samples), rows, held_out), **foretold}
         for warning in figures["warnings"]:
             context.progress.warn(f"train: {warning}")
         trained = replace(job.model, name=f"{job.model.name}+{self.label}", path=MODEL, revision=None)
-        return study.add(trained=trained, figures={**figures, "seconds": round(time.monotonic() - started, 1)})
+        return state.add(trained=trained, figures={**figures, "seconds": round(time.monotonic() - started, 1)})
 
-    def _job(self, study: "Study", rows: Sequence[Row], held_out: Sequence[Row], context: "Context") -> Job:
+    def _job(self, state: "PipelineState", rows: Sequence[Row], held_out: Sequence[Row], context: "Context") -> Job:
         """Written down whole before anything starts."""
-        assert study.base is not None
+        assert state.base is not None
         folder, places = context.work, context.work / CHECKPOINTS
         checkpoints.sweep(places)
         latest = checkpoints.latest(places)
@@ -190,10 +190,10 @@ class Training(Stage):
         steps, per_step = self.plan(len(rows))
         return Job(
             folder=str(folder.resolve()),
-            model=study.base.located(),
+            model=state.base.located(),
             algorithm=self.label,
             settings=self.settings(),
-            grader=study.task.answer.identity(),
+            grader=state.task.answer.key_fields(),
             steps=steps,
             rows_per_step=per_step,
             seed=self.seed,

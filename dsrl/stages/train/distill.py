@@ -3,22 +3,22 @@
 from collections.abc import Collection
 from typing import TYPE_CHECKING, ClassVar
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.core.digest import text_digest
 from dsrl.core.errors import StageFailed
 from dsrl.data.images import content
 from dsrl.data.sample import Sample
 from dsrl.data.task import Task
-from dsrl.stages.train.multi_solution_sft import Several
+from dsrl.stages.train.multi_solution_sft import MultiSolutionSft
 
 if TYPE_CHECKING:
     from dsrl.llm import CallsStore
     from dsrl.pipeline.context import Context
-    from dsrl.pipeline.state import Study
+    from dsrl.pipeline.state import PipelineState
 
 
-@part
-class Distill(Several):
+@component("stages.train.distill")
+class Distill(MultiSolutionSft):
     """Several different right answers of the teacher to a sample make as many rows. They are the votes that were paid
     for when it was labelled, read out of the calls store; nobody is asked again."""
 
@@ -33,8 +33,8 @@ class Distill(Several):
     def label(self) -> str:
         return "distill"
 
-    def texts(self, study: "Study", samples: Collection[Sample], context: "Context") -> dict[str, list[str]]:
-        return {sample.id: right_votes(sample, study.task, context.calls, self.per_sample) for sample in samples}
+    def texts(self, state: "PipelineState", samples: Collection[Sample], context: "Context") -> dict[str, list[str]]:
+        return {sample.id: right_votes(sample, state.task, context.calls, self.per_sample) for sample in samples}
 
 
 def right_votes(sample: Sample, task: Task, calls: "CallsStore", most: int) -> list[str]:

@@ -19,10 +19,10 @@ from dsrl.core.digest import digest
 from dsrl.core.errors import UserError
 from dsrl.data.model import Model, Sampling, reads_images
 from dsrl.graders import Grader
+from dsrl.graders.rebuild import rebuild
 from dsrl.models import huggingface
 from dsrl.stages.train import checkpoints
 from dsrl.stages.train.card import card
-from dsrl.stages.train.grader_from_identity import rebuild
 from dsrl.stages.train.job import (
     CHECKPOINTS,
     FAILURE,

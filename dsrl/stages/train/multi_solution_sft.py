@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.core.errors import StageFailed, UserError
 from dsrl.data.sample import Sample
 from dsrl.stages.train.job import Row
@@ -15,11 +15,11 @@ from dsrl.stages.train.sft import Sft
 
 if TYPE_CHECKING:
     from dsrl.pipeline.context import Context
-    from dsrl.pipeline.state import Study
+    from dsrl.pipeline.state import PipelineState
 
 
-@part
-class Several(Sft):
+@component(None)
+class MultiSolutionSft(Sft):
     """Each text is a row; a sample without one is left out."""
 
     learns_from: ClassVar[str]
@@ -31,7 +31,9 @@ class Several(Sft):
     """Most texts of one sample, the first that differ."""
 
     @abstractmethod
-    def texts(self, study: "Study", samples: Collection[Sample], context: "Context") -> Mapping[str, Sequence[str]]:
+    def texts(
+        self, state: "PipelineState", samples: Collection[Sample], context: "Context"
+    ) -> Mapping[str, Sequence[str]]:
         """Sample id -> its right texts."""
 
     def check(self) -> None:
@@ -44,12 +46,12 @@ class Several(Sft):
                 next_step="train=sft train.train_on=gold learns from gold solutions",
             )
 
-    def rows(self, study: "Study", context: "Context") -> tuple[Row, ...]:
-        plain = training_rows(study, self.train_on, None, self.seed)
-        by_id = {sample.id: sample for sample in study.samples}
-        found = self.texts(study, [by_id[row.id] for row in plain], context)
+    def rows(self, state: "PipelineState", context: "Context") -> tuple[Row, ...]:
+        plain = training_rows(state, self.train_on, None, self.seed)
+        by_id = {sample.id: sample for sample in state.samples}
+        found = self.texts(state, [by_id[row.id] for row in plain], context)
         rows = [
-            sample_row(study.task, by_id[row.id].replace(solution=text))
+            sample_row(state.task, by_id[row.id].replace(solution=text))
             for row in plain
             for text in found.get(row.id, ())
         ]

@@ -2,26 +2,26 @@
 
 from typing import TYPE_CHECKING, ClassVar
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.forecast.workload import Load
 from dsrl.pipeline.stage import Stage
 
 if TYPE_CHECKING:
     from dsrl.forecast.workload import Expectation, Outlook
     from dsrl.pipeline.context import Context
-    from dsrl.pipeline.state import Study
+    from dsrl.pipeline.state import PipelineState
 
 
-@part
+@component("stages.train.none")
 class NoTraining(Stage):
     """Leaves the base model as it is."""
 
     name: ClassVar[str] = "train"
-    needs: ClassVar[tuple[str, ...]] = ()
-    adds: ClassVar[tuple[str, ...]] = ("trained",)
+    inputs = ()
+    outputs = ("trained",)
 
     def expect(self, outlook: "Outlook") -> "Expectation":
         return outlook.expects(Load(), trains=False)
 
-    def __call__(self, study: "Study", context: "Context") -> "Study":  # noqa: ARG002 - a stage's signature
-        return study.add(trained=None, figures={"algorithm": "none", "engine": "none", "steps": 0})
+    def __call__(self, state: "PipelineState", context: "Context") -> "PipelineState":  # noqa: ARG002 - a stage's signature
+        return state.add(trained=None, figures={"algorithm": "none", "engine": "none", "steps": 0})

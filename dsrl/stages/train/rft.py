@@ -4,26 +4,26 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.core.digest import text_digest
 from dsrl.core.errors import UserError
 from dsrl.data.sample import Sample
-from dsrl.stages.train.multi_solution_sft import Several
+from dsrl.stages.train.multi_solution_sft import MultiSolutionSft
 
 if TYPE_CHECKING:
     from dsrl.pipeline.context import Context
-    from dsrl.pipeline.state import Study
+    from dsrl.pipeline.state import PipelineState
 
 ROLLOUTS = "score/rollouts.parquet"
 """Side table of the stage `score`."""
 COLUMNS = ("sample", "text", "correct", "finish_reason")
 
 
-@part
-class Rft(Several):
+@component("stages.train.rft")
+class Rft(MultiSolutionSft):
     """Several different right rollouts of a sample make as many rows; those cut at the token limit aside."""
 
-    needs: ClassVar[tuple[str, ...]] = (*Several.needs, "score")
+    inputs: ClassVar[tuple[str, ...]] = (*MultiSolutionSft.inputs, "score")
     learns_from: ClassVar[str] = "the rollouts of scored samples"
     none_found: ClassVar[tuple[str, str, str]] = (
         "the base model solved none of the samples",
@@ -35,8 +35,8 @@ class Rft(Several):
     def label(self) -> str:
         return "rft"
 
-    def texts(self, study: "Study", samples: Collection[Sample], context: "Context") -> dict[str, list[str]]:  # noqa: ARG002
-        return right_rollouts(study.files.get(ROLLOUTS), {sample.id for sample in samples}, self.per_sample)
+    def texts(self, state: "PipelineState", samples: Collection[Sample], context: "Context") -> dict[str, list[str]]:  # noqa: ARG002
+        return right_rollouts(state.files.get(ROLLOUTS), {sample.id for sample in samples}, self.per_sample)
 
 
 def right_rollouts(path: Path | None, ids: Collection[str], most: int) -> dict[str, list[str]]:

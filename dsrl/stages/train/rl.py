@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.core.errors import UserError
 from dsrl.stages.train.algorithms import Algorithm
 from dsrl.stages.train.base import Training
@@ -16,7 +16,7 @@ from dsrl.stages.train.schedule import num_steps
 
 if TYPE_CHECKING:
     from dsrl.pipeline.context import Context
-    from dsrl.pipeline.state import Study
+    from dsrl.pipeline.state import PipelineState
 
 ENGINES: dict[str, tuple[str, ...]] = {
     "trl": ("grpo", "dr_grpo"),
@@ -30,8 +30,8 @@ def pairs() -> str:
     return "; ".join(f"train={engine} with rl={', '.join(names)}" for engine, names in ENGINES.items())
 
 
-@part
-class Reinforcement(Training):
+@component(None)
+class ReinforcementLearning(Training):
     """Reinforcement learning with the task's grader as the reward."""
 
     algorithm: Algorithm
@@ -65,10 +65,10 @@ class Reinforcement(Training):
             )
         super().check()
 
-    def foretell(self, study: "Study", rows: Sequence[Row], job: Job, context: "Context") -> dict[str, Any]:  # noqa: ARG002
+    def foretell(self, state: "PipelineState", rows: Sequence[Row], job: Job, context: "Context") -> dict[str, Any]:  # noqa: ARG002
         """What the pass rates say of the groups to come. A training that would starve is warned of, not refused."""
         rl = self.algorithm
-        rates = {sample.id: sample.score for sample in study.samples}
+        rates = {sample.id: sample.score for sample in state.samples}
         known = [rate for row in rows if (rate := rates.get(row.id)) is not None]
         counts = [(rate.num_correct, rate.num_valid) for rate in known]
         found = readiness(counts, rl.responses_per_prompt, rl.prompts_per_step)

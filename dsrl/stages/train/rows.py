@@ -14,20 +14,20 @@ from dsrl.data.task import Task
 from dsrl.stages.train.job import Row
 
 if TYPE_CHECKING:
-    from dsrl.pipeline.state import Study
+    from dsrl.pipeline.state import PipelineState
 
 TrainOn = Literal["selected", "control", "gold"]
 
 
-def training_rows(study: "Study", train_on: TrainOn, gold: Source | None, seed: int) -> tuple[Row, ...]:
+def training_rows(state: "PipelineState", train_on: TrainOn, gold: Source | None, seed: int) -> tuple[Row, ...]:
     """The selected samples, the random control set, or as many gold-labelled ones (all, if there are fewer)."""
     if train_on == "gold":
         assert gold is not None, "checked before the run"
-        return gold_rows(study.task, gold, len(study.selected), seed)
-    samples = study.chosen(study.selected if train_on == "selected" else study.control)
+        return gold_rows(state.task, gold, len(state.selected), seed)
+    samples = state.chosen(state.selected if train_on == "selected" else state.control)
     if not samples:
         raise StageFailed("there are no samples to train on", got=f"{train_on}: 0", next_step="see the stage `select`")
-    return tuple(sample_row(study.task, sample) for sample in samples)
+    return tuple(sample_row(state.task, sample) for sample in samples)
 
 
 def sample_row(task: Task, sample: Sample) -> Row:
@@ -53,14 +53,14 @@ def gold_rows(task: Task, gold: Source, count: int, seed: int) -> tuple[Row, ...
     )
 
 
-def validation_rows(study: "Study", count: int, seed: int) -> tuple[Row, ...]:
+def validation_rows(state: "PipelineState", count: int, seed: int) -> tuple[Row, ...]:
     """Samples that can be learned from but were neither selected nor drawn for control; where none was scored, any."""
-    taken = {*study.selected, *study.control}
-    free = sorted((sample for sample in study.samples if sample.id not in taken), key=lambda sample: sample.id)
-    unscored = all(sample.score is None for sample in study.samples)
+    taken = {*state.selected, *state.control}
+    free = sorted((sample for sample in state.samples if sample.id not in taken), key=lambda sample: sample.id)
+    unscored = all(sample.score is None for sample in state.samples)
     learnable = [sample for sample in free if unscored or _learnable(sample)]
     random.Random(digest([seed, "validation"])).shuffle(learnable)
-    return tuple(sample_row(study.task, sample) for sample in learnable[:count])
+    return tuple(sample_row(state.task, sample) for sample in learnable[:count])
 
 
 def _learnable(sample: Sample) -> bool:

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.core.errors import StageFailed
 from dsrl.stages.train.base import Training
 from dsrl.stages.train.job import Row
@@ -12,7 +12,7 @@ from dsrl.stages.train.rows import with_solution
 from dsrl.stages.train.schedule import num_steps
 
 
-@part
+@component("stages.train.sft")
 class Sft(Training):
     """Next-token loss on the solution, none on the prompt; linear decay of the learning rate."""
 

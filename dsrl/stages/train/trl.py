@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from dsrl.core import child_process
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.infra.gpus import gpus_here
 from dsrl.stages.train import memory
 from dsrl.stages.train.algorithms import DrGrpo, Grpo
 from dsrl.stages.train.job import Job, Row
-from dsrl.stages.train.rl import Reinforcement
+from dsrl.stages.train.rl import ReinforcementLearning
 from dsrl.stages.train.schedule import device_batch
 
 if TYPE_CHECKING:
     from dsrl.pipeline.context import Context
-    from dsrl.pipeline.state import Study
+    from dsrl.pipeline.state import PipelineState
 
 SUPPOSED_PROMPT = 512
 """Tokens of a question, for the estimate of memory."""
@@ -29,8 +29,8 @@ LOSSES: dict[str, dict[str, str]] = {
 """Our algorithm -> TRL's words for it."""
 
 
-@part
-class Trl(Reinforcement):
+@component("stages.train.trl")
+class Trl(ReinforcementLearning):
     """Reinforcement learning in one process of TRL's."""
 
     module: ClassVar[str] = "dsrl.stages.train.trl_worker"
@@ -52,9 +52,9 @@ class Trl(Reinforcement):
         adapters = {"lora_rank": self.lora_rank, "lora_alpha": self.lora_alpha} if self.lora_rank else {}
         return {**super().settings(), **LOSSES[self.label], **adapters}
 
-    def foretell(self, study: "Study", rows: Sequence[Row], job: Job, context: "Context") -> dict[str, Any]:
+    def foretell(self, state: "PipelineState", rows: Sequence[Row], job: Job, context: "Context") -> dict[str, Any]:
         """The pass rates, and the memory that the GPU will need."""
-        found = super().foretell(study, rows, job, context)
+        found = super().foretell(state, rows, job, context)
         model = memory.shapes(Path(job.model.path or ""), job.model.parameters)
         if not gpus_here().names or model is None:
             return {**found, "memory": None}

@@ -36,7 +36,7 @@ def rows(path: Path) -> list[dict]:
 
 
 def test_a_run_goes_out_with_its_pictures_card_and_model(tmp_path: Path, say: Say) -> None:
-    run, study = stored_run(tmp_path)
+    run, state = stored_run(tmp_path)
     out = tmp_path / "out"
     code, said = say(str(run), f"out={out}", "splits=train,accepted,rejected")
     assert code == 0, said
@@ -45,9 +45,9 @@ def test_a_run_goes_out_with_its_pictures_card_and_model(tmp_path: Path, say: Sa
     splits = {f"data/{name}-00000-of-00001.parquet" for name in ("train", "accepted", "rejected")}
     assert files == {*splits, "README.md", "export.json", "model/config.json"}
     train = rows(out / "data" / "train-00000-of-00001.parquet")
-    assert [row["id"] for row in train] == list(study.selected)
+    assert [row["id"] for row in train] == list(state.selected)
     first = train[0]
-    assert first["images"] == [{"bytes": shapes(0), "path": study.samples[4].images[0].path[3:]}]
+    assert first["images"] == [{"bytes": shapes(0), "path": state.samples[4].images[0].path[3:]}]
     assert first["question"].startswith("<image>\nHow many")
     assert first["prompt"] == f"{first['question']}\n\n{TASK.output_instruction}"
     assert (first["pass_rate"], first["num_correct"], first["selected"]) == (0.5, 2, True)
@@ -118,7 +118,7 @@ def test_an_entry_of_the_store_goes_out_by_its_key(tmp_path: Path, say: Say) -> 
 
 
 def test_rows_for_verl_mix_text_and_pictures(tmp_path: Path, say: Say) -> None:
-    run, study = stored_run(tmp_path, count=8)
+    run, state = stored_run(tmp_path, count=8)
     code, said = say(str(run), f"out={tmp_path / 'out'}", "format=verl", "model=false")
     assert code == 0, said
     table = rows(tmp_path / "out" / "data" / "train.parquet")
@@ -127,7 +127,7 @@ def test_rows_for_verl_mix_text_and_pictures(tmp_path: Path, say: Say) -> None:
     assert table[0]["images"] == [{"bytes": shapes(0)}]
     assert table[0]["reward_model"] == {"style": "rule", "ground_truth": "1"}
     told = table[0]["extra_info"]
-    assert (told["id"], told["origin"], told["pass_rate"]) == (study.selected[0], "harder", 0.5)
+    assert (told["id"], told["origin"], told["pass_rate"]) == (state.selected[0], "harder", 0.5)
     assert len({tuple(row["extra_info"]) for row in table}) == 1
     grader = str(tmp_path / "out" / "grader.json")
     right, wrong = (compute_score("dsrl", f"#### {said}", "1", told, grader=grader) for said in (1, 2))
@@ -136,8 +136,8 @@ def test_rows_for_verl_mix_text_and_pictures(tmp_path: Path, say: Say) -> None:
 
 
 def test_pictures_that_are_gone_are_said_before_anything_is_written(tmp_path: Path, say: Say) -> None:
-    run, study = stored_run(tmp_path)
-    lost = tmp_path / "store" / "images" / study.samples[1].images[0].path
+    run, state = stored_run(tmp_path)
+    lost = tmp_path / "store" / "images" / state.samples[1].images[0].path
     lost.unlink()
     code, said = say(str(run), f"out={tmp_path / 'out'}")
     assert code == 2

@@ -9,14 +9,14 @@ import pytest
 import yaml
 
 from dsrl.cli.app import dispatch
-from dsrl.core.component import Part, part
+from dsrl.core.component import Component, component
 from dsrl.data.images import Prompt, text_of
 from dsrl.data.model import Model, Reply, Sampling
 from dsrl.data.source import Source
 from dsrl.llm import Endpoint
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.runner import run
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.decontaminate import Decontaminate
 from dsrl.stages.report import Report
 from dsrl.stages.rewrite import HarderVariants, PassBand, QualityJudge
@@ -36,11 +36,11 @@ class Named(Model):
         return self.name
 
 
-@part
-class Toy(Part):
+@component("tests.test_whole.Toy")
+class Toy(Component):
     """Always right on seeds, every second time on variants."""
 
-    speed: ClassVar[frozenset[str]] = frozenset()
+    excluded_from_key: ClassVar[frozenset[str]] = frozenset()
 
     def generate(
         self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, context: Context
@@ -60,7 +60,7 @@ def teacher(body: Json, choice: int) -> str:
     return json.dumps({"score": 9, "reason": "two steps"} if judged else {"question": f"<image>\n{HARDER}"})
 
 
-def ran(folder: Path) -> tuple[Path, Study]:
+def ran(folder: Path) -> tuple[Path, PipelineState]:
     (folder / "seen.png").write_bytes(shapes(0))
     rows = [{"question": f"How many discs are there, {name}?", "answer": "1", "picture": "seen.png"} for name in "ab"]
     (folder / "gold.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
@@ -80,24 +80,24 @@ def ran(folder: Path) -> tuple[Path, Study]:
             "select": Augment(n=2),
             "report": Report(),
         }
-        study = run(stages, Study(task=TASK, base=Named(name="target", path="m")), where)
+        state = run(stages, PipelineState(task=TASK, base=Named(name="target", path="m")), where)
         where.close()
     (where.run_dir / "config.yaml").write_text(yaml.safe_dump({**CONFIG, "store": str(where.store.root)}))
     (where.run_dir / "run.json").write_text(json.dumps({"folder": str(folder)}))
-    return where.run_dir, study
+    return where.run_dir, state
 
 
 def test_pictures_reach_the_page_the_trace_and_the_export(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DSRL_CACHE", str(tmp_path / "cache"))
-    place, study = ran(tmp_path)
-    first, second, variant = study.samples
+    place, state = ran(tmp_path)
+    first, second, variant = state.samples
     assert (variant.origin, variant.parent_id, variant.images) == ("harder", first.id, first.images)
     store = f"store={tmp_path / 'store'}"
     rows = {row["id"]: row for row in of((place / "report.html").read_text())["rows"]}
     exchanges = rows[variant.id]["exchanges"]
-    assert [one["title"] for one in exchanges] == ["Writing", "Further request"]
+    assert [one["title"] for one in exchanges] == ["TeacherGenerator", "Further request"]
     assert [reply.get("right", False) for reply in rows[variant.id]["rollouts"]] == [True, True, False, False]
     assert len({str(row["images"]) for row in rows.values()}) == 1
     metrics = json.loads((place / "metrics.json").read_text())

@@ -11,7 +11,7 @@ import yaml
 from dsrl.cli.app import dispatch
 from dsrl.cli.tasks.check import Report
 from dsrl.cli.tasks.validate import near_misses
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.data.source import Item, Source
 from dsrl.data.task import Task
 from dsrl.graders import Grader
@@ -122,7 +122,7 @@ def test_a_mistyped_line_is_told(arguments: list[str], word: str, capsys: pytest
     assert word in capsys.readouterr().err
 
 
-@part
+@component("tests.test_check.Lenient")
 class Lenient(Grader):
     """Finds the right answer wherever the reply holds any digit: no grader to be trusted."""
 

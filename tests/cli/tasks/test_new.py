@@ -19,10 +19,10 @@ def test_a_new_task_checks_and_builds_as_it_stands(tmp_path: Path, capsys: pytes
     assert "dsrl task check mine --config-dir my_conf" in said
     assert dispatch(["task", "check", "mine", "--config-dir", "my_conf"]) == 0
     assert "mine: all is well" in capsys.readouterr().out
-    pipeline, study = built("experiment=quickstart", "task=mine", config_dir=tmp_path / "my_conf")
+    pipeline, state = built("experiment=quickstart", "task=mine", config_dir=tmp_path / "my_conf")
     assert pipeline
-    assert study.task.name == "mine"
-    assert len(study.task.demos) == 2
+    assert state.task.name == "mine"
+    assert len(state.task.demos) == 2
 
 
 def test_every_key_of_a_task_is_explained_in_a_new_one() -> None:

@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from dsrl.core.errors import UserError
-from dsrl.data.images import Gallery, ImageStore, Pixels, Pool, Unfit, content, decode, illustrated, marked
+from dsrl.data.images import Gallery, ImageStore, Pixels, Unfit, UnlabelledImages, content, decode, illustrated, marked
 from dsrl.data.images.digest_cache import known_digests
 from dsrl.data.images.prompt import blind, unnumbered, with_pictures
 from dsrl.data.model import Model
 from dsrl.data.source import Source
 from dsrl.data.task import Task
 from dsrl.graders import Number
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.seeds import Seeds
 from tests.data.images.drawn import file, halves, opened
 from tests.toys import context
@@ -126,7 +126,7 @@ def test_seeds_with_pictures_are_told_apart_by_them(tmp_path: Path) -> None:
     test = source(tmp_path, [{"q": "In the test?", "a": "2", "i": "good.png"}], "test")
     task = Task(name="t", instruction="Count.", answer=Number(), test=test, pixels=SMALL)
     where = context(tmp_path)
-    found = Seeds(source=source(tmp_path, ROWS))(Study(task=task, base=Model(name="m")), where)
+    found = Seeds(source=source(tmp_path, ROWS))(PipelineState(task=task, base=Model(name="m")), where)
     where.close()
     assert [(one.input, [image.width for image in one.images]) for one in found.samples] == [
         ("<image>\nHow many halves?", [40]),
@@ -181,30 +181,30 @@ def test_files_are_read_again_only_when_they_change(tmp_path: Path, monkeypatch:
     assert known_digests([tmp_path / "none.png"]) == ["missing"]
 
 
-def test_plain_tasks_keep_their_keys_and_pictured_ones_hold_the_dials(tmp_path: Path) -> None:
-    plain = Task(name="t", instruction="Count.", answer=Number())
+def test_the_size_of_images_is_in_the_key(tmp_path: Path) -> None:
     shown = Task(name="t", instruction="Count.", answer=Number(), test=source(tmp_path, ROWS[:1]))
-    assert "pixels" not in {*plain.format(), *plain.definition()}
     assert shown.format()["pixels"]["max_pixels"] == 1_003_520
 
 
 def test_a_folder_of_pictures_is_a_pool(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
     data(tmp_path / "below")
-    pool = Pool(path=str(tmp_path / "below"))
-    before = pool.identity()
+    pool = UnlabelledImages(path=str(tmp_path / "below"))
+    before = pool.key_fields()
     found = pool.images(Gallery(ImageStore(tmp_path / "images"), SMALL))
     assert [one.reason if isinstance(one, Unfit) else one.width for one in found] == ["broken image", 40, 40]
     (tmp_path / "below" / "new.JPG").write_bytes(file(halves(), "JPEG"))
-    assert pool.identity() != before
+    assert pool.key_fields() != before
     with pytest.raises(UserError, match=r"no picture in this folder"):
-        Pool(path=str(tmp_path / "images" / "made")).check()
+        UnlabelledImages(path=str(tmp_path / "images" / "made")).check()
 
 
 def test_a_column_of_a_table_is_a_pool(tmp_path: Path) -> None:
     data(tmp_path)
     (tmp_path / "rows.jsonl").write_text('{"image": "good.png"}\n{"image": ["other.png", "good.png"]}\n')
-    found = Pool(path=str(tmp_path / "rows.jsonl"), limit=2).images(Gallery(ImageStore(tmp_path / "images"), SMALL))
+    found = UnlabelledImages(path=str(tmp_path / "rows.jsonl"), limit=2).images(
+        Gallery(ImageStore(tmp_path / "images"), SMALL)
+    )
     assert [one.width for one in found if not isinstance(one, Unfit)] == [40, 40]
 
 

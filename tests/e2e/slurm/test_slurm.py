@@ -16,15 +16,15 @@ from tests.e2e.slurm.engine import Slurm, until
 pytestmark = pytest.mark.e2e
 LITTLE = ("slurm.cpus=1", "slurm.memory_gb=3", "slurm.minutes=30")
 BREAKING = """
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.stages.select import PaperRanking
 
-@part
+@component("tests.test_slurm.Breaks")
 class Breaks(PaperRanking):
-    def __call__(self, study, context):
+    def __call__(self, state, context):
         if self.m == 40:
             raise RuntimeError("broken on purpose")
-        return super().__call__(study, context)
+        return super().__call__(state, context)
 """
 
 

@@ -5,11 +5,11 @@ import dataclasses
 import pytest
 import yaml
 
-from dsrl.cli.jobs.sweep import Dials
+from dsrl.cli.jobs.sweep import LauncherSettings
 from dsrl.core.resources import home
 from dsrl.infra.ray import LocalRay, RayAddress, SlurmRay
 from dsrl.infra.ray.base import Cluster
-from dsrl.infra.slurm import Request
+from dsrl.infra.slurm import JobRequest
 from dsrl.pipeline.config import build
 
 KINDS = {"local": LocalRay, "ray": RayAddress, "slurm": SlurmRay}
@@ -26,10 +26,10 @@ def test_every_cluster_is_built_with_all_its_dials(name: str) -> None:
 
 def test_the_request_s_dials_stand_in_the_config_with_their_defaults() -> None:
     values = yaml.safe_load((home() / "conf" / "config.yaml").read_text(encoding="utf-8"))["slurm"]
-    assert build(values, "slurm") == Request()
-    assert set(values) - {"_target_"} == {field.name for field in dataclasses.fields(Request)}
+    assert build(values, "slurm") == JobRequest()
+    assert set(values) - {"_target_"} == {field.name for field in dataclasses.fields(JobRequest)}
 
 
 def test_the_launcher_s_dials_stand_in_its_file() -> None:
     values = yaml.safe_load((home() / "conf" / "hydra" / "launcher" / "slurm.yaml").read_text(encoding="utf-8"))
-    assert {name for name in values if name[0] != "_"} == set(Dials.__dataclass_fields__)
+    assert {name for name in values if name[0] != "_"} == set(LauncherSettings.__dataclass_fields__)

@@ -75,7 +75,8 @@ def test_a_token_that_is_refused_is_told_at_once(tmp_path: Path) -> None:
 def test_daemons_that_end_are_told_with_the_end_of_their_log(tmp_path: Path) -> None:
     python = fake(
         tmp_path,
-        'case "$*" in *node.py) echo "port 1 is in use on here"; exit 98;; *find_spec*) ;; *) exec sleep 60;; esac',
+        'case "$*" in *node_child.py) echo "port 1 is in use on here"; exit 98;; '
+        "*find_spec*) ;; *) exec sleep 60;; esac",
     )
     with (
         pytest.raises(StageFailed, match=r"exit code 98; .*\n.*port 1 is in use on here"),

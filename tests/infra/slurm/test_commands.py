@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from dsrl.core.errors import UserError
-from dsrl.infra.slurm import Request
+from dsrl.infra.slurm import JobRequest
 from dsrl.infra.slurm.commands import State, check, minutes, num_gpus, partitions, refuse_nesting, states
 from tests.infra.ray.pretend import commands
 
@@ -32,9 +32,12 @@ def test_partitions_are_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    "request_", [Request(), Request(partition="gpu", gpus=8, nodes=3), Request(partition="long", minutes=99999)]
+    "request_",
+    [JobRequest(), JobRequest(partition="gpu", gpus=8, nodes=3), JobRequest(partition="long", minutes=99999)],
 )
-def test_what_slurm_can_give_is_let_through(request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_slurm_can_give_is_let_through(
+    request_: JobRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     commands(tmp_path, monkeypatch, sinfo=SINFO, sbatch="")
     check(request_)
 
@@ -42,14 +45,14 @@ def test_what_slurm_can_give_is_let_through(request_: Request, tmp_path: Path, m
 @pytest.mark.parametrize(
     ("request_", "words"),
     [
-        (Request(partition="gpuu"), ("slurm.partition", "gpuu", "cpu, gpu, long")),
-        (Request(minutes=241), ("slurm.minutes", "241", "up to 240")),
-        (Request(partition="gpu", gpus=9), ("slurm.gpus", "up to 8")),
-        (Request(partition="gpu", nodes=4), ("slurm.nodes", "up to 3")),
+        (JobRequest(partition="gpuu"), ("slurm.partition", "gpuu", "cpu, gpu, long")),
+        (JobRequest(minutes=241), ("slurm.minutes", "241", "up to 240")),
+        (JobRequest(partition="gpu", gpus=9), ("slurm.gpus", "up to 8")),
+        (JobRequest(partition="gpu", nodes=4), ("slurm.nodes", "up to 3")),
     ],
 )
 def test_what_it_would_refuse_or_keep_waiting_is_told(
-    request_: Request, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request_: JobRequest, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands(tmp_path, monkeypatch, sinfo=SINFO, sbatch="")
     with pytest.raises(UserError) as caught:
@@ -60,13 +63,13 @@ def test_what_it_would_refuse_or_keep_waiting_is_told(
 def test_a_machine_without_slurm_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="no sbatch on the PATH"):
-        check(Request())
+        check(JobRequest())
 
 
 def test_a_controller_that_is_down_is_told_in_its_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands(tmp_path, monkeypatch, sinfo="exit slurm_load_partitions: Unable to contact slurm controller", sbatch="")
     with pytest.raises(UserError, match="Unable to contact slurm controller"):
-        check(Request())
+        check(JobRequest())
 
 
 def test_a_job_in_the_queue_stands_as_the_queue_says_and_another_as_the_accounts_say(

@@ -64,16 +64,16 @@ def test_only_finite_numbers_become_metrics(value: object):
 
 
 def test_a_finished_run_in_plain_values(tmp_path: Path):
-    study, context = make_study(tmp_path, count=8)
-    closing = run_entry.closing(context, study, "FINISHED")
+    state, context = make_study(tmp_path, count=8)
+    closing = run_entry.closing(context, state, "FINISHED")
     assert json.loads(json.dumps(closing)) == closing
     assert closing["metrics"]["rows/generate/rejected/no majority"] == 22
-    assert closing["metrics"]["evaluation/base/pass_at_1"] == study.evaluation_base.pass_at_1.value
+    assert closing["metrics"]["evaluation/base/pass_at_1"] == state.evaluation_base.pass_at_1.value
     assert closing["metrics"]["compare/difference/p_value"] == 0.0001
     assert "calls/model/usd" not in closing["metrics"]
     assert closing["tags"]["dsrl.key.train"] == "c01d" * 5
     assert [(given["name"], given["rows"]) for given in closing["data_sets"]] == [
-        ("counting-selected", len(study.selected))
+        ("counting-selected", len(state.selected))
     ]
     assert [Path(path).name for path in closing["artifacts"]] == ["config.yaml"]
     assert run_entry.closing(context, None, "FAILED")["data_sets"] == []
@@ -117,8 +117,8 @@ def test_a_password_is_refused_in_the_config():
 
 
 def test_tracking_that_is_off_does_nothing(tmp_path: Path):
-    study, context = make_study(tmp_path, count=1)
+    state, context = make_study(tmp_path, count=1)
     tracking = Tracking(enabled=False)
     tracking.start(context, {})
-    tracking.track(context, {}, study, "finished")
+    tracking.track(context, {}, state, "finished")
     assert not context.store.root.exists()

@@ -15,7 +15,7 @@ from dsrl.data.task import Contamination, Task
 from dsrl.graders import Number
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.runner import Keys, run
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.decontaminate import Decontaminate
 from tests import toys
 
@@ -36,10 +36,10 @@ def source(folder: Path, name: str = "test", items: tuple[str, ...] = ITEMS) -> 
     return Source(path=str(path))
 
 
-def study_of(folder: Path, *texts: str, **task: Any) -> Study:
+def study_of(folder: Path, *texts: str, **task: Any) -> PipelineState:
     values = {"name": "sums", "instruction": "Add.", "answer": Number(), "test": source(folder), **task}
     samples = (new_sample("sums", text, "1", "initial") for text in texts)
-    return Study(task=Task(**values), samples=tuple(samples))
+    return PipelineState(task=Task(**values), samples=tuple(samples))
 
 
 def stage(**values: Any) -> Decontaminate:
@@ -47,16 +47,16 @@ def stage(**values: Any) -> Decontaminate:
 
 
 def test_drop_takes_them_out_with_the_words_they_share(tmp_path: Path, context: Context) -> None:
-    study = stage()(study_of(tmp_path, CLEAN[0], ITEMS[0].upper(), RENAMED, CLEAN[1]), context)
-    assert tuple(sample.input for sample in study.samples) == CLEAN
-    assert [(row.reason, row.matches[0].kind, row.matches[0].item) for row in study.rejected] == [
+    state = stage()(study_of(tmp_path, CLEAN[0], ITEMS[0].upper(), RENAMED, CLEAN[1]), context)
+    assert tuple(sample.input for sample in state.samples) == CLEAN
+    assert [(row.reason, row.matches[0].kind, row.matches[0].item) for row in state.rejected] == [
         ("the same as a test item", "same", 0),
         ("13 words of a test item", "run", 0),
     ]
     shared = "plaited loaves before noon and twice as many after it; how many loaves are gone by night"
-    assert study.rejected[1].matches[0].text == shared
-    assert study.rejected[1].detail == f"item 0 of test: {shared}"
-    assert study.figures == {
+    assert state.rejected[1].matches[0].text == shared
+    assert state.rejected[1].detail == f"item 0 of test: {shared}"
+    assert state.figures == {
         "policy": "drop", "samples": 4, "matched": 2, "dropped": 2, "items": 1, "kinds": {"same": 1, "run": 1},
         "silent": {}, "rows": {"in": 4, "out": 2},
     }  # fmt: skip
@@ -66,9 +66,9 @@ def test_drop_takes_them_out_with_the_words_they_share(tmp_path: Path, context: 
 
 
 def test_words_alone_don_t_make_a_picture_known(tmp_path: Path, context: Context) -> None:
-    study = study_of(tmp_path, CLEAN[0], ITEMS[0])
+    state = study_of(tmp_path, CLEAN[0], ITEMS[0])
     image = Image(digest="d", path="d.png", width=1, height=1)
-    shown = study.add(samples=tuple(sample.replace(images=(image,)) for sample in study.samples))
+    shown = state.add(samples=tuple(sample.replace(images=(image,)) for sample in state.samples))
     assert stage()(shown, context).figures["matched"] == 0
 
 
@@ -78,28 +78,28 @@ def test_a_few_are_told_without_alarm(tmp_path: Path, context: Context) -> None:
 
 
 def test_flag_keeps_them_and_says_so(tmp_path: Path, context: Context) -> None:
-    study = stage(policy="flag")(study_of(tmp_path, CLEAN[0], ITEMS[1]), context)
-    assert [len(sample.matches) for sample in study.samples] == [0, 1]
-    assert study.samples[1].matches[0].text == ITEMS[1].rstrip("?")
-    assert (study.rejected, study.figures["dropped"], study.figures["matched"]) == ((), 0, 1)
+    state = stage(policy="flag")(study_of(tmp_path, CLEAN[0], ITEMS[1]), context)
+    assert [len(sample.matches) for sample in state.samples] == [0, 1]
+    assert state.samples[1].matches[0].text == ITEMS[1].rstrip("?")
+    assert (state.rejected, state.figures["dropped"], state.figures["matched"]) == ((), 0, 1)
     assert "WARNING decontaminate: 1 of 2 samples share text with the test set; they are trained on" in toys.said(
         context
     )
-    write_table(tmp_path / "s.parquet", study.samples, Sample)
-    assert read_table(tmp_path / "s.parquet", Sample) == study.samples
+    write_table(tmp_path / "s.parquet", state.samples, Sample)
+    assert read_table(tmp_path / "s.parquet", Sample) == state.samples
 
 
 def test_keep_looks_at_nothing_and_needs_no_test_set(tmp_path: Path, context: Context) -> None:
     kept = stage(policy="keep")
-    study = kept(study_of(tmp_path, *ITEMS), context)
-    assert len(study.samples) == len(ITEMS)
-    assert study.figures["matched"] == 0
-    assert (kept.reads(), stage().reads()) == (("samples",), ("samples", "test"))
+    state = kept(study_of(tmp_path, *ITEMS), context)
+    assert len(state.samples) == len(ITEMS)
+    assert state.figures["matched"] == 0
+    assert (kept.inputs, stage().inputs) == (("samples",), ("samples", "test"))
 
 
 def test_without_a_test_set_there_is_nothing_to_find(tmp_path: Path, context: Context) -> None:
-    study = stage()(study_of(tmp_path, *ITEMS, test=None), context)
-    assert study.figures["rows"] == {"in": 3, "out": 3}
+    state = stage()(study_of(tmp_path, *ITEMS, test=None), context)
+    assert state.figures["rows"] == {"in": 3, "out": 3}
     assert toys.said(context) == ""
 
 
@@ -110,8 +110,8 @@ def test_nothing_left_is_a_failure_that_says_why(tmp_path: Path, context: Contex
 
 def test_further_sets_are_looked_at_too(tmp_path: Path, context: Context) -> None:
     other = source(tmp_path, "other", (CLEAN[0],))
-    study = stage(also=[other])(study_of(tmp_path, *CLEAN, ITEMS[2]), context)
-    assert [(row.matches[0].source, row.matches[0].item) for row in study.rejected] == [(other.path, 0), ("test", 2)]
+    state = stage(also=[other])(study_of(tmp_path, *CLEAN, ITEMS[2]), context)
+    assert [(row.matches[0].source, row.matches[0].item) for row in state.rejected] == [(other.path, 0), ("test", 2)]
     assert Contamination(also=[{"path": other.path}]).also == (other,)  # type: ignore[list-item]
 
 
@@ -150,12 +150,12 @@ def test_a_further_set_that_is_not_there_is_told_before_any_work(tmp_path: Path)
 def test_another_test_set_costs_no_replies_and_the_same_one_nothing(tmp_path: Path) -> None:
     """What is paid for is made once; the check and what follows are made again."""
 
-    def go(items: tuple[str, ...]) -> tuple[Study, list[str]]:
+    def go(items: tuple[str, ...]) -> tuple[PipelineState, list[str]]:
         toys.made.clear()
-        study = toys.study(tmp_path, test=source(tmp_path, items=items))
+        state = toys.state(tmp_path, test=source(tmp_path, items=items))
         pipeline = {"fetch": toys.Fetch(), "write": toys.Write(), "decontaminate": stage()}
-        keys = Keys({"definition": lambda: "d", "test": study.task.test.fingerprint})  # type: ignore[union-attr]
-        return run(pipeline, study, toys.context(tmp_path), keys=keys), list(toys.made)
+        keys = Keys({"definition": lambda: "d", "test": state.task.test.fingerprint})  # type: ignore[union-attr]
+        return run(pipeline, state, toys.context(tmp_path), keys=keys), list(toys.made)
 
     first, made = go(ITEMS)
     assert (len(first.samples), made) == (4, ["fetch", "write"])

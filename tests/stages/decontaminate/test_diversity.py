@@ -11,7 +11,7 @@ from dsrl.data.source import Source
 from dsrl.data.task import Task
 from dsrl.graders import Choice, Number
 from dsrl.pipeline.context import Context
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.decontaminate import Diversity, diversity_measures
 from dsrl.stages.decontaminate.diversity import balance
 
@@ -62,7 +62,7 @@ def test_balance() -> None:
     }
 
 
-def study_of(folder: Path, answer: Choice | Number) -> Study:
+def study_of(folder: Path, answer: Choice | Number) -> PipelineState:
     path = folder / "test.jsonl"
     path.write_text("".join(json.dumps({"Input": f"item {number}?", "Output": "B"}) + "\n" for number in range(5)))
     given = isinstance(answer, Choice)
@@ -71,7 +71,7 @@ def study_of(folder: Path, answer: Choice | Number) -> Study:
         new_sample("t", f"sample {number} " + "long " * number, "AB"[number % 2] if given else "1", "initial")
         for number in range(8)
     ]
-    return Study(task=task, samples=tuple(samples), selected=tuple(sample.id for sample in samples[:3]))
+    return PipelineState(task=task, samples=tuple(samples), selected=tuple(sample.id for sample in samples[:3]))
 
 
 def test_all_selected_and_test_are_measured_alike(tmp_path: Path, context: Context) -> None:
@@ -89,13 +89,13 @@ def test_all_selected_and_test_are_measured_alike(tmp_path: Path, context: Conte
 
 
 def test_the_order_of_samples_changes_nothing(tmp_path: Path, context: Context) -> None:
-    study = study_of(tmp_path, Choice(options="AB"))
-    turned = study.add(samples=study.samples[::-1])
-    assert Diversity(draws=3)(study, context).figures == Diversity(draws=3)(turned, context).figures
+    state = study_of(tmp_path, Choice(options="AB"))
+    turned = state.add(samples=state.samples[::-1])
+    assert Diversity(draws=3)(state, context).figures == Diversity(draws=3)(turned, context).figures
 
 
 def test_without_a_test_set_or_letters_there_is_less_to_say(tmp_path: Path, context: Context) -> None:
     figures = Diversity()(study_of(tmp_path, Number()), context).figures
     assert list(figures["sets"]) == ["samples", "selected"]
     assert figures["answers"] is None
-    assert Diversity()(Study(task=study_of(tmp_path, Number()).task), context).figures["sets"] == {}
+    assert Diversity()(PipelineState(task=study_of(tmp_path, Number()).task), context).figures["sets"] == {}

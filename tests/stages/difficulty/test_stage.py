@@ -11,7 +11,7 @@ from dsrl.data.task import Task
 from dsrl.graders import Number
 from dsrl.llm import Endpoint
 from dsrl.pipeline.runner import run
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.quickstart import OfflineTeacher
 from dsrl.stages.difficulty import Difficulty
 from dsrl.stages.difficulty.stage import Battle
@@ -19,12 +19,12 @@ from tests.llm.server import Json, serve
 from tests.toys import context
 
 
-def study(folder: Path, texts: list[str]) -> Study:
+def state(folder: Path, texts: list[str]) -> PipelineState:
     path = folder / "test.jsonl"
     path.write_text("".join(json.dumps({"q": text, "a": "1"}) + "\n" for text in texts))
     source = Source(path=str(path), input="q", output="a") if texts else None
     task = Task(name="t", instruction="Read counting stories: how many are left?", answer=Number(), test=source)
-    return Study(task=task)
+    return PipelineState(task=task)
 
 
 def story(changes: int) -> str:
@@ -35,7 +35,7 @@ def test_stories_are_rated_by_their_steps_and_every_battle_is_kept(tmp_path: Pat
     where = context(tmp_path)
     texts = [story(changes) for changes in range(1, 9)]
     teacher = Endpoint(model="offline-rules-v1", server=OfflineTeacher(busy=0.0), concurrency=8)
-    after = run({"difficulty": Difficulty(teacher=teacher, bootstraps=10)}, study(tmp_path, texts), where)
+    after = run({"difficulty": Difficulty(teacher=teacher, bootstraps=10)}, state(tmp_path, texts), where)
     rated = read_table(after.files["difficulty/ratings.parquet"], Rated)
     fought = read_table(after.files["difficulty/battles.parquet"], Battle)
     assert [row.input for row in sorted(rated, key=lambda row: row.rating or 0)] == texts
@@ -67,14 +67,14 @@ def test_siblings_share_the_rating_of_one_of_them(tmp_path: Path) -> None:
         task = Task(name="t", instruction="Read counting stories: how many are left?", answer=Number(), test=source)
         teacher = Endpoint(model="offline-rules-v1", server=OfflineTeacher(busy=0.0), concurrency=8)
         stage = Difficulty(teacher=teacher, bootstraps=2, subject=subject)
-        after = run({"difficulty": stage}, Study(task=task), where)
+        after = run({"difficulty": stage}, PipelineState(task=task), where)
         rated = read_table(after.files["difficulty/ratings.parquet"], Rated)
         assert [row.input for row in rated] == texts
         assert [row.group for row in rated] == ["1", "2", "3", "4"]
         where.close()
     where = context(folder)
     with pytest.raises(UserError, match="no test item is of this subject"):
-        Difficulty(teacher=teacher, subject="2")(Study(task=task), where)
+        Difficulty(teacher=teacher, subject="2")(PipelineState(task=task), where)
     where.close()
 
 
@@ -94,7 +94,7 @@ def test_prose_is_no_verdict_and_an_item_without_verdicts_stays_unrated(tmp_path
     where.scratch = tmp_path
     with serve(answer=answer) as script:
         stage = Difficulty(teacher=Endpoint(model="m", base_url=script.url), bootstraps=5)
-        after = stage(study(tmp_path, ["hard", "easy", "lost"]), where)
+        after = stage(state(tmp_path, ["hard", "easy", "lost"]), where)
     rated = {row.input: row for row in read_table(tmp_path / "ratings.parquet", Rated)}
     assert (rated["hard"].tier, rated["easy"].tier, rated["lost"].tier) == ("hard", "easy", None)
     assert rated["lost"].rating is None
@@ -108,7 +108,7 @@ def test_nothing_to_compare_is_refused_and_no_verdict_at_all_a_failure(tmp_path:
         stage = Difficulty(teacher=Endpoint(model="m", base_url=script.url))
         for texts, words in (([], "no test set"), (["one"], "two items")):
             with pytest.raises(UserError, match=words):
-                stage(study(tmp_path, texts), where)
+                stage(state(tmp_path, texts), where)
         with pytest.raises(StageFailed, match="no battle was decided"):
-            stage(study(tmp_path, ["one", "two"]), where)
+            stage(state(tmp_path, ["one", "two"]), where)
     where.close()

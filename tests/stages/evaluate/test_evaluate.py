@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsrl.core.component import Part, part
+from dsrl.core.component import Component, component
 from dsrl.core.digest import text_digest
 from dsrl.core.errors import StageFailed, UserError
 from dsrl.core.estimate import wilson
@@ -21,7 +21,7 @@ from dsrl.data.source import Item, Source
 from dsrl.data.task import Task
 from dsrl.graders import Number
 from dsrl.pipeline.context import Context
-from dsrl.pipeline.state import Estimate, Evaluation, Study
+from dsrl.pipeline.state import Estimate, Evaluation, PipelineState
 from dsrl.stages.evaluate import Compare, Evaluate
 from dsrl.stages.evaluate.difference import paired
 from dsrl.stages.evaluate.evaluate import seen_in_pretraining
@@ -40,8 +40,8 @@ SHAPES = {
 """Right, wrong, right in another format, truncated, missing."""
 
 
-@part
-class Scripted(Part):
+@component("tests.test_evaluate.Scripted")
+class Scripted(Component):
     """Answers item i as `sampled[i]` and `greedy[i]` say, whatever the model."""
 
     sampled: tuple[str, ...]
@@ -57,8 +57,8 @@ class Scripted(Part):
         return [[SHAPES[shape] for shape in shapes] for shapes in self.sampled]
 
 
-def study_of(folder: Path, num_items: int, **values: Any) -> Study:
-    """A study with a test set of so many items, all with the answer 1, and two models without weights."""
+def study_of(folder: Path, num_items: int, **values: Any) -> PipelineState:
+    """A state with a test set of so many items, all with the answer 1, and two models without weights."""
     folder.mkdir(exist_ok=True)
     rows = [json.dumps({"Input": f"question {number}", "Output": "1"}) + "\n" for number in range(num_items)]
     (folder / "test.jsonl").write_text("".join(rows))
@@ -68,7 +68,7 @@ def study_of(folder: Path, num_items: int, **values: Any) -> Study:
     models = {name: Model(name=name, path=str(folder / name)) for name in ("base", "trained")}
     source = Source(path=str(folder / "test.jsonl"))
     task = Task(name="stories", instruction="Answer stories.", answer=Number(), test=source)
-    return Study(task=task, **{**models, **values})
+    return PipelineState(task=task, **{**models, **values})
 
 
 def evaluate(sampled: Sequence[str], greedy: str, of: str = "base", **dials: Any) -> Evaluate:
@@ -81,8 +81,8 @@ def said(context: Context) -> str:
 
 
 def test_shares(tmp_path: Path, context: Context) -> None:
-    study = evaluate(["++++", "+-ft", "----"], "+f-")(study_of(tmp_path / "s", 3), context)
-    found = study.evaluation_base
+    state = evaluate(["++++", "+-ft", "----"], "+f-")(study_of(tmp_path / "s", 3), context)
+    found = state.evaluation_base
     assert found is not None
     assert found.item_rates == (1.0, 0.25, 0.0)
     assert found.item_greedy == (True, False, False)
@@ -93,8 +93,8 @@ def test_shares(tmp_path: Path, context: Context) -> None:
     assert (found.greedy.low, found.greedy.high) == pytest.approx(wilson(1 / 3, 3))
     assert (found.num_errors, found.num_items) == (0, 3)
     assert found.grader == Number().digest()
-    assert study.evaluation_trained is None
-    assert study.figures["rows"] == {"in": 3, "out": 3}
+    assert state.evaluation_trained is None
+    assert state.figures["rows"] == {"in": 3, "out": 3}
     assert "WARNING evaluate: only 3 items, where 30 are wanted: the intervals are cautious" in said(context)
 
 
@@ -109,15 +109,15 @@ def test_predictions_are_kept(tmp_path: Path, context: Context) -> None:
 
 
 def test_figures_are_split_by_tier_and_groups_have_a_worst_case(tmp_path: Path, context: Context) -> None:
-    study = study_of(tmp_path / "s", 4)
+    state = study_of(tmp_path / "s", 4)
     rows = [{"Input": f"question {number}", "Output": "1", "seed": number // 2} for number in range(4)]
     (tmp_path / "s" / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     source = Source(path=str(tmp_path / "s" / "test.jsonl"), group="seed")
-    study = study.add(task=replace(study.task, test=source))
+    state = state.add(task=replace(state.task, test=source))
     ratings = written(tmp_path, rated("question 0", "hard", "0"), rated("question 2", None, "1"))
     stage = evaluate(["++", "+-", "--", "++"], "++-+", tiers=ratings)
     stage.check()
-    found = stage(study, context).evaluation_base
+    found = stage(state, context).evaluation_base
     assert found is not None
     assert found.item_tiers == ("hard", "hard", "unrated", "unrated")
     assert [(part.name, part.num_items) for part in found.tiers] == [("hard", 2), ("unrated", 2)]
@@ -130,7 +130,7 @@ def test_figures_are_split_by_tier_and_groups_have_a_worst_case(tmp_path: Path, 
     assert (found.siblings.worst.value, found.siblings.pass_at_1.value) == (0.5, 0.625)
     (again,) = {
         summarise(
-            read(context.scratch / "predictions.parquet")[1], stage._setting(study.base, study), resamples=200, seed=0
+            read(context.scratch / "predictions.parquet")[1], stage._setting(state.base, state), resamples=200, seed=0
         ).item_tiers
     }  # type: ignore[arg-type]
     assert again == found.item_tiers
@@ -138,7 +138,7 @@ def test_figures_are_split_by_tier_and_groups_have_a_worst_case(tmp_path: Path, 
 
 def test_ratings_take_part_in_the_key_by_their_content(tmp_path: Path) -> None:
     plain = evaluate(["+"], "+")
-    assert "tiers" not in plain.identity()
+    assert plain.key_fields()["tiers"] is None
     first = written(tmp_path, rated("a", "hard"))
     (tmp_path / "other").mkdir()
     second = written(tmp_path / "other", rated("a", "hard"))
@@ -150,12 +150,12 @@ def test_ratings_take_part_in_the_key_by_their_content(tmp_path: Path) -> None:
 
 
 def test_subjects_and_kept_columns_go_along(tmp_path: Path, context: Context) -> None:
-    study = study_of(tmp_path / "s", 3)
+    state = study_of(tmp_path / "s", 3)
     rows = [{"Input": f"question {number}", "Output": "1", "kind": "ab"[number % 2]} for number in range(3)]
     (tmp_path / "s" / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     source = Source(path=str(tmp_path / "s" / "test.jsonl"), subject="kind", keep=("kind", "Output"))
-    study = study.add(task=replace(study.task, test=source))
-    found = evaluate(["++", "+-", "--"], "+-?")(study, context).evaluation_base
+    state = state.add(task=replace(state.task, test=source))
+    found = evaluate(["++", "+-", "--"], "+-?")(state, context).evaluation_base
     assert found is not None
     assert found.item_subjects == ("a", "b", "a")
     first, second = found.subjects
@@ -175,12 +175,12 @@ def test_missing_replies_are_left_out_of_every_share(tmp_path: Path, context: Co
 
 def test_an_item_that_was_never_answered_is_missing_not_wrong(tmp_path: Path, context: Context) -> None:
     before, after = (["++", "??", "--"], "+-?"), (["++", "++", "+-"], "++?")
-    study = both(tmp_path / "s", context, before, after)
-    assert study.evaluation_base is not None
-    assert study.evaluation_base.item_rates == (1.0, None, 0.0)
-    assert study.evaluation_base.item_greedy == (True, False, None)
-    assert (study.evaluation_base.pass_at_1.value, study.evaluation_base.greedy.value) == (0.5, 0.5)
-    found = Compare(resamples=50)(study, context).figures
+    state = both(tmp_path / "s", context, before, after)
+    assert state.evaluation_base is not None
+    assert state.evaluation_base.item_rates == (1.0, None, 0.0)
+    assert state.evaluation_base.item_greedy == (True, False, None)
+    assert (state.evaluation_base.pass_at_1.value, state.evaluation_base.greedy.value) == (0.5, 0.5)
+    found = Compare(resamples=50)(state, context).figures
     assert (found["difference"]["estimate"], found["difference"]["num_items"]) == (0.25, 2)
     assert found["flipped"] == {"gained": 1, "lost": 0}
 
@@ -204,48 +204,50 @@ def test_no_reply_at_all_fails(sampled: str, greedy: str, kind: str, tmp_path: P
 
 @pytest.mark.parametrize("of", ["base", "trained"])
 def test_nothing_to_measure_is_said(of: str, tmp_path: Path, context: Context) -> None:
-    study = evaluate(["+"], "+", of)(study_of(tmp_path / "s", 1, **{of: None}), context)
-    assert study.evaluation_base is study.evaluation_trained is None
+    state = evaluate(["+"], "+", of)(study_of(tmp_path / "s", 1, **{of: None}), context)
+    assert state.evaluation_base is state.evaluation_trained is None
     assert f"WARNING evaluate: there is no {of} model" in said(context)
 
 
 def test_no_test_set_is_said(context: Context) -> None:
     task = Task(name="stories", instruction="Answer stories.", answer=Number())
-    study = evaluate(["+"], "+")(Study(task=task, base=Model(name="m")), context)
-    assert study.evaluation_base is None
+    state = evaluate(["+"], "+")(PipelineState(task=task, base=Model(name="m")), context)
+    assert state.evaluation_base is None
     assert "task stories has no test set" in said(context)
 
 
 def test_the_role_is_not_in_the_key() -> None:
     base, trained = evaluate(["+"], "+", "base"), evaluate(["+"], "+", "trained")
-    assert base.identity() == trained.identity()
-    assert (base.reads(), trained.writes()) == (("base", "test", "format"), ("evaluation_trained",))
+    assert base.key_fields() == trained.key_fields()
+    assert (base.inputs, trained.outputs) == (("base", "test", "format"), ("evaluation_trained",))
 
 
 def test_pretraining_is_looked_up_beside_the_model_or_the_base(tmp_path: Path, context: Context) -> None:
-    study = study_of(tmp_path / "s", 3)
-    assert study.base is not None
+    state = study_of(tmp_path / "s", 3)
+    assert state.base is not None
     items = [Item(input=f"question {number}", answer="1") for number in range(3)]
-    assert seen_in_pretraining(items, (study.trained, study.base)) == {}
+    assert seen_in_pretraining(items, (state.trained, state.base)) == {}
     listed = [text_digest("Question  1"), text_digest("something else")]
     (tmp_path / "s" / "base" / "pretraining_digests.txt").write_text("\n".join(listed))
-    found = evaluate(["+"] * 3, "+++", "trained")(study, context).evaluation_trained
+    found = evaluate(["+"] * 3, "+++", "trained")(state, context).evaluation_trained
     assert found is not None
     assert found.overlap == {"pretraining": 1}
 
 
-def both(folder: Path, context: Context, before: tuple[Sequence[str], str], after: tuple[Sequence[str], str]) -> Study:
-    study = study_of(folder, len(before[1]))
+def both(
+    folder: Path, context: Context, before: tuple[Sequence[str], str], after: tuple[Sequence[str], str]
+) -> PipelineState:
+    state = study_of(folder, len(before[1]))
     for of, (sampled, greedy) in (("base", before), ("trained", after)):
-        study = evaluate(sampled, greedy, of)(study, context)
-    return study
+        state = evaluate(sampled, greedy, of)(state, context)
+    return state
 
 
 def test_compare(tmp_path: Path, context: Context) -> None:
     before = (["----"] * 10 + ["++--"] * 10, "-" * 15 + "+" * 5)
     after = (["++--"] * 10 + ["++++"] * 10, "-" * 8 + "+" * 11 + "-")
-    study = both(tmp_path / "s", context, before, after)
-    found = Compare(resamples=500)(study, context)
+    state = both(tmp_path / "s", context, before, after)
+    found = Compare(resamples=500)(state, context)
     difference = found.figures["difference"]
     assert (difference["estimate"], difference["num_items"]) == (0.5, 20)
     assert 0 < difference["low"] < 0.5 < difference["high"] < 1  # all alike, which proves little about 20 items
@@ -260,10 +262,10 @@ def test_compare(tmp_path: Path, context: Context) -> None:
 
 
 def test_compare_finds_test_items_among_the_training_samples(tmp_path: Path, context: Context) -> None:
-    study = both(tmp_path / "s", context, (["-", "-"], "--"), (["+", "+"], "++"))
+    state = both(tmp_path / "s", context, (["-", "-"], "--"), (["+", "+"], "++"))
     sample = new_sample("stories", "Question 1", "1", "initial")
-    study = study.add(samples=(sample,), selected=(sample.id,))
-    assert Compare(resamples=10)(study, context).figures["overlap"] == {"training": 1}
+    state = state.add(samples=(sample,), selected=(sample.id,))
+    assert Compare(resamples=10)(state, context).figures["overlap"] == {"training": 1}
     assert "WARNING compare: 1 test items are among the training samples" in said(context)
 
 
@@ -292,16 +294,16 @@ def evaluation(**changes: Any) -> Evaluation:
 )
 def test_doubtful_comparisons_are_said(changes: dict[str, Any], words: str, compared: bool, context: Context) -> None:
     task = Task(name="stories", instruction="Answer stories.", answer=Number())
-    study = Study(task=task, evaluation_base=evaluation(), evaluation_trained=evaluation(**changes))
-    found = Compare(resamples=10)(study, context)
+    state = PipelineState(task=task, evaluation_base=evaluation(), evaluation_trained=evaluation(**changes))
+    found = Compare(resamples=10)(state, context)
     assert words in said(context)
     assert ("difference" in found.figures) == compared
 
 
 def test_only_one_model_gives_nothing_to_compare(context: Context) -> None:
     task = Task(name="stories", instruction="Answer stories.", answer=Number())
-    study = Compare()(Study(task=task, evaluation_base=evaluation()), context)
-    assert study.figures == {"overlap": {}}
+    state = Compare()(PipelineState(task=task, evaluation_base=evaluation()), context)
+    assert state.figures == {"overlap": {}}
 
 
 def test_pairs_leave_out_what_one_model_lacks() -> None:
@@ -315,10 +317,10 @@ def shares(item: int, source: str = "test") -> Match:
 def test_the_comparison_is_repeated_without_items_that_a_training_sample_gives_away(
     tmp_path: Path, context: Context
 ) -> None:
-    study = both(tmp_path / "s", context, (["+-", "--", "--", "--"], "+---"), (["++", "++", "++", "--"], "+++-"))
+    state = both(tmp_path / "s", context, (["+-", "--", "--", "--"], "+---"), (["++", "++", "++", "--"], "+++-"))
     chosen = new_sample("stories", "Question 1", "1", "initial").replace(matches=(shares(2), shares(0, "other.jsonl")))
     left = new_sample("stories", "unlike", "1", "initial").replace(matches=(shares(3),))
-    found = Compare(resamples=50)(study.add(samples=(chosen, left), selected=(chosen.id,)), context).figures
+    found = Compare(resamples=50)(state.add(samples=(chosen, left), selected=(chosen.id,)), context).figures
     clean = found["clean"]
     assert (clean["n"], clean["excluded"], clean["looked"]) == (2, 2, True)
     assert (found["difference"]["estimate"], clean["difference"]["estimate"]) == (0.625, 0.25)
@@ -327,7 +329,7 @@ def test_the_comparison_is_repeated_without_items_that_a_training_sample_gives_a
 
 
 def test_a_test_set_that_is_given_away_whole_leaves_nothing_to_compare(tmp_path: Path, context: Context) -> None:
-    study = both(tmp_path / "s", context, (["+-"], "+"), (["++"], "+"))
+    state = both(tmp_path / "s", context, (["+-"], "+"), (["++"], "+"))
     sample = new_sample("stories", "unlike", "1", "initial").replace(matches=(shares(0),))
-    clean = Compare(resamples=50)(study.add(samples=(sample,), selected=(sample.id,)), context).figures["clean"]
+    clean = Compare(resamples=50)(state.add(samples=(sample,), selected=(sample.id,)), context).figures["clean"]
     assert clean == {"n": 0, "excluded": 1, "base": None, "trained": None, "difference": None, "looked": True}

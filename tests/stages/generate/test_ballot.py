@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.data.model import Reply
 from dsrl.graders import Grader, Number
 from dsrl.stages.generate.ballot import Ballot, Rule, least
@@ -191,7 +191,7 @@ def test_a_hopeless_vote_stops_too() -> None:
     assert early([UNREADABLE] * 16).asked == 9
 
 
-@part
+@component("tests.test_ballot.Near")
 class Near(Number):
     """Same within one, so that 1 is 2 and 2 is 3, but 1 isn't 3."""
 

@@ -15,9 +15,9 @@ from dsrl.forecast.run_forecast import Foresight
 from dsrl.graders import Label, Number
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.runner import Keys, roots
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.generate import MajorityVote, OwnAnswer, SelfCorrection, SelfInstruct, SynthLlm, TarGen
-from dsrl.stages.generate.base import Writing
+from dsrl.stages.generate.base import TeacherGenerator
 from dsrl.stages.generate.candidate import Candidate, Refusal
 from dsrl.stages.generate.similarity import rouge_l, words
 from tests.stages.generate.test_generate import TASK, offline
@@ -35,9 +35,9 @@ PASSAGES = tuple(
 )
 
 
-def stage(kind: type[Writing], n: int = 12, concurrency: int = 8, **fields: Any) -> Writing:
+def stage(kind: type[TeacherGenerator], n: int = 12, concurrency: int = 8, **fields: Any) -> TeacherGenerator:
     teacher = offline(concurrency=concurrency)
-    verify: dict[type[Writing], Any] = {
+    verify: dict[type[TeacherGenerator], Any] = {
         SelfInstruct: OwnAnswer(),
         TarGen: SelfCorrection(teacher=teacher),
         SynthLlm: MajorityVote(teacher=teacher, votes=1),
@@ -45,11 +45,13 @@ def stage(kind: type[Writing], n: int = 12, concurrency: int = 8, **fields: Any)
     return kind(teacher=teacher, n=n, verify=(verify[kind],), **fields)
 
 
-def carried_out(made: Writing, folder: Path, study: Study | None = None) -> tuple[Study, Context]:
+def carried_out(
+    made: TeacherGenerator, folder: Path, state: PipelineState | None = None
+) -> tuple[PipelineState, Context]:
     surroundings = context(folder)
     surroundings.stage = made.name
     try:
-        return made(study or Study(task=TASK, passages=PASSAGES), surroundings), surroundings
+        return made(state or PipelineState(task=TASK, passages=PASSAGES), surroundings), surroundings
     finally:
         surroundings.close()
 
@@ -58,7 +60,7 @@ KINDS = (SelfInstruct, TarGen, SynthLlm)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_result_does_not_depend_on_how_many_calls_overlap(kind: type[Writing], tmp_path: Path) -> None:
+def test_the_result_does_not_depend_on_how_many_calls_overlap(kind: type[TeacherGenerator], tmp_path: Path) -> None:
     rounds = {"round_size": 4} if kind is SelfInstruct else {}
     one, _ = carried_out(stage(kind, concurrency=1, **rounds), tmp_path / "one")
     many, where = carried_out(stage(kind, concurrency=16, **rounds), tmp_path / "many")
@@ -81,16 +83,16 @@ def _folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_forecast_finds_what_is_in_the_store(kind: type[Writing], tmp_path: Path) -> None:
+def test_a_forecast_finds_what_is_in_the_store(kind: type[TeacherGenerator], tmp_path: Path) -> None:
     """The calls store alone says that nothing is left to pay."""
     made = stage(kind, **({"round_size": 4} if kind is SelfInstruct else {}))
-    study = Study(task=TASK, passages=PASSAGES)
+    state = PipelineState(task=TASK, passages=PASSAGES)
     where = context(tmp_path)
-    keys = Keys({**roots(study), "passages": lambda: "p"})
+    keys = Keys({**roots(state), "passages": lambda: "p"})
 
     def foreseen() -> Any:
         calls = where.calls if where.calls.folder.is_dir() else None
-        return Foresight(where.store, keys, calls).look({"w": made}, study).rows["w"].load
+        return Foresight(where.store, keys, calls).look({"w": made}, state).rows["w"].load
 
     before = foreseen()
     assert before.requests.expected >= 12 * (1 + (kind is not SelfInstruct) + (kind is TarGen))
@@ -123,7 +125,7 @@ def test_self_instruct_shows_what_it_wrote_and_keeps_its_distance(tmp_path: Path
 
 
 def test_self_instruct_needs_a_pool(tmp_path: Path) -> None:
-    bare = Study(task=dataclasses.replace(TASK, num_demos=0))
+    bare = PipelineState(task=dataclasses.replace(TASK, num_demos=0))
     with pytest.raises(StageFailed, match="there is no pool to start from"):
         carried_out(stage(SelfInstruct), tmp_path, bare)
 
@@ -144,10 +146,10 @@ def test_targen_goes_through_its_contexts_and_corrects_itself(tmp_path: Path) ->
 
 def test_labels_take_turns_where_there_are_a_few(tmp_path: Path) -> None:
     task = dataclasses.replace(TASK, answer=Label(labels=("yes", "no")))
-    study = Study(task=task)
+    state = PipelineState(task=task)
     made = stage(TarGen, n=4, max_candidates=4, min_yield=0.0, num_contexts=2)
     with pytest.raises(StageFailed):  # the counting teacher knows no yes or no
-        carried_out(made, tmp_path, study)
+        carried_out(made, tmp_path, state)
     where = context(tmp_path)
     asked = [where.calls.request(path) for path in _requests(where)]
     told = [
@@ -178,7 +180,7 @@ def test_synthllm_brings_concepts_of_several_passages_together(tmp_path: Path) -
 
 def test_synthllm_without_passages_says_so(tmp_path: Path) -> None:
     with pytest.raises(StageFailed, match="no concepts to recombine"):
-        carried_out(stage(SynthLlm), tmp_path, Study(task=TASK))
+        carried_out(stage(SynthLlm), tmp_path, PipelineState(task=TASK))
 
 
 class Once:

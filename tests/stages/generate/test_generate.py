@@ -16,7 +16,7 @@ from dsrl.data.task import Task
 from dsrl.llm import Endpoint
 from dsrl.pipeline.config import build
 from dsrl.pipeline.context import Context
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.quickstart import OfflineTeacher
 from dsrl.stages.generate import Generate, MajorityVote
 from dsrl.stages.rewrite import Rewrite
@@ -40,25 +40,27 @@ def writer(teacher: Endpoint, n: int = 6, votes: int = 5, **fields: Any) -> Gene
     return Generate(teacher=teacher, n=n, verify=(MajorityVote(teacher=teacher, votes=votes),), **fields)
 
 
-def study(**fields: Any) -> Study:
-    return Study(task=TASK, passages=PASSAGES, **fields)
+def state(**fields: Any) -> PipelineState:
+    return PipelineState(task=TASK, passages=PASSAGES, **fields)
 
 
-def carried_out(stage: Generate | Rewrite, folder: Path, start: Study | None = None) -> tuple[Study, Context]:
+def carried_out(
+    stage: Generate | Rewrite, folder: Path, start: PipelineState | None = None
+) -> tuple[PipelineState, Context]:
     surroundings = context(folder)
     surroundings.stage = stage.name
     try:
-        return stage(start or study(), surroundings), surroundings
+        return stage(start or state(), surroundings), surroundings
     finally:
         surroundings.close()
 
 
 @pytest.fixture(scope="module")
-def generated(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def generated(tmp_path_factory: pytest.TempPathFactory) -> PipelineState:
     return carried_out(writer(offline(), n=12), tmp_path_factory.mktemp("generated"))[0]
 
 
-def test_a_sample_says_where_it_comes_from(generated: Study) -> None:
+def test_a_sample_says_where_it_comes_from(generated: PipelineState) -> None:
     assert len(generated.samples) == 12
     for place, sample in enumerate(generated.samples):
         origin = sample.provenance
@@ -75,7 +77,7 @@ def test_a_sample_says_where_it_comes_from(generated: Study) -> None:
     assert len({sample.id for sample in generated.samples}) == 12
 
 
-def test_every_candidate_ends_as_a_sample_or_as_a_rejection(generated: Study) -> None:
+def test_every_candidate_ends_as_a_sample_or_as_a_rejection(generated: PipelineState) -> None:
     rows = generated.figures["rows"]
     assert rows == {"in": len(generated.samples) + len(generated.rejected), "out": len(generated.samples)}
     numbers = [entry.provenance.index for entry in (*generated.samples, *generated.rejected)]
@@ -84,13 +86,15 @@ def test_every_candidate_ends_as_a_sample_or_as_a_rejection(generated: Study) ->
 
 @pytest.mark.parametrize("concurrency", [1, 3, 32])
 def test_the_result_does_not_depend_on_how_many_calls_overlap(
-    generated: Study, concurrency: int, tmp_path: Path
+    generated: PipelineState, concurrency: int, tmp_path: Path
 ) -> None:
     found, _ = carried_out(writer(offline(concurrency=concurrency), n=12), tmp_path)
     assert found == generated
 
 
-def test_fewer_samples_are_the_first_of_many_and_more_cost_only_the_rest(generated: Study, tmp_path: Path) -> None:
+def test_fewer_samples_are_the_first_of_many_and_more_cost_only_the_rest(
+    generated: PipelineState, tmp_path: Path
+) -> None:
     few, first = carried_out(writer(offline(), n=5), tmp_path)
     assert few.samples == generated.samples[:5]
     again, second = carried_out(writer(offline(), n=12), tmp_path)
@@ -232,7 +236,7 @@ def test_the_prompt_holds_task_pattern_demos_and_passage_and_no_vote_sees_them(t
 
 def test_without_demos_no_pattern_is_asked_for(tmp_path: Path) -> None:
     with serve(answer=scripted(story)) as script:
-        start = Study(task=dataclasses.replace(TASK, demos=()))
+        start = PipelineState(task=dataclasses.replace(TASK, demos=()))
         found, _ = carried_out(writer(Endpoint(model="m", base_url=script.url), n=2, votes=1), tmp_path, start)
         assert len(script.bodies) == 4
     assert all(sample.provenance.passage is None for sample in found.samples)
@@ -279,15 +283,15 @@ def test_rewrites_that_lead_nowhere_are_given_up(tmp_path: Path) -> None:
         teacher = Endpoint(model="m", base_url=script.url, concurrency=4)
         stage = Rewrite(teacher=teacher, verify=(MajorityVote(teacher=teacher, votes=1),))
         with pytest.raises(StageFailed, match="rewrite: giving up after 51 candidates: 50 duplicates") as caught:
-            carried_out(stage, tmp_path, study(samples=pool))
+            carried_out(stage, tmp_path, state(samples=pool))
     assert "rewrite.direction=none" in str(caught.value)
 
 
-def rewritten(tmp_path: Path, direction: str, draft: Callable[[int], str] = story) -> tuple[Study, list[str]]:
+def rewritten(tmp_path: Path, direction: str, draft: Callable[[int], str] = story) -> tuple[PipelineState, list[str]]:
     with serve(answer=scripted(draft)) as script:
         teacher = Endpoint(model="m", base_url=script.url, concurrency=1)
         stage = Rewrite(teacher=teacher, direction=direction, verify=(MajorityVote(teacher=teacher, votes=1),))  # type: ignore[arg-type]
-        found, _ = carried_out(stage, tmp_path, study(samples=POOL))
+        found, _ = carried_out(stage, tmp_path, state(samples=POOL))
         return found, [body["messages"][-1]["content"] for body in script.bodies]
 
 
@@ -327,7 +331,7 @@ def test_a_rewrite_that_repeats_a_sample_is_rejected(tmp_path: Path) -> None:
     assert all(len(candidate.provenance.calls) == 2 for candidate in found.rejected)
 
 
-def shown(found: Study, where: Context) -> list[str]:
+def shown(found: PipelineState, where: Context) -> list[str]:
     """The prompts in which the samples were asked for."""
     prompts = []
     for sample in found.samples:
@@ -355,7 +359,7 @@ def test_without_pattern_the_demos_are_shown_alone(tmp_path: Path) -> None:
 
 
 def test_without_passages_and_demos_the_definition_is_all_there_is(tmp_path: Path) -> None:
-    bare = Study(task=dataclasses.replace(TASK, num_demos=0))
+    bare = PipelineState(task=dataclasses.replace(TASK, num_demos=0))
     found, where = carried_out(writer(offline(), n=4, votes=1), tmp_path, bare)
     for prompt in shown(found, where):
         assert not any(heading in prompt for heading in ("# Example", "# Pattern", "# Passage"))
@@ -364,7 +368,7 @@ def test_without_passages_and_demos_the_definition_is_all_there_is(tmp_path: Pat
 def test_shuffled_passages_come_in_another_order_each_once_in_a_turn(tmp_path: Path) -> None:
     many = tuple(dataclasses.replace(PASSAGES[0], id=f"q{i}", text=f"{i} apples.") for i in range(12))
     found, _ = carried_out(
-        writer(offline(), n=12, votes=1, passage_order="shuffled"), tmp_path, Study(task=TASK, passages=many)
+        writer(offline(), n=12, votes=1, passage_order="shuffled"), tmp_path, PipelineState(task=TASK, passages=many)
     )
     places = [(sample.provenance.index, sample.provenance.passage) for sample in found.samples]
     first = [passage for index, passage in places if index is not None and index < 12]

@@ -12,12 +12,12 @@ from dsrl.data.overlap.minhash import NearDuplicates
 from dsrl.data.sample import Provenance, new_sample
 from dsrl.forecast.workload import Outlook
 from dsrl.llm import CallsStore, Endpoint
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.generate import MajorityVote
 from dsrl.stages.generate.near_duplicates import REASON, Near
 from dsrl.stages.rewrite import Rewrite
 from tests.llm.server import Json, serve
-from tests.stages.generate.test_generate import TASK, carried_out, probed, study, writer
+from tests.stages.generate.test_generate import TASK, carried_out, probed, state, writer
 
 WORDS = tuple(f"word{number}" for number in range(400))
 
@@ -41,7 +41,7 @@ def repeating(body: Json, choice: int) -> str:
     return json.dumps({"input": said, "output": "#### 2"})
 
 
-def generated(folder: Path, concurrency: int, near: float | None = 0.8) -> tuple[Study, list[Json]]:
+def generated(folder: Path, concurrency: int, near: float | None = 0.8) -> tuple[PipelineState, list[Json]]:
     with serve(answer=repeating) as script:
         teacher = Endpoint(model="m", base_url=script.url, concurrency=concurrency)
         return carried_out(writer(teacher, n=8, votes=2, near_duplicates=near), folder)[0], script.bodies
@@ -73,7 +73,7 @@ def test_without_a_threshold_only_equal_ones_are_repeats(tmp_path: Path) -> None
     assert [sample.provenance.index for sample in found.samples] == list(range(8))
 
 
-def rewritten(folder: Path, said: Callable[[int], str]) -> Study:
+def rewritten(folder: Path, said: Callable[[int], str]) -> PipelineState:
     """Two solved samples, each made harder."""
     pool = tuple(
         new_sample("quickstart", text(number), "1", "initial").replace(probe=probed(0, 1).probe) for number in range(2)
@@ -88,7 +88,7 @@ def rewritten(folder: Path, said: Callable[[int], str]) -> Study:
     with serve(answer=answer) as script:
         teacher = Endpoint(model="m", base_url=script.url, concurrency=1)
         stage = Rewrite(teacher=teacher, near_duplicates=0.8, verify=(MajorityVote(teacher=teacher, votes=1),))
-        return carried_out(stage, folder, study(samples=pool))[0]
+        return carried_out(stage, folder, state(samples=pool))[0]
 
 
 def test_a_rewrite_may_resemble_its_parent_and_no_other(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_forecast_knows_what_was_left_out(tmp_path: Path) -> None:
         teacher = Endpoint(model="m", base_url=script.url, concurrency=1)
         stage = writer(teacher, n=8, votes=2, near_duplicates=0.8)
         carried_out(stage, tmp_path)
-        load = stage.expect(Outlook(study(), CallsStore(tmp_path / "store" / "calls"))).load
+        load = stage.expect(Outlook(state(), CallsStore(tmp_path / "store" / "calls"))).load
     assert load is not None
     assert (load.requests.high, load.held.completions) == (0.0, 1 + 11 + 8 * 2)
 

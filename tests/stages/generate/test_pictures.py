@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from dsrl.core.component import Part, part
-from dsrl.data.images import IMAGE, Illustrated, Pixels, Pool, Prompt
+from dsrl.core.component import Component, component
+from dsrl.data.images import IMAGE, Illustrated, Pixels, Prompt, UnlabelledImages
 from dsrl.data.model import Model, Reply, Sampling
 from dsrl.data.sample import new_sample
 from dsrl.data.task import Task
 from dsrl.graders import Number
 from dsrl.llm import Endpoint
 from dsrl.pipeline.context import Context
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.generate import Generate, MajorityVote
 from dsrl.stages.rewrite import HarderVariants, PassBand, QualityJudge
 from dsrl.stages.score import PassCount
@@ -64,13 +64,15 @@ def seeing(body: Json, choice: int) -> str:
     return json.dumps({"input": text, "output": f"#### {stripes(picture)}"})
 
 
-def written(folder: Path, answer: Callable[[Json, int], str], n: int = 3) -> tuple[Study, list[Json]]:
-    task = Task(name="s", instruction="Count.", answer=Number(), pixels=TASK.pixels, pictures=Pool(path=str(folder)))
+def written(folder: Path, answer: Callable[[Json, int], str], n: int = 3) -> tuple[PipelineState, list[Json]]:
+    task = Task(
+        name="s", instruction="Count.", answer=Number(), pixels=TASK.pixels, pictures=UnlabelledImages(path=str(folder))
+    )
     where = context(folder.parent)
     with serve(answer=answer) as script:
         teacher = Endpoint(model="m", base_url=script.url, images=True)
         stage = Generate(teacher=teacher, n=n, verify=(MajorityVote(teacher=teacher, votes=3),), max_candidates=2 * n)
-        found = stage(Study(task=task), where)
+        found = stage(PipelineState(task=task), where)
     where.close()
     return found, script.bodies
 
@@ -99,8 +101,8 @@ def test_a_broken_picture_of_the_pool_is_said_and_passed_over(tmp_path: Path) ->
     assert len(found.samples) == 3
 
 
-@part
-class Blind(Part):
+@component("tests.test_pictures.RandomUnscored")
+class RandomUnscored(Component):
     """A model that is right as often as the text says, where it is shown as many pictures as there are placeholders."""
 
     def generate(
@@ -135,7 +137,7 @@ def test_variants_keep_the_picture_and_nobody_is_told_the_answer(
     image = where.gallery(TASK).put((folder / "2.png").read_bytes())
     where.scratch = tmp_path
     seed = new_sample("stripes", f"{IMAGE}\nHow many stripes?", "2", "seed", images=(image,))
-    counter = PassCount(rollout=Blind(), rollouts=16)
+    counter = PassCount(rollout=RandomUnscored(), rollouts=16)
     kinds: Counter[str] = Counter()
 
     def answer(body: Json, choice: int) -> str:
@@ -150,7 +152,7 @@ def test_variants_keep_the_picture_and_nobody_is_told_the_answer(
         teacher = Endpoint(model="m", base_url=script.url, images=True)
         verify = (QualityJudge(teacher=teacher), PassBand(counter=counter))
         stage = HarderVariants(teacher=teacher, counter=counter, verify=verify, attempts=1)
-        found = stage(counter(Study(task=TASK, base=Named(name="m", path="m"), samples=(seed,)), where), where)
+        found = stage(counter(PipelineState(task=TASK, base=Named(name="m", path="m"), samples=(seed,)), where), where)
     where.close()
     assert [one.reason for one in found.rejected] == ([reason] if reason else [])
     if reason is None:

@@ -13,7 +13,7 @@ from dsrl.graders import Number
 from dsrl.llm.reply_cache.cache import CallsStore
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.progress.progress import Progress
-from dsrl.pipeline.state import Estimate, Evaluation, Study, Subject
+from dsrl.pipeline.state import Estimate, Evaluation, PipelineState, Subject
 from dsrl.pipeline.store import Store
 
 NAMES = ("Zoe", "Jun", "Oscar", "Iris", "Noah", "Lena", "Omar", "Mia")
@@ -184,13 +184,13 @@ def write_progress(path: Path, rng: random.Random, steps: int = 50) -> None:
     path.write_text("\n".join(rows) + '\n{"step": 51, "rew', encoding="utf-8")
 
 
-def make_metrics(study: Study) -> dict[str, Any]:
+def make_metrics(state: PipelineState) -> dict[str, Any]:
     """`metrics.json` as it stands when the report is made."""
-    base, trained = study.evaluation_base, study.evaluation_trained
+    base, trained = state.evaluation_base, state.evaluation_trained
     assert base is not None
     assert trained is not None
     gain = trained.pass_at_1.value - base.pass_at_1.value
-    half = len(study.samples) // 2
+    half = len(state.samples) // 2
     return {
         "name": "counting", "task": "counting", "model": "tiny-llama", "teacher": "offline-rules-v1", "seed": 0,
         "started": 1_790_000_000.0,
@@ -204,7 +204,7 @@ def make_metrics(study: Study) -> dict[str, Any]:
             "probe": {"in": half, "out": half, "rejected": {}},
             "rewrite": {"in": half, "out": 2 * half, "rejected": {"no majority": 9, "no readable vote": 3}},
             "score": {"in": 2 * half, "out": 2 * half, "rejected": {}},
-            "select": {"in": 2 * half, "out": len(study.selected), "rejected": {}},
+            "select": {"in": 2 * half, "out": len(state.selected), "rejected": {}},
         },
         "calls": {
             "teacher": {"requests": 812, "completions": 4210, "store_hits": 0, "retries": 9, "errors": 0, "repairs": 4,
@@ -213,7 +213,7 @@ def make_metrics(study: Study) -> dict[str, Any]:
                       "input_tokens": 0, "output_tokens": 0, "usd": None},
         },
         "stages": {
-            "select": {"m": len(study.selected) + 12, "shortfall": 12, "suggested_n": 260},
+            "select": {"m": len(state.selected) + 12, "shortfall": 12, "suggested_n": 260},
             "train": {"algorithm": "grpo", "engine": "trl", "steps": 50, "chosen_step": 40},
             "compare": {
                 "difference": {"estimate": gain, "low": gain - 0.03, "high": gain + 0.03, "p_value": 0.0001},
@@ -227,8 +227,8 @@ def make_metrics(study: Study) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def make_study(folder: Path, count: int = 120, seed: int = 0) -> tuple[Study, Context]:
-    """A finished run in `folder`: its study and the context that a report stage gets."""
+def make_study(folder: Path, count: int = 120, seed: int = 0) -> tuple[PipelineState, Context]:
+    """A finished run in `folder`: its state and the context that a report stage gets."""
     rng = random.Random(seed)
     calls = CallsStore(folder / "calls")
     first = make_samples(calls, count, rng)
@@ -238,7 +238,7 @@ def make_study(folder: Path, count: int = 120, seed: int = 0) -> tuple[Study, Co
     selected = tuple(sample.id for sample in within[:80])
     write_progress(folder / "progress.jsonl", rng)
     base = Model(name="tiny-llama", path="model")
-    study = Study(
+    state = PipelineState(
         task=TASK,
         base=base,
         passages=PASSAGES,
@@ -255,6 +255,6 @@ def make_study(folder: Path, count: int = 120, seed: int = 0) -> tuple[Study, Co
     run_dir.mkdir()
     (run_dir / "config.yaml").write_text("task:\n  name: counting\nn: 200\n", encoding="utf-8")
     context = Context(run_dir=run_dir, store=Store(folder / "store"), calls=calls, progress=Progress())
-    context.metrics.update(make_metrics(study))
+    context.metrics.update(make_metrics(state))
     context.progress.warnings.append("select: only 80 of the 92 samples asked for; going on with 80. n=260 would do.")
-    return study, context
+    return state, context

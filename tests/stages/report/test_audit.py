@@ -89,10 +89,10 @@ def test_the_report_shows_what_was_found(say: Say, store: Store, tmp_path: Path)
     say("read", str(out))
     folder = tmp_path / "again"
     folder.mkdir()
-    study, context = make_study(folder)
+    state, context = make_study(folder)
     shutil.copytree(store.root / "audits", context.store.root / "audits")
     context.metrics["keys"]["generate"] = "0123abcd"
-    Report()(study, context)
+    Report()(state, context)
     assert context.metrics["labels"]["audit"]["judged"] == 50
     page = (context.run_dir / "report.html").read_text(encoding="utf-8")
     assert "What a hand check found" in page
@@ -267,12 +267,12 @@ def test_a_damaged_entry_is_not_audited(store: Store) -> None:
 
 def test_an_audit_of_a_known_error_rate_finds_it(tmp_path: Path) -> None:
     """With every row judged the estimate is the truth; with fifty its interval holds it."""
-    study, _ = make_study(tmp_path, count=400)
+    state, _ = make_study(tmp_path, count=400)
     rng = random.Random(2)
-    wrong = {sample.id for sample in study.samples if rng.random() < (0.02 if stratum(sample) == "all agree" else 0.2)}
-    truth = len(wrong) / len(study.samples)
-    everything = judge(study.samples, {s.id: "wrong" if s.id in wrong else "right" for s in study.samples})
+    wrong = {sample.id for sample in state.samples if rng.random() < (0.02 if stratum(sample) == "all agree" else 0.2)}
+    truth = len(wrong) / len(state.samples)
+    everything = judge(state.samples, {s.id: "wrong" if s.id in wrong else "right" for s in state.samples})
     assert (everything.low, everything.estimate, everything.high) == pytest.approx((truth, truth, truth))
-    some = draw(study.samples, 50, 0)
-    found = judge(study.samples, {s.id: "wrong" if s.id in wrong else "right" for s in some})
+    some = draw(state.samples, 50, 0)
+    found = judge(state.samples, {s.id: "wrong" if s.id in wrong else "right" for s in some})
     assert found.low <= truth <= found.high

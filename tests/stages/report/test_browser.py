@@ -14,9 +14,9 @@ from dsrl.stages.report.transcripts import MAX_TEXT, Texts, grouped
 from tests.stages.report.made import make_study
 
 
-def shown(study, context, rows=2000, characters=10**7) -> tuple[Browser, dict]:
+def shown(state, context, rows=2000, characters=10**7) -> tuple[Browser, dict]:
     pictures = Pictures(context.images, 256, 10**7)
-    found = browser(study, context.calls, pictures, max_rows=rows, max_characters=characters)
+    found = browser(state, context.calls, pictures, max_rows=rows, max_characters=characters)
     assert found is not None
     return found, json.loads(found.data)
 
@@ -29,12 +29,12 @@ def test_embedded_json_reads_back_and_can_not_leave_its_element(text: str):
 
 
 def test_every_row_has_its_passage_prompt_replies_rate_kin_and_fate(tmp_path: Path):
-    study, context = make_study(tmp_path, count=20)
-    found, data = shown(study, context)
+    state, context = make_study(tmp_path, count=20)
+    found, data = shown(state, context)
     rows = {row["id"]: row for row in data["rows"]}
     assert found.complete
-    assert found.shown == found.total == len(rows) == len(study.samples) + len(study.rejected)
-    for sample in study.samples:
+    assert found.shown == found.total == len(rows) == len(state.samples) + len(state.rejected)
+    for sample in state.samples:
         row = rows[sample.id]
         assert data["passages"][row["passage"]]["text"].startswith("On market day")
         writing, voting = row["exchanges"]
@@ -49,31 +49,31 @@ def test_every_row_has_its_passage_prompt_replies_rate_kin_and_fate(tmp_path: Pa
 
 
 def test_the_fate_of_every_kind_of_row(tmp_path: Path):
-    study, context = make_study(tmp_path, count=40)
-    _, data = shown(study, context)
+    state, context = make_study(tmp_path, count=40)
+    _, data = shown(state, context)
     fates = {row["id"]: row["fate"] for row in data["rows"]}
-    assert all(fates[identifier] == "selected" for identifier in study.selected)
-    assert {fates[sample.id] for sample in study.samples if sample.score.value == 0} == {"never solved"}
-    assert {fates[sample.id] for sample in study.samples if sample.score.value == 1} == {"always solved"}
-    assert sum(fate == "rejected" for fate in fates.values()) == len(study.rejected)
+    assert all(fates[identifier] == "selected" for identifier in state.selected)
+    assert {fates[sample.id] for sample in state.samples if sample.score.value == 0} == {"never solved"}
+    assert {fates[sample.id] for sample in state.samples if sample.score.value == 1} == {"always solved"}
+    assert sum(fate == "rejected" for fate in fates.values()) == len(state.rejected)
 
 
 def test_of_many_rows_the_selected_come_first_and_the_rest_is_drawn_alike_each_time(tmp_path: Path):
-    study, _ = make_study(tmp_path, count=60)
-    samples, rejected = chosen(study, 90)
-    selected = list(study.selected)
+    state, _ = make_study(tmp_path, count=60)
+    samples, rejected = chosen(state, 90)
+    selected = list(state.selected)
     assert [sample.id for sample in samples[: len(selected)]] == selected
     assert len(samples) + len(rejected) == 90
     assert rejected
-    assert (samples, rejected) == chosen(study, 90)
-    few, none = chosen(study, 10)
+    assert (samples, rejected) == chosen(state, 90)
+    few, none = chosen(state, 10)
     assert [sample.id for sample in few] == selected[:10]
     assert none == []
 
 
 def test_prompts_and_replies_stop_where_there_is_no_more_room(tmp_path: Path):
-    study, context = make_study(tmp_path, count=20)
-    found, data = shown(study, context, characters=2000)
+    state, context = make_study(tmp_path, count=20)
+    found, data = shown(state, context, characters=2000)
     assert not found.complete
     assert sum(map(len, data["texts"])) < 4000
     first, last = data["rows"][0], data["rows"][-1]
@@ -83,22 +83,22 @@ def test_prompts_and_replies_stop_where_there_is_no_more_room(tmp_path: Path):
 
 
 def test_replies_that_are_not_stored_any_more_are_left_out(tmp_path: Path):
-    study, context = make_study(tmp_path, count=2)
-    lost = replace(study.samples[0].provenance, calls=("0" * 31 + "f:0",))
-    study = replace(study, samples=(study.samples[0].replace(provenance=lost),), selected=(), control=(), rejected=())
-    _, data = shown(study, context)
+    state, context = make_study(tmp_path, count=2)
+    lost = replace(state.samples[0].provenance, calls=("0" * 31 + "f:0",))
+    state = replace(state, samples=(state.samples[0].replace(provenance=lost),), selected=(), control=(), rejected=())
+    _, data = shown(state, context)
     assert "exchanges" not in data["rows"][0]
 
 
 def test_a_run_without_rows_has_no_browser(tmp_path: Path):
-    study, context = make_study(tmp_path, count=1)
-    empty = replace(study, samples=(), rejected=(), selected=())
+    state, context = make_study(tmp_path, count=1)
+    empty = replace(state, samples=(), rejected=(), selected=())
     assert browser(empty, context.calls, Pictures(context.images, 0, 0), max_rows=10, max_characters=10) is None
 
 
 def test_right_and_wrong_rollouts_are_shown(tmp_path: Path):
-    study, context = make_study(tmp_path, count=2)
-    sample = study.samples[0]
+    state, context = make_study(tmp_path, count=2)
+    sample = state.samples[0]
     rows = [
         {
             "sample": sample.id,
@@ -112,7 +112,7 @@ def test_right_and_wrong_rollouts_are_shown(tmp_path: Path):
     ]
     path = tmp_path / "rollouts.parquet"
     pq.write_table(pa.Table.from_pylist(rows), path)
-    _, data = shown(replace(study, files={"score/rollouts.parquet": path}), context)
+    _, data = shown(replace(state, files={"score/rollouts.parquet": path}), context)
     row = next(row for row in data["rows"] if row["id"] == sample.id)
     assert [data["texts"][reply["text"]] for reply in row["rollouts"]] == ["reply 7", "reply 0", "reply 1", "reply 2"]
     assert [reply.get("right", False) for reply in row["rollouts"]] == [True, False, False, False]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.core.estimate import wilson
 from dsrl.data.model import Reply, Usage
 from dsrl.data.sample import Votes
@@ -24,7 +24,7 @@ Question = Callable[[random.Random], int | None]
 """Draws one answer to a question whose right answer is 0."""
 
 
-@part
+@component("tests.test_labels.Digit")
 class Digit(Number):
     """Reads a single digit, fast."""
 
@@ -159,11 +159,11 @@ def test_the_tail_of_a_beta_binomial_sums_to_what_it_should() -> None:
 
 
 def test_the_page_and_metrics_tell_the_same_of_labels(tmp_path: Path) -> None:
-    study, context = make_study(tmp_path)
-    Report()(study, context)
+    state, context = make_study(tmp_path)
+    Report()(state, context)
     found = context.metrics["labels"]
-    assert found["accepted"] == len(study.samples)
-    assert found["candidates"] == found["accepted"] + sum(candidate.votes is not None for candidate in study.rejected)
+    assert found["accepted"] == len(state.samples)
+    assert found["candidates"] == found["accepted"] + sum(candidate.votes is not None for candidate in state.rejected)
     assert found["saved"]["asked"] < found["saved"]["planned"]
     assert found["saved"]["tokens"] is None
     assert [row["min_share"] for row in found["thresholds"]] == list(THRESHOLDS)
@@ -177,8 +177,8 @@ def test_the_page_and_metrics_tell_the_same_of_labels(tmp_path: Path) -> None:
 
 
 def test_tokens_saved_are_reckoned_at_the_mean_length_of_the_votes(tmp_path: Path) -> None:
-    study, context = make_study(tmp_path, count=3)
-    sample = study.samples[0]
+    state, context = make_study(tmp_path, count=3)
+    sample = state.samples[0]
     digest = sample.provenance.calls[-1].rpartition(":")[0]
     assert sample.votes is not None
     votes = {20 + i: Reply(text="#### 1", finish_reason="stop", usage=Usage(output_tokens=30)) for i in range(4)}

@@ -83,18 +83,18 @@ def test_a_lost_and_a_broken_picture_are_said(tmp_path: Path) -> None:
 
 
 def test_the_page_shows_pairs_funnels_lengths_and_the_replies_to_variants(tmp_path: Path) -> None:
-    study, where = make_study(tmp_path)
-    where.images.path(study.samples[1].images[0]).unlink()
-    page = Report().page(study, where)
+    state, where = make_study(tmp_path)
+    where.images.path(state.samples[1].images[0]).unlink()
+    page = Report().page(state, where)
     where.close()
     data = of(page)
     rows = {row["id"]: row for row in data["rows"]}
-    seed, variant = study.samples[0], study.samples[4]
+    seed, variant = state.samples[0], state.samples[4]
     assert rows[seed.id]["question"].startswith("[image 1]\nHow many discs")
     assert isinstance(rows[seed.id]["images"][0][0], int)
     assert rows[seed.id]["images"] == rows[variant.id]["images"]
-    assert rows[study.samples[1].id]["images"][0][0].startswith("no longer in the store")
-    assert "images" not in rows[study.samples[3].id]
+    assert rows[state.samples[1].id]["images"][0][0].startswith("no longer in the store")
+    assert "images" not in rows[state.samples[3].id]
     assert [reply.get("right", False) for reply in rows[variant.id]["rollouts"]] == [True, True, False, False]
     assert page.count("<article") == 2
     assert page.count('<img src="data:image/webp;base64,') == 1 + 2

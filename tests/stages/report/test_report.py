@@ -11,7 +11,7 @@ import pytest
 from dsrl.data.sample import Rejected
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.progress.progress import Progress
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.pipeline.store import Store
 from dsrl.stages.report import Report
 from tests.stages.report.made import TASK, make_study
@@ -62,10 +62,10 @@ class Page(HTMLParser):
         self.words.append(data)
 
 
-def page_of(study: Study, context: Context, **fields) -> str:
-    after = Report(**fields)(study, context)
+def page_of(state: PipelineState, context: Context, **fields) -> str:
+    after = Report(**fields)(state, context)
     assert after.figures == {"page": "report.html"}
-    assert after.samples == study.samples
+    assert after.samples == state.samples
     return (context.run_dir / "report.html").read_text(encoding="utf-8")
 
 
@@ -98,16 +98,16 @@ def test_only_the_page_s_own_script_may_run(tmp_path: Path):
 
 
 def test_what_a_model_wrote_stays_text(tmp_path: Path):
-    study, context = make_study(tmp_path, count=4)
-    sample = study.samples[0].replace(
-        messages=(replace(study.samples[0].messages[0], content=HOSTILE),), answer=HOSTILE, solution=HOSTILE
+    state, context = make_study(tmp_path, count=4)
+    sample = state.samples[0].replace(
+        messages=(replace(state.samples[0].messages[0], content=HOSTILE),), answer=HOSTILE, solution=HOSTILE
     )
     rejected = Rejected(stage="generate", reason=HOSTILE, detail=HOSTILE, input=HOSTILE, answer=HOSTILE)
     context.metrics.update(name=HOSTILE, teacher=HOSTILE, model=HOSTILE)
     context.metrics["rows"]["generate"]["rejected"] = {HOSTILE: 3}
     context.progress.warnings.append(HOSTILE)
-    study = replace(study, samples=(sample, *study.samples[1:]), rejected=(rejected,), selected=(), control=())
-    text = page_of(study, context)
+    state = replace(state, samples=(sample, *state.samples[1:]), rejected=(rejected,), selected=(), control=())
+    text = page_of(state, context)
     page = Page(text)
     assert page.tags.count("script") == 2
     assert "img" not in page.tags
@@ -127,9 +127,9 @@ def test_what_a_model_wrote_stays_text(tmp_path: Path):
     ],
 )
 def test_what_a_run_lacks_is_said_and_not_shown_empty(tmp_path: Path, changes, gone, words):
-    study, context = make_study(tmp_path, count=8)
+    state, context = make_study(tmp_path, count=8)
     context.metrics["stages"] = {}
-    text = page_of(replace(study, **changes), context)
+    text = page_of(replace(state, **changes), context)
     page = Page(text)
     assert not gone & set(page.ids)
     assert words in text
@@ -140,29 +140,29 @@ def test_a_run_that_has_nothing_still_gets_a_page(tmp_path: Path):
     store = Store(tmp_path / "store")
     _study, context = make_study(tmp_path, count=1)
     bare = Context(run_dir=tmp_path, store=store, calls=context.calls, progress=Progress())
-    page = Page(page_of(Study(task=TASK), bare))
+    page = Page(page_of(PipelineState(task=TASK), bare))
     assert [identifier for identifier in page.ids if identifier in SECTIONS] == ["provenance"]
 
 
 def test_one_model_alone_is_not_compared(tmp_path: Path):
-    study, context = make_study(tmp_path, count=4)
+    state, context = make_study(tmp_path, count=4)
     context.metrics["stages"]["compare"] = {"overlap": {}}
-    text = page_of(replace(study, trained=None, evaluation_trained=None), context)
+    text = page_of(replace(state, trained=None, evaluation_trained=None), context)
     assert "nothing to compare" in text
     assert "trained model, pass@1" not in text
 
 
 def test_samples_without_a_pass_rate(tmp_path: Path):
-    study, context = make_study(tmp_path, count=6)
-    samples = tuple(sample.replace(score=None, probe=None) for sample in study.samples)
-    text = page_of(replace(study, samples=samples), context)
+    state, context = make_study(tmp_path, count=6)
+    samples = tuple(sample.replace(score=None, probe=None) for sample in state.samples)
+    text = page_of(replace(state, samples=samples), context)
     page = Page(text)
     assert "difficulty" not in page.ids
     assert "selection" in page.ids
 
 
 def test_the_page_is_written_whole_over_an_old_one(tmp_path: Path):
-    study, context = make_study(tmp_path, count=2)
+    state, context = make_study(tmp_path, count=2)
     (context.run_dir / "report.html").write_text("old")
-    assert page_of(study, context).rstrip().endswith("</html>")
+    assert page_of(state, context).rstrip().endswith("</html>")
     assert [path.name for path in context.run_dir.iterdir() if path.name.startswith(".")] == []

@@ -4,7 +4,7 @@ from dsrl.data.images import ImageStore
 from dsrl.data.sample import Rate, Rejected, Verdict, new_sample
 from dsrl.data.task import Task
 from dsrl.graders import Number
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.report.pictures import Pictures
 from dsrl.stages.report.variants import variants
 
@@ -41,7 +41,7 @@ def test_seeds_and_variants_stand_side_by_side_with_their_counts() -> None:
     child = new_sample("t", "Harder?", "1", "harder", parent=seed, verdicts=said).replace(score=rate(2))
     refused = tuple(Rejected(stage="rewrite", reason="too hard") for _ in range(2))
     found = variants(
-        Study(task=TASK, samples=(seed, child), rejected=refused), {"stages": {"rewrite": FIGURES}}, NO_PICTURES
+        PipelineState(task=TASK, samples=(seed, child), rejected=refused), {"stages": {"rewrite": FIGURES}}, NO_PICTURES
     )
     assert found is not None
     assert found.outcomes == (("kept", 1), ("too hard", 2))
@@ -53,9 +53,9 @@ def test_seeds_and_variants_stand_side_by_side_with_their_counts() -> None:
 
 
 def test_a_run_without_seeds_has_no_such_section_and_one_without_variants_says_so() -> None:
-    study = Study(task=TASK)
-    assert variants(study, {"stages": {"rewrite": {"harder": 3}}}, NO_PICTURES) is None
+    state = PipelineState(task=TASK)
+    assert variants(state, {"stages": {"rewrite": {"harder": 3}}}, NO_PICTURES) is None
     none = {**FIGURES, "variants": 0, "mean_seed": None, "mean_fresh": None, "mean_accepting": None}
-    found = variants(study, {"stages": {"rewrite": none}}, NO_PICTURES)
+    found = variants(state, {"stages": {"rewrite": none}}, NO_PICTURES)
     assert found is not None
     assert found.lead.endswith("0 of these got a variant with the same answer.")

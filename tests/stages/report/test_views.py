@@ -67,8 +67,8 @@ def test_a_curve_stays_inside_its_picture(values: list[float]):
 
 
 def test_the_headline_pairs_both_models(tmp_path: Path):
-    study, context = make_study(tmp_path, count=1)
-    found = headline(study, context.metrics)
+    state, context = make_study(tmp_path, count=1)
+    found = headline(state, context.metrics)
     assert found is not None
     assert found.verdict.startswith("Training raised pass@1 by")
     assert "it is the task that was learned" in found.verdict
@@ -84,35 +84,35 @@ def test_the_headline_pairs_both_models(tmp_path: Path):
     [(-0.02, 0.05, "within what chance can do"), (None, None, "without an interval"), (-0.3, -0.1, "lowered")],
 )
 def test_the_verdict_depends_on_the_interval(tmp_path: Path, low, high, words):
-    study, context = make_study(tmp_path, count=1)
+    state, context = make_study(tmp_path, count=1)
     context.metrics["stages"]["compare"]["difference"] = {"estimate": 0.1, "low": low, "high": high}
-    found = headline(study, context.metrics)
+    found = headline(state, context.metrics)
     assert found is not None
     assert words in found.verdict
 
 
 def test_a_gain_that_is_only_the_format_is_called_that(tmp_path: Path):
-    study, context = make_study(tmp_path, count=1)
-    base, trained = study.evaluation_base, study.evaluation_trained
-    found = headline(replace(study, evaluation_trained=replace(trained, format_free=base.format_free)), context.metrics)
+    state, context = make_study(tmp_path, count=1)
+    base, trained = state.evaluation_base, state.evaluation_trained
+    found = headline(replace(state, evaluation_trained=replace(trained, format_free=base.format_free)), context.metrics)
     assert found is not None
     assert "most of the gain is the format" in found.verdict
 
 
 def test_checks_name_overlap_and_what_is_not_known(tmp_path: Path):
-    study, context = make_study(tmp_path, count=1)
-    trained = replace(study.evaluation_trained, overlap={"training": 3}, grader="another")
-    base = replace(study.evaluation_base, overlap={})
-    found = headline(replace(study, evaluation_base=base, evaluation_trained=trained), context.metrics)
+    state, context = make_study(tmp_path, count=1)
+    trained = replace(state.evaluation_trained, overlap={"training": 3}, grader="another")
+    base = replace(state.evaluation_base, overlap={})
+    found = headline(replace(state, evaluation_base=base, evaluation_trained=trained), context.metrics)
     assert found is not None
     assert [check.fine for check in found.checks] == [False, None, False]
     assert found.checks[0].words.startswith("3 test items occur in the training samples")
 
 
 def test_items_without_a_reply_are_not_counted(tmp_path: Path):
-    study, context = make_study(tmp_path, count=1)
-    rates = (None, *study.evaluation_base.item_rates[1:])
-    found = headline(replace(study, evaluation_base=replace(study.evaluation_base, item_rates=rates)), context.metrics)
+    state, context = make_study(tmp_path, count=1)
+    rates = (None, *state.evaluation_base.item_rates[1:])
+    found = headline(replace(state, evaluation_base=replace(state.evaluation_base, item_rates=rates)), context.metrics)
     assert found is not None
     assert found.items is not None
     assert found.items.total == 399
@@ -129,17 +129,17 @@ def test_the_funnel_names_the_most_frequent_reasons():
 
 
 def test_every_scored_sample_stands_in_one_bar(tmp_path: Path):
-    study, _ = make_study(tmp_path, count=50)
-    bars = [bar.value for slot in slots(study.samples) for bar in slot.bars]
-    assert sum(bars) == len(study.samples)
+    state, _ = make_study(tmp_path, count=50)
+    bars = [bar.value for slot in slots(state.samples) for bar in slot.bars]
+    assert sum(bars) == len(state.samples)
     assert len(bars) == 9
-    many = [sample.replace(score=replace(sample.score, num_valid=64, num_correct=40)) for sample in study.samples]
+    many = [sample.replace(score=replace(sample.score, num_valid=64, num_correct=40)) for sample in state.samples]
     assert [bar.value for slot in slots(many) for bar in slot.bars] == [0, 0, 0, 0, 0, 0, 0, 100, 0, 0, 0, 0]
 
 
 def test_transitions_follow_parents_to_their_rewrites(tmp_path: Path):
-    study, _ = make_study(tmp_path, count=50)
-    found = difficulty(study.samples)
+    state, _ = make_study(tmp_path, count=50)
+    found = difficulty(state.samples)
     assert found is not None
     assert [panel.title for panel in found.panels] == ["As first written", "Made harder", "Made easier"]
     assert sum(row.total for row in found.transitions) == 50
@@ -162,20 +162,20 @@ def test_no_votes_no_labels(tmp_path: Path):
 
 
 def test_a_shortfall_is_told_with_its_cure(tmp_path: Path):
-    study, context = make_study(tmp_path, count=20)
-    found = selection(study, context.metrics)
+    state, context = make_study(tmp_path, count=20)
+    found = selection(state, context.metrics)
     assert found is not None
     assert "n=260 would be enough" in found.shortfall
     assert [panel.title for panel in found.panels] == ["Selected", "Random control"]
 
 
 def test_samples_drawn_twice_are_said_and_unscored_ones_have_no_control(tmp_path: Path):
-    study, context = make_study(tmp_path, count=20)
-    twice = selection(replace(study, selected=study.selected[:2] * 3), context.metrics)
+    state, context = make_study(tmp_path, count=20)
+    twice = selection(replace(state, selected=state.selected[:2] * 3), context.metrics)
     assert twice is not None
     assert "6 samples to train on (2 different ones)" in twice.lead
     assert "control set" in twice.lead
-    unscored = replace(study, samples=tuple(sample.replace(score=None) for sample in study.samples))
+    unscored = replace(state, samples=tuple(sample.replace(score=None) for sample in state.samples))
     blind = selection(unscored, context.metrics)
     assert blind is not None
     assert "control" not in blind.lead
@@ -189,9 +189,9 @@ def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path: Path):
 
 
 def test_the_stage_s_own_series_serves_where_the_file_is_gone(tmp_path: Path):
-    study, _ = make_study(tmp_path, count=1)
+    state, _ = make_study(tmp_path, count=1)
     figures = {"series": [{"step": 1, "reward": 0.1}, {"step": 2, "reward": float("nan")}], "algorithm": "dr_grpo"}
-    found = training(replace(study, files={}), {"stages": {"train": figures}})
+    found = training(replace(state, files={}), {"stages": {"train": figures}})
     assert found is not None
     lead, panels = found
     assert lead.startswith("DR GRPO")

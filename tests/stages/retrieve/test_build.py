@@ -47,7 +47,7 @@ KILLED = """
 import itertools, os, signal, sys
 from pathlib import Path
 from dsrl.pipeline.progress.progress import Progress
-from dsrl.stages.retrieve import build
+from dsrl.stages.retrieve import index_build
 from dsrl.stages.retrieve.corpus import find_corpus
 from dsrl.stages.retrieve.ingest import Ingest
 
@@ -172,7 +172,7 @@ import resource, sys
 from pathlib import Path
 from dsrl.core.errors import StageFailed
 from dsrl.pipeline.progress.progress import Progress
-from dsrl.stages.retrieve import build
+from dsrl.stages.retrieve import index_build
 from dsrl.stages.retrieve.corpus import find_corpus
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))

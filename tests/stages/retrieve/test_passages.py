@@ -41,7 +41,7 @@ def test_repeats_are_dropped_by_document_and_by_text() -> None:
 
 
 def test_pieces_of_one_document_are_different_passages() -> None:
-    hits = {"x": [Hit(source="c/a", offset=offset, text=f"Part {offset}.", score=1.0) for offset in (0, 50, 0)]}
+    hits = {"x": [Hit(source="c/a", offset=offset, text=f"Component {offset}.", score=1.0) for offset in (0, 50, 0)]}
     assert [passage.id for passage in interleave(hits, 100, 0)] == ["c/a", "c/a@50"]
 
 
@@ -54,7 +54,7 @@ def test_low_scores_and_full_quotas_are_counted() -> None:
 
 
 def test_at_most_so_many_passages_of_a_document() -> None:
-    hits = {"x": [Hit(source="c/a", offset=offset, text=f"Part {offset}.", score=1.0) for offset in range(3)]}
+    hits = {"x": [Hit(source="c/a", offset=offset, text=f"Component {offset}.", score=1.0) for offset in range(3)]}
     dropped: Counter[str] = Counter()
     assert len(list(wanted(interleave(hits, 100, 0), (over_quota({}, 2),), dropped))) == 2
     assert dropped == {"quota of its document": 1}

@@ -15,7 +15,7 @@ from dsrl.data.task import Task
 from dsrl.graders import Number
 from dsrl.llm import Endpoint
 from dsrl.pipeline.context import Context
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.quickstart import OfflineTeacher
 from dsrl.stages.retrieve import Embedded, NoRetriever, Retrieve
 from dsrl.stages.retrieve.ingest import Ingest
@@ -23,7 +23,7 @@ from dsrl.stages.retrieve.keywords import Keywords, distinct
 
 INSTRUCTION = yaml.safe_load((home() / "conf/task/quickstart.yaml").read_text())["instruction"]
 TASK = Task(name="stories", instruction=INSTRUCTION, answer=Number(), domain="everyday counting")
-STUDY = Study(task=TASK)
+STUDY = PipelineState(task=TASK)
 UNREACHABLE = Endpoint(model="nobody", base_url="http://127.0.0.1:9/v1", max_retries=0)
 
 
@@ -43,23 +43,23 @@ def said(context: Context) -> str:
 
 
 def test_given_keywords_are_searched_without_a_teacher(tmp_path: Path, context: Context) -> None:
-    study = stage(tmp_path, keywords=("apple", "library"))(STUDY, context)
-    assert study.keywords == ("apple", "library")
-    assert {passage.source for passage in study.passages} == {"four/0", "four/1", "four/3"}
-    assert study.figures["hits"] == {"apple": 2, "library": 1}
-    assert study.figures["rows"] == {"in": 3, "out": 3}
-    assert study.figures["dropped"] == {}
+    state = stage(tmp_path, keywords=("apple", "library"))(STUDY, context)
+    assert state.keywords == ("apple", "library")
+    assert {passage.source for passage in state.passages} == {"four/0", "four/1", "four/3"}
+    assert state.figures["hits"] == {"apple": 2, "library": 1}
+    assert state.figures["rows"] == {"in": 3, "out": 3}
+    assert state.figures["dropped"] == {}
     assert said(context) == ""
 
 
 def test_the_teacher_names_keywords_and_the_domain_joins_them(tmp_path: Path, context: Context) -> None:
     teacher = Endpoint(model="offline-rules-v1", server=OfflineTeacher(), backoff=0.01)
     make = stage(tmp_path, teacher=teacher, num_keywords=4)
-    study = make(STUDY, context)
+    state = make(STUDY, context)
     context.close()
-    assert study.keywords[0] == "everyday counting"
-    assert 1 < len(study.keywords) <= 5
-    assert make(STUDY, context) == study
+    assert state.keywords[0] == "everyday counting"
+    assert 1 < len(state.keywords) <= 5
+    assert make(STUDY, context) == state
     assert context.ledger.totals()["teacher"]["completions"] == 1
 
 
@@ -67,13 +67,13 @@ def test_a_teacher_without_keywords_fails_the_stage(tmp_path: Path, context: Con
     refuses = Task(name="poems", instruction="Write a poem.", answer=Number())
     teacher = Endpoint(model="offline-rules-v1", server=OfflineTeacher())
     with pytest.raises(StageFailed, match="named no keywords\n  got:     refused"):
-        stage(tmp_path, teacher=teacher)(Study(task=refuses), context)
+        stage(tmp_path, teacher=teacher)(PipelineState(task=refuses), context)
     context.close()
 
 
 def test_no_hits_is_a_warning(tmp_path: Path, context: Context) -> None:
-    study = stage(tmp_path, keywords=("quantum",))(STUDY, context)
-    assert study.passages == ()
+    state = stage(tmp_path, keywords=("quantum",))(STUDY, context)
+    assert state.passages == ()
     assert "WARNING retrieve: none of 1 keywords finds a passage" in said(context)
 
 
@@ -89,16 +89,16 @@ def test_keywords_without_hits_are_named(tmp_path: Path, context: Context) -> No
 
 def test_the_domain_alone_asks_nobody(tmp_path: Path, context: Context) -> None:
     task = dataclasses.replace(TASK, domain="apples")
-    study = stage(tmp_path, domain="alone")(Study(task=task), context)
-    assert study.keywords == ("apples",)
-    assert {passage.source for passage in study.passages} == {"four/0", "four/3"}
+    state = stage(tmp_path, domain="alone")(PipelineState(task=task), context)
+    assert state.keywords == ("apples",)
+    assert {passage.source for passage in state.passages} == {"four/0", "four/3"}
 
 
 def test_joined_keywords_are_one_query(tmp_path: Path, context: Context) -> None:
-    study = stage(tmp_path, keywords=("apple", "library"), queries="joined", num_passages=9)(STUDY, context)
-    assert study.figures["hits"] == {"apple library": 3}
-    assert study.keywords == ("apple", "library")
-    assert {passage.keyword for passage in study.passages} == {"apple library"}
+    state = stage(tmp_path, keywords=("apple", "library"), queries="joined", num_passages=9)(STUDY, context)
+    assert state.figures["hits"] == {"apple library": 3}
+    assert state.keywords == ("apple", "library")
+    assert {passage.keyword for passage in state.passages} == {"apple library"}
 
 
 def many(folder: Path, count: int = 300) -> Embedded:
@@ -130,17 +130,20 @@ def test_passages_of_the_test_set_are_left_out(tmp_path: Path, context: Context)
     test.write_text(json.dumps({"Input": "A market stall with apples.", "Output": "1"}) + "\n")
     task = dataclasses.replace(TASK, test=Source(path=str(test)))
     make = stage(tmp_path, keywords=("apple",))
-    study = make(Study(task=task), context)
-    assert [passage.source for passage in study.passages] == ["four/3"]
-    assert study.figures["dropped"] == {"a whole test item": 1}
+    state = make(PipelineState(task=task), context)
+    assert [passage.source for passage in state.passages] == ["four/3"]
+    assert state.figures["dropped"] == {"a whole test item": 1}
     assert said(context) == "retrieve: 1 passages left out, because they overlap the test set\n"
-    assert len(stage(tmp_path, keywords=("apple",), drop_test_overlap=False)(Study(task=task), context).passages) == 2
+    assert (
+        len(stage(tmp_path, keywords=("apple",), drop_test_overlap=False)(PipelineState(task=task), context).passages)
+        == 2
+    )
 
 
 def test_the_test_set_is_in_the_key_only_where_it_is_read(tmp_path: Path) -> None:
-    assert stage(tmp_path).reads() == ("definition", "test")
-    assert stage(tmp_path, drop_test_overlap=False).reads() == ("definition",)
-    assert stage(tmp_path, retriever=NoRetriever()).reads() == ("definition",)
+    assert stage(tmp_path).inputs == ("definition", "test")
+    assert stage(tmp_path, drop_test_overlap=False).inputs == ("definition",)
+    assert stage(tmp_path, retriever=NoRetriever()).inputs == ("definition",)
 
 
 @pytest.mark.parametrize("named", [["ok", "x"], ["ok", "x" * 101], ["ok", " "]])
@@ -162,9 +165,9 @@ def test_reranking_needs_its_package_and_a_model(tmp_path: Path, monkeypatch: py
 
 
 def test_without_a_retriever_nobody_is_asked(tmp_path: Path, context: Context) -> None:
-    study = stage(tmp_path, retriever=NoRetriever())(STUDY, context)
-    assert study.keywords == study.passages == ()
-    assert study.figures["rows"] == {"in": 0, "out": 0}
+    state = stage(tmp_path, retriever=NoRetriever())(STUDY, context)
+    assert state.keywords == state.passages == ()
+    assert state.figures["rows"] == {"in": 0, "out": 0}
 
 
 def test_more_passages_begin_with_the_same_ones(tmp_path: Path, context: Context) -> None:

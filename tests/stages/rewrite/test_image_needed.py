@@ -7,7 +7,7 @@ import pytest
 from dsrl.data.images.prompt import text_of
 from dsrl.data.model import Reply
 from dsrl.data.sample import Image, Provenance, new_sample
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.generate.candidate import Candidate, Refusal
 from dsrl.stages.rewrite import ImageNeeded, PassBand
 from tests.stages.rewrite.test_synthrl import LOST, RIGHT, TASK, WRONG, N, Named, Toy, counter
@@ -40,7 +40,7 @@ def judged(
 
     where = context(folder)
     check = ImageNeeded(counter=counter(says, spare=0, rollout=Pictured(says=says)), share=share)
-    (outcome,) = check.verify_all([one], Study(task=TASK, base=Named(name="target", path="m")), where)
+    (outcome,) = check.verify_all([one], PipelineState(task=TASK, base=Named(name="target", path="m")), where)
     where.close()
     return outcome
 
@@ -92,12 +92,12 @@ def test_a_count_that_was_made_before_is_not_made_again(tmp_path: Path) -> None:
         return RIGHT if number % N < (8 if "red" in text_of(prompt) and "<image>" in text_of(prompt) else 14) else WRONG  # type: ignore[arg-type]
 
     where, count = context(tmp_path), counter(says, rollout=Pictured(says=says))
-    study = Study(task=TASK, base=Named(name="target", path="m"))
+    state = PipelineState(task=TASK, base=Named(name="target", path="m"))
     for other, times in ((None, 0), (Named(name="other", path="o"), N)):
-        (banded,) = PassBand(counter=count, model=other).verify_all([candidate()], study, where)
+        (banded,) = PassBand(counter=count, model=other).verify_all([candidate()], state, where)
         assert isinstance(banded, Candidate)
         asked.clear()
-        (outcome,) = ImageNeeded(counter=count).verify_all([banded], study, where)
+        (outcome,) = ImageNeeded(counter=count).verify_all([banded], state, where)
         assert isinstance(outcome, Refusal)
         assert outcome.reason == "image not needed"
         assert sum("<image>" in text for text in asked) == times

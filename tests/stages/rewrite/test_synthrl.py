@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pyarrow.parquet
 import pytest
 
-from dsrl.core.component import Part, part
+from dsrl.core.component import Component, component
 from dsrl.core.errors import StageFailed, UserError
 from dsrl.data.model import Model, Reply, Sampling
 from dsrl.data.sample import Provenance, Rate, Sample, new_sample
@@ -22,10 +22,10 @@ from dsrl.llm import Endpoint
 from dsrl.models.rollout.protocols import Asked
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.runner import run
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.generate import MajorityVote
 from dsrl.stages.generate.candidate import Candidate, Refusal
-from dsrl.stages.rewrite import Agreement, HarderVariants, IntervalBand, PassBand, QualityJudge, SinglePass
+from dsrl.stages.rewrite import HarderVariants, IntervalBand, PassBand, QualityJudge, SecondModel, SinglePass
 from dsrl.stages.rewrite.synthrl.interval import least_drop
 from dsrl.stages.score import PassCount
 from dsrl.stages.seeds import Seeds
@@ -44,11 +44,11 @@ class Named(Model):
         return self.name
 
 
-@part
-class Toy(Part):
+@component("tests.test_synthrl.Toy")
+class Toy(Component):
     """A model whose reply number i to a question is what the test says."""
 
-    speed: ClassVar[frozenset[str]] = frozenset({"says", "asked"})
+    excluded_from_key: ClassVar[frozenset[str]] = frozenset({"says", "asked"})
 
     says: Any
     asked: Any = None
@@ -71,10 +71,10 @@ def counter(says: Callable[[str, int], Reply], **fields: Any) -> PassCount:
     return PassCount(**{"rollout": Toy(says=says), "rollouts": N, "spare": N, **fields})
 
 
-def scored(says: PassCount, where: Context, *texts: str) -> Study:
+def scored(says: PassCount, where: Context, *texts: str) -> PipelineState:
     samples = tuple(new_sample("t", text, "4", "seed") for text in texts or (SEED,))
     where.scratch = where.run_dir
-    return says(Study(task=TASK, base=Named(name="target", path="m"), samples=samples), where)
+    return says(PipelineState(task=TASK, base=Named(name="target", path="m"), samples=samples), where)
 
 
 def writer(questions: Callable[[str, int], str], judge: Callable[[str], str] | None = None) -> Callable[..., str]:
@@ -98,11 +98,11 @@ def shown(prompt: str) -> str:
 
 
 def rewritten(
-    folder: Path, answer: Callable[..., str], count: PassCount, study: Study | None = None, **fields: Any
-) -> tuple[Study, Context, list[str]]:
+    folder: Path, answer: Callable[..., str], count: PassCount, state: PipelineState | None = None, **fields: Any
+) -> tuple[PipelineState, Context, list[str]]:
     """The stage on seeds that were scored before; with the prompts that it sent."""
     where = context(folder)
-    before = study or scored(count, where)
+    before = state or scored(count, where)
     with serve(answer=answer) as script:
         teacher = Endpoint(model="m", base_url=script.url, concurrency=4)
         verify = fields.pop("verify", None) or (QualityJudge(teacher=teacher), PassBand(counter=count))
@@ -115,7 +115,7 @@ def rewritten(
 
 
 SCRIPT = (10, 6, 9, 5, 3, 8, 7, 4)
-"""Pass counts of eight attempts, as in the study of the published code."""
+"""Pass counts of eight attempts, as in the state of the published code."""
 COUNTS = {SEED: 14, **{f"v{number}": count for number, count in enumerate(SCRIPT, 1)}}
 
 
@@ -180,8 +180,10 @@ def test_the_writer_never_sees_the_answer(tmp_path: Path) -> None:
         temperature=1.0,
         grader="g",
     )
-    study = Study(task=TASK, base=Named(name="t", path="m"), samples=tuple(s.replace(score=rate) for s in samples))
-    _, _, prompts = rewritten(tmp_path, writer(lambda *_: "v"), count, study)
+    state = PipelineState(
+        task=TASK, base=Named(name="t", path="m"), samples=tuple(s.replace(score=rate) for s in samples)
+    )
+    _, _, prompts = rewritten(tmp_path, writer(lambda *_: "v"), count, state)
     where.close()
     assert len(prompts) >= 2
     assert not any("987123" in prompt for prompt in prompts)
@@ -220,14 +222,14 @@ def test_failed_calls_never_make_a_question_harder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("missing", [LOST, CUT])
 def test_what_failed_or_was_cut_is_replaced_by_number(missing: Reply, tmp_path: Path) -> None:
     where = context(tmp_path)
-    study = Study(task=TASK, base=Named(name="m", path="m"))
+    state = PipelineState(task=TASK, base=Named(name="m", path="m"))
     says = lambda question, number: missing if number < 5 else RIGHT if number % 2 else WRONG  # noqa: E731
-    (rate,) = counter(says).count([Asked("q", "4")], study, where)
+    (rate,) = counter(says).count([Asked("q", "4")], state, where)
     assert (rate.num_rollouts, rate.num_valid, rate.num_correct) == (21, 16, 8)
     assert rate.num_error + rate.num_truncated == 5
-    (short,) = counter(says, spare=4).count([Asked("q", "4")], study, where)
+    (short,) = counter(says, spare=4).count([Asked("q", "4")], state, where)
     assert (short.num_rollouts, short.num_valid) == (20, 15)
-    (fresh,) = counter(says).count([Asked("q", "4", drawn=21)], study, where)
+    (fresh,) = counter(says).count([Asked("q", "4", drawn=21)], state, where)
     assert (fresh.num_rollouts, fresh.num_correct) == (16, 8)
     where.close()
 
@@ -235,7 +237,7 @@ def test_what_failed_or_was_cut_is_replaced_by_number(missing: Reply, tmp_path: 
 def test_nothing_more_is_drawn_than_needed(tmp_path: Path) -> None:
     where, asked = context(tmp_path), []
     count = PassCount(rollout=Toy(says=lambda *_: RIGHT, asked=asked), rollouts=N, spare=N)
-    count.count([Asked("a", "4"), Asked("b", "4", drawn=16)], Study(task=TASK, base=Named(name="m")), where)
+    count.count([Asked("a", "4"), Asked("b", "4", drawn=16)], PipelineState(task=TASK, base=Named(name="m")), where)
     assert asked == [("m", "a", 16), ("m", "b", 32)]
     where.close()
 
@@ -378,7 +380,7 @@ def test_a_second_model_has_to_agree(votes: str, reason: str | None, tmp_path: P
     where = context(tmp_path)
     with serve(answer=lambda body, choice: votes) as script:
         teacher = Endpoint(model="m", base_url=script.url)
-        check = Agreement(vote=MajorityVote(teacher=teacher, votes=3))
+        check = SecondModel(vote=MajorityVote(teacher=teacher, votes=3))
         draft = Candidate("v", "", "harder", Provenance(), new_sample("t", SEED, "4", "seed"), answer="4")
 
         async def ask() -> Candidate | Refusal:
@@ -416,7 +418,7 @@ def test_the_same_bytes_after_a_kill(tmp_path: Path) -> None:
             return RIGHT if number % N < 16 - len(question) % 9 else WRONG
 
         count, where = counter(says), context(folder)
-        study = Study(task=TASK, base=Named(name="target", path="."))
+        state = PipelineState(task=TASK, base=Named(name="target", path="."))
         try:
             with serve(answer=answer) as script:
                 teacher = Endpoint(model="m", base_url=script.url, concurrency=2)
@@ -424,7 +426,7 @@ def test_the_same_bytes_after_a_kill(tmp_path: Path) -> None:
                 stage = HarderVariants(
                     teacher=teacher, counter=count, verify=verify, stop="best", chain="last_accepted"
                 )
-                run({"seeds": seeds, "score": count, "rewrite": stage}, study, where)
+                run({"seeds": seeds, "score": count, "rewrite": stage}, state, where)
         finally:
             where.close()
         return next((folder / "store" / "stages" / "rewrite").glob("[!.]*"))
@@ -450,8 +452,8 @@ def test_an_answer_that_is_a_text_leaks_only_where_it_is_stated() -> None:
     assert leak("Which river? The answer is: Seine", "Seine", grader) is not None
 
 
-def sample_ids(study: Study) -> list[str]:
-    return [sample.id for sample in study.samples]
+def sample_ids(state: PipelineState) -> list[str]:
+    return [sample.id for sample in state.samples]
 
 
 def test_ids_differ_between_seed_and_variant(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from dsrl.core.component import Part, part
+from dsrl.core.component import Component, component
 from dsrl.core.errors import UserError
 from dsrl.core.parquet import read_table
 from dsrl.data.model import Model, Reply, Sampling
@@ -11,8 +11,8 @@ from dsrl.data.sample import Rate, Sample, new_sample
 from dsrl.data.task import Task
 from dsrl.graders import Number
 from dsrl.pipeline.context import Context
-from dsrl.pipeline.stage import FACTS
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.stage import SAMPLE_FIELDS
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.score import Probe, Score
 from dsrl.stages.score.measure import GradedRollout
 
@@ -23,8 +23,8 @@ CUT = Reply(text="2+2 is", finish_reason="length")
 LOST = Reply(text=None, error="no room for a reply")
 
 
-@part
-class Scripted(Part):
+@component("tests.test_stages.Scripted")
+class Scripted(Component):
     """Says to each prompt what the test wants."""
 
     replies: Any
@@ -42,9 +42,9 @@ class Fixed(Model):
         return "base"
 
 
-def study(*samples: Sample) -> Study:
+def state(*samples: Sample) -> PipelineState:
     task = Task(name="t", instruction="count", answer=Number())
-    return Study(task=task, base=Fixed(name="m", path="m"), samples=samples)
+    return PipelineState(task=task, base=Fixed(name="m", path="m"), samples=samples)
 
 
 def asked(number: int, origin: Any = "initial", parent: Sample | None = None) -> Sample:
@@ -53,7 +53,7 @@ def asked(number: int, origin: Any = "initial", parent: Sample | None = None) ->
 
 def test_a_probe_is_one_greedy_reply(context: Context) -> None:
     replies = [[RIGHT], [WRONG], [CUT], [LOST]]
-    after = Probe(rollout=Scripted(replies=replies), max_tokens=9)(study(*map(asked, range(4))), context)
+    after = Probe(rollout=Scripted(replies=replies), max_tokens=9)(state(*map(asked, range(4))), context)
     assert [sample.probe and sample.probe.value for sample in after.samples] == [1.0, 0.0, 0.0, None]
     figures = {"rows": {"in": 4, "out": 4}, "solved": 1, "unsolved": 2, "undecided": 1, "truncated": 1}
     assert after.figures == figures
@@ -62,7 +62,7 @@ def test_a_probe_is_one_greedy_reply(context: Context) -> None:
 
 def test_a_failed_rollout_is_neither_right_nor_wrong(context: Context) -> None:
     stage = Score(rollout=Scripted(replies=[[RIGHT, BARE, CUT, LOST]]), rollouts=4)
-    (sample,) = stage(study(asked(0)), context).samples
+    (sample,) = stage(state(asked(0)), context).samples
     assert sample.score == Rate(
         model="base",
         num_rollouts=4,
@@ -76,7 +76,7 @@ def test_a_failed_rollout_is_neither_right_nor_wrong(context: Context) -> None:
 
 
 def test_every_rollout_is_kept_with_its_grade(context: Context) -> None:
-    before = study(asked(0))
+    before = state(asked(0))
     Score(rollout=Scripted(replies=[[RIGHT, LOST]]), rollouts=2)(before, context)
     right, lost = read_table(context.scratch / "rollouts.parquet", GradedRollout)
     assert (right.sample, right.index, right.parsed, right.correct, right.error) == (
@@ -91,7 +91,7 @@ def test_every_rollout_is_kept_with_its_grade(context: Context) -> None:
 
 def test_the_figures_of_a_scoring(context: Context) -> None:
     replies = [[RIGHT, RIGHT], [RIGHT, WRONG], [WRONG, WRONG], [LOST, LOST]]
-    after = Score(rollout=Scripted(replies=replies), rollouts=2, low=0.5)(study(*map(asked, range(4))), context)
+    after = Score(rollout=Scripted(replies=replies), rollouts=2, low=0.5)(state(*map(asked, range(4))), context)
     figures = after.figures
     assert (figures["samples"], figures["rollouts"], figures["mean_pass_rate"]) == (4, 2, 0.5)
     assert (figures["zero"], figures["one"], figures["unmeasured"], figures["num_error"]) == (1, 1, 1, 2)
@@ -101,10 +101,10 @@ def test_the_figures_of_a_scoring(context: Context) -> None:
 
 def test_what_rewriting_did_is_told_by_direction(context: Context) -> None:
     solved, unsolved = asked(0), asked(1)
-    probed = Probe(rollout=Scripted(replies=[[RIGHT], [WRONG]]))(study(solved, unsolved), context).samples
+    probed = Probe(rollout=Scripted(replies=[[RIGHT], [WRONG]]))(state(solved, unsolved), context).samples
     children = (asked(2, "harder", probed[0]), asked(3, "easier", probed[1]))
     replies = [[RIGHT, RIGHT], [WRONG, WRONG], [RIGHT, WRONG], [RIGHT, RIGHT]]
-    figures = Score(rollout=Scripted(replies=replies), rollouts=2)(study(*probed, *children), context).figures
+    figures = Score(rollout=Scripted(replies=replies), rollouts=2)(state(*probed, *children), context).figures
     harder, easier = figures["rewriting"]["harder"], figures["rewriting"]["easier"]
     assert (harder["before"]["mean_pass_rate"], harder["after"]["mean_pass_rate"]) == (1.0, 0.5)
     assert harder["transitions"]["solved"] == {"zero": 0, "between": 1, "one": 0, "unmeasured": 0}
@@ -113,7 +113,7 @@ def test_what_rewriting_did_is_told_by_direction(context: Context) -> None:
 
 
 def test_nothing_to_score_is_no_accident(context: Context) -> None:
-    figures = Score(rollout=Scripted(replies=[]))(study(), context).figures
+    figures = Score(rollout=Scripted(replies=[]))(state(), context).figures
     assert (figures["samples"], figures["mean_pass_rate"]) == (0, None)
 
 
@@ -123,4 +123,4 @@ def test_an_empty_band_is_refused() -> None:
 
 
 def test_both_stages_say_what_they_find_out() -> None:
-    assert [stage.adds[-1] for stage in (Probe, Score)] == list(FACTS[:2])
+    assert [stage.outputs[-1] for stage in (Probe, Score)] == list(SAMPLE_FIELDS[:2])

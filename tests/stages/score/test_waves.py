@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dsrl.core.component import Part, part
+from dsrl.core.component import Component, component
 from dsrl.core.digest import digest
 from dsrl.core.errors import UserError
 from dsrl.core.estimate import Range
@@ -19,7 +19,7 @@ from dsrl.graders import Number
 from dsrl.llm import Endpoint
 from dsrl.models.rollout import ServerRollout
 from dsrl.pipeline.context import Context
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.score import Score, Sequential
 from dsrl.stages.score.early_stopping import Count, Wanted, bound, chance, risk, stopped
 from dsrl.stages.select import Learnable, PaperRanking
@@ -33,8 +33,8 @@ class Fixed(Model):
         return "base"
 
 
-@part
-class Chances(Part):
+@component("tests.test_waves.Chances")
+class Chances(Component):
     """Question k is answered rightly with chance (k mod 10) / 9, reply by reply by numbers of its own."""
 
     def generate(
@@ -48,9 +48,9 @@ def reply(number: str, index: int) -> Reply:
     return Reply(text="#### 4" if right else "#### 5", finish_reason="stop")
 
 
-def study(count: int = 100) -> Study:
+def state(count: int = 100) -> PipelineState:
     samples = tuple(new_sample("t", f"question {number}", "4", "initial") for number in range(count))
-    return Study(task=TASK, base=Fixed(name="m", path="m"), samples=samples)
+    return PipelineState(task=TASK, base=Fixed(name="m", path="m"), samples=samples)
 
 
 def stage(**dials: Any) -> Sequential:
@@ -99,8 +99,8 @@ def test_the_risks_taken_stay_within_what_is_allowed() -> None:
 
 
 def test_the_same_samples_are_selected_with_fewer_replies(context: Context) -> None:
-    whole = Score(rollout=Chances(), rollouts=64)(study(), context)
-    early = stage()(study(), context)
+    whole = Score(rollout=Chances(), rollouts=64)(state(), context)
+    early = stage()(state(), context)
     rates = [sample.score for sample in early.samples if sample.score]
     assert {rate.num_rollouts for rate in rates} >= {8, 64}
     assert all(rate.censored == (rate.num_rollouts < 64) for rate in rates)
@@ -113,11 +113,11 @@ def test_the_same_samples_are_selected_with_fewer_replies(context: Context) -> N
     assert figures["drawn"] == sum(rate.num_rollouts for rate in rates)
     select = PaperRanking(m=20, n=100)
     assert select(early, context).selected == select(whole, context).selected
-    assert stage()(study(), context).samples == early.samples
+    assert stage()(state(), context).samples == early.samples
 
 
 def test_few_samples_are_all_drawn_to_the_end(context: Context) -> None:
-    after = stage(m=100)(study(), context)
+    after = stage(m=100)(state(), context)
     assert not any(sample.score and sample.score.censored for sample in after.samples)
 
 
@@ -133,7 +133,7 @@ def test_it_is_refused_where_all_rates_are_needed() -> None:
 
 def test_a_forecast_lies_between_the_first_wave_and_all() -> None:
     rollout = ServerRollout(endpoint=Endpoint(model="m", base_url="http://127.0.0.1:9/v1"))
-    outlook = Outlook(replace(study(0), samples=()), samples=Range.of(100))
+    outlook = Outlook(replace(state(0), samples=()), samples=Range.of(100))
     whole = Score(rollout=rollout, rollouts=64).expect(outlook).load
     early = stage(rollout=rollout).expect(outlook).load
     assert whole is not None

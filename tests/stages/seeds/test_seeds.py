@@ -10,9 +10,9 @@ from dsrl.data.sample import Rate, new_sample
 from dsrl.data.source import Source
 from dsrl.data.task import Task
 from dsrl.graders import Label, Number, Text
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.seeds import Seeds
-from dsrl.stages.select import Augment, Blind, Replace, SeedsOnly
+from dsrl.stages.select import Augment, RandomUnscored, Replace, SeedsOnly
 from dsrl.stages.train.rows import validation_rows
 from tests.toys import context, said
 
@@ -33,7 +33,7 @@ def source(folder: Path, rows: list[dict[str, Any]], **fields: Any) -> Source:
     return Source(**{"path": str(path), "input": "q", "output": "a", **fields})
 
 
-def read(stage: Seeds, folder: Path, answer: Any = None) -> tuple[Study, str]:
+def read(stage: Seeds, folder: Path, answer: Any = None) -> tuple[PipelineState, str]:
     task = Task(
         name="t",
         instruction="Add.",
@@ -42,7 +42,7 @@ def read(stage: Seeds, folder: Path, answer: Any = None) -> tuple[Study, str]:
     )
     where = context(folder)
     try:
-        return stage(Study(task=task, base=Model(name="m")), where), said(where)
+        return stage(PipelineState(task=task, base=Model(name="m")), where), said(where)
     finally:
         where.close()
 
@@ -73,18 +73,18 @@ def test_labels_alone_are_learned_in_the_output_format(tmp_path: Path) -> None:
 
 def test_unscored_seeds_that_were_not_taken_are_held_out(tmp_path: Path) -> None:
     rows = source(tmp_path, [{"q": f"{number} + 0?", "a": str(number)} for number in range(19)])
-    study, where = read(Seeds(source=rows), tmp_path)[0], context(tmp_path)
-    study = Blind(m=8, n=1)(study, where)
+    state, where = read(Seeds(source=rows), tmp_path)[0], context(tmp_path)
+    state = RandomUnscored(m=8, n=1)(state, where)
     where.close()
-    held_out = {row.id for row in validation_rows(study, 99, 0)}
+    held_out = {row.id for row in validation_rows(state, 99, 0)}
     assert len(held_out) >= 3
-    assert not held_out & {*study.selected, *study.control}
+    assert not held_out & {*state.selected, *state.control}
 
 
 def test_the_test_set_takes_part_in_the_key_where_its_items_are_left_out(tmp_path: Path) -> None:
     stage = Seeds(source=source(tmp_path, ROWS), drop_test_items=False)
-    assert "test" not in stage.reads()
-    assert "test" in Seeds(source=None).reads()
+    assert "test" not in stage.inputs
+    assert "test" in Seeds(source=None).inputs
     found, _ = read(stage, tmp_path)
     assert "In the test?" in [sample.input for sample in found.samples]
 
@@ -145,7 +145,7 @@ def test_augment_replace_and_seeds_only(tmp_path: Path) -> None:
     )
     seeds = [new_sample("t", f"s{number}", "1", "seed") for number in range(3)]
     pool = (*seeds, new_sample("t", "v", "1", "harder", parent=seeds[1]))
-    study = Study(
+    state = PipelineState(
         task=Task(name="t", instruction="Add.", answer=Number()),
         samples=tuple(sample.replace(score=rate) for sample in pool),
     )
@@ -155,7 +155,7 @@ def test_augment_replace_and_seeds_only(tmp_path: Path) -> None:
         (Replace(n=1), {"s0", "s2", "v"}),
         (SeedsOnly(n=1), {"s0", "s1", "s2"}),
     ):
-        after = stage(study, where)
+        after = stage(state, where)
         assert {sample.input for sample in after.chosen(after.selected)} == texts
         assert after.figures["shortfall"] == 0
     where.close()

@@ -19,17 +19,17 @@ from dsrl.data.task import Task
 from dsrl.forecast.workload import Outlook
 from dsrl.graders import Number
 from dsrl.pipeline.context import Context
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.select import (
-    All,
+    AllScored,
     Augment,
-    Blind,
     Easiest,
     Hardest,
     Learnable,
     PaperRanking,
     Probability,
     RandomChoice,
+    RandomUnscored,
     Replace,
     SeedsOnly,
     Select,
@@ -44,9 +44,9 @@ STRATEGIES = (
     Hardest,
     Easiest,
     RandomChoice,
-    All,
+    AllScored,
     Probability,
-    Blind,
+    RandomUnscored,
     Augment,
     Replace,
     SeedsOnly,
@@ -61,14 +61,14 @@ def scored(text: str, num_correct: int, num_valid: int = 8) -> Sample:
     return new_sample("stories", text, "1", "initial").replace(score=score)
 
 
-def study_of(rates: tuple[int, ...], copies: int = 1, task: Task = TASK) -> Study:
+def study_of(rates: tuple[int, ...], copies: int = 1, task: Task = TASK) -> PipelineState:
     """`copies` samples of each number of right rollouts out of eight."""
     samples = (scored(f"story {number} {copy}", number) for number in rates for copy in range(copies))
-    return Study(task=task, samples=tuple(samples))
+    return PipelineState(task=task, samples=tuple(samples))
 
 
-def chosen_rates(study: Study) -> list[float]:
-    return [8 * rate(sample) for sample in study.chosen(study.selected)]
+def chosen_rates(state: PipelineState) -> list[float]:
+    return [8 * rate(sample) for sample in state.chosen(state.selected)]
 
 
 def said(context: Context) -> str:
@@ -87,19 +87,19 @@ def said(context: Context) -> str:
     ],
 )
 def test_order(cls: type[Select], dials: dict[str, Any], expected: list[int], context: Context) -> None:
-    study = cls(**{"m": 4, "n": 9, **dials})(study_of(RATES), context)
-    assert chosen_rates(study) == expected
+    state = cls(**{"m": 4, "n": 9, **dials})(study_of(RATES), context)
+    assert chosen_rates(state) == expected
 
 
 def test_learnable_takes_the_middle_first(context: Context) -> None:
-    study = Learnable(m=7, n=9)(study_of(RATES), context)
-    assert [abs(8 * rate(sample) - 4) for sample in study.chosen(study.selected)] == [0, 1, 1, 2, 2, 3, 3]
+    state = Learnable(m=7, n=9)(study_of(RATES), context)
+    assert [abs(8 * rate(sample) - 4) for sample in state.chosen(state.selected)] == [0, 1, 1, 2, 2, 3, 3]
 
 
 def test_all_takes_all_and_random_is_seeded(context: Context) -> None:
-    study = study_of(RATES, 20)
-    assert len(All(n=9)(study, context).selected) == 180
-    first, again, other = (RandomChoice(m=50, n=9, seed=seed)(study, context).selected for seed in (0, 0, 1))
+    state = study_of(RATES, 20)
+    assert len(AllScored(n=9)(state, context).selected) == 180
+    first, again, other = (RandomChoice(m=50, n=9, seed=seed)(state, context).selected for seed in (0, 0, 1))
     assert first == again != other
 
 
@@ -108,26 +108,26 @@ def test_all_takes_all_and_random_is_seeded(context: Context) -> None:
 @given(order=st.randoms(use_true_random=False))
 def test_arrival_order_does_not_matter(cls: type[Select], order: random.Random) -> None:
     samples = list(study_of((1, 4, 7), 3).samples)
-    stage = cls(**({} if cls is All else {"m": 4}), n=9)
+    stage = cls(**({} if cls is AllScored else {"m": 4}), n=9)
     expected = stage.ranking(samples)
     order.shuffle(samples)
     assert stage.ranking(samples) == expected
 
 
 def test_control_is_random_of_the_same_size_and_from_all(context: Context) -> None:
-    study = PaperRanking(m=40, n=9)(study_of(RATES, 30), context)
-    control = study.chosen(study.control)
-    assert len(set(study.control)) == len(study.selected) == 40
+    state = PaperRanking(m=40, n=9)(study_of(RATES, 30), context)
+    control = state.chosen(state.control)
+    assert len(set(state.control)) == len(state.selected) == 40
     assert {rate(sample) for sample in control} >= {0.0, 1.0}
-    assert PaperRanking(m=40, n=9, seed=1)(study, context).control != study.control
+    assert PaperRanking(m=40, n=9, seed=1)(state, context).control != state.control
 
 
 def test_a_shortfall_goes_on_loudly_and_names_the_cure(context: Context) -> None:
-    study = PaperRanking(m=20, n=30)(study_of(RATES), context)
-    assert len(study.selected) == len(study.control) == 7
-    assert study.figures["shortfall"] == 13
-    assert study.figures["suggested_n"] == 86
-    assert study.figures["rows"] == {"in": 9, "out": 7}
+    state = PaperRanking(m=20, n=30)(study_of(RATES), context)
+    assert len(state.selected) == len(state.control) == 7
+    assert state.figures["shortfall"] == 13
+    assert state.figures["suggested_n"] == 86
+    assert state.figures["rows"] == {"in": 9, "out": 7}
     assert "WARNING select: only 7 of the 20 samples asked for" in said(context)
     assert "1 never solved, 1 always, 7 sometimes" in said(context)
     assert "n=86 would give about 20" in said(context)
@@ -151,32 +151,32 @@ def test_enough_samples_say_nothing(context: Context) -> None:
     ],
 )
 def test_fill(fill: str, dials: dict[str, Any], expected: list[int], context: Context) -> None:
-    study = PaperRanking(**{"m": 8, "n": 9, "fill": fill, **dials})(study_of(RATES), context)
-    assert chosen_rates(study) == expected
+    state = PaperRanking(**{"m": 8, "n": 9, "fill": fill, **dials})(study_of(RATES), context)
+    assert chosen_rates(state) == expected
     assert f"of them {fill}" in said(context)
     in_band = [number for number in expected if 8 * dials.get("low", 0) < number < 8 * dials.get("high", 1)]
-    assert study.figures["filled"] == len(expected) - len(in_band)
+    assert state.figures["filled"] == len(expected) - len(in_band)
 
 
 def test_both_ends_fill_up_alike(context: Context) -> None:
-    study = PaperRanking(m=40, n=9, fill="both")(study_of((0, 4, 8), 20), context)
-    rates = chosen_rates(study)
+    state = PaperRanking(m=40, n=9, fill="both")(study_of((0, 4, 8), 20), context)
+    rates = chosen_rates(state)
     assert rates[:20] == [4] * 20
     assert set(rates[20:]) == {0, 8}
     assert "20 of them unsolved or solved" in said(context)
 
 
 def test_probability_draws_hard_ones_oftener_and_repeats_them(context: Context) -> None:
-    study = Probability(m=4000, n=9)(study_of(RATES, 3), context)
-    counts = Counter(chosen_rates(study))
+    state = Probability(m=4000, n=9)(study_of(RATES, 3), context)
+    counts = Counter(chosen_rates(state))
     total = sum(1 - number / 8 + 1e-3 for number in range(1, 8))
     for number in range(1, 8):
         share = (1 - number / 8 + 1e-3) / total
         assert counts[number] / 4000 == pytest.approx(share, abs=0.03), number
     assert set(counts) == {1, 2, 3, 4, 5, 6, 7}
-    assert (study.figures["selected"], study.figures["distinct"], study.figures["shortfall"]) == (4000, 21, 0)
-    assert len(study.control) == 27, "the control set has no repeats"
-    assert Probability(m=9, n=9, seed=1)(study_of(RATES), context).selected != study.selected[:9]
+    assert (state.figures["selected"], state.figures["distinct"], state.figures["shortfall"]) == (4000, 21, 0)
+    assert len(state.control) == 27, "the control set has no repeats"
+    assert Probability(m=9, n=9, seed=1)(study_of(RATES), context).selected != state.selected[:9]
 
 
 def test_probability_without_a_sample_in_the_band_fails(context: Context) -> None:
@@ -186,19 +186,19 @@ def test_probability_without_a_sample_in_the_band_fails(context: Context) -> Non
 
 def test_blind_takes_what_was_never_scored(context: Context) -> None:
     samples = tuple(new_sample("stories", f"story {number}", "1", "seed") for number in range(30))
-    some = Blind(m=10, n=30)(Study(task=TASK, samples=samples), context)
+    some = RandomUnscored(m=10, n=30)(PipelineState(task=TASK, samples=samples), context)
     assert len(set(some.selected)) == 10
     assert some.figures["mean_rate"] is None
-    assert len(Blind(m=None, n=30)(Study(task=TASK, samples=samples), context).selected) == 30
-    Blind(m=40, n=30)(Study(task=TASK, samples=samples), context)
+    assert len(RandomUnscored(m=None, n=30)(PipelineState(task=TASK, samples=samples), context).selected) == 30
+    RandomUnscored(m=40, n=30)(PipelineState(task=TASK, samples=samples), context)
     assert "only 30 of the 40 samples asked for (30 samples, none of them scored" in said(context)
-    assert "score" not in Blind(m=1, n=1).reads()
+    assert "score" not in RandomUnscored(m=1, n=1).inputs
 
 
 @pytest.mark.parametrize(("m", "expected"), [(10, 10), (60, 40), (None, 40)])
 def test_blind_is_expected_to_take_what_there_is(m: int | None, expected: int) -> None:
-    outlook = Outlook(Study(task=TASK), samples=Range.of(40))
-    assert Blind(m=m, n=40).expect(outlook).after.selected.expected == expected
+    outlook = Outlook(PipelineState(task=TASK), samples=Range.of(40))
+    assert RandomUnscored(m=m, n=40).expect(outlook).after.selected.expected == expected
 
 
 def test_fill_error_fails(context: Context) -> None:
@@ -213,14 +213,14 @@ def test_fill_error_fails(context: Context) -> None:
 def test_nothing_to_train_on_fails_with_the_reason(rates: tuple[int, ...], words: str, context: Context) -> None:
     samples = tuple(scored(f"story {place}", number) for place, number in enumerate(rates))
     with pytest.raises(StageFailed, match=f"nothing to train on\n  got:     .*{words}"):
-        PaperRanking(m=5, n=5)(Study(task=TASK, samples=samples), context)
+        PaperRanking(m=5, n=5)(PipelineState(task=TASK, samples=samples), context)
 
 
 def test_samples_without_a_rate_are_counted_not_chosen(context: Context) -> None:
     nothing_came, unscored = scored("a", 0, num_valid=0), new_sample("stories", "b", "1", "initial")
-    study = Hardest(m=5, n=9)(Study(task=TASK, samples=(scored("c", 4), nothing_came, unscored)), context)
-    assert len(study.selected) == len(study.control) == 1
-    assert study.figures["unscored"] == 2
+    state = Hardest(m=5, n=9)(PipelineState(task=TASK, samples=(scored("c", 4), nothing_came, unscored)), context)
+    assert len(state.selected) == len(state.control) == 1
+    assert state.figures["unscored"] == 2
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.5, 0.5), (0.6, 0.4), (-0.1, 1.0), (0.0, 1.1)])

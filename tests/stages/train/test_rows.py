@@ -10,7 +10,7 @@ from dsrl.data.sample import Rate, Sample, new_sample
 from dsrl.data.source import Source
 from dsrl.data.task import Task
 from dsrl.graders import Number
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.train.job import read_rows, write_rows
 from dsrl.stages.train.rows import training_rows, validation_rows
 
@@ -25,7 +25,7 @@ def sample(number: int, correct: int | None) -> Sample:
 
 SAMPLES = tuple(sample(number, number % 5 if number < 40 else None) for number in range(45))
 TASK = Task(name="t", instruction="count", answer=Number())
-STUDY = Study(
+STUDY = PipelineState(
     task=TASK,
     samples=SAMPLES,
     selected=tuple(sample.id for sample in SAMPLES[:8]),

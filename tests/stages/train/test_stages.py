@@ -66,4 +66,4 @@ def test_the_papers_settings_are_the_defaults() -> None:
 
 
 def test_no_training_leaves_no_model() -> None:
-    assert NoTraining.adds == ("trained",)
+    assert NoTraining.outputs == ("trained",)

@@ -13,7 +13,7 @@ from dsrl.data.task import Task
 from dsrl.graders import Number
 from dsrl.llm import Endpoint
 from dsrl.pipeline.context import Context
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.score.measure import GradedRollout
 from dsrl.stages.train import Distill, Rft
 
@@ -22,9 +22,11 @@ ENDPOINT = Endpoint(model="m", base_url="http://127.0.0.1:1/v1")
 ONE, TWO, THREE = (new_sample("t", f"question {i}", str(i), "initial", solution="of the teacher") for i in (1, 2, 3))
 
 
-def study(*samples: Sample, chosen: tuple[Sample, ...] | None = None, files: dict[str, Path] | None = None) -> Study:
+def state(
+    *samples: Sample, chosen: tuple[Sample, ...] | None = None, files: dict[str, Path] | None = None
+) -> PipelineState:
     selected = tuple(sample.id for sample in chosen or samples)
-    return Study(task=TASK, samples=samples, selected=selected, control=selected[:1], files=files or {})
+    return PipelineState(task=TASK, samples=samples, selected=selected, control=selected[:1], files=files or {})
 
 
 def rollouts(folder: Path, *rows: tuple[Sample, str, str]) -> dict[str, Path]:
@@ -52,7 +54,7 @@ def test_rft_takes_different_right_rollouts_in_their_order(tmp_path: Path, conte
         (ONE, "d #### 1", "stop"),
         (THREE, "not chosen #### 3", "stop"),
     )
-    given = study(ONE, TWO, THREE, chosen=(TWO, ONE), files=files)
+    given = state(ONE, TWO, THREE, chosen=(TWO, ONE), files=files)
     rows = Rft(per_sample=2).rows(given, context)
     assert [(row.id, row.solution) for row in rows] == [(ONE.id, "a #### 1"), (ONE.id, "c #### 1")]
     assert rows[0].prompt == TASK.prompt("question 1")
@@ -64,13 +66,13 @@ def test_rft_takes_different_right_rollouts_in_their_order(tmp_path: Path, conte
 def test_rft_without_a_right_rollout_fails(tmp_path: Path, context: Context) -> None:
     files = rollouts(tmp_path, (ONE, "b #### 9", "stop"))
     with pytest.raises(StageFailed, match=r"solved none of the samples(.|\n)*select=easiest"):
-        Rft().rows(study(ONE, files=files), context)
+        Rft().rows(state(ONE, files=files), context)
     with pytest.raises(UserError, match="finds no rollouts"):
-        Rft().rows(study(ONE), context)
+        Rft().rows(state(ONE), context)
 
 
 def test_rft_needs_a_scoring() -> None:
-    assert "score" in Rft().reads()
+    assert "score" in Rft().inputs
     assert len({Rft().key({}), Rft(per_sample=3).key({}), Distill().key({})}) == 3
 
 
@@ -87,7 +89,7 @@ def voted(sample: Sample, context: Context, *texts: str) -> Sample:
 
 def test_distillation_takes_the_votes_that_were_right(context: Context) -> None:
     sample = voted(ONE, context, "x #### 1", "y #### 2", "X #### 1", "z #### 1", "so #### 1.0", "hm")
-    rows = Distill(per_sample=3).rows(study(sample), context)
+    rows = Distill(per_sample=3).rows(state(sample), context)
     assert [row.solution for row in rows] == ["x #### 1", "z #### 1", "so #### 1.0"]
     assert {row.id for row in rows} == {sample.id}
     context.calls.close()
@@ -97,9 +99,9 @@ def test_distillation_does_not_go_on_with_what_is_left_of_lost_replies(context: 
     sample = voted(ONE, context, "x #### 1")
     gone = sample.replace(provenance=Provenance(calls=(*sample.provenance.calls, "0" * 32 + ":0")))
     with pytest.raises(StageFailed, match="in the calls store no more"):
-        Distill().rows(study(gone), context)
+        Distill().rows(state(gone), context)
     with pytest.raises(StageFailed, match=r"no vote of the teacher(.|\n)*MajorityVote"):
-        Distill().rows(study(ONE), context)
+        Distill().rows(state(ONE), context)
     context.calls.close()
 
 

@@ -36,7 +36,7 @@ def job(folder: Path) -> Job:
         model=Model(name="m", path="m"),
         algorithm="toy",
         settings={"learning_rate": 0.1},
-        grader=Number().identity(),
+        grader=Number().key_fields(),
         steps=3,
         rows_per_step=1,
         seed=0,
@@ -53,9 +53,9 @@ def run(body: str, tmp_path: Path, context: Context, monkeypatch: pytest.MonkeyP
         import json, os, sys, time
         from pathlib import Path
         Path(sys.argv[1]).with_name("pid").write_text(str(os.getpid()))
-        from dsrl import child
+        from dsrl.core import child_process
         from dsrl.stages.train.job import read_job
-        child.end_with_parent(sys.stdin)
+        child_process.end_with_parent(sys.stdin)
         job = read_job(Path(sys.argv[1]))
     """
     (tmp_path / "toy_training.py").write_text(dedent(head) + dedent(body))

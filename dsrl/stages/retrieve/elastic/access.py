@@ -7,13 +7,13 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.core.errors import UserError
 
 PORTS = {"http": 80, "https": 443}
 
 
-@part
+@component(None)
 class Access:
     """How a server is reached. None of it changes what is found there."""
 

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from dsrl.core.component import part
+from dsrl.core.component import component
 from dsrl.pipeline.progress.progress import Progress
 from dsrl.stages.retrieve.corpus import Corpus
 from dsrl.stages.retrieve.elastic.access import Access
 from dsrl.stages.retrieve.elastic.mapping import VERSION, Place, places, settings
 from dsrl.stages.retrieve.index_build import measure
 from dsrl.stages.retrieve.ingest import IngestReport, read
-from dsrl.stages.retrieve.retriever import OverCorpora, Retriever
+from dsrl.stages.retrieve.retriever import CorpusRetriever, Retriever
 
 if TYPE_CHECKING:
     from dsrl.stages.retrieve.elastic.connection import Connection
@@ -24,15 +24,23 @@ PREFIX = r"^[a-z0-9][a-z0-9_.-]{0,99}$"
 """What the names of indexes may begin with."""
 
 
-@part
-class Elasticsearch(OverCorpora, Access):
+@component("retriever.elasticsearch")
+class Elasticsearch(CorpusRetriever, Access):
     """BM25 over corpora that an Elasticsearch holds; what it doesn't hold yet is read on this machine and sent.
 
     Each corpus is an index by itself, so that adding one at the end of the list sends only that one.
     """
 
-    speed: ClassVar[frozenset[str]] = frozenset(
-        {*Retriever.speed, *Access.__dataclass_fields__, "prefix", "shards", "replicas", "concurrency", "request_bytes"}
+    excluded_from_key: ClassVar[frozenset[str]] = frozenset(
+        {
+            *Retriever.excluded_from_key,
+            *Access.__dataclass_fields__,
+            "prefix",
+            "shards",
+            "replicas",
+            "concurrency",
+            "request_bytes",
+        }
     )
 
     prefix: str = Field(default="dsrl", pattern=PREFIX)
@@ -46,9 +54,9 @@ class Elasticsearch(OverCorpora, Access):
     request_bytes: int = Field(default=5_000_000, ge=1000)
     """Longest bulk request."""
 
-    def identity(self) -> dict[str, Any]:
+    def key_fields(self) -> dict[str, Any]:
         """Corpora by content and how they are cut; neither where the server is nor how it is reached."""
-        return {**super().identity(), "index": VERSION}
+        return {**super().key_fields(), "index": VERSION}
 
     def check(self) -> None:
         """The corpora are there and the environment holds what it should; the server is asked once it is needed."""
@@ -86,7 +94,7 @@ class Elasticsearch(OverCorpora, Access):
         return connection
 
     def _places(self, corpora: Sequence[Corpus]) -> list[Place]:
-        return places(self.prefix, [(corpus.name, corpus.identity()) for corpus in corpora], self.ingest.identity())
+        return places(self.prefix, [(corpus.name, corpus.key_fields()) for corpus in corpora], self.ingest.key_fields())
 
     def _made(
         self, connection: "Connection", corpora: Sequence[Corpus], root: Path, progress: Progress

@@ -33,7 +33,7 @@ class Hub:
     def __str__(self) -> str:
         return f"hf:{self.id}"
 
-    def identity(self) -> dict[str, str | None]:
+    def key_fields(self) -> dict[str, str | None]:
         """All that names the content."""
         return asdict(self)
 

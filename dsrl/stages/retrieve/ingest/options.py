@@ -4,16 +4,16 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from dsrl.core.component import Part, part
+from dsrl.core.component import Component, component
 from dsrl.core.errors import UserError
 from dsrl.stages.retrieve.ingest.records import IngestReport
 
 
-@part
-class Ingest(Part):
+@component("retriever.ingest")
+class Ingest(Component):
     """Which field of a row is the text, how long a piece may be, what is left out, and how much is put up with."""
 
-    speed: ClassVar[frozenset[str]] = frozenset({"max_malformed", "max_expansion"})
+    excluded_from_key: ClassVar[frozenset[str]] = frozenset({"max_malformed", "max_expansion"})
 
     field: str = Field(default="text", min_length=1)
     """Field of a row that holds the text; a manifest's own goes before it."""

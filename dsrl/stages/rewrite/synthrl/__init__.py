@@ -3,7 +3,7 @@
 from dsrl.stages.rewrite.synthrl.image_needed import ImageNeeded
 from dsrl.stages.rewrite.synthrl.pass_band import IntervalBand, PassBand, SinglePass
 from dsrl.stages.rewrite.synthrl.quality_judge import QualityJudge
-from dsrl.stages.rewrite.synthrl.second_model import Agreement
+from dsrl.stages.rewrite.synthrl.second_model import SecondModel
 from dsrl.stages.rewrite.synthrl.stage import HarderVariants
 
-__all__ = ["Agreement", "HarderVariants", "ImageNeeded", "IntervalBand", "PassBand", "QualityJudge", "SinglePass"]
+__all__ = ["HarderVariants", "ImageNeeded", "IntervalBand", "PassBand", "QualityJudge", "SecondModel", "SinglePass"]

@@ -41,14 +41,14 @@ class Costly(Protocol):
 
 def foretold(stage: Costly, outlook: Outlook) -> Expectation:
     """Requests for writing and judging, and the arithmetic of a local target, by plain assumptions."""
-    scores = [sample.score for sample in outlook.study.samples if sample.score is not None]
+    scores = [sample.score for sample in outlook.state.samples if sample.score is not None]
     able = sum(score.num_correct >= stage.min_correct for score in scores)
     eligible = Range.of(able) if scores and outlook.whole else outlook.samples * ELIGIBLE
     tries = Range.of(stage.attempts) if stage.stop == "best" else TRIES.within(most=stage.attempts)
     drafts = eligible * tries
     judges = sum(hasattr(verifier, "threshold") for verifier in stage.verify)
     requests = drafts * (1 + JUDGED * judges)
-    words = len(prompts.fixed("task") + prompts.fixed("harder")) + len(outlook.study.task.instruction)
+    words = len(prompts.fixed("task") + prompts.fixed("harder")) + len(outlook.state.task.instruction)
     read = requests * (outlook.question_tokens() * 1.5 + Range.of(words / CHARACTERS_PER_TOKEN))
     written = drafts * (outlook.question_tokens() * 1.5) + drafts * (40.0 * judges)
     load = Load(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from dsrl.core.component import Part, part
+from dsrl.core.component import Component, component
 from dsrl.data.images.prompt import blind
 from dsrl.data.model import Model
 from dsrl.data.sample import Rate
@@ -16,11 +16,11 @@ from dsrl.stages.rewrite.synthrl.pass_band import Outcome, shown
 
 if TYPE_CHECKING:
     from dsrl.pipeline.context import Context
-    from dsrl.pipeline.state import Study
+    from dsrl.pipeline.state import PipelineState
 
 
-@part
-class ImageNeeded(Part):
+@component("verify.image_needed")
+class ImageNeeded(Component):
     """Refuses a candidate that tells in words what its picture shows: the target, shown the words alone, is right
     nearly as often as with the picture. Questions without pictures pass unlooked at."""
 
@@ -30,24 +30,24 @@ class ImageNeeded(Part):
     share: float = Field(default=0.5, ge=0, lt=1)
     """Right replies without the pictures may be at most this share of those with them."""
 
-    def verify_all(self, candidates: Sequence[Candidate], study: "Study", context: "Context") -> list[Outcome]:
+    def verify_all(self, candidates: Sequence[Candidate], state: "PipelineState", context: "Context") -> list[Outcome]:
         pictured = [one for one in candidates if one.images]
-        seen = self._counted(pictured, study, context)
+        seen = self._counted(pictured, state, context)
         words = [Asked(blind(one.input), one.answer or "") for one in pictured]
-        unseeing = self.counter.count(words, study, context, self.model)
+        unseeing = self.counter.count(words, state, context, self.model)
         judged = (self._judged(one, rate, without) for (one, rate), without in zip(seen, unseeing, strict=True))
         return [next(judged) if one.images else one for one in candidates]
 
     def _counted(
-        self, candidates: Sequence[Candidate], study: "Study", context: "Context"
+        self, candidates: Sequence[Candidate], state: "PipelineState", context: "Context"
     ) -> list[tuple[Candidate, Rate]]:
         """With the counts with pictures: those of an earlier verifier that asked the same model, else made now."""
-        asker = self.model or study.base
+        asker = self.model or state.base
         assert asker is not None
         known = [one.rate if one.rate and self._whole(one.rate, asker) else None for one in candidates]
         pairs = list(zip(candidates, known, strict=True))
         asked = [Asked(one.input, one.answer or "", one.images, one.drawn) for one, rate in pairs if rate is None]
-        made = iter(self.counter.count(asked, study, context, self.model))
+        made = iter(self.counter.count(asked, state, context, self.model))
         return [(one, rate) if rate else self._looked_at(one, next(made)) for one, rate in pairs]
 
     def _whole(self, rate: Rate, asker: Model) -> bool:

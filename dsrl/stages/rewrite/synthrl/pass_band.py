@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from pydantic import Field
 
-from dsrl.core.component import Part, part
+from dsrl.core.component import Component, component
 from dsrl.core.errors import UserError
 from dsrl.data.model import Model
 from dsrl.data.sample import Rate
@@ -17,7 +17,7 @@ from dsrl.stages.rewrite.synthrl.interval import least_drop
 
 if TYPE_CHECKING:
     from dsrl.pipeline.context import Context
-    from dsrl.pipeline.state import Study
+    from dsrl.pipeline.state import PipelineState
 
 Outcome = Candidate | Refusal
 
@@ -26,12 +26,12 @@ Outcome = Candidate | Refusal
 class BatchVerifier(Protocol):
     """Verifies many candidates at once, because a local model is asked in batches."""
 
-    def verify_all(self, candidates: Sequence[Candidate], study: "Study", context: "Context") -> list[Outcome]:
+    def verify_all(self, candidates: Sequence[Candidate], state: "PipelineState", context: "Context") -> list[Outcome]:
         """One outcome for each candidate, which depends on nothing but that candidate."""
 
 
-@part
-class Band(Part, ABC):
+@component(None)
+class Band(Component, ABC):
     """Accepts a candidate by a pass count. Replies that an earlier verifier has looked at are not looked at again, so a
     second band in the list is a second, independent test."""
 
@@ -53,14 +53,14 @@ class Band(Part, ABC):
     def refused(self, seed: Rate, variant: Rate) -> str:
         """Why the variant doesn't count as harder than the seed, in a few words; empty where it does."""
 
-    def verify_all(self, candidates: Sequence[Candidate], study: "Study", context: "Context") -> list[Outcome]:
+    def verify_all(self, candidates: Sequence[Candidate], state: "PipelineState", context: "Context") -> list[Outcome]:
         asked = [Asked(one.input, one.answer or "", one.images, one.drawn) for one in candidates]
-        rates = self.counter.count(asked, study, context, self.model)
-        seeds = self._seeds(candidates, rates, study, context)
+        rates = self.counter.count(asked, state, context, self.model)
+        seeds = self._seeds(candidates, rates, state, context)
         return [self._judged(*trio) for trio in zip(candidates, rates, seeds, strict=True)]
 
     def _seeds(
-        self, candidates: Sequence[Candidate], rates: Sequence[Rate], study: "Study", context: "Context"
+        self, candidates: Sequence[Candidate], rates: Sequence[Rate], state: "PipelineState", context: "Context"
     ) -> list[Rate | None]:
         """The counts of the seeds, as far as they matter: by the same model, and as fresh as the candidates' own."""
         places = [place for place, rate in enumerate(rates) if self._solvable(rate)]
@@ -68,7 +68,7 @@ class Band(Part, ABC):
         asked = [
             Asked(parent.input, parent.answer, parent.images, one.drawn_of_parent) for one, parent in parents if parent
         ]
-        found = self.counter.count(asked, study, context, self.model)
+        found = self.counter.count(asked, state, context, self.model)
         known = dict(zip(places, found, strict=True))
         return [known.get(place) for place in range(len(candidates))]
 
@@ -93,7 +93,7 @@ class Band(Part, ABC):
         return rate.num_valid >= self.counter.rollouts and rate.num_correct >= self.min_correct
 
 
-@part
+@component("verify.pass_band")
 class PassBand(Band):
     """The paper's rule: at least `min_correct` right, and at least `margin` fewer than on the seed."""
 
@@ -104,7 +104,7 @@ class PassBand(Band):
         return "" if harder else f"at least {self.margin} fewer are needed"
 
 
-@part
+@component("verify.interval_band")
 class IntervalBand(Band):
     """The pass rate must have fallen by more than chance explains: the interval of the difference leaves out 0."""
 
@@ -116,7 +116,7 @@ class IntervalBand(Band):
         return "" if drop > 0 else f"the pass rate may not have fallen (lower bound {drop:+.2f})"
 
 
-@part
+@component("verify.single_pass")
 class SinglePass(Band):
     """The answer is reached often enough; whether the question is harder is not asked (the paper's single pass)."""
 

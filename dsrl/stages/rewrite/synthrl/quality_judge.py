@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import BaseModel, Field
 
 from dsrl import prompts
-from dsrl.core.component import Part, part
+from dsrl.core.component import Component, component
 from dsrl.data.images import shown_first
 from dsrl.data.task import Task
 from dsrl.llm import Endpoint
@@ -25,8 +25,8 @@ class Judgement(BaseModel):
     reason: str
 
 
-@part
-class QualityJudge(Part):
+@component("verify.quality_judge")
+class QualityJudge(Component):
     """Scores a rewritten question beside its seed from 0 to 10 (SynthRL, algorithm 1). It doesn't see the answer.
 
     A reply without a score is no judgement: the candidate isn't accepted, and not called bad either."""

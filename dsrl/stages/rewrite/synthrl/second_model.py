@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dsrl.core.component import Part, part
+from dsrl.core.component import Component, component
 from dsrl.data.task import Task
 from dsrl.llm import Endpoint
 from dsrl.stages.generate.candidate import Candidate, Refusal
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from dsrl.llm import Client
 
 
-@part
-class Agreement(Part):
+@component("verify.second_model")
+class SecondModel(Component):
     """The majority of another model's answers has to be the answer that was kept. That the target sometimes comes to it
     doesn't prove it right; two models that come to it independently make it likely."""
 

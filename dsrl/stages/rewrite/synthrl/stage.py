@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import BaseModel, Field, StringConstraints
 
 from dsrl import prompts
-from dsrl.core.component import Many, part
+from dsrl.core.component import Many, component
 from dsrl.core.digest import content_mark, digest
 from dsrl.core.errors import UserError
 from dsrl.data.images import IMAGE, marked, shown_first
@@ -19,7 +19,7 @@ from dsrl.llm.client import together
 from dsrl.llm.structured.answer import TEMPLATES
 from dsrl.models.rollout.protocols import Asked, PassCounter
 from dsrl.pipeline.stage import Stage
-from dsrl.pipeline.state import Study
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.generate.candidate import Candidate, Refusal, Verifier, unusable
 from dsrl.stages.rewrite.synthrl.figures import NEW, WRITTEN, gates, left, variant_figures
 from dsrl.stages.rewrite.synthrl.forecast import foretold
@@ -42,7 +42,7 @@ class QuestionDraft(BaseModel):
     question: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
-@part
+@component("stages.rewrite.synthrl")
 class HarderVariants(Stage):
     """Up to `attempts` rewrites of every seed that the target mostly solves; at most one variant a seed is kept. The
     writer sees the question, never the answer, and the variant inherits the seed's.
@@ -52,10 +52,10 @@ class HarderVariants(Stage):
     pass rate, because the count by which it was accepted is low by selection."""
 
     name: ClassVar[str] = "rewrite"
-    needs: ClassVar[tuple[str, ...]] = ("definition", "format", "base", "samples", "score")
-    adds: ClassVar[tuple[str, ...]] = ("samples",)
+    inputs = ("definition", "format", "base", "samples", "score")
+    outputs = ("samples",)
     templates: ClassVar[tuple[str, ...]] = (TEMPLATE, "quality", *TEMPLATES)
-    speed: ClassVar[frozenset[str]] = frozenset({"min_yield"})
+    excluded_from_key: ClassVar[frozenset[str]] = frozenset({"min_yield"})
 
     teacher: Endpoint
     counter: PassCounter
@@ -94,11 +94,11 @@ class HarderVariants(Stage):
                 next_step="give verify=full, or rewrite.stop=first",
             )
 
-    def __call__(self, study: Study, context: "Context") -> Study:
-        trials = [Trial(sample) for sample in study.samples if self._eligible(sample)]
-        if words := about_seeds(study.samples, len(trials), self.counter.rollouts, self.min_correct):
+    def __call__(self, state: PipelineState, context: "Context") -> PipelineState:
+        trials = [Trial(sample) for sample in state.samples if self._eligible(sample)]
+        if words := about_seeds(state.samples, len(trials), self.counter.rollouts, self.min_correct):
             context.progress.warn(words)
-        seen = {sample.mark for sample in study.samples}
+        seen = {sample.mark for sample in state.samples}
         attempts, passed = 0, Counter[str]()
         with context.progress.task("rewrite", len(trials)) as progress:
             for number in range(self.attempts):
@@ -106,12 +106,12 @@ class HarderVariants(Stage):
                 if not left:
                     break
                 attempts += len(left)
-                passed += self._attempt(number, left, seen, study, context)
+                passed += self._attempt(number, left, seen, state, context)
                 check_yield(trials, attempts, self.min_yield)
                 progress.set(sum(bool(trial.accepted) for trial in trials), attempt=number + 1, open=len(left))
-        variants, undecided = self._counted_anew(trials, study, context)
+        variants, undecided = self._counted_anew(trials, state, context)
         figures = variant_figures(
-            study.samples, trials, variants, attempts=attempts, stop=self.stop, rollouts=self.counter.rollouts
+            state.samples, trials, variants, attempts=attempts, stop=self.stop, rollouts=self.counter.rollouts
         )
         figures["funnel"] = [[name, passed[name]] for name in gates(self.verify)]
         rejected = [one for trial in trials for one in trial.rejected]
@@ -120,7 +120,7 @@ class HarderVariants(Stage):
             for trial in trials
             for one in trial.passed_over(self.stop)
         ]
-        return study.add(samples=(*study.samples, *variants), rejected=(*rejected, *undecided), figures=figures)
+        return state.add(samples=(*state.samples, *variants), rejected=(*rejected, *undecided), figures=figures)
 
     def expect(self, outlook: Outlook) -> Expectation:
         return foretold(self, outlook)
@@ -130,17 +130,17 @@ class HarderVariants(Stage):
         return score is not None and score.num_valid >= self.counter.rollouts and score.num_correct >= self.min_correct
 
     def _attempt(
-        self, number: int, trials: Sequence[Trial], seen: set[str], study: Study, context: "Context"
+        self, number: int, trials: Sequence[Trial], seen: set[str], state: PipelineState, context: "Context"
     ) -> Counter[str]:
         """One more rewrite of each of these seeds, which ends as accepted or rejected; how many passed each gate."""
-        written = asyncio.run(self._written(number, trials, study, context))
+        written = asyncio.run(self._written(number, trials, state, context))
         passed = Counter({WRITTEN: left(written)})
-        outcomes = [self._new(one, seen, study) if isinstance(one, Candidate) else one for one in written]
+        outcomes = [self._new(one, seen, state) if isinstance(one, Candidate) else one for one in written]
         passed[NEW] = left(outcomes)
         for name, verifier in zip(gates(self.verify)[2:], self.verify, strict=True):
             places = [place for place, one in enumerate(outcomes) if isinstance(one, Candidate)]
             candidates = [one for one in outcomes if isinstance(one, Candidate)]
-            for place, judged in zip(places, self._verified(verifier, candidates, study, context), strict=True):
+            for place, judged in zip(places, self._verified(verifier, candidates, state, context), strict=True):
                 outcomes[place] = self._settled(judged)
             passed[name] = left(outcomes)
         for trial, outcome in zip(trials, outcomes, strict=True):
@@ -148,16 +148,16 @@ class HarderVariants(Stage):
         return passed
 
     async def _written(
-        self, number: int, trials: Sequence[Trial], study: Study, context: "Context"
+        self, number: int, trials: Sequence[Trial], state: PipelineState, context: "Context"
     ) -> list[Candidate | Rejected]:
         async with context.connect(self.teacher, "teacher") as client:
-            return await together(self._write(number, trial, study, client) for trial in trials)
+            return await together(self._write(number, trial, state, client) for trial in trials)
 
-    async def _write(self, number: int, trial: Trial, study: Study, client: "Client") -> Candidate | Rejected:
+    async def _write(self, number: int, trial: Trial, state: PipelineState, client: "Client") -> Candidate | Rejected:
         question = trial.start(self.chain)
         images = trial.seed.images
         prompt = prompts.render(
-            TEMPLATE, task=study.task, pattern=None, demos=(), question=question, images=len(images)
+            TEMPLATE, task=state.task, pattern=None, demos=(), question=question, images=len(images)
         )
         index = self.seed * self.attempts + number
         messages = [{"role": "user", "content": shown_first(prompt, images)}]
@@ -175,9 +175,9 @@ class HarderVariants(Stage):
             return drafted.rejected(self.name, "placeholders", detail)
         return drafted
 
-    def _new(self, candidate: Candidate, seen: set[str], study: Study) -> Candidate | Rejected:
+    def _new(self, candidate: Candidate, seen: set[str], state: PipelineState) -> Candidate | Rejected:
         """Without those that are there already, settled in the order of seeds."""
-        if refusal := at_first_sight(candidate, study.task):
+        if refusal := at_first_sight(candidate, state.task):
             return self._settled(refusal)
         mark = content_mark(candidate.input, [image.digest for image in candidate.images])
         if mark in seen:
@@ -186,18 +186,18 @@ class HarderVariants(Stage):
         return candidate
 
     def _verified(
-        self, verifier: Any, candidates: Sequence[Candidate], study: Study, context: "Context"
+        self, verifier: Any, candidates: Sequence[Candidate], state: PipelineState, context: "Context"
     ) -> list[Candidate | Refusal]:
         if isinstance(verifier, BatchVerifier):
-            return verifier.verify_all(candidates, study, context) if candidates else []
-        return asyncio.run(self._judged(verifier, candidates, study, context))
+            return verifier.verify_all(candidates, state, context) if candidates else []
+        return asyncio.run(self._judged(verifier, candidates, state, context))
 
     async def _judged(
-        self, verifier: Any, candidates: Sequence[Candidate], study: Study, context: "Context"
+        self, verifier: Any, candidates: Sequence[Candidate], state: PipelineState, context: "Context"
     ) -> list[Candidate | Refusal]:
         """By whoever the verifier names, who need not be the writer."""
         async with context.connect(getattr(verifier, "teacher", self.teacher), "teacher") as client:
-            return await together(verifier.verify(one, study.task, client) for one in candidates)
+            return await together(verifier.verify(one, state.task, client) for one in candidates)
 
     def _settled(self, outcome: Candidate | Refusal) -> Candidate | Rejected:
         if isinstance(outcome, Candidate):
@@ -205,13 +205,13 @@ class HarderVariants(Stage):
         return outcome.candidate.rejected(self.name, outcome.reason, outcome.detail)
 
     def _counted_anew(
-        self, trials: Sequence[Trial], study: Study, context: "Context"
+        self, trials: Sequence[Trial], state: PipelineState, context: "Context"
     ) -> tuple[list[Sample], list[Rejected]]:
         """The kept variants with a pass rate of fresh replies; without enough of these they stay undecided."""
         kept = [one for trial in trials if (one := trial.kept(self.stop)) is not None]
-        samples = [one.sample(study.task) for one in kept]
+        samples = [one.sample(state.task) for one in kept]
         asked = [Asked(one.input, one.answer or "", one.images, one.drawn) for one in kept]
-        rates = self.counter.count(asked, study, context, names=[sample.id for sample in samples])
+        rates = self.counter.count(asked, state, context, names=[sample.id for sample in samples])
         variants, undecided = [], []
         for one, sample, rate in zip(kept, samples, rates, strict=True):
             if rate.num_valid < self.counter.rollouts:

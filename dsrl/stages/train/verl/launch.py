@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsrl.core.errors import UserError
+from dsrl.core.plugins import VARIABLE
 from dsrl.models import huggingface
 from dsrl.stages.train.job import FAILURE, TRAIN, TREE, VALIDATION, Job, read_job, read_rows
 from dsrl.stages.train.schedule import order
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 CARRIED = (
     *("PYTHONPATH", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "TOKENIZERS_PARALLELISM", "HYDRA_FULL_ERROR"),
     *("VERL_FILE_LOGGER_PATH", "VERL_PLATFORM", "VERL_USE_EXTERNAL_MODULES", NAME),
-    *("VLLM_CPU_KVCACHE_SPACE", "VLLM_NO_USAGE_STATS", "DO_NOT_TRACK", "HF_HOME", "HF_HUB_OFFLINE"),
+    *("VLLM_CPU_KVCACHE_SPACE", "VLLM_NO_USAGE_STATS", "DO_NOT_TRACK", "HF_HOME", "HF_HUB_OFFLINE", VARIABLE),
 )
 """Variables that Ray's workers need and don't inherit from this process. None holds a secret: they stand in `TREE`."""
 

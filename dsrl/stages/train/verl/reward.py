@@ -14,7 +14,7 @@ from threading import Lock
 from typing import Any
 
 from dsrl.graders import Grade, Grader
-from dsrl.stages.train.grader_from_identity import rebuild
+from dsrl.graders.rebuild import rebuild
 from dsrl.stages.train.job import FAILURE, Job, read_job
 
 GRADES = "grades"

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from dsrl.core import child_process
-from dsrl.core.component import Many, part
+from dsrl.core.component import Many, component
 from dsrl.core.errors import UserError
 from dsrl.data.model import Model, Sampling
 from dsrl.infra.gpus import gpus_here
 from dsrl.infra.ray.base import Cluster
 from dsrl.stages.train import memory
 from dsrl.stages.train.job import Job, Row
-from dsrl.stages.train.rl import Reinforcement
+from dsrl.stages.train.rl import ReinforcementLearning
 from dsrl.stages.train.verl.config import micro_batch, patch
 from dsrl.stages.train.verl.config_schema import refuse
 from dsrl.stages.train.verl.ray_resources import let_in, same_shards, settled, share_out
@@ -30,7 +30,7 @@ from dsrl.stages.train.verl.resources import Setup
 
 if TYPE_CHECKING:
     from dsrl.pipeline.context import Context
-    from dsrl.pipeline.state import Study
+    from dsrl.pipeline.state import PipelineState
 
 PREFLIGHT_SECONDS = 300.0
 SUPPOSED_STEPS, SUPPOSED_PROMPT = 100, 512
@@ -39,15 +39,24 @@ AGREE = {"float32": 1e-4, "bfloat16": 2e-2}
 """Mean difference of a token's probability between rollout and trainer up to which they count as the same model."""
 
 
-@part
-class Verl(Reinforcement):
+@component("stages.train.verl")
+class Verl(ReinforcementLearning):
     """Reinforcement learning with veRL's trainer and vLLM rollouts, on the GPUs of all nodes of a Ray or, for tiny
     models, on their CPUs."""
 
     module: ClassVar[str] = "dsrl.stages.train.verl.worker"
     engine: ClassVar[str] = "verl"
-    speed: ClassVar[frozenset[str]] = frozenset(
-        (*Reinforcement.speed, "cluster", "python", "gpus", "tensor_parallel", "gpu_memory", "offload", "workers")
+    excluded_from_key: ClassVar[frozenset[str]] = frozenset(
+        (
+            *ReinforcementLearning.excluded_from_key,
+            "cluster",
+            "python",
+            "gpus",
+            "tensor_parallel",
+            "gpu_memory",
+            "offload",
+            "workers",
+        )
     )
     packages: ClassVar[tuple[str, ...]] = ()
 
@@ -146,9 +155,9 @@ class Verl(Reinforcement):
     def settings(self) -> dict[str, Any]:
         return {**super().settings(), "engine": asdict(self.setup())}
 
-    def foretell(self, study: "Study", rows: Sequence[Row], job: Job, context: "Context") -> dict[str, Any]:
+    def foretell(self, state: "PipelineState", rows: Sequence[Row], job: Job, context: "Context") -> dict[str, Any]:
         """The pass rates, and the memory that a GPU will need."""
-        found = super().foretell(study, rows, job, context)
+        found = super().foretell(state, rows, job, context)
         gpus, setup = gpus_here(), self.setup()
         model = memory.shapes(Path(job.model.path or ""), job.model.parameters)
         if not setup.gpus or model is None:

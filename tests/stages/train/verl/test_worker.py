@@ -27,7 +27,7 @@ def job(folder: Path, algorithm: Any = None) -> Job:
         model=Model(name="m", path="m"),
         algorithm=algorithm.label,
         settings=Verl(algorithm=algorithm, gpus=0).settings(),
-        grader=Number(marker="#").identity(),
+        grader=Number(marker="#").key_fields(),
         steps=3,
         rows_per_step=2,
         seed=0,
@@ -155,7 +155,7 @@ def test_validation_is_found_where_it_is(tmp_path: Path) -> None:
 def test_all_that_was_started_is_ended_whatever_session_it_is_in(tmp_path: Path) -> None:
     script = f"""
 import subprocess, sys
-from dsrl.stages.train.verl import processes
+from dsrl.stages.train.verl import process_tree
 process_tree.adopt()
 middle = '''
 import subprocess, sys

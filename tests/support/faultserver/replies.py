@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from itertools import count
 from typing import Any, get_args
 
-from dsrl.faultserver import draw
-from dsrl.faultserver.answers import Said, answer
-from dsrl.faultserver.faults import Faults, Habit
+from tests.support.faultserver import draw
+from tests.support.faultserver.answers import Said, answer
+from tests.support.faultserver.faults import Faults, Habit
 
 MODEL = "fault-1"
 """The name of the model where none is set."""

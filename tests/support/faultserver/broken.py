@@ -4,7 +4,7 @@ import asyncio
 import json
 from typing import Any
 
-from dsrl.faultserver.http import Exchange, head
+from tests.support.faultserver.http import Exchange, head
 
 PIECES = 8
 """Of a body that trickles."""

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from email.utils import formatdate
 from typing import Any, get_args
 
-from dsrl.faultserver import draw
-from dsrl.faultserver.answers import last
-from dsrl.faultserver.broken import broken
-from dsrl.faultserver.faults import HARMLESS, Breakage, Faults, Refusal
-from dsrl.faultserver.http import Exchange, error
-from dsrl.faultserver.journal import Entry, Journal
-from dsrl.faultserver.quota import Gate
-from dsrl.faultserver.replies import Replies, limit, prompt_tokens
+from tests.support.faultserver import draw
+from tests.support.faultserver.answers import last
+from tests.support.faultserver.broken import broken
+from tests.support.faultserver.faults import HARMLESS, Breakage, Faults, Refusal
+from tests.support.faultserver.http import Exchange, error
+from tests.support.faultserver.journal import Entry, Journal
+from tests.support.faultserver.quota import Gate
+from tests.support.faultserver.replies import Replies, limit, prompt_tokens
 
 REFUSALS = get_args(Refusal)
 BREAKAGES = get_args(Breakage)

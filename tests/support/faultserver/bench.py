@@ -6,10 +6,10 @@ import time
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from dsrl.faultserver.faults import Faults
-from dsrl.faultserver.http import END, LENGTH
-from dsrl.faultserver.listener import HOST
-from dsrl.faultserver.serve import serve
+from tests.support.faultserver.faults import Faults
+from tests.support.faultserver.http import END, LENGTH
+from tests.support.faultserver.listener import HOST
+from tests.support.faultserver.serve import serve
 
 
 @dataclass

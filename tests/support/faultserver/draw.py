@@ -7,7 +7,7 @@ from hashlib import blake2b
 from statistics import NormalDist
 from typing import Any
 
-from dsrl.faultserver.faults import Faults
+from tests.support.faultserver.faults import Faults
 
 Body = Mapping[str, Any]
 NORMAL = NormalDist()

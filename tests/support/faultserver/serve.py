@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 
 from dsrl.core import child_process
 from dsrl.core.errors import StageFailed
-from dsrl.faultserver.faults import HARMLESS, Faults
+from tests.support.faultserver.faults import HARMLESS, Faults
 
 SECONDS = 30.0
 """Longest wait for an answer of the control port."""
@@ -69,7 +69,7 @@ def serve(faults: Faults | None = None, port: int = 0, log: Path | None = None) 
     arguments = ["serve", "--child", "--json", made, "--port", str(port), *(["--log", str(log)] if log else [])]
     with tempfile.TemporaryDirectory() as folder:
         errors = Path(folder) / "errors.log"
-        process = child_process.start("dsrl.faultserver", arguments, errors, None, subprocess.PIPE)
+        process = child_process.start("tests.support.faultserver", arguments, errors, None, subprocess.PIPE)
         try:
             assert process.stdout is not None
             line = process.stdout.readline()

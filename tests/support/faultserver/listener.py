@@ -4,7 +4,7 @@ import asyncio
 import socket
 
 from dsrl.core.errors import UserError
-from dsrl.faultserver.http import Connection, Handler
+from tests.support.faultserver.http import Connection, Handler
 
 HOST = "127.0.0.1"
 BACKLOG = 4096

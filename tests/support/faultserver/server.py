@@ -9,13 +9,13 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from dsrl.faultserver.batches import Batches
-from dsrl.faultserver.chat import Chat
-from dsrl.faultserver.faults import Faults
-from dsrl.faultserver.http import Exchange, Handler, Routes, error
-from dsrl.faultserver.journal import Journal
-from dsrl.faultserver.listener import Listener
-from dsrl.faultserver.replies import MODEL
+from tests.support.faultserver.batches import Batches
+from tests.support.faultserver.chat import Chat
+from tests.support.faultserver.faults import Faults
+from tests.support.faultserver.http import Exchange, Handler, Routes, error
+from tests.support.faultserver.journal import Journal
+from tests.support.faultserver.listener import Listener
+from tests.support.faultserver.replies import MODEL
 
 FAULTS = TypeAdapter(Faults)
 OFTEN = 0.01

@@ -1,4 +1,4 @@
-"""`python -m dsrl.faultserver serve|bench`: a server that misbehaves on demand, and how fast it is when it doesn't."""
+"""`python -m tests.support.faultserver serve|bench`: an OpenAI-compatible server that fails on demand, and its speed."""
 
 import argparse
 import asyncio
@@ -13,15 +13,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from dsrl.core.child_process import end_with_parent
 from dsrl.core.errors import UserError
-from dsrl.faultserver.faults import Faults
-from dsrl.faultserver.listener import HOST, Listener
-from dsrl.faultserver.server import App, run
+from tests.support.faultserver.faults import Faults
+from tests.support.faultserver.listener import HOST, Listener
+from tests.support.faultserver.server import App, run
 
 EXAMPLES = """examples:
-  python -m dsrl.faultserver serve --port 8000 --answer quickstart
-  python -m dsrl.faultserver serve --latency 0.4 --sigma 0.8 --shortest 0.05 --longest 2 --capacity 20
-  python -m dsrl.faultserver serve --shares '{500: 0.05, hang: 0.01, cut: 0.05}' --outages '[{start: 30, end: 90}]'
-  python -m dsrl.faultserver bench
+  python -m tests.support.faultserver serve --port 8000 --answer quickstart
+  python -m tests.support.faultserver serve --latency 0.4 --sigma 0.8 --shortest 0.05 --longest 2 --capacity 20
+  python -m tests.support.faultserver serve --shares '{500: 0.05, hang: 0.01}' --outages '[{start: 30, end: 90}]'
+  python -m tests.support.faultserver bench
 
 Values are YAML. While it runs: GET /stats, GET /log, POST /control with a JSON object of new values.
 """
@@ -29,7 +29,7 @@ Values are YAML. While it runs: GET /stats, GET /log, POST /control with a JSON 
 
 def parser() -> argparse.ArgumentParser:
     """Every field of `Faults` is an option."""
-    made = argparse.ArgumentParser("python -m dsrl.faultserver", description=__doc__, epilog=EXAMPLES, **_RAW)
+    made = argparse.ArgumentParser("python -m tests.support.faultserver", description=__doc__, epilog=EXAMPLES, **_RAW)
     verbs = made.add_subparsers(dest="verb", required=True)
     server = verbs.add_parser("serve", help="listen until stopped", epilog=EXAMPLES, **_RAW)
     server.add_argument("--port", type=int, default=0, help="0: a free one, which is printed")
@@ -78,7 +78,7 @@ def main(given: list[str] | None = None) -> int:
     """Exit code."""
     arguments = parser().parse_args(given)
     if arguments.verb == "bench":
-        from dsrl.faultserver.bench import bench
+        from tests.support.faultserver.bench import bench
 
         print(bench(arguments.requests, arguments.connections))
         return 0

@@ -9,9 +9,9 @@ from itertools import count
 from typing import Any
 
 from dsrl.core.digest import digest
-from dsrl.faultserver import draw
-from dsrl.faultserver.chat import MESSAGES, REFUSALS, Chat, Wrong
-from dsrl.faultserver.http import Exchange, Handler, error
+from tests.support.faultserver import draw
+from tests.support.faultserver.chat import MESSAGES, REFUSALS, Chat, Wrong
+from tests.support.faultserver.http import Exchange, Handler, error
 
 BOUNDARY = re.compile(r'boundary="?([^";]+)"?')
 NOT_BEGUN = ("failed",)

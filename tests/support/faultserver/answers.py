@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from dsrl.core.errors import UserError
-from dsrl.faultserver.faults import Faults
+from tests.support.faultserver.faults import Faults
 
 Body = Mapping[str, Any]
 WORDS = """

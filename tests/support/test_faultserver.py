@@ -20,12 +20,12 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from dsrl.core.errors import UserError
-from dsrl.faultserver import Faults, FaultServer, Outage, draw, serve
-from dsrl.faultserver.__main__ import main
-from dsrl.faultserver.bench import measure
-from dsrl.faultserver.serve import paid
 from dsrl.llm.structured.schema import response_format
 from tests.command import ENVIRONMENT
+from tests.support.faultserver import Faults, FaultServer, Outage, draw, serve
+from tests.support.faultserver.__main__ import main
+from tests.support.faultserver.bench import measure
+from tests.support.faultserver.serve import paid
 
 Json = dict[str, Any]
 
@@ -109,14 +109,14 @@ def test_a_reply_over_the_limit_is_cut(server: FaultServer) -> None:
     assert (choice["finish_reason"], len(choice["message"]["content"])) == ("length", 8)
 
 
-class Part(BaseModel):
+class Component(BaseModel):
     name: str
     kind: str
 
 
 class Drawing(BaseModel):
     title: str
-    parts: list[Part]
+    parts: list[Component]
     count: int
     weight: float
     final: bool
@@ -428,7 +428,7 @@ def test_a_port_that_is_taken_is_said(server: FaultServer, capsys: pytest.Captur
 
 
 def test_the_server_ends_with_who_started_it() -> None:
-    code = "from dsrl.faultserver import serve\nwith serve() as s:\n  print(s.pid, flush=True)\n  input()"
+    code = "from tests.support.faultserver import serve\nwith serve() as s:\n  print(s.pid, flush=True)\n  input()"
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None

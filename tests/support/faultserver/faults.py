@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dsrl.core.component import Many, Part, part
+from dsrl.core.component import Component, Many, component
 
 Refusal = Literal["429", "500", "502", "503", "quota"]
 """Answered at once, with an error body. `quota`: 429 with `insufficient_quota`, which no repeat cures."""
@@ -27,7 +27,7 @@ JSON; HTML; JSON of other fields; no choices; fewer choices than asked for; a bo
 same id for all replies and choices."""
 Habit = Literal["length", "filter", "refusal", "not_json", "wrong_schema"]
 """Of what the model says, one choice at a time: cut at half its length, filtered, refused, JSON that breaks off, JSON
-of other fields. Part of the reply that a request has, so it is the same at every attempt."""
+of other fields. Component of the reply that a request has, so it is the same at every attempt."""
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0)]
 
@@ -35,8 +35,8 @@ HARMLESS = ("fewer", "trickle", "no_usage", "same_ids")
 """Breakages that bring completions all the same."""
 
 
-@part
-class Outage(Part):
+@component(None)
+class Outage(Component):
     """From second `start` to second `end` after the server's start."""
 
     start: Seconds
@@ -45,8 +45,8 @@ class Outage(Part):
     """`refuse`: nobody listens, and open connections break; `503`: each request is answered so."""
 
 
-@part
-class Faults(Part):
+@component(None)
+class Faults(Component):
     """Everything a fault server does. Nothing goes wrong by default, and it answers at once."""
 
     answer: str = "words"

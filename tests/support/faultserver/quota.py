@@ -3,7 +3,7 @@
 import time
 from collections import deque
 
-from dsrl.faultserver.faults import Faults
+from tests.support.faultserver.faults import Faults
 
 MINUTE = 60.0
 
