@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from dsrl.data.overlap.index import Items
-from dsrl.data.overlap.rules import reason
+from dsrl.data.overlap.index import OverlapIndex, rejection_reason
 from dsrl.data.sample import Passage
 
 
@@ -13,11 +12,11 @@ class TestOverlap:
     __test__ = False  # it is no test, whatever its name
 
     def __init__(self, items: Sequence[str], ngrams: Sequence[int] = (13, 8)) -> None:
-        self._items = Items(items, ngrams, renamed=None, reworded=None)
+        self._items = OverlapIndex(items, ngrams, renamed=None, reworded=None)
 
     def __call__(self, passage: Passage) -> str | None:
         """Why the passage can't be used; None where it can."""
-        surest = min(self._items.hits([passage.text]), key=lambda hit: hit.rank, default=None)
+        surest = min(self._items.find_overlaps([passage.text]), key=lambda hit: hit.rank, default=None)
         if surest is None:
             return None
-        return reason("whole" if surest.kind == "same" else surest.kind, surest.size)
+        return rejection_reason("whole" if surest.kind == "same" else surest.kind, surest.size)

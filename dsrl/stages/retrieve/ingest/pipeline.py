@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from dsrl.core.errors import UserError
-from dsrl.data.overlap.minhash import NearDuplicates
+from dsrl.data.overlap.near_duplicates import NearDuplicates
 from dsrl.stages.retrieve.ingest.chunking import pieces
 from dsrl.stages.retrieve.ingest.dedup import Seen
 from dsrl.stages.retrieve.ingest.records import Document, IngestReport, Piece
@@ -45,7 +45,7 @@ def _different(
         fresh = known.new([document.text for document in batch])
         report.duplicates += len(batch) - sum(fresh)
         for document in itertools.compress(batch, fresh):
-            if near is None or near.new(document.text):
+            if near is None or near.add_if_new(document.text):
                 yield document
             else:
                 report.near_duplicates += 1
