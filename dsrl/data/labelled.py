@@ -31,7 +31,7 @@ def draw_worked_examples(source: Source, grader: Grader, count: int | None, seed
 def format_answer(gold: str, item: Item, grader: Grader) -> str | None:
     """`gold` if it follows the output format, else the canonical answer in that format; None if the answer kind can't
     write one."""
-    question_grader = grader.given(item.input)
+    question_grader = grader.for_question(item.input)
     if question_grader.parse(gold) is not None:
         return gold
     return question_grader.write(item.answer) if type(grader).write is not Grader.write else None

@@ -199,7 +199,7 @@ class Source(Component):
         if self.options is not None and (options.right is None if options else not grader.open):
             return NO_OPTION
         gold = options.right if options is not None and options.right else self._gold(row)
-        question_grader = grader.given(question)
+        question_grader = grader.for_question(question)
         answer = question_grader.gold(gold)
         if answer is None:
             return UNREADABLE_ANSWER
@@ -221,7 +221,7 @@ class Source(Component):
             return WRONG_PLACEHOLDERS
         if options is None or options.right_text is None:
             return NO_OPTION
-        answer = grader.given(question).gold(options.right_text)
+        answer = grader.for_question(question).gold(options.right_text)
         return UNREADABLE_ANSWER if answer is None else Item(input=question, answer=answer)
 
     def question(self, row: Mapping[str, Any]) -> str:
