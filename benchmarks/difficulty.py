@@ -11,7 +11,7 @@ import time
 
 import numpy
 
-from dsrl.data.difficulty_tiers import tier
+from dsrl.data.difficulty_tiers import rating_tier
 from dsrl.stages.difficulty.bradley_terry import MIDDLE, Outcomes, draw_pairs, rate
 
 
@@ -35,7 +35,7 @@ def main() -> None:
         found = rate(fought, ridge=0.01, bootstraps=given.bootstraps, seed=0).rating
         seconds = time.process_time() - began
         correlation = numpy.corrcoef(known.argsort().argsort(), found.argsort().argsort())[0, 1]
-        same = numpy.mean([tier(one) == tier(other) for one, other in zip(known, found, strict=True)])
+        same = numpy.mean([rating_tier(one) == rating_tier(other) for one, other in zip(known, found, strict=True)])
         stuck, memory = (found == MIDDLE).sum(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(
             f"| {given.items} | {len(met)} | {ties:.0%} | {correlation:.4f} | {same:.1%} | {stuck} | {seconds:.1f} | "

@@ -13,7 +13,7 @@ from dsrl.stages.generate.candidate import SampleDraft
 from dsrl.stages.generate.generate import Pattern
 from dsrl.stages.generate.synthllm import Concepts
 from dsrl.stages.generate.targen import Contexts, InstanceSeed
-from dsrl.stages.retrieve.keywords import Keywords
+from dsrl.stages.retrieve.stage import Keywords
 from dsrl.stages.rewrite.synthrl.judges import Judgement as QualityJudgement
 from dsrl.stages.rewrite.synthrl.stage import QuestionDraft
 

@@ -13,7 +13,7 @@ from dsrl.core import child_process
 from dsrl.core.component import component
 from dsrl.core.digest import digest
 from dsrl.core.errors import StageFailed
-from dsrl.data.images import Prompt, content, images_of, text_of
+from dsrl.data.images import Prompt, chat_content, prompt_images, prompt_text
 from dsrl.data.model import Model, Reply, Sampling, Usage
 from dsrl.forecast.workload import Held
 from dsrl.llm import Spending
@@ -58,7 +58,7 @@ class TransformersRollout(Rollout):
         self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, context: "Context"
     ) -> list[list[Reply]]:
         """`count` replies per prompt, in order; an error if a prompt leaves no room for a reply."""
-        located = model.located()
+        located = model.locate()
         calls = self._calls(located, prompts, sampling)
         replies = {
             ReplyIndex(number, index): reply
@@ -91,7 +91,8 @@ class TransformersRollout(Rollout):
         """What the replies depend on, prompt by prompt."""
         common = {"model": model.fingerprint(), "engine": "transformers", "seed": self.seed, **asdict(sampling)}
         return [
-            Call.of({**common, "messages": [{"role": "user", "content": content(prompt)}]}, None) for prompt in prompts
+            Call.of({**common, "messages": [{"role": "user", "content": chat_content(prompt)}]}, None)
+            for prompt in prompts
         ]
 
     def _generate_batch(
@@ -109,12 +110,12 @@ class TransformersRollout(Rollout):
             "device": self.device,
             "prompts": [
                 {
-                    "text": text_of(prompts[index.prompt]),
-                    "images": [str(context.images.path(image)) for image in images_of(prompts[index.prompt])],
+                    "text": prompt_text(prompts[index.prompt]),
+                    "images": [str(context.images.path(image)) for image in prompt_images(prompts[index.prompt])],
                 }
                 for index in batch
             ],
-            "streams": [digest([self.seed, content(prompts[index.prompt]), index.reply], 32) for index in batch],
+            "streams": [digest([self.seed, chat_content(prompts[index.prompt]), index.reply], 32) for index in batch],
             "sampling": asdict(sampling),
         }
         replies = {}
@@ -210,7 +211,7 @@ def make_batches(prompts: Sequence[Prompt], count: int, size: int) -> list[list[
     """
 
     def order(number: int) -> tuple[bool, int, str, list[str]]:
-        text, images = text_of(prompts[number]), [image.digest for image in images_of(prompts[number])]
+        text, images = prompt_text(prompts[number]), [image.digest for image in prompt_images(prompts[number])]
         return bool(images), len(text), text, images
 
     by_length = sorted(range(len(prompts)), key=order)

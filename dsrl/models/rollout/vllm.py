@@ -70,7 +70,7 @@ class VllmRollout(Rollout):
     @contextmanager
     def session(self, model: Model, context: "Context") -> "Iterator[VllmSession]":
         """One server for all `generate` calls of a stage."""
-        session = VllmSession(self, model.located(), context)
+        session = VllmSession(self, model.locate(), context)
         try:
             yield session
         finally:

@@ -13,8 +13,8 @@ from dsrl.core.component import component, record
 from dsrl.core.errors import StageFailed, UserError
 from dsrl.core.estimate import Range
 from dsrl.core.parquet import write_table
-from dsrl.data.difficulty_tiers import Rated, tier
-from dsrl.data.images import content, illustrated
+from dsrl.data.difficulty_tiers import ItemRating, rating_tier
+from dsrl.data.images import chat_content, make_prompt
 from dsrl.data.source import Item
 from dsrl.forecast.workload import Expectation, Load, Outlook
 from dsrl.llm import Endpoint
@@ -96,7 +96,7 @@ class Difficulty(Stage):
             context.progress.warn(f"difficulty: {groups} groups of items never met; their ratings can't be compared")
         rows = rating_rows(items, decided, ratings)
         write_table(context.scratch / "battles.parquet", battles, Battle)
-        write_table(context.scratch / "ratings.parquet", rows, Rated)
+        write_table(context.scratch / "ratings.parquet", rows, ItemRating)
         return state.add(figures=difficulty_figures(rows, battles))
 
     def expect(self, outlook: Outlook) -> Expectation:
@@ -105,7 +105,7 @@ class Difficulty(Stage):
         if not items:
             return outlook.expects()
         requests = Range.of(len(draw_pairs(items, self.opponents, self.seed)))
-        read = requests * (outlook.question_tokens() * 2 + Range.of(len(prompts.fixed(TEMPLATE)) / 3.6))
+        read = requests * (outlook.question_tokens() * 2 + Range.of(len(prompts.literal_text(TEMPLATE)) / 3.6))
         written = requests * Range(0.4, 1.0, 2.5) * REASON_TOKENS
         waits = outlook.waiting(self.teacher, requests)
         load = Load(
@@ -159,7 +159,7 @@ class Difficulty(Stage):
     ) -> Battle:
         one, other = items[first], items[second]
         prompt = prompts.render(TEMPLATE, task=state.task, pattern=None, demos=(), first=one.input, second=other.input)
-        messages = [{"role": "user", "content": content(illustrated(prompt, one.images + other.images))}]
+        messages = [{"role": "user", "content": chat_content(make_prompt(prompt, one.images + other.images))}]
         answer = await client.ask(messages, Judgement, index=self.seed, temperature=self.temperature)
         progress.advance(1)
         harder = answer.value.harder if answer.value else None
@@ -167,7 +167,7 @@ class Difficulty(Stage):
         return Battle(first=first, second=second, harder=harder, reason=reason, call=answer.calls[-1])
 
 
-def rating_rows(items: dict[str, Item], decided: Sequence[Battle], ratings: Ratings) -> list[Rated]:
+def rating_rows(items: dict[str, Item], decided: Sequence[Battle], ratings: Ratings) -> list[ItemRating]:
     won: Counter[str] = Counter()
     tied: Counter[str] = Counter()
     lost: Counter[str] = Counter()
@@ -184,14 +184,14 @@ def rating_rows(items: dict[str, Item], decided: Sequence[Battle], ratings: Rati
         return None if math.isnan(value) else value
 
     return [
-        Rated(
+        ItemRating(
             id=name,
             input=item.input,
             group=item.group,
             rating=finite(value),
             low=finite(low),
             high=finite(high),
-            tier=tier(value),
+            tier=rating_tier(value),
             wins=won[name],
             ties=tied[name],
             losses=lost[name],
@@ -200,7 +200,7 @@ def rating_rows(items: dict[str, Item], decided: Sequence[Battle], ratings: Rati
     ]
 
 
-def difficulty_figures(rows: Sequence[Rated], battles: Sequence[Battle]) -> dict[str, object]:
+def difficulty_figures(rows: Sequence[ItemRating], battles: Sequence[Battle]) -> dict[str, object]:
     tiers, verdicts = Counter(row.tier for row in rows), Counter(battle.harder for battle in battles)
     return {
         "items": len(rows),

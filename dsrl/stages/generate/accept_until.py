@@ -125,7 +125,7 @@ async def accept_until(
     results: OrderedResults,
     progress: ProgressTask,
 ) -> None:
-    """Try candidates 0, 1, ... until `num_wanted` are accepted or `max_attempts` were tried; `window` limits those in flight.
+    """Try candidates 0, 1, ... until `num_wanted` are accepted or `max_attempts` were tried, `window` at a time.
 
     A candidate starts only while accepted ones and those in flight are too few, so exactly the candidates up to the one
     that completes the set are tried, however the calls overlap. The stop rule looks at resolved candidates only and so

@@ -14,7 +14,7 @@ from dsrl.core.component import Many, component
 from dsrl.core.digest import digest
 from dsrl.core.errors import StageFailed
 from dsrl.core.estimate import Range
-from dsrl.data.images.preprocess import Unfit
+from dsrl.data.images.preprocess import UnusableImage
 from dsrl.data.sample import Image, Rejected, Sample
 from dsrl.forecast.offline_clients import DryClient, UnpaidError
 from dsrl.forecast.workload import CHARACTERS_PER_TOKEN, Expectation, Load, Outlook
@@ -235,7 +235,7 @@ def shuffled_images(state: PipelineState, seed: int, context: "Context") -> Sequ
         return ()
     loaded = state.task.pictures.images(context.gallery(state.task))
     usable = {image.digest: image for image in loaded if isinstance(image, Image)}
-    if faults := [image for image in loaded if isinstance(image, Unfit)]:
+    if faults := [image for image in loaded if isinstance(image, UnusableImage)]:
         message = (
             f"task.pictures: {len(faults)} of {len(loaded)} images are unusable, e.g. {faults[0].reason}: {faults[0]}"
         )

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, StringConstraints
 from dsrl import prompts
 from dsrl.core.digest import digest
 from dsrl.core.errors import UserError
-from dsrl.data.images import marked, shown_first
+from dsrl.data.images import images_first, with_placeholders
 from dsrl.data.sample import Image, Origin, Provenance, Rate, Rejected, Sample, Verdict, Votes, new_sample
 from dsrl.data.task import Task
 from dsrl.models.rollout.protocols import Question
@@ -154,7 +154,7 @@ async def draft_and_verify(
     stage: DraftingStage, prompt: DraftPrompt, task: Task, client: "Client", duplicates: "DuplicateFilter"
 ) -> Sample | Rejected:
     """Have the teacher write one candidate, check the draft, and run it through the verifiers."""
-    messages = [{"role": "user", "content": shown_first(prompt.text, prompt.images)}]
+    messages = [{"role": "user", "content": images_first(prompt.text, prompt.images)}]
     answer = await client.ask(messages, SampleDraft, index=stage.seed, temperature=stage.temperature)
     provenance = Provenance(
         teacher=stage.teacher.model,
@@ -167,7 +167,7 @@ async def draft_and_verify(
     )
     if answer.value is None:
         return parse_failure(stage.name, answer.error, answer.detail, provenance, prompt.parent)
-    text = marked(answer.value.input, len(prompt.images))
+    text = with_placeholders(answer.value.input, len(prompt.images))
     candidate = Candidate(
         text or answer.value.input, answer.value.output, prompt.origin, provenance, prompt.parent, prompt.images
     )

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from dsrl.core.digest import text_digest
-from dsrl.data.overlap.minhash import NearDuplicates
+from dsrl.data.overlap.near_duplicates import NearDuplicates
 from dsrl.data.sample import Rejectable, Rejected, Sample
 
 DUPLICATE, NEAR_DUPLICATE = "duplicate", "near-duplicate"
@@ -46,9 +46,9 @@ class DuplicateFilter:
     def add(self, sample: Sample) -> None:
         """Compare later candidates with this sample, too. Samples with images are compared by equal content only,
         because the same words may ask about another image."""
-        self._content.add(sample.mark)
+        self._content.add(sample.content_key)
         if self._index is not None and not sample.images:
-            self._index.remember(self._index.signature(sample.input))
+            self._index.add(self._index.signature(sample.input))
             self._indexed_ids.append(sample.id)
             self._indexed_texts.add(text_digest(sample.input))
         if self._novelty is not None:
@@ -58,7 +58,7 @@ class DuplicateFilter:
         """The rejection of an outcome that duplicates an accepted sample, else None. A candidate that a verifier
         rejected is a near-duplicate first: whether the verifiers saw it depends on arrival."""
         if isinstance(outcome, Sample):
-            if outcome.mark in self._content:
+            if outcome.content_key in self._content:
                 return Rejected.of(outcome, stage, DUPLICATE, "the same input as an earlier sample")
             if self._novelty is not None and (fault := self._novelty.fault(outcome.input)):
                 return Rejected.of(outcome, stage, fault, "too like an earlier sample")
@@ -69,7 +69,7 @@ class DuplicateFilter:
         parent, and equal texts are left to `check`."""
         if self._index is None or candidate.images or text_digest(candidate.input) in self._indexed_texts:
             return None
-        for place, similarity in self._index.alike(self._index.signature(candidate.input)):
+        for place, similarity in self._index.find_similar(self._index.signature(candidate.input)):
             if self._indexed_ids[place] != candidate.parent_id:
                 record = Rejected.of(
                     candidate, stage, NEAR_DUPLICATE, f"{similarity:.2f} alike: sample {self._indexed_ids[place]}"

@@ -75,7 +75,7 @@ class OwnAnswer(Component):
     """Labels a candidate with the answer that its writer gave; no further request (Self-Instruct)."""
 
     async def verify(self, candidate: Candidate, task: Task, client: "Client") -> Candidate | Refusal:  # noqa: ARG002
-        answer = task.answer.given(candidate.input).parse(candidate.output)
+        answer = task.answer.for_question(candidate.input).parse(candidate.output)
         if answer is None:
             return Refusal("no readable answer", candidate.output[-80:], candidate)
         return candidate.accept("OwnAnswer", answer=answer, solution=candidate.output)

@@ -9,7 +9,7 @@ from dsrl import prompts
 from dsrl.core.component import Component, component
 from dsrl.core.errors import StageFailed
 from dsrl.core.estimate import Range
-from dsrl.data.images import shown_first
+from dsrl.data.images import images_first
 from dsrl.data.sample import Provenance, Rejected
 from dsrl.data.task import Task
 from dsrl.forecast import defaults
@@ -96,10 +96,10 @@ class SelfCorrection(Component):
         text = prompts.render(
             self.prompt, task=task, pattern=None, demos=(), input=candidate.input, answer=candidate.output
         )
-        message = {"role": "user", "content": shown_first(text, candidate.images)}
+        message = {"role": "user", "content": images_first(text, candidate.images)}
         (reply,) = await client.complete(self.teacher.request([message], temperature=self.temperature))
         provenance = candidate.add_calls([reply.call] if reply.error is None else [])
-        grader = task.answer.given(candidate.input)
+        grader = task.answer.for_question(candidate.input)
         answer = None if reply.text is None else grader.parse(reply.text)
         if answer is None:
             reason = "calls failed" if reply.text is None else "no readable correction"

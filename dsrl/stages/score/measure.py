@@ -61,7 +61,7 @@ def grade_replies(
     """Grade all replies to a question at once, so that a grader in another process makes one round trip. `first` is the
     number of the first reply."""
     came = [(reply.text, answer) for reply in replies if reply.text is not None and not reply.error]
-    grades = iter(grader.given(question).grade_many(came))
+    grades = iter(grader.for_question(question).grade_many(came))
     rows = []
     for index, reply in enumerate(replies, first):
         grade: Grade | None = None if reply.text is None or reply.error else next(grades)

@@ -24,7 +24,7 @@ MIN_WEIGHT = 1e-3
 
 @component(None)
 class PassRateBand(Select):
-    """Ranks samples with low < pass rate < high only: a group without both correct and wrong replies has no gradient."""
+    """Ranks samples with low < pass rate < high only: without both correct and wrong replies there is no gradient."""
 
     low: float = Field(default=0.0, ge=0, le=1)
     high: float = Field(default=1.0, ge=0, le=1)

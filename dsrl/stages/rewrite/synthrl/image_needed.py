@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from dsrl.core.component import Component, component
-from dsrl.data.images.prompt import blind
+from dsrl.data.images.prompt import strip_placeholders
 from dsrl.data.model import Model
 from dsrl.data.sample import Rate
 from dsrl.models.rollout.protocols import PassCounter, Question
@@ -32,7 +32,7 @@ class ImageNeeded(Component):
 
     def verify_all(self, candidates: Sequence[Candidate], state: "PipelineState", context: "Context") -> list[Outcome]:
         with_images = self._count_with_images([one for one in candidates if one.images], state, context)
-        texts = [Question(blind(candidate.input), candidate.answer or "") for candidate, _ in with_images]
+        texts = [Question(strip_placeholders(candidate.input), candidate.answer or "") for candidate, _ in with_images]
         text_rates = self.counter.count(texts, state, context, self.model)
         outcomes = (
             self._judge(candidate, rate, text_rate)

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from dsrl import prompts
 from dsrl.core.component import Component, component
-from dsrl.data.images import shown_first
+from dsrl.data.images import images_first
 from dsrl.data.task import Task
 from dsrl.llm import Endpoint
 from dsrl.stages.generate.candidate import Candidate, Refusal
@@ -51,7 +51,7 @@ class QualityJudge(Component):
             rewritten=candidate.input,
             images=len(candidate.images),
         )
-        messages = [{"role": "user", "content": shown_first(prompt, candidate.images)}]
+        messages = [{"role": "user", "content": images_first(prompt, candidate.images)}]
         answer = await client.ask(messages, Judgement, temperature=self.temperature)
         judged = replace(candidate, provenance=candidate.add_calls(answer.calls))
         if answer.value is None:
@@ -83,6 +83,6 @@ class SecondModel(Component):
             return outcome
         voted = outcome.answer
         assert voted is not None
-        if not task.answer.given(candidate.input).same(voted, kept):
+        if not task.answer.for_question(candidate.input).same(voted, kept):
             return Refusal("second model disagrees", f"{voted} instead of {kept}", replace(outcome, answer=kept))
         return replace(outcome, answer=kept)

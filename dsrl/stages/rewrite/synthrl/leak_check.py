@@ -17,8 +17,8 @@ def check_question(candidate: Candidate, task: Task) -> Refusal | None:
     old, new = candidate.parent.input, candidate.input
     if text_digest(new) == text_digest(old):
         return Refusal("same question", "the seed came back unchanged", candidate)
-    leak = find_leak(new, candidate.answer, task.answer.given(new))
-    if leak is not None and find_leak(old, candidate.answer, task.answer.given(old)) is None:
+    leak = find_leak(new, candidate.answer, task.answer.for_question(new))
+    if leak is not None and find_leak(old, candidate.answer, task.answer.for_question(old)) is None:
         return Refusal("leaks the answer", leak, candidate)
     return None
 

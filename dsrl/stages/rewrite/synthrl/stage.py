@@ -9,9 +9,9 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from dsrl import prompts
 from dsrl.core.component import Many, component
-from dsrl.core.digest import content_mark, digest
+from dsrl.core.digest import content_key, digest
 from dsrl.core.errors import UserError
-from dsrl.data.images import IMAGE, marked, shown_first
+from dsrl.data.images import IMAGE, images_first, with_placeholders
 from dsrl.data.sample import Provenance, Rejected, Sample
 from dsrl.forecast.workload import Expectation, Outlook
 from dsrl.llm import Endpoint
@@ -106,7 +106,7 @@ class HarderVariants(Stage):
         seeds = [SeedAttempts(sample) for sample in state.samples if self._is_eligible(sample)]
         if warning := describe_unsuitable_seeds(state.samples, len(seeds), self.counter.rollouts, self.min_correct):
             context.progress.warn(warning)
-        seen = {sample.mark for sample in state.samples}
+        seen = {sample.content_key for sample in state.samples}
         attempts, passed = 0, Counter[str]()
         with context.progress.task("rewrite", len(seeds)) as progress:
             for number in range(self.attempts):
@@ -176,7 +176,7 @@ class HarderVariants(Stage):
         prompt = prompts.render(
             TEMPLATE, task=state.task, pattern=None, demos=(), question=question, images=len(images)
         )
-        messages = [{"role": "user", "content": shown_first(prompt, images)}]
+        messages = [{"role": "user", "content": images_first(prompt, images)}]
         index = self.seed * self.attempts + number
         answer = await client.ask(messages, QuestionDraft, index=index, temperature=self.temperature)
         provenance = Provenance(
@@ -185,7 +185,7 @@ class HarderVariants(Stage):
         if answer.value is None:
             return parse_failure(self.name, answer.error, answer.detail, provenance, seed)
         text = answer.value.question
-        placed = marked(text, len(images))
+        placed = with_placeholders(text, len(images))
         candidate = Candidate(placed or text, "", "harder", provenance, seed, images, answer=seed.answer)
         if placed is None:
             detail = f"{text.count(IMAGE)} placeholders for {len(images)} images"
@@ -196,7 +196,7 @@ class HarderVariants(Stage):
         """Reject what needs no model to be rejected."""
         if refusal := check_question(candidate, state.task):
             return refusal.to_rejected(self.name)
-        mark = content_mark(candidate.input, [image.digest for image in candidate.images])
+        mark = content_key(candidate.input, [image.digest for image in candidate.images])
         if mark in seen:
             return Rejected.of(candidate, self.name, "duplicate", "the same question as an earlier one")
         seen.add(mark)
