@@ -234,7 +234,7 @@ class Training(Stage):
         steps, per_step = self.plan_steps(len(rows))
         return TrainingJob(
             folder=str(folder.resolve()),
-            model=state.base.located(),
+            model=state.base.locate(),
             algorithm=self.label,
             settings=self.settings(),
             grader=state.task.answer.key_fields(),

@@ -143,7 +143,7 @@ class TrainingRun:
         correct = 0
         for (row, _), (_, reply) in zip(pairs, completions, strict=True):
             text = self.tokenizer.decode(reply.ids, skip_special_tokens=True)
-            correct += self.grader.given(row.prompt).grade(text, row.answer).correct
+            correct += self.grader.for_question(row.prompt).grade(text, row.answer).correct
         return correct / len(pairs)
 
 

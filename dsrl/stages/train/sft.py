@@ -10,7 +10,7 @@ from pydantic import Field
 from dsrl.core.component import component
 from dsrl.core.digest import text_digest
 from dsrl.core.errors import StageFailed, UserError
-from dsrl.data.images import content
+from dsrl.data.images import chat_content
 from dsrl.data.sample import Sample
 from dsrl.data.task import Task
 from dsrl.stages.train.base import Training
@@ -193,7 +193,7 @@ def correct_votes(sample: Sample, task: Task, calls: "CallsStore", limit: int) -
     Only replies to the prompt of the training count. Raises `StageFailed` if a reply behind the sample is missing from
     the cache: the training data must not depend on what was lost.
     """
-    grader = task.answer.given(sample.input)
+    grader = task.answer.for_question(sample.input)
     found: dict[str, str] = {}
     for call in sample.provenance.calls:
         digest, _, index = call.rpartition(":")
@@ -204,7 +204,7 @@ def correct_votes(sample: Sample, task: Task, calls: "CallsStore", limit: int) -
                 got=f"sample {sample.id}, call {call}",
                 next_step="restore store/calls, or generate the samples again under another seed",
             )
-        same_prompt = request["messages"][-1]["content"] == content(task.prompt(sample.input, sample.images))
+        same_prompt = request["messages"][-1]["content"] == chat_content(task.prompt(sample.input, sample.images))
         if not same_prompt or reply.text is None or len(found) >= limit:
             continue
         if grader.grade(reply.text, sample.answer).correct:

@@ -142,7 +142,8 @@ def reward_function(grader: Grader, format_share: float) -> Any:
     ) -> list[float]:
         replies = [reply if isinstance(reply, str) else reply[0]["content"] for reply in completions]
         grades = [
-            grader.given(prompt).grade(reply, gold) for prompt, reply, gold in zip(text, replies, answer, strict=True)
+            grader.for_question(prompt).grade(reply, gold)
+            for prompt, reply, gold in zip(text, replies, answer, strict=True)
         ]
         log_metric("correct", sum(grade.correct for grade in grades) / len(grades))
         log_metric("format_ok", sum(grade.format_ok for grade in grades) / len(grades))

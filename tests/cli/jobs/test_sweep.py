@@ -131,7 +131,9 @@ def test_every_job_that_failed_is_named_with_its_log(tmp_path: Path, monkeypatch
 def test_a_job_that_was_put_back_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "SETTLE_SECONDS", 0.0)
     job = sent(tmp_path, 1, status="interrupted")
-    looks = iter([{"41_1": JobState("PREEMPTED")}, {"41_1": JobState("PENDING", "BeginTime")}, {"41_1": JobState("RUNNING")}])
+    looks = iter(
+        [{"41_1": JobState("PREEMPTED")}, {"41_1": JobState("PENDING", "BeginTime")}, {"41_1": JobState("RUNNING")}]
+    )
 
     def states(jobs: list[str]) -> dict[str, JobState]:
         found = next(looks)

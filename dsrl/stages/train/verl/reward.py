@@ -34,7 +34,7 @@ def compute_score(
     """The reward of a reply, and its correctness and format as metrics."""
     training, grader = _load(job)
     try:
-        grade = grader.given(extra_info["prompt"]).grade(solution_str, ground_truth)
+        grade = grader.for_question(extra_info["prompt"]).grade(solution_str, ground_truth)
     except Exception as error:
         training.report_failure(
             f"{GRADER_FAILURE} on sample {extra_info['id']}: {type(error).__name__}: {error}\n{traceback.format_exc()}"
