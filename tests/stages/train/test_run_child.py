@@ -102,7 +102,7 @@ def test_failure_names_the_cause(
 
 @pytest.mark.e2e
 def test_training_without_progress_is_killed(tmp_path: Path, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(StageFailed, match="0.1 minutes"):
+    with pytest.raises(StageFailed, match=r"0\.1 minutes"):
         run("time.sleep(600)", tmp_path, context, monkeypatch, minutes=0.1)
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), signal.SIGCONT)

@@ -67,7 +67,7 @@ def test_rft_without_a_correct_rollout_fails(tmp_path: Path, context: Context) -
     files = rollouts(tmp_path, (ONE, "b #### 9", "stop"))
     with pytest.raises(StageFailed, match="select=easiest"):
         Rft().rows(state(ONE, files=files), context)
-    with pytest.raises(UserError, match="score/rollouts.parquet"):
+    with pytest.raises(UserError, match=r"score/rollouts\.parquet"):
         Rft().rows(state(ONE), context)
 
 
@@ -98,7 +98,7 @@ def test_distillation_uses_the_correct_votes(context: Context) -> None:
 def test_distillation_fails_if_a_reply_is_missing_from_the_cache(context: Context) -> None:
     sample = voted(ONE, context, "x #### 1")
     gone = sample.replace(provenance=Provenance(calls=(*sample.provenance.calls, "0" * 32 + ":0")))
-    with pytest.raises(StageFailed, match="call 0{32}:0"):
+    with pytest.raises(StageFailed, match=r"call 0{32}:0"):
         Distill().rows(state(gone), context)
     with pytest.raises(StageFailed, match="MajorityVote"):
         Distill().rows(state(ONE), context)
@@ -107,5 +107,5 @@ def test_distillation_fails_if_a_reply_is_missing_from_the_cache(context: Contex
 
 @pytest.mark.parametrize("stage", [Rft(train_on="gold"), Distill(train_on="gold")])
 def test_gold_data_have_neither_rollouts_nor_votes(stage: Rft | Distill) -> None:
-    with pytest.raises(UserError, match="train.train_on=gold"):
+    with pytest.raises(UserError, match=r"train\.train_on=gold"):
         stage.check()

@@ -31,7 +31,7 @@ def test_every_hyper_parameter_reaches_verl(algorithm: Algorithm) -> None:
     """One that no key of veRL follows from would be ignored without notice."""
     names = {field.name for field in dataclasses.fields(algorithm)} - {"epochs"}  # the number of steps follows from it
     for name in names:
-        value = OTHER_VALUES.get(name, 2 * getattr(algorithm, name) or 1)
+        value = OTHER_VALUES.get(name, 2 * (getattr(algorithm, name) or 0) or 1)
         assert config(dataclasses.replace(algorithm, **{name: value})) != config(algorithm), name
 
 
