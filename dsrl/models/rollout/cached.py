@@ -7,10 +7,10 @@ from dsrl.forecast.workload import Held
 from dsrl.llm.request import Call
 
 if TYPE_CHECKING:
-    from dsrl.llm import CallsStore
+    from dsrl.llm import ReplyCache
 
 
-def held(calls: Sequence[Call], count: int, store: "CallsStore") -> Held:
+def held(calls: Sequence[Call], count: int, store: "ReplyCache") -> Held:
     """Of the first `count` completions of each call."""
     found = (store.get(call.digest, index) for call in calls for index in range(count))
     usages = [reply.usage for reply in found if reply is not None]

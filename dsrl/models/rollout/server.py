@@ -10,12 +10,12 @@ from dsrl.data.images import Prompt, content
 from dsrl.data.model import Model, Reply, Sampling
 from dsrl.forecast.workload import Held
 from dsrl.llm import Client, Endpoint, Request
-from dsrl.llm.client import together
+from dsrl.llm.client import gather_or_cancel
 from dsrl.models.rollout.cached import held
 from dsrl.pipeline.progress.progress import Task
 
 if TYPE_CHECKING:
-    from dsrl.llm import CallsStore
+    from dsrl.llm import ReplyCache
     from dsrl.pipeline.context import Context
 
 
@@ -43,10 +43,10 @@ class ServerRollout(Component):
         requests = [self.request(prompt, sampling) for prompt in prompts]
         with context.progress.task("rollouts", total=len(prompts) * count) as progress:
             async with context.connect(self.endpoint, "model") as client:
-                return await together(_ask(client, request, count, progress) for request in requests)
+                return await gather_or_cancel(_ask(client, request, count, progress) for request in requests)
 
     def held(
-        self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, store: "CallsStore"
+        self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, store: "ReplyCache"
     ) -> Held:
         """What is in the store of these replies, for a forecast."""
         del model  # known by the endpoint's name for it

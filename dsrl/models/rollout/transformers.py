@@ -19,7 +19,7 @@ from dsrl.models.rollout.cached import held
 from dsrl.models.rollout.transformers_process import RolloutProcess
 
 if TYPE_CHECKING:
-    from dsrl.llm import CallsStore
+    from dsrl.llm import ReplyCache
     from dsrl.pipeline.context import Context
 
 FREE = Price(input=0.0, output=0.0, date="2026-11-20")
@@ -66,7 +66,7 @@ class TransformersRollout(Component):
         return [[replies[Row(number, index)] for index in range(count)] for number in range(len(prompts))]
 
     def held(
-        self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, store: "CallsStore"
+        self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, store: "ReplyCache"
     ) -> Held:
         """What is in the store of these replies, for a forecast; `model` is located."""
         return held(self._calls(model, prompts, sampling), count, store)

@@ -17,12 +17,12 @@ from dsrl.data.images import Prompt
 from dsrl.data.model import Model, Reply, Sampling
 from dsrl.forecast.workload import Held
 from dsrl.llm import Endpoint, Price
-from dsrl.llm.vllm_server import Flag, RunningVllm, VllmServer
+from dsrl.llm.servers import Flag, RunningVllm, VllmServer
 from dsrl.models.rollout.cached import held
 from dsrl.models.rollout.server import ServerRollout
 
 if TYPE_CHECKING:
-    from dsrl.llm import CallsStore
+    from dsrl.llm import ReplyCache
     from dsrl.pipeline.context import Context
 
 FREE = Price(input=0.0, output=0.0, date="2026-11-20")
@@ -80,7 +80,7 @@ class VllmRollout(Component):
             server.close()
 
     def held(
-        self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, store: "CallsStore"
+        self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, store: "ReplyCache"
     ) -> Held:
         """What is in the store of these replies, for a forecast; `model` is located."""
         return _held(self._endpoint(model), prompts, sampling, count, store)
@@ -112,7 +112,7 @@ class VllmRollout(Component):
         )
 
 
-def _held(endpoint: Endpoint, prompts: Sequence[Prompt], sampling: Sampling, count: int, store: "CallsStore") -> Held:
+def _held(endpoint: Endpoint, prompts: Sequence[Prompt], sampling: Sampling, count: int, store: "ReplyCache") -> Held:
     rollout = ServerRollout(endpoint=endpoint)
     return held([endpoint.call(rollout.request(prompt, sampling)) for prompt in prompts], count, store)
 

@@ -18,7 +18,7 @@ from dsrl.data.images import content, illustrated
 from dsrl.data.source import Item
 from dsrl.forecast.workload import Expectation, Load, Outlook
 from dsrl.llm import Endpoint
-from dsrl.llm.client import together
+from dsrl.llm.client import gather_or_cancel
 from dsrl.llm.structured.answer import TEMPLATES
 from dsrl.pipeline.stage import Stage
 from dsrl.pipeline.state import PipelineState
@@ -144,7 +144,7 @@ class Difficulty(Stage):
         drawn = [(names[one], names[other]) for one, other in pairs(len(names), self.opponents, self.seed)]
         async with context.connect(self.teacher, "teacher") as client:
             with context.progress.task("battles", len(drawn)) as shown:
-                return await together(self._battle(*pair, items, state, client, shown) for pair in drawn)
+                return await gather_or_cancel(self._battle(*pair, items, state, client, shown) for pair in drawn)
 
     async def _battle(
         self, first: str, second: str, items: dict[str, Item], state: PipelineState, client: "Client", shown: "Shown"

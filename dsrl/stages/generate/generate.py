@@ -15,7 +15,7 @@ from dsrl.data.sample import Rejected, Sample
 from dsrl.data.task import Task
 from dsrl.forecast import defaults
 from dsrl.forecast.workload import CHARACTERS_PER_TOKEN
-from dsrl.llm.structured.answer import TEMPLATES, usable
+from dsrl.llm.structured.answer import TEMPLATES, ask_until_usable
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.generate.base import Desk, TeacherGenerator
 
@@ -62,7 +62,7 @@ class Generate(TeacherGenerator):
     async def prepare(self, state: PipelineState, client: "Client", number: int) -> str:  # noqa: ARG002
         """The pattern of the demos."""
         prompt = prompts.render("pattern", task=state.task, demos=state.task.demos[:MOST_DEMOS], pattern=None)
-        answer = await usable(client.ask, [{"role": "user", "content": prompt}], Pattern, temperature=0.0)
+        answer = await ask_until_usable(client.ask, [{"role": "user", "content": prompt}], Pattern, temperature=0.0)
         if answer.value is None:
             raise StageFailed(
                 "generate: the teacher gave no pattern of the demos", got=f"{answer.error}: {answer.detail}"

@@ -13,7 +13,7 @@ from dsrl.core.errors import StageFailed
 from dsrl.core.estimate import Range
 from dsrl.data.sample import Rejected, Sample
 from dsrl.forecast import defaults
-from dsrl.llm.structured.answer import TEMPLATES, usable
+from dsrl.llm.structured.answer import TEMPLATES, ask_until_usable
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.generate.base import Desk, TeacherGenerator
 from dsrl.stages.generate.concepts import Concepts, Graph
@@ -46,7 +46,7 @@ class SynthLlm(TeacherGenerator):
         """What passage `number` is about; nothing where the teacher can't say."""
         passage = state.passages[number % len(state.passages)]
         prompt = prompts.render("concepts", task=state.task, pattern=None, demos=(), passage=passage.text)
-        answer = await usable(client.ask, [{"role": "user", "content": prompt}], Concepts, temperature=0.0)
+        answer = await ask_until_usable(client.ask, [{"role": "user", "content": prompt}], Concepts, temperature=0.0)
         return answer.value or Concepts(topics=[], concepts=[])
 
     def imagined(self, state: PipelineState) -> tuple[Concepts, Range]:  # noqa: ARG002

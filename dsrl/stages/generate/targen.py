@@ -11,7 +11,7 @@ from dsrl.core.errors import StageFailed
 from dsrl.core.estimate import Range
 from dsrl.data.sample import Provenance, Rejected, Sample
 from dsrl.forecast import defaults
-from dsrl.llm.structured.answer import TEMPLATES, usable
+from dsrl.llm.structured.answer import TEMPLATES, ask_until_usable
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.generate.base import Desk, TeacherGenerator
 from dsrl.stages.generate.candidate import unusable
@@ -53,7 +53,9 @@ class TarGen(TeacherGenerator):
     async def prepare(self, state: PipelineState, client: "Client", number: int) -> Sequence[str]:  # noqa: ARG002
         """The contexts."""
         prompt = prompts.render("contexts", task=state.task, pattern=None, demos=(), count=self.num_contexts)
-        answer = await usable(client.ask, [{"role": "user", "content": prompt}], Contexts, temperature=self.temperature)
+        answer = await ask_until_usable(
+            client.ask, [{"role": "user", "content": prompt}], Contexts, temperature=self.temperature
+        )
         if answer.value is None:
             raise StageFailed("targen: the teacher gave no contexts", got=f"{answer.error}: {answer.detail}")
         return tuple(dict.fromkeys(answer.value.contexts))[: self.num_contexts]

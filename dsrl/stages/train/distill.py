@@ -12,7 +12,7 @@ from dsrl.data.task import Task
 from dsrl.stages.train.multi_solution_sft import MultiSolutionSft
 
 if TYPE_CHECKING:
-    from dsrl.llm import CallsStore
+    from dsrl.llm import ReplyCache
     from dsrl.pipeline.context import Context
     from dsrl.pipeline.state import PipelineState
 
@@ -37,7 +37,7 @@ class Distill(MultiSolutionSft):
         return {sample.id: right_votes(sample, state.task, context.calls, self.per_sample) for sample in samples}
 
 
-def right_votes(sample: Sample, task: Task, calls: "CallsStore", most: int) -> list[str]:
+def right_votes(sample: Sample, task: Task, calls: "ReplyCache", most: int) -> list[str]:
     """The first different replies to the sample's question, put as in training, that are right by its label. Raises
     `StageFailed` where a reply behind the sample is in the calls store no more: what is trained on must not depend on
     what was lost."""

@@ -15,7 +15,7 @@ from dsrl.data.images import IMAGE, marked, shown_first
 from dsrl.data.sample import Provenance, Rejected, Sample
 from dsrl.forecast.workload import Expectation, Outlook
 from dsrl.llm import Endpoint
-from dsrl.llm.client import together
+from dsrl.llm.client import gather_or_cancel
 from dsrl.llm.structured.answer import TEMPLATES
 from dsrl.models.rollout.protocols import Asked, PassCounter
 from dsrl.pipeline.stage import Stage
@@ -151,7 +151,7 @@ class HarderVariants(Stage):
         self, number: int, trials: Sequence[Trial], state: PipelineState, context: "Context"
     ) -> list[Candidate | Rejected]:
         async with context.connect(self.teacher, "teacher") as client:
-            return await together(self._write(number, trial, state, client) for trial in trials)
+            return await gather_or_cancel(self._write(number, trial, state, client) for trial in trials)
 
     async def _write(self, number: int, trial: Trial, state: PipelineState, client: "Client") -> Candidate | Rejected:
         question = trial.start(self.chain)
@@ -197,7 +197,7 @@ class HarderVariants(Stage):
     ) -> list[Candidate | Refusal]:
         """By whoever the verifier names, who need not be the writer."""
         async with context.connect(getattr(verifier, "teacher", self.teacher), "teacher") as client:
-            return await together(verifier.verify(one, state.task, client) for one in candidates)
+            return await gather_or_cancel(verifier.verify(one, state.task, client) for one in candidates)
 
     def _settled(self, outcome: Candidate | Refusal) -> Candidate | Rejected:
         if isinstance(outcome, Candidate):
