@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from dsrl import __version__
 from dsrl.core.errors import UserError
 from dsrl.data.images import ImageStore
-from dsrl.data.images.prompt import with_pictures
+from dsrl.data.images.prompt import embed_images
 from dsrl.llm.completions import MAX_MESSAGE, Completions, error_text, is_page, read_completions, requested_delay
 from dsrl.llm.endpoint import Endpoint
 from dsrl.llm.failures import CallError, http_failure
@@ -79,7 +79,7 @@ class HttpTransport:
         """One HTTP request without retries."""
         import aiohttp
 
-        target, data = f"{self.url}/chat/completions", json.dumps(with_pictures(body, self._images)).encode()
+        target, data = f"{self.url}/chat/completions", json.dumps(embed_images(body, self._images)).encode()
         try:
             async with self._session.post(target, data=data, **self._proxy) as answer:
                 content = await answer.read()

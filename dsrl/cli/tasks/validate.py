@@ -8,8 +8,8 @@ from typing import Any
 
 from dsrl.cli.tasks.near_misses import misses
 from dsrl.core.digest import normalised
-from dsrl.data.images.store import side_by_side
-from dsrl.data.rows import Rows
+from dsrl.data.images import map_in_threads
+from dsrl.data.readers import Rows
 from dsrl.data.source import Item, Source
 from dsrl.data.task import Task
 from dsrl.graders import Choice, Code, Grader, Label, Math, Sql
@@ -57,9 +57,9 @@ class Read:
 def read(source: Source, grader: Grader) -> Read:
     """All rows of a source, the ill-formed ones among the faults. Raises `UserError` where it can't be had."""
     rows = source.rows()
-    drawn = side_by_side(source.pictured.fault, rows) if source.images else itertools.repeat(None)
+    drawn = map_in_threads(source.image_columns.find_fault, rows) if source.images else itertools.repeat(None)
     pairs = enumerate(zip(rows, drawn, strict=False), 1)
-    found = {number: fault or source.item(row, grader) for number, (row, fault) in pairs}
+    found = {number: fault or source.read_item(row, grader) for number, (row, fault) in pairs}
     items = {number: item for number, item in found.items() if isinstance(item, Item)}
     faults = [Fault(number, item) for number, item in found.items() if isinstance(item, str)]
     return Read(rows, items, faults)
@@ -69,7 +69,7 @@ def demo_faults(task: Task) -> Iterator[Fault]:
     """Demos whose output this task's grader wouldn't read, and demos that stand there twice."""
     seen: set[str] = set()
     for number, demo in enumerate(task.demos, 1):
-        if task.answer.given(demo.input).parse(demo.output) is None:
+        if task.answer.for_question(demo.input).parse(demo.output) is None:
             yield Fault(number, f"its output holds no answer in the output format: {demo.output[-60:]!r}")
         if normalised(demo.input) in seen:
             yield Fault(number, "its input stands there before")
@@ -79,7 +79,7 @@ def demo_faults(task: Task) -> Iterator[Fault]:
 def gold_faults(task: Task, found: Read, output: str) -> Iterator[Fault]:
     """Gold answers, and gold solutions in the output format, that the grader calls wrong."""
     for number, item in found.items.items():
-        grader = task.answer.given(item.input)
+        grader = task.answer.for_question(item.input)
         written = [] if _tests_alone(grader, item) else [grader.write(item.answer)]
         solution = found.rows[number - 1].get(output)
         if isinstance(solution, str) and grader.parse(solution) is not None and not isinstance(grader, Code):
@@ -97,7 +97,7 @@ def near_misses(task: Task, items: Sequence[Item], most: int | None = None) -> l
     for place, item in enumerate(spread):
         if _tests_alone(task.answer, item):
             continue
-        grader = task.answer.given(item.input)
+        grader = task.answer.for_question(item.input)
         made = list(misses(task, item, _other(grader, item, spread[place + 1 :] + spread[:place])))
         grades = grader.grade_many([(miss.reply, item.answer) for miss in made])
         for miss, grade in zip(made, grades, strict=True):
@@ -132,7 +132,7 @@ def notes(task: Task, found: Read) -> Iterator[str]:
     asked: dict[str, set[str]] = {}
     for item in items:
         asked.setdefault(normalised(item.input), set()).add(item.answer)
-    if len(asked) < len(items) and not task.illustrated:  # the same words about another picture
+    if len(asked) < len(items) and not task.has_images:  # the same words about another picture
         torn = sum(len(answers) > 1 for answers in asked.values())
         yield f"{len(items) - len(asked)} questions stand there more than once, {torn} with different answers"
     if seen := [number for number, demo in enumerate(task.demos, 1) if normalised(demo.input) in asked]:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from dsrl.core.digest import digest
 from dsrl.data.images import ImageStore
-from dsrl.data.images.prompt import with_pictures
+from dsrl.data.images.prompt import embed_images
 from dsrl.llm.batch.api import BatchApi, BatchStatus, JobRunner, PollIntervals
 from dsrl.llm.batch.journal import BatchJob, JobJournal, JobResults, custom_id, encode_request
 from dsrl.llm.completions import Completions
@@ -170,7 +170,7 @@ class BatchTransport:
             yield part
 
     def _line(self, name: str) -> bytes:
-        return encode_request(name, with_pictures(dict(self._pending[name].body), self._images))
+        return encode_request(name, embed_images(dict(self._pending[name].body), self._images))
 
     def _follow(self, job: BatchJob, names: list[str], create: CreateJob) -> None:
         for name in names:

@@ -14,7 +14,7 @@ RESTART_LIMIT = 4
 HOLD, MAX_HOLD = 0.25, 4.0
 """Seconds for which a concurrency is kept before a higher one is tried; doubled when it turns out to be the limit."""
 FREE_REFUSALS = 16
-"""Ignore the first 429, plus one per so many requests in flight: isolated 429s do not mean that the limit is reached."""
+"""Ignore the first 429, plus one per so many requests in flight: isolated 429s do not mean that it is reached."""
 CLOSE_AFTER = 8
 """Consecutive 429s, of requests sent after the first of them was known, after which nothing is sent for a while."""
 BURST_SECONDS = 1.0
