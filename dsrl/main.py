@@ -217,8 +217,8 @@ def surroundings(values: dict[str, Any], dials: "Settings", run_dir: Path) -> It
             context.close()
 
 
-UNSAID = ("use +", "Full traceback", "\t_base")
-"""Advice to force a mistyped key in, a hint for developers, and a file that is no choice."""
+UNSAID = ("use +", "Full traceback", "\t_")
+"""Advice to force a mistyped key in, a hint for developers, and files that are no choice."""
 
 
 def plain(error: BaseException) -> str:
@@ -240,7 +240,7 @@ def advice(message: str) -> str:
     if name in known_keys():
         return f"`{name}` belongs to another pipeline: give pipeline=..., or its verb, such as dsrl evaluate"
     close = get_close_matches(name, known_keys(), 1) if name and "." not in name else []
-    return f"did you mean `{close[0]}`?" if close else "dsrl --help lists groups and dials; --cfg job prints all keys"
+    return f"did you mean `{close[0]}`?" if close else "dsrl --help lists groups and settings, --cfg job all keys"
 
 
 def explain(error: UserError) -> int:

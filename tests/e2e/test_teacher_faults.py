@@ -20,7 +20,7 @@ from dsrl.llm.client import gather_or_cancel
 from tests.command import Outcome
 from tests.e2e.runs import Place, metrics
 from tests.support.faultserver import Faults, FaultServer, Outage, serve
-from tests.support.faultserver.answers import Said
+from tests.support.faultserver.answers import ModelReply
 
 pytestmark = pytest.mark.e2e
 
@@ -299,5 +299,5 @@ def one_idea(body: dict[str, Any], key: str, index: int) -> Any:
     if "response_format" in body:
         fields = body["response_format"]["json_schema"]["schema"]["properties"]
         values = {"keywords": ["counting"], "pattern": "stories", "input": "Ann has 2 pens.", "output": "#### 2"}
-        return Said(json.dumps({name: values[name] for name in fields}))
-    return Said("#### 2")
+        return ModelReply(json.dumps({name: values[name] for name in fields}))
+    return ModelReply("#### 2")
