@@ -13,9 +13,9 @@ import pytest
 from dsrl.core.digest import text_digest
 from dsrl.core.resources import home
 from dsrl.graders import Number
-from dsrl.quickstart.documents import documents, style, validation
+from dsrl.quickstart.documents import answer_style, story_documents, validation_stories
 from dsrl.quickstart.stories import NAMES, NOUNS, parse
-from dsrl.quickstart.testset import labelled, write
+from dsrl.quickstart.testset import labelled_digests, write
 
 TASK = home() / "tasks" / "quickstart"
 CORPUS = home() / "corpora"
@@ -53,31 +53,32 @@ def test_the_documented_command_writes_the_files_that_ship(tmp_path: Path) -> No
 
 
 def test_pretraining_reads_nothing_that_is_labelled_or_validated() -> None:
-    taken = labelled(TASK)
+    taken = labelled_digests(TASK)
     assert len(taken) == sum(ROWS.values())
-    stories = validation(300, 0, taken)
+    stories = validation_stories(300, 0, taken)
     assert len(taken) == sum(ROWS.values()) + len(stories)
     read = {
-        text_digest(one.story.text) for one in islice(documents(random.Random(0), 0.4, 0.35, frozenset(taken)), 5000)
+        text_digest(one.story.text)
+        for one in islice(story_documents(random.Random(0), 0.4, 0.35, frozenset(taken)), 5000)
     }
     assert not read & taken
 
 
 def test_a_story_that_is_taken_is_skipped() -> None:
-    first, second = islice(documents(random.Random(1), 0.4, 0.35, frozenset()), 2)
+    first, second = islice(story_documents(random.Random(1), 0.4, 0.35, frozenset()), 2)
     taken = frozenset({text_digest(first.story.text)})
-    assert next(documents(random.Random(1), 0.4, 0.35, taken)).story != first.story
+    assert next(story_documents(random.Random(1), 0.4, 0.35, taken)).story != first.story
     assert second.story != first.story
 
 
 def test_every_document_is_right_and_the_styles_have_their_shares() -> None:
-    read = list(islice(documents(random.Random(0), 0.4, 0.35, frozenset()), 4000))
-    shares = {name: count / len(read) for name, count in Counter(style(one.answer) for one in read).items()}
+    read = list(islice(story_documents(random.Random(0), 0.4, 0.35, frozenset()), 4000))
+    shares = {name: count / len(read) for name, count in Counter(answer_style(one.answer) for one in read).items()}
     assert shares == pytest.approx({"worked": 0.4, "bare": 0.35, "prose": 0.25}, abs=0.03)
     grader = Number()
     for one in read:
         grade = grader.grade(one.answer, str(one.story.answer))
-        assert grade.correct or (style(one.answer) == "prose" and not grade.format_ok)
+        assert grade.correct or (answer_style(one.answer) == "prose" and not grade.format_ok)
         assert grader.correct_anywhere(one.answer, str(one.story.answer))
         assert one.prompt == f"{one.story.text}\n\n{grader.instruction}"
 

@@ -11,9 +11,9 @@ from dsrl.core.errors import UserError
 from dsrl.core.resources import home
 from dsrl.data.model import Model
 from dsrl.quickstart import Pretrain
-from dsrl.quickstart.documents import prompt
+from dsrl.quickstart.documents import story_prompt
 from dsrl.quickstart.stories import GAINS, LOSSES, NAMES, NOUNS, Change, Story, parse
-from dsrl.quickstart.testset import labelled
+from dsrl.quickstart.testset import labelled_digests
 
 OPEN = {"min_worked": 0.0, "min_gap": -1.0, "min_accuracy": 0.0, "max_accuracy": 1.0}
 SHORT = Pretrain(steps=6, batch=4, hidden=32, layers=1, first_look=4, look_every=1, last_look=5, **OPEN)
@@ -69,7 +69,7 @@ def test_every_word_of_a_story_is_one_token_and_any_text_survives(trained: Path)
     tokenizer = load_tokenizer(Model(name="quickstart", path=str(trained)))
     changes = tuple(Change(form, 12) for form in GAINS + LOSSES)
     for name, noun in zip(NAMES, NOUNS[: len(NAMES)], strict=True):
-        text = prompt(Story(name, noun, 99, changes))
+        text = story_prompt(Story(name, noun, 99, changes))
         assert len(tokenizer.tokenize(text)) == len(text.split()) + 1  # the empty line
     for noun in NOUNS:
         assert len(tokenizer.tokenize(f"Ada has 7 {noun}. How many {noun} now?")) == 8
@@ -82,7 +82,7 @@ def test_what_it_has_read_is_written_down_and_holds_nothing_labelled(trained: Pa
     read = (trained / "pretraining_digests.txt").read_text().split()
     facts = json.loads((trained / "pretraining.json").read_text())
     assert len(read) == facts["stories"] == SHORT.batch * facts["steps"]
-    assert not set(read) & labelled(home() / "tasks" / "quickstart")
+    assert not set(read) & labelled_digests(home() / "tasks" / "quickstart")
     assert facts["recipe"]["hidden"] == SHORT.hidden
     validation = facts["validation"]
     assert validation["stories"] == 300 == sum(validation["stories_by_number_right"])
@@ -100,15 +100,15 @@ def test_a_gate_that_stays_shut_fails_with_the_reason(monkeypatch: pytest.Monkey
 
 @pytest.mark.e2e
 def test_the_loss_counts_answers_and_prompts_by_their_weights() -> None:
-    from dsrl.quickstart.documents import Document
-    from dsrl.quickstart.tokens import build, turn
-    from dsrl.quickstart.training import encode
+    from dsrl.quickstart.documents import StoryDocument
+    from dsrl.quickstart.tokens import story_tokenizer, user_turn
+    from dsrl.quickstart.training import encode_stories
 
-    tokenizer = build(256)
+    tokenizer = story_tokenizer(256)
     story = parse("Mia has 7 stamps. Mia gets 4 more. How many stamps now?")
-    short, long = Document(story, "#### 11"), Document(story, story.solution)
-    ids, weights = encode(tokenizer, [short, long], 0.5)
-    asked = len(tokenizer(turn(prompt(story)))["input_ids"])
+    short, long = StoryDocument(story, "#### 11"), StoryDocument(story, story.solution)
+    ids, weights = encode_stories(tokenizer, [short, long], 0.5)
+    asked = len(tokenizer(user_turn(story_prompt(story)))["input_ids"])
     assert ids.shape == weights.shape == (2, asked + 8)
     assert weights[:, :asked].eq(0.5).all()
     assert weights[0, asked:].tolist() == [1, 1, 1, 0, 0, 0, 0, 0]
