@@ -11,7 +11,7 @@ from dsrl.quickstart.variants import harder_same, judge
 TASK = Task(name="t", instruction="Read counting stories and say how many are left.", answer=Number())
 
 
-def test_a_harder_story_has_the_same_answer_and_more_changes() -> None:
+def test_harder_story_has_the_same_answer_and_more_changes() -> None:
     rng = random.Random(0)
     for number in range(300):
         story = draw(rng, 1 + number % 4)
@@ -22,7 +22,7 @@ def test_a_harder_story_has_the_same_answer_and_more_changes() -> None:
         assert abs(slipped.answer - story.answer) == 1
 
 
-def test_the_judge_looks_at_steps_and_clarity_not_at_answers() -> None:
+def test_judge_scores_steps_not_answers() -> None:
     rng = random.Random(1)
     story = draw(rng, 2)
     for slip in (False, True):
@@ -32,7 +32,7 @@ def test_the_judge_looks_at_steps_and_clarity_not_at_answers() -> None:
     assert judge(story.text, "What is love?")[0] == 0
 
 
-def test_the_teacher_reads_the_pipelines_own_prompts() -> None:
+def test_teacher_reads_the_pipelines_prompts() -> None:
     story, rng = draw(random.Random(2), 2), random.Random(3)
     asked = render("harder", task=TASK, pattern=None, demos=(), question=story.text, images=0)
     written = json.loads(reply([asked], frozenset(), ErrorRates(0.0, 0.0), rng).content or "")["question"]
@@ -42,7 +42,7 @@ def test_the_teacher_reads_the_pipelines_own_prompts() -> None:
     assert judgement["score"] >= 8
 
 
-def test_it_refuses_what_it_cannot_read() -> None:
+def test_unreadable_question_is_refused() -> None:
     asked = render("harder", task=TASK, pattern=None, demos=(), question="Prove Fermat's last theorem.", images=0)
     said = reply([asked], frozenset({"question"}), ErrorRates(0.0, 0.0), random.Random(0))
     assert said.content is None

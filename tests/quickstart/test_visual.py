@@ -1,4 +1,4 @@
-"""The visual quickstart's pictures, the reader that looks at them, and what the offline teacher makes of them."""
+"""The visual quickstart's images, the reader of their shapes, and the offline teacher's replies about them."""
 
 import base64
 import io
@@ -33,7 +33,7 @@ def png(drawn: Scene) -> bytes:
     return out.getvalue()
 
 
-def test_the_reader_finds_what_was_drawn() -> None:
+def test_reader_finds_the_drawn_shapes() -> None:
     rng = random.Random(0)
     for _ in range(200):
         drawn = draw_scene(rng)
@@ -47,19 +47,19 @@ def test_the_reader_finds_what_was_drawn() -> None:
         (png(Scene((250, 250, 250), ())), "no shapes"),
     ],
 )
-def test_the_reader_says_what_it_cannot_read(data: bytes, words: str) -> None:
+def test_reader_rejects_other_images_with_the_reason(data: bytes, words: str) -> None:
     with pytest.raises(CannotDo, match=words):
         read_shapes(data)
 
 
-def test_every_question_can_be_read_back() -> None:
+def test_parse_inverts_question_text() -> None:
     for question in ALL:
         assert parse(with_image_last(question.text)) == question
     with pytest.raises(CannotDo):
         parse("How many purple shapes are there?")
 
 
-def test_a_harder_question_has_the_same_answer_and_a_slip_another() -> None:
+def test_harder_question_keeps_the_answer_unless_it_slips() -> None:
     rng, found = random.Random(1), 0
     for number in range(200):
         shapes = draw_scene(rng).shapes
@@ -78,7 +78,7 @@ def test_a_harder_question_has_the_same_answer_and_a_slip_another() -> None:
     assert found > 200
 
 
-def test_the_judge_looks_at_the_picture() -> None:
+def test_judge_checks_that_named_things_are_in_the_image() -> None:
     drawn = next(one for one in iter(lambda: draw_scene(random.Random(3)), None))
     missing = next(question for question in ALL if question.level == 4 and 0 in question.counts(drawn.shapes))
     assert judge("How many circles are there?", missing.text, drawn.shapes)[0] < 8 + 1
@@ -92,7 +92,7 @@ def asked(drawn: Scene, text: str, index: int = 0, url: str = "") -> str:
     return str(OfflineTeacher(wrong=0.0, unparsable=0.0).choice(body, index).content)
 
 
-def test_the_teacher_reads_the_picture_that_it_is_sent() -> None:
+def test_teacher_reads_the_attached_image() -> None:
     rng, written = random.Random(5), 0
     form = 'Reply with JSON: {"question": "..."}'
     for _ in range(6):
@@ -108,13 +108,13 @@ def test_the_teacher_reads_the_picture_that_it_is_sent() -> None:
     assert written
 
 
-def test_the_teacher_fetches_nothing() -> None:
+def test_image_urls_are_rejected() -> None:
     with pytest.raises(ValueError, match="url"):
         asked(draw_scene(random.Random(0)), "How many circles are there?", url="https://example.org/a.png")
 
 
 @pytest.mark.parametrize(("name", "count"), ROWS.items())
-def test_every_labelled_row_is_a_picture_with_the_right_answer(name: str, count: int) -> None:
+def test_every_labelled_row_has_the_right_answer(name: str, count: int) -> None:
     rows = parquet.read_table(TASK / f"{name}.parquet").to_pylist()
     assert len(rows) == count
     for row in rows[::10]:
@@ -123,7 +123,7 @@ def test_every_labelled_row_is_a_picture_with_the_right_answer(name: str, count:
         assert row["level"] == question.level
 
 
-def test_no_picture_stands_in_two_places_and_none_is_learned_from() -> None:
+def test_images_are_distinct_and_excluded_from_the_corpus() -> None:
     taken = labelled_digests(TASK)
     assert len(taken) == sum(ROWS.values())
     again = draw_labelled_scenes(random.Random(20261), 3, LEVELS, set())
@@ -132,7 +132,7 @@ def test_no_picture_stands_in_two_places_and_none_is_learned_from() -> None:
     assert not {one.scene.digest() for one in seen} & taken
 
 
-def test_every_document_is_right() -> None:
+def test_documents_are_right() -> None:
     read_back = Counter[str]()
     for one in islice(scene_documents(random.Random(0), 0.2, 0.4, 0.3, frozenset()), 300):
         if "Name the" not in one.prompt:
@@ -142,7 +142,7 @@ def test_every_document_is_right() -> None:
     assert min(read_back.values()) > 40
 
 
-def test_the_picture_is_the_one_that_ships(tmp_path: Path) -> None:
+def test_shipped_images_have_the_expected_size(tmp_path: Path) -> None:
     path = tmp_path / "one.png"
     row = parquet.read_table(TASK / "test.parquet").slice(0, 1).to_pylist()[0]
     path.write_bytes(row["image"]["bytes"])
