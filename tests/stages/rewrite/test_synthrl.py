@@ -17,7 +17,7 @@ from dsrl.data.model import Model, Reply, Sampling
 from dsrl.data.sample import Provenance, Rate, Sample, new_sample
 from dsrl.data.source import Source
 from dsrl.data.task import Task
-from dsrl.graders import Number, Text
+from dsrl.graders import Number
 from dsrl.llm import Endpoint
 from dsrl.models.rollout.protocols import Question, Rollout
 from dsrl.pipeline.context import Context
@@ -444,14 +444,6 @@ def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path) -> None:
     assert next(answered) - num_whole - 2 == num_whole
     for table in ("samples.parquet", "rejected.parquet"):
         assert (again / table).read_bytes() == (whole / table).read_bytes()
-
-
-def test_a_text_answer_leaks_only_if_stated() -> None:
-    from dsrl.stages.rewrite.synthrl.leak_check import find_leak
-
-    grader = Text()
-    assert find_leak("Which river flows through Paris, and not the Loire?", "Seine", grader) is None
-    assert find_leak("Which river? The answer is: Seine", "Seine", grader) is not None
 
 
 def sample_ids(state: PipelineState) -> list[str]:
