@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dsrl.cli.arguments import whole
+from dsrl.cli.arguments import Arguments, parse
 from dsrl.core.errors import UserError
 from dsrl.core.parquet import read_table
 from dsrl.data.sample import Sample
@@ -23,21 +23,20 @@ OPTIONS = {"write": ("rows", "run", "store", "seed", "out"), "read": ("store",)}
 
 def audit(arguments: list[str]) -> int:
     """The verb."""
-    words = [argument for argument in arguments if "=" not in argument]
-    options = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
-    if words[:1] not in (["write"], ["read"]) or len(words) != (2 if words[0] == "read" else 1):
-        raise UserError("audit: what?", got=" ".join(words) or None, allowed=USAGE)
-    if unknown := sorted(set(options) - set(OPTIONS[words[0]])):
-        raise UserError(f"{unknown[0]}: unknown option of audit {words[0]}", allowed=OPTIONS[words[0]])
-    return write(options) if words[0] == "write" else read(Path(words[1]).expanduser(), options)
+    action = next((word for word in arguments if word in OPTIONS), "")
+    given = parse(f"audit {action}".strip(), arguments, options=OPTIONS.get(action, ()), max_words=2)
+    if len(given.words) != (2 if action == "read" else 1) or given.words[0] != action:
+        raise UserError("audit needs `write`, or `read` and a file", got=" ".join(given.words) or None, allowed=USAGE)
+    return write(given) if action == "write" else read(Path(given.words[1]).expanduser(), given.options)
 
 
-def write(options: Mapping[str, str]) -> int:
+def write(given: Arguments) -> int:
     """Make a sheet of some samples of a run, or of those that were used last."""
     from dsrl.stages.report import audit_csv
     from dsrl.stages.report.audit import draw, sizes
 
-    rows, seed = whole(options, "rows", 50, least=1), whole(options, "seed", 0, least=0)
+    options = given.options
+    rows, seed = given.integer("rows", 50, minimum=1), given.integer("seed", 0)
     run = Path(options["run"]).expanduser() if "run" in options else None
     store = opened(options, run)
     entry = newest(store) if run is None else of_run(store, run)

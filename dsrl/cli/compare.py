@@ -4,13 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dsrl.cli.arguments import split, whole
+from dsrl.cli.arguments import parse
 from dsrl.cli.find_predictions import Side, both, side
-from dsrl.cli.format_evaluation import interval
 from dsrl.core.errors import UserError
+from dsrl.pipeline.format_evaluation import interval
 
 if TYPE_CHECKING:
-    from dsrl.pipeline.state import Evaluation, Subject
+    from dsrl.data.evaluation import Evaluation, Subject
     from dsrl.stages.evaluate.flips import Flip
 
 OPTIONS = ("store", "out", "show", "resamples", "seed")
@@ -22,9 +22,10 @@ def compare(arguments: list[str]) -> int:
     from dsrl.stages.evaluate.flips import flips, write_flips
     from dsrl.stages.evaluate.summary import summarise
 
-    words, options = split(arguments, "compare", OPTIONS)
-    resamples, seed = whole(options, "resamples", 10_000, least=100), whole(options, "seed", 0, least=0)
-    show = whole(options, "show", 5, least=0)
+    given = parse("compare", arguments, options=OPTIONS, max_words=2)
+    words, options = given.words, given.options
+    resamples, seed = given.integer("resamples", 10_000, minimum=100), given.integer("seed", 0)
+    show = given.integer("show", 5)
     first, second = (side(word, options) for word in both(words))
     check_items(first, second)
     before, after = (

@@ -11,7 +11,7 @@ from dsrl.core.errors import UserError
 from dsrl.pipeline.store import Entry, Store, damage
 
 if TYPE_CHECKING:
-    from dsrl.pipeline.state import Setting
+    from dsrl.data.evaluation import Setting
     from dsrl.stages.evaluate.predictions import Prediction
 
 USAGE = "dsrl compare RUN | A B [store=FOLDER] [out=flipped.jsonl] [show=5] [resamples=10000] [seed=0]"

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from dsrl.cli.app import dispatch
+from dsrl.data.evaluation import Setting
 from dsrl.data.model import Reply
 from dsrl.data.source import Item
 from dsrl.graders import Number
-from dsrl.pipeline.state import Setting
+from dsrl.main import run_command
 from dsrl.pipeline.store import Manifest, Store
 from dsrl.stages.evaluate.predictions import predict, write
 
@@ -28,7 +28,7 @@ def compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     monkeypatch.chdir(tmp_path)
 
     def call(*words: str) -> tuple[int, str, str]:
-        code = dispatch(["compare", *words])
+        code = run_command(["compare", *words])
         told = capsys.readouterr()
         return code, told.out, told.err
 

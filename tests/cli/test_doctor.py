@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.cli.app import dispatch
 from dsrl.cli.doctor.trainer import trainer
+from dsrl.main import run_command
 from tests.llm.server import completion, error, serve
 
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "AZURE_OPENAI_RESOURCE")
@@ -19,7 +19,7 @@ def doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("DSRL_STORE", str(tmp_path / "store"))
 
     def call(*arguments: str) -> tuple[int, str]:
-        code = dispatch(["doctor", *arguments])
+        code = run_command(["doctor", *arguments])
         said = capsys.readouterr()
         return code, said.out + said.err
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.cli.app import dispatch
+from dsrl.main import run_command
 from tests.command import Outcome, dsrl
 
 Call = Callable[..., Outcome]
@@ -21,7 +21,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", ["dsrl", *arguments])
         monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-        code = dispatch(list(arguments))
+        code = run_command(list(arguments))
         return Outcome(code, *capfd.readouterr())
 
     return called

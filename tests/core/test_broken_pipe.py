@@ -62,4 +62,4 @@ def test_a_long_trace_that_is_cut_off_too(tmp_path: Path) -> None:
 
 def test_another_broken_pipe_is_an_error() -> None:
     with pytest.raises(BrokenPipeError, match="a worker"):
-        broken_pipe.give_up(BrokenPipeError("a worker"))
+        broken_pipe.exit_quietly(BrokenPipeError("a worker"))

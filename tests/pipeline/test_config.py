@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic import Field
 
-from dsrl.cli.overrides import refuse_secrets
+from dsrl.cli.compose import refuse_secrets
 from dsrl.core.component import Component, component
 from dsrl.core.errors import UserError
 from dsrl.core.resources import home

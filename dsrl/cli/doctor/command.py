@@ -19,7 +19,7 @@ from dsrl.core.resources import home
 
 def doctor(arguments: list[str]) -> int:
     """`dsrl doctor [teacher=NAME] [live=true]`. Exit code 1 if something that is needed is missing."""
-    from dsrl.cli.overrides import refuse_secrets
+    from dsrl.cli.compose import refuse_secrets
 
     refuse_secrets(arguments)
     live, overrides, folders = _split(arguments)
@@ -77,7 +77,7 @@ def _composed(overrides: list[str], folders: list[Path]) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-    from dsrl.main import plain
+    from dsrl.cli.compose import config_error
 
     path = ",".join(f"file://{folder}" for folder in folders)
     search = [f"hydra.searchpath=[{path}]"] if folders else []
@@ -95,7 +95,7 @@ def _composed(overrides: list[str], folders: list[Path]) -> dict[str, Any]:
     except MissingMandatoryValue as error:
         raise UserError(f"{error.full_key} is missing", next_step=f"give {error.full_key}=...") from error
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(plain(error), next_step="dsrl --help lists the teachers") from error
+        raise config_error(error) from error
     values = {**found, **nodes, "train": {"python": interpreter}}
     return values if values["prices"] is None else _priced(values)
 

@@ -2,6 +2,6 @@
 
 from dsrl.cli.export.command import export
 from dsrl.cli.export.folder import check_free
-from dsrl.cli.export.write import copied_out
+from dsrl.cli.export.write import export_to
 
-__all__ = ["check_free", "copied_out", "export"]
+__all__ = ["check_free", "export", "export_to"]

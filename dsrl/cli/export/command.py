@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dsrl.cli.arguments import chosen, flag, split
+from dsrl.cli.arguments import parse
 from dsrl.cli.audit import opened
 from dsrl.cli.export import folder as place
 from dsrl.cli.export.source import PLACES, Made, of_key, of_run
@@ -24,14 +24,15 @@ USAGE = (
 
 def export(arguments: list[str]) -> int:
     """Data set, card and trained model of a run, or of an entry of the store, into a folder; and to the hub."""
-    words, options = split(arguments, "export", OPTIONS)
+    given = parse("export", arguments, options=OPTIONS, max_words=1)
+    words, options = given.words, given.options
     if len(words) != 1:
         raise UserError("export: which run?", got=" ".join(words) or None, allowed=PLACES, next_step=USAGE)
     if not options.get("out"):
         raise UserError("export: where to?", next_step=f"give out=FOLDER; {USAGE}")
-    form = FORMATS[chosen(options, "format", "hf", tuple(FORMATS))]
+    form = FORMATS[given.choice("format", "hf", tuple(FORMATS))]
     splits = _splits(options, form)
-    model, private, replace = (flag(options, name, usual) for name, usual in USUAL.items())
+    model, private, replace = (given.flag(name, default=usual) for name, usual in USUAL.items())
     folder = Path(options["out"]).expanduser()
     place.check_free(folder, replace=replace)
     api = _api(options)

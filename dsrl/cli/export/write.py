@@ -32,7 +32,7 @@ class Written:
     model: bool
 
 
-def copied_out(context: "Context", folder: Path) -> None:
+def export_to(context: "Context", folder: Path) -> None:
     """`export_dir`: what a run made that has just ended; an earlier export there is replaced."""
     place.check_free(folder, replace=True)
     state = context.state

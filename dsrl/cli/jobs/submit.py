@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dsrl.cli.jobs.compose import check as check_config
-from dsrl.cli.jobs.compose import composed, folders_apart
+from dsrl.cli.compose import compose_values, refuse_secrets, split_config_dirs
 from dsrl.cli.jobs.status import run_folders
 from dsrl.core.errors import UserError
 from dsrl.core.resources import home
 from dsrl.infra.slurm.commands import check, refuse_nesting, require
 from dsrl.infra.slurm.request import JobRequest
 from dsrl.pipeline.config import build
+from dsrl.pipeline.experiment import check_elsewhere
 from dsrl.pipeline.run_folder import shown
 from dsrl.pipeline.store import write_json
 
@@ -27,15 +27,13 @@ SCRIPT = "job.sbatch"
 
 def submit(arguments: list[str]) -> int:
     """`dsrl submit OVERRIDE ...`: check all that can be checked here, and send the run to Slurm."""
-    from dsrl.cli.overrides import refuse_secrets
-
     refuse_secrets(arguments)
     refuse_nesting("dsrl submit")
     require()
-    values = composed(arguments)
+    values = compose_values(arguments, "submit")
     request: JobRequest = build(values["slurm"], "slurm")
     check(request)
-    check_config(values, arguments)
+    check_elsewhere(values, arguments)
     for warning in warnings(values):
         print(f"WARNING {warning}", file=sys.stderr)
     run_dir = run_folder(arguments, values["name"])
@@ -54,7 +52,7 @@ def send(run_dir: Path, request: JobRequest, name: str, arguments: Sequence[str]
     """Hand the job to sbatch; returns its number."""
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / SCRIPT).write_text(script(request.setup), encoding="utf-8")
-    folders, overrides = folders_apart(arguments)
+    folders, overrides = split_config_dirs(arguments, "submit")
     overrides = [override for override in overrides if not override.startswith("hydra.run.dir=")]
     given = [*(f"--config-dir={folder}" for folder in folders), *overrides, f"hydra.run.dir={quoted(run_dir)}"]
     command = [

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
     from omegaconf import DictConfig
 
+    from dsrl.cli.app import RunPipeline
+
 SWEEP = "sweep.json"
 """In the sweep's folder: its jobs, with their numbers and overrides."""
 
@@ -48,6 +50,7 @@ def launch(
     given: Mapping[str, Any],
     job_overrides: Sequence[Sequence[str]],
     first: int,
+    run_pipeline: "RunPipeline",
 ) -> "list[JobReturn]":
     """Check all jobs, submit them, and wait for them. Raises `UserError` where any of them failed."""
     refuse_nesting("hydra/launcher=slurm")
@@ -59,7 +62,8 @@ def launch(
     folder = Path(str(config.hydra.sweep.dir)).absolute()
     values = [_checked(config, loader, overrides) for overrides in job_overrides]
     open_books(values[0], folder)
-    jobs = send(dials, folder, [job(config, folder, list(words), first + at) for at, words in enumerate(job_overrides)])
+    own = [job(config, folder, list(words), first + at, run_pipeline) for at, words in enumerate(job_overrides)]
+    jobs = send(dials, folder, own)
     tell(jobs, folder)
     results = wait(jobs, dials.poll_seconds) if dials.wait else [None] * len(jobs)
     return [returned(result) for result in results]
@@ -102,15 +106,15 @@ def _checked(config: "DictConfig", loader: "ConfigLoader", overrides: Sequence[s
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import open_dict
 
-    from dsrl.cli.jobs.compose import check as check_config
-    from dsrl.pipeline.config import resolved
+    from dsrl.pipeline.config import resolve
+    from dsrl.pipeline.experiment import check_elsewhere
 
     own = loader.load_sweep_config(config, list(overrides))
     HydraConfig.instance().set_config(own)
     with open_dict(own):
         del own["hydra"]
-    values = resolved(own)
-    check_config(values, overrides)
+    values = resolve(own)
+    check_elsewhere(values, overrides)
     return values
 
 
@@ -124,7 +128,7 @@ def open_books(values: Mapping[str, Any], folder: Path) -> None:
         say(f"WARNING tracking: {reason}. The jobs will try for themselves.")
 
 
-def job(config: "DictConfig", folder: Path, overrides: list[str], number: int) -> SweepJob:
+def job(config: "DictConfig", folder: Path, overrides: list[str], number: int, run_pipeline: "RunPipeline") -> SweepJob:
     """One run of the sweep, as its own command line: it composes its config where it runs."""
     search = [word for word in config.hydra.overrides.hydra if word.lstrip("+").startswith("hydra.searchpath")]
     sources = config.hydra.runtime.config_sources
@@ -136,7 +140,7 @@ def job(config: "DictConfig", folder: Path, overrides: list[str], number: int) -
     ]
     swept = any(word.startswith("tracking.sweep=") for word in overrides)
     arguments = [*(f"--config-dir={path}" for path in folders), *search, *overrides, *(own[:2] if swept else own)]
-    return SweepJob(arguments, str(folder / str(number)))
+    return SweepJob(arguments, str(folder / str(number)), run_pipeline)
 
 
 def send(dials: LauncherSettings, folder: Path, jobs: Sequence[SweepJob]) -> list[Sent]:

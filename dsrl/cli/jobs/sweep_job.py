@@ -12,6 +12,8 @@ from dsrl.pipeline.run_status import read
 if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
 
+    from dsrl.cli.app import RunPipeline
+
 TIME_IS_UP = signal.SIGUSR2
 """What submitit has Slurm send before the time limit."""
 
@@ -26,6 +28,7 @@ class SweepJob:
 
     arguments: list[str]
     folder: str
+    run_pipeline: "RunPipeline"
 
     def __call__(self) -> float | None:
         """Returns the trained model's pass@1, if there is one. Raises `JobFailed`."""
@@ -35,7 +38,7 @@ class SweepJob:
         signal.signal(TIME_IS_UP, late)
         termination = Termination()
         signal.signal(signal.SIGTERM, termination)
-        code = dispatch(self.arguments)
+        code = dispatch(self.arguments, self.run_pipeline)
         if late.received and code != 0:
             late.requeue()
         if termination.received and code != 0:  # scancel, or a preemption after which Slurm starts us again

@@ -91,6 +91,10 @@ class Retrieve(Stage):
         self._tell(found, context)
         return state.add(keywords=keywords, passages=found.passages, figures=_figures(found))
 
+    @property
+    def prompted_endpoint(self) -> Endpoint:
+        return self.teacher
+
     def expect(self, outlook: Outlook) -> Expectation:
         """One request for keywords; which passages they find is known once the stage has run."""
         size = self.retriever.typical_characters(self.max_passage_chars)

@@ -12,6 +12,7 @@ from dsrl.core.digest import digest
 from dsrl.core.estimate import Range, share
 from dsrl.data.images import marked, shown_first
 from dsrl.data.sample import Provenance, Rejected, Sample
+from dsrl.data.task import Task
 from dsrl.forecast import defaults
 from dsrl.forecast.offline_clients import DryClient, UnpaidError
 from dsrl.forecast.workload import Expectation, Load, Outlook
@@ -124,8 +125,11 @@ class Rewrite(Stage):
         return await verified(draft, self.verify, state.task, client, self.name)
 
     @property
-    def asks(self) -> bool:
-        return self.direction != "none"
+    def prompted_endpoint(self) -> Endpoint | None:
+        return None if self.direction == "none" else self.teacher
+
+    def shows_images(self, task: Task, *, in_samples: bool) -> bool:  # noqa: ARG002
+        return in_samples
 
     def expect(self, outlook: Outlook) -> Expectation:
         if self.direction == "none":

@@ -13,6 +13,7 @@ from dsrl.stages.score.figures import score_figures
 from dsrl.stages.score.measure import measure
 
 if TYPE_CHECKING:
+    from dsrl.data.task import Task
     from dsrl.forecast.workload import Expectation, Outlook
     from dsrl.pipeline.context import Context
     from dsrl.pipeline.state import PipelineState
@@ -25,6 +26,9 @@ class Score(Stage):
     name: ClassVar[str] = "score"
     inputs = ("samples", "base", "format")
     outputs = ("samples", "score")
+    published: ClassVar[tuple[str, ...]] = (
+        *("samples", "rollouts", "mean_pass_rate", "zero", "one", "histogram", "sequential"),
+    )
 
     rollout: Rollout
     rollouts: int = Field(default=64, gt=0)
@@ -36,6 +40,9 @@ class Score(Stage):
     """Samples solved this often or less can't be learned from."""
     high: float = Field(default=1.0, ge=0, le=1)
     """Samples solved this often or more can't be learned from."""
+
+    def shows_images(self, task: "Task", *, in_samples: bool) -> bool:  # noqa: ARG002
+        return in_samples
 
     def check(self) -> None:
         """An empty band selects nothing."""

@@ -51,10 +51,10 @@ class Sequential(Score):
                 "score=sequential needs to know how many are selected", got="m=null", next_step="give m=300"
             )
 
-    def check_beside(self, pipeline: "Mapping[str, Stage]") -> None:
+    def check_pipeline(self, pipeline: "Mapping[str, Stage]") -> None:
         """Only a selection of the lowest rates can do without the others."""
         for stage in pipeline.values():
-            if stage.name == "select" and not getattr(stage, "lowest_first", False):
+            if "selected" in stage.outputs and not stage.needs_only_lowest_rates:
                 raise UserError(
                     "score=sequential stops drawing for samples that the selection of the lowest pass rates won't take",
                     got=f"a selection by {type(stage).__name__}",

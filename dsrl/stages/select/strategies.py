@@ -52,7 +52,7 @@ class Band(Select):
 class PaperRanking(Band):
     """Lowest pass rate first (Synthetic Data RL, eq. 7; a rate of 0 counts as too hard to learn from)."""
 
-    lowest_first: ClassVar[bool] = True
+    needs_only_lowest_rates: ClassVar[bool] = True
 
     def ranking(self, samples: Iterable[Sample]) -> list[Sample]:
         return sorted(self.within(samples), key=rate)

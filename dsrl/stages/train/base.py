@@ -47,6 +47,12 @@ CHECKPOINTS_BY_DEFAULT = 10
 """In a training whose settings don't say how often."""
 
 
+PUBLISHED = (
+    *("algorithm", "engine", "steps", "reward_first", "reward_last", "readiness", "memory", "rollout_probs_diff_mean"),
+)
+"""Figures of a training that `metrics.json` shows at its top."""
+
+
 @component(None)
 class Training(Stage):
     """A training in a child process, which goes on from its last checkpoint when it was killed."""
@@ -61,8 +67,8 @@ class Training(Stage):
     engine: ClassVar[str]
     packages: ClassVar[tuple[str, ...]]
     """What the child imports."""
-    pictures: ClassVar[bool] = False
-    """Whether it can learn from samples with pictures."""
+    accepts_images: ClassVar[bool] = False
+    published: ClassVar[tuple[str, ...]] = PUBLISHED
 
     train_on: TrainOn = "selected"
     """`control`: a random set of the same size; `gold`: as many of the task's own labelled data."""

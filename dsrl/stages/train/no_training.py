@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 from dsrl.core.component import component
 from dsrl.forecast.workload import Load
 from dsrl.pipeline.stage import Stage
+from dsrl.stages.train.base import PUBLISHED
 
 if TYPE_CHECKING:
     from dsrl.forecast.workload import Expectation, Outlook
@@ -19,6 +20,7 @@ class NoTraining(Stage):
     name: ClassVar[str] = "train"
     inputs = ()
     outputs = ("trained",)
+    published: ClassVar[tuple[str, ...]] = PUBLISHED
 
     def expect(self, outlook: "Outlook") -> "Expectation":
         return outlook.expects(Load(), trains=False)

@@ -42,7 +42,7 @@ class ReinforcementLearning(Training):
     """Of a model that reads pictures: leave the part that does as it is. SynthRL trains it."""
 
     engine: ClassVar[str]
-    pictures: ClassVar[bool] = True
+    accepts_images: ClassVar[bool] = True
 
     @property
     def label(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dsrl.cli.app import dispatch
+from dsrl.main import run_command
 from tests.infra.ray.pretend import commands
 
 Call = Callable[..., tuple[int, str]]
@@ -23,7 +23,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.setenv("PATH", "/nowhere")
 
     def called(*arguments: str) -> tuple[int, str]:
-        code = dispatch(["status", *arguments])
+        code = run_command(["status", *arguments])
         said = capsys.readouterr()
         return code, said.out + said.err
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.cli.app import dispatch
 from dsrl.cli.jobs.submit import quoted, script
+from dsrl.main import run_command
 from tests.command import Outcome
 from tests.infra.ray.pretend import commands
 
@@ -21,7 +21,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
     def called(*arguments: str) -> Outcome:
         monkeypatch.chdir(tmp_path)
         monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-        return Outcome(dispatch(["submit", *arguments]), *capfd.readouterr())
+        return Outcome(run_command(["submit", *arguments]), *capfd.readouterr())
 
     return called
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.cli.app import dispatch
 from dsrl.cli.jobs import wait as waiting
 from dsrl.cli.jobs.sweep import refuse_swept_requests, told_apart
 from dsrl.cli.jobs.sweep_job import TIME_IS_UP, JobFailed, SweepJob
 from dsrl.cli.jobs.wait import Sent, wait
 from dsrl.core.errors import StageFailed, UserError
 from dsrl.infra.slurm.commands import State
+from dsrl.main import run_command
 from tests.command import Outcome
 from tests.infra.ray.pretend import commands
 
@@ -39,7 +39,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
         monkeypatch.delenv("SLURM_JOB_ID", raising=False)
         monkeypatch.setattr(sys, "argv", ["dsrl"])
         monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-        return Outcome(dispatch([*SWEEP, *arguments]), *capfd.readouterr())
+        return Outcome(run_command([*SWEEP, *arguments]), *capfd.readouterr())
 
     return called
 

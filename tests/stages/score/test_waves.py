@@ -124,7 +124,7 @@ def test_few_samples_are_all_drawn_to_the_end(context: Context) -> None:
 def test_it_is_refused_where_all_rates_are_needed() -> None:
     select = Learnable(m=20, n=100)
     with pytest.raises(UserError, match="select=paper"):
-        stage().check_beside({"score": stage(), "select": select})
+        stage().check_pipeline({"score": stage(), "select": select})
     with pytest.raises(UserError, match="must grow"):
         stage(waves=(8, 8)).check()
     with pytest.raises(UserError, match="how many are selected"):

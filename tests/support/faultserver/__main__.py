@@ -1,4 +1,4 @@
-"""`python -m tests.support.faultserver serve|bench`: an OpenAI-compatible server that fails on demand, and its speed."""
+"""`python -m tests.support.faultserver serve|bench`: an OpenAI-compatible server that fails on demand, and a bench."""
 
 import argparse
 import asyncio

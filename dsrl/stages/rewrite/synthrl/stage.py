@@ -13,6 +13,7 @@ from dsrl.core.digest import content_mark, digest
 from dsrl.core.errors import UserError
 from dsrl.data.images import IMAGE, marked, shown_first
 from dsrl.data.sample import Provenance, Rejected, Sample
+from dsrl.data.task import Task
 from dsrl.forecast.workload import Expectation, Outlook
 from dsrl.llm import Endpoint
 from dsrl.llm.client import together
@@ -121,6 +122,13 @@ class HarderVariants(Stage):
             for one in trial.passed_over(self.stop)
         ]
         return state.add(samples=(*state.samples, *variants), rejected=(*rejected, *undecided), figures=figures)
+
+    @property
+    def prompted_endpoint(self) -> Endpoint:
+        return self.teacher
+
+    def shows_images(self, task: Task, *, in_samples: bool) -> bool:  # noqa: ARG002
+        return in_samples
 
     def expect(self, outlook: Outlook) -> Expectation:
         return foretold(self, outlook)
