@@ -68,7 +68,6 @@ def run_job(config: "DictConfig") -> "PipelineState | None":
 def run_experiment(config: "DictConfig", run_dir: Path) -> "PipelineState":
     """One run, from the composed config to the finished state. Raises `UserError`."""
     from dsrl.cli.export import check_free, export_to
-    from dsrl.core.disk_space import check_room
     from dsrl.pipeline.config import check_run, resolve, settings_of
     from dsrl.pipeline.experiment import build_pipeline, open_run
     from dsrl.pipeline.runner import run_stages
@@ -81,7 +80,6 @@ def run_experiment(config: "DictConfig", run_dir: Path) -> "PipelineState":
         check_free(export_dir, replace=True)
     pipeline, state = build_pipeline(values, settings)
     with open_run(values, settings, run_dir) as context:
-        check_room(context.store.root)
         state = run_stages(pipeline, state, context, rounds=settings.rounds, stop_after=settings.stop_after)
         if export_dir is not None:
             export_to(context, export_dir)

@@ -10,7 +10,7 @@ from typing import Any
 
 from dsrl.core.component import to_key_value
 from dsrl.core.digest import digest
-from dsrl.core.disk_space import refusal
+from dsrl.core.disk_space import check_room, refusal
 from dsrl.core.errors import StageFailed
 from dsrl.core.parquet import read_table, write_table
 from dsrl.data.evaluation import Evaluation
@@ -127,6 +127,7 @@ def _stored(name: str, stage: Stage, state: PipelineState, keys: Keys, context: 
     key = stage.key(parents)
 
     def make(scratch: Path) -> Manifest:
+        check_room(context.store.root)
         context.scratch, context.work = scratch, context.store.checkpoint_dir(stage.name, key)
         after = run_with_retries(name, stage, state, context)
         save(scratch, stage, state, after)

@@ -5,8 +5,9 @@ import pytest
 import yaml
 
 from dsrl import __version__
+from dsrl.cli.app import help_text
 from dsrl.core.resources import home
-from dsrl.main import help_text, run_command
+from dsrl.main import run_command
 
 CONF = home() / "conf"
 GROUPS = {folder.name: folder for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra"}

@@ -217,7 +217,7 @@ def test_a_run_whose_store_has_moved_is_found_by_its_key(compare: Compare, tmp_p
         ([], ["which two?", "RUN:trained", "dsrl compare RUN | A B"]),
         (["a.parquet"], ["which two?", "got:     a.parquet"]),
         (["a.parquet", "nope"], ["nope: no such run, evaluation or file", "none"]),
-        (["a.parquet", "b.parquet", "c"], ["which two?"]),
+        (["a.parquet", "b.parquet", "c"], ["too many words"]),
         (["a.parquet", "b.parquet", "colour=red"], ["colour: unknown option of compare", "resamples"]),
         (["a.parquet", "b.parquet", "--fast"], ["--fast: unknown flag"]),
         (["a.parquet", "b.parquet", "resamples=10"], ["resamples: not a whole number", "100 or more"]),

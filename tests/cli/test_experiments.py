@@ -11,7 +11,7 @@ from dsrl.cli.experiments import experiments, markdown, read
 from dsrl.core.errors import UserError
 from dsrl.core.resources import home
 from dsrl.main import run_command
-from dsrl.pipeline.config import check_used, known_stages
+from dsrl.pipeline.config import check_overrides, known_stages
 from tests.command import CHECKOUT
 from tests.composed import built, values
 from tests.golden import keys as golden
@@ -192,7 +192,7 @@ def test_a_file_without_a_head_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("override", ["rewrite.direction=none", "+generate.verify.0.votes=3", "retrieve.seed=2"])
 def test_a_dial_of_a_stage_that_does_not_run_is_refused(override: str) -> None:
     with pytest.raises(UserError, match=r"this pipeline has no such stage(.|\n)*self_instruct, select, train"):
-        check_used({"self_instruct": 1, "select": 1, "train": 1}, [override])
+        check_overrides({"pipeline": {"self_instruct": 1, "select": 1, "train": 1}}, [override])
 
 
 def test_dials_that_are_of_use_pass() -> None:
@@ -204,7 +204,7 @@ def test_dials_that_are_of_use_pass() -> None:
         "teacher.concurrency=2",
         "select=all",
     ]
-    check_used({"rewrite": 1, "select": 1, "train": 1}, used)
+    check_overrides({"pipeline": {"rewrite": 1, "select": 1, "train": 1}}, used)
     assert {"seeds", "targen", "probe_easier", "rewrite"} <= known_stages()
 
 

@@ -55,7 +55,7 @@ def folder(tmp_path: Path, **files: str) -> str:
         (("task=quickstart", "teacher=nope"), ["nope", "gpt4o", "offline"]),
         ((*USUAL, "m=abc"), ["m: ", "'abc'"]),
         ((*USUAL, "hydra/launcher=slurm"), ["hydra/launcher=slurm", "one run", "dsrl -m", "dsrl submit"]),
-        ((*USUAL, "cluster=slurm"), ["train=trl runs on no Ray", "cluster=slurm"]),
+        ((*USUAL, "cluster=slurm"), ["train=trl does not use Ray", "cluster=slurm"]),
         ((*USUAL, "m=-1"), ["m: ", "-1", "greater than or equal to 1"]),
         ((*USUAL, "m="), ["m: ", "''"]),
         ((*USUAL, "votes=0"), ["votes: ", "got:     0", "greater than or equal to 1"]),

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from dsrl.cli.app import help_text
 from dsrl.core.estimate import Range
 from dsrl.forecast import Plan
 from dsrl.forecast.run_forecast import Forecast
 from dsrl.forecast.table import table
 from dsrl.forecast.workload import Held, Load
 from dsrl.llm import Endpoint, Price
-from dsrl.main import help_text, run_command
+from dsrl.main import run_command
 from tests.command import Outcome
 
 Call = Callable[..., Outcome]

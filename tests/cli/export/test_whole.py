@@ -15,7 +15,7 @@ from dsrl.data.source import Source
 from dsrl.llm import Endpoint
 from dsrl.main import run_command
 from dsrl.pipeline.context import Context
-from dsrl.pipeline.runner import run
+from dsrl.pipeline.runner import run_stages
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.decontaminate import Decontaminate
 from dsrl.stages.report import Report
@@ -80,7 +80,7 @@ def ran(folder: Path) -> tuple[Path, PipelineState]:
             "select": Augment(n=2),
             "report": Report(),
         }
-        state = run(stages, PipelineState(task=TASK, base=Named(name="target", path="m")), where)
+        state = run_stages(stages, PipelineState(task=TASK, base=Named(name="target", path="m")), where)
         where.close()
     (where.run_dir / "config.yaml").write_text(yaml.safe_dump({**CONFIG, "store": str(where.store.root)}))
     (where.run_dir / "run.json").write_text(json.dumps({"folder": str(folder)}))

@@ -13,7 +13,7 @@ from dsrl.cli.jobs.sweep_job import TIME_IS_UP, JobFailed, SweepJob
 from dsrl.cli.jobs.wait import Sent, wait
 from dsrl.core.errors import StageFailed, UserError
 from dsrl.infra.slurm.commands import State
-from dsrl.main import run_command
+from dsrl.main import launch, run_command
 from tests.command import Outcome
 from tests.infra.ray.pretend import commands
 
@@ -160,7 +160,7 @@ def signals(monkeypatch: pytest.MonkeyPatch):
 
 def job_that(monkeypatch: pytest.MonkeyPatch, does: Callable[[list[str]], int]) -> SweepJob:
     monkeypatch.setattr("dsrl.cli.app.dispatch", does)
-    return SweepJob(["m=1"], "/nowhere")
+    return SweepJob(["m=1"], "/nowhere", launch)
 
 
 def test_a_failed_run_fails_the_job(monkeypatch: pytest.MonkeyPatch, signals: None) -> None:

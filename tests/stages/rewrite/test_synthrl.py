@@ -21,7 +21,7 @@ from dsrl.graders import Number, Text
 from dsrl.llm import Endpoint
 from dsrl.models.rollout.protocols import Asked
 from dsrl.pipeline.context import Context
-from dsrl.pipeline.runner import run
+from dsrl.pipeline.runner import run_stages
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.generate import MajorityVote
 from dsrl.stages.generate.candidate import Candidate, Refusal
@@ -426,7 +426,7 @@ def test_the_same_bytes_after_a_kill(tmp_path: Path) -> None:
                 stage = HarderVariants(
                     teacher=teacher, counter=count, verify=verify, stop="best", chain="last_accepted"
                 )
-                run({"seeds": seeds, "score": count, "rewrite": stage}, state, where)
+                run_stages({"seeds": seeds, "score": count, "rewrite": stage}, state, where)
         finally:
             where.close()
         return next((folder / "store" / "stages" / "rewrite").glob("[!.]*"))
