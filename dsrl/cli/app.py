@@ -29,8 +29,8 @@ VERBS = {
     "export": "dsrl.cli.export:export",
     "corpus": "dsrl.cli.corpus:corpus",
     "doctor": "dsrl.cli.doctor:doctor",
-    "submit": "dsrl.cli.jobs.submit:submit",
-    "status": "dsrl.cli.jobs.status:status",
+    "submit": "dsrl.cli.submit:submit",
+    "status": "dsrl.cli.status:status",
 }
 """Other verbs -> module and function, imported when called."""
 

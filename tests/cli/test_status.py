@@ -47,7 +47,7 @@ def dead() -> int:
 
 
 def test_no_runs_are_no_fault(call: Call) -> None:
-    assert call() == (0, "no runs here: runs/ and multirun/ are looked for in the working folder\n")
+    assert call() == (0, "no runs here: dsrl status looks into runs/ and multirun/ of the working folder\n")
 
 
 def test_runs_here_and_jobs_of_sweeps_are_listed(call: Call) -> None:
