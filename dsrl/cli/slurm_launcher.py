@@ -153,9 +153,7 @@ def launch(
     folder = Path(str(config.hydra.sweep.dir)).absolute()
     values = [_check_job(config, loader, overrides) for overrides in job_overrides]
     prepare_tracking(values[0], folder)
-    own = [
-        sweep_job(config, folder, list(words), first + at, run_pipeline) for at, words in enumerate(job_overrides)
-    ]
+    own = [sweep_job(config, folder, list(words), first + at, run_pipeline) for at, words in enumerate(job_overrides)]
     jobs = submit_array(launcher, folder, own)
     print_submission(jobs, folder)
     results = wait(jobs, launcher.poll_seconds) if launcher.wait else [None] * len(jobs)
@@ -261,7 +259,9 @@ def distinguishing_overrides(arguments: Sequence[Sequence[str]]) -> list[str]:
     """For each job, the overrides that not all jobs have."""
     common = set(arguments[0]).intersection(*arguments[1:]) if len(arguments) > 1 else set()
     hidden = ("hydra.", "tracking.sweep=", "--config-dir")
-    return [" ".join(word for word in words if not word.startswith(hidden) and word not in common) for words in arguments]
+    return [
+        " ".join(word for word in words if not word.startswith(hidden) and word not in common) for words in arguments
+    ]
 
 
 def print_submission(jobs: Sequence[SubmittedJob], folder: Path) -> None:

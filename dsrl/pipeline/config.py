@@ -198,7 +198,7 @@ def check_context(task: Task, pipeline: Mapping[str, Stage]) -> None:
     longest = max((f"{demo.input}{demo.output}" for demo in task.demos), key=len, default="")
     parts = {"task.instruction": task.instruction, "the longest of task.demos": longest}
     for stage in pipeline.values():
-        template = max((prompts.fixed(name) for name in stage.templates), key=len, default="")
+        template = max((prompts.literal_text(name) for name in stage.templates), key=len, default="")
         for endpoint in endpoints_in(stage):
             own = {f"the prompt template of {stage.name}": template} if endpoint is stage.prompted_endpoint else {}
             endpoint.check_prompt(parts={**parts, **own})
@@ -209,7 +209,7 @@ def check_model(model: Model | None, pipeline: Mapping[str, Stage]) -> None:
     if model is None:
         raise UserError("model is missing", allowed=options("model"), next_step="model=NAME")
     if model.prepare is None:
-        model.located()
+        model.locate()
     needing = [part for stage in pipeline.values() for part in components_in(stage) if part.needs_weights]
     if model.path is None and model.prepare is None and needing:
         raise UserError(

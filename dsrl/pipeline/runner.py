@@ -122,7 +122,7 @@ def _unstored(name: str, stage: Stage, state: PipelineState, context: Context) -
 def _stored(name: str, stage: Stage, state: PipelineState, keys: Keys, context: Context) -> PipelineState:
     started = time.monotonic()
     if "base" in stage.inputs and state.base is not None:
-        state = dataclasses.replace(state, base=state.base.located())
+        state = dataclasses.replace(state, base=state.base.locate())
     parents = keys.parents(stage)
     key = stage.key(parents)
 

@@ -18,7 +18,7 @@ from dsrl.cli.slurm_launcher import (
     wait,
 )
 from dsrl.core.errors import StageFailed, UserError
-from dsrl.infra.slurm.commands import JobState
+from dsrl.infra.slurm.commands import State
 from dsrl.main import launch, run_command
 from tests.command import Outcome
 from tests.infra.ray.pretend import commands
@@ -119,7 +119,10 @@ def test_results_come_back_in_order(tmp_path: Path) -> None:
 
 def test_every_job_that_failed_is_named_with_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slurm_launcher, "SETTLE_SECONDS", 0.0)
-    monkeypatch.setattr(slurm_launcher.commands, "states", lambda jobs: {job: JobState("OUT_OF_MEMORY", exit_code="0:125") for job in jobs}
+    monkeypatch.setattr(
+        slurm_launcher.commands,
+        "states",
+        lambda jobs: {job: State("OUT_OF_MEMORY", exit_code="0:125") for job in jobs},
     )
     jobs = [
         sent(tmp_path, 0, status="finished"),
@@ -136,9 +139,9 @@ def test_every_job_that_failed_is_named_with_its_log(tmp_path: Path, monkeypatch
 def test_a_job_that_was_put_back_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slurm_launcher, "SETTLE_SECONDS", 0.0)
     job = sent(tmp_path, 1, status="interrupted")
-    looks = iter([{"41_1": JobState("PREEMPTED")}, {"41_1": JobState("PENDING", "BeginTime")}, {"41_1": JobState("RUNNING")}])
+    looks = iter([{"41_1": State("PREEMPTED")}, {"41_1": State("PENDING", "BeginTime")}, {"41_1": State("RUNNING")}])
 
-    def states(jobs: list[str]) -> dict[str, JobState]:
+    def states(jobs: list[str]) -> dict[str, State]:
         found = next(looks)
         if found["41_1"].name == "RUNNING":
             (Path(job.folder) / "status.json").write_text('{"slurm_job": "41_1", "status": "finished"}')

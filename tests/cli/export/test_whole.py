@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from dsrl.core.component import Component, component
-from dsrl.data.images import Prompt, text_of
+from dsrl.data.images import Prompt, prompt_text
 from dsrl.data.model import Model, Reply, Sampling
 from dsrl.data.source import Source
 from dsrl.llm import Endpoint
@@ -45,7 +45,7 @@ class Toy(Component):
     def generate(
         self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, context: Context
     ) -> list[list[Reply]]:
-        return [[self.reply(text_of(prompt), number) for number in range(count)] for prompt in prompts]
+        return [[self.reply(prompt_text(prompt), number) for number in range(count)] for prompt in prompts]
 
     def reply(self, prompt: str, number: int) -> Reply:
         right = HARDER not in prompt or number % 2 == 0
