@@ -1,4 +1,4 @@
-"""`dsrl export` and `export_dir`: what a run made, as a data set and a model that others can load."""
+"""`dsrl export` and `export_dir`: a run's samples and model as a data set and a model that others can load."""
 
 from dsrl.cli.export.command import export
 from dsrl.cli.export.folder import check_free

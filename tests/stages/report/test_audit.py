@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsrl.cli.audit import labelled, samples_of
+from dsrl.cli.audit import labelled_entries, read_samples
 from dsrl.core.errors import UserError
 from dsrl.core.parquet import write_table
 from dsrl.data.sample import Sample
@@ -259,10 +259,10 @@ def test_as_many_rows_are_shared_out_as_there_are_to_have(strata: dict[str, int]
 
 
 def test_a_damaged_entry_is_not_audited(store: Store) -> None:
-    (entry,) = [entry for entry in labelled(store) if entry.manifest.key == "aaaa"]
+    (entry,) = [entry for entry in labelled_entries(store) if entry.manifest.key == "aaaa"]
     (entry.folder / "samples.parquet").write_bytes(b"")
     with pytest.raises(UserError, match="damaged"):
-        samples_of(entry)
+        read_samples(entry)
 
 
 def test_an_audit_of_a_known_error_rate_finds_it(tmp_path: Path) -> None:

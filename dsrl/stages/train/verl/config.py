@@ -218,7 +218,7 @@ def _rollout(job: Job, setup: Setup, prompt_tokens: int) -> Patch:
 def _reward(job: Job, setup: Setup) -> Patch:
     return {
         "reward.num_workers": setup.workers,
-        "reward.custom_reward_function.path": "pkg://dsrl.train.verl.reward",
+        "reward.custom_reward_function.path": "pkg://dsrl.stages.train.verl.reward",
         "reward.custom_reward_function.name": "compute_score",
         "+reward.custom_reward_function.reward_kwargs.job": str(job.path(JOB)),
     }
