@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from dsrl.core.errors import UserError
-from dsrl.infra.slurm.commands import FORGOTTEN, State, states
+from dsrl.infra.slurm.commands import FORGOTTEN, JobState, states
 from dsrl.infra.tracking import Tracking
 from dsrl.pipeline import run_status
 from dsrl.pipeline.run_folder import shown
@@ -34,7 +34,7 @@ class RunState:
     died: bool
     """Whether it ended without writing its status, so that other records still say `running`."""
     job: str | None = None
-    slurm: State | None = None
+    slurm: JobState | None = None
     last_stage: str | None = None
     """The stage finished last."""
     reason: str | None = None
@@ -111,7 +111,7 @@ def inspect(folders: Sequence[Path], *, ask_slurm: bool = True) -> list[RunState
     return [_inspect(folder, record, jobs[folder], known) for folder, record, _ in records]
 
 
-def _inspect(folder: Path, record: dict[str, Any], job: str | None, known: dict[str, State]) -> RunState:
+def _inspect(folder: Path, record: dict[str, Any], job: str | None, known: dict[str, JobState]) -> RunState:
     slurm = known.get(job) if job else None
     found = record.get("status", "queued")
     died = found == "running" and not is_alive(record, slurm)
@@ -132,7 +132,7 @@ def _inspect(folder: Path, record: dict[str, Any], job: str | None, known: dict[
     )
 
 
-def is_alive(record: dict[str, Any], slurm: State | None) -> bool:
+def is_alive(record: dict[str, Any], slurm: JobState | None) -> bool:
     """Whether the process of a run that says `running` is there. In doubt it is, such as on another machine."""
     if record.get("slurm_job"):
         return slurm is None or not slurm.over
@@ -176,13 +176,13 @@ def _find_log(folder: Path, job: str | None) -> Path | None:
     return next((path for path in places if path.is_file()), None)
 
 
-def _slurm_states(jobs: list[str]) -> dict[str, State]:
+def _slurm_states(jobs: list[str]) -> dict[str, JobState]:
     """What Slurm knows of the jobs; empty if it can't be asked, such as on a machine outside of the cluster."""
     try:
         found = states(jobs) if jobs else {}
     except UserError:
         return {}
-    return {job: found.get(job, State(FORGOTTEN)) for job in jobs}
+    return {job: found.get(job, JobState(FORGOTTEN)) for job in jobs}
 
 
 def details(run: RunState) -> Iterator[str]:

@@ -24,11 +24,11 @@ def build_pipeline(
     `dry` skips what only matters once there is work to do: API keys, installed packages, the test set.
     Raises `UserError`.
     """
-    from dsrl.llm.price import priced, read_prices
+    from dsrl.llm.price import read_prices, with_prices
 
     load_plugins(settings.plugins)
     if settings.prices is not None:
-        values = priced(values, read_prices(Path(settings.prices).expanduser()))
+        values = with_prices(values, read_prices(Path(settings.prices).expanduser()))
     task = config.build(values["task"], "task", settings.plugins)
     base = config.build(values["model"], "model", settings.plugins) or None
     pipeline = {name: config.build(node, name, settings.plugins) for name, node in values["pipeline"].items()}
@@ -57,8 +57,8 @@ def check_elsewhere(values: dict[str, Any], overrides: Sequence[str]) -> None:
 def open_run(values: dict[str, Any], settings: "Settings", run_dir: Path) -> Iterator[Context]:
     """Open what a run needs, write down its config, and track and close it at the end, however it ends."""
     from dsrl.core import broken_pipe
-    from dsrl.llm import CallsStore, Ledger
-    from dsrl.llm.price import unpriced
+    from dsrl.llm import Ledger, ReplyCache
+    from dsrl.llm.price import price_warning
     from dsrl.pipeline.progress.log_bridge import forward_logs
     from dsrl.pipeline.progress.progress import Progress
     from dsrl.pipeline.store import Store
@@ -68,7 +68,7 @@ def open_run(values: dict[str, Any], settings: "Settings", run_dir: Path) -> Ite
     context = Context(
         run_dir=run_dir,
         store=store,
-        calls=CallsStore(store.root / "calls"),
+        calls=ReplyCache(store.root / "calls"),
         progress=Progress(),
         ledger=Ledger(settings.budget_usd, settings.budget_tokens),
         accept_missing=settings.accept_missing,
@@ -79,7 +79,7 @@ def open_run(values: dict[str, Any], settings: "Settings", run_dir: Path) -> Ite
     status = "failed"
     try:
         with forward_logs(context.progress):
-            if warning := unpriced(values["pipeline"], settings.prices):
+            if warning := price_warning(values["pipeline"], settings.prices):
                 context.progress.warn(warning)
             yield context
         status = "finished"

@@ -52,7 +52,7 @@ def _config(arguments: list[str]) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from dsrl.llm.price import priced, read_prices
+    from dsrl.llm.price import read_prices, with_prices
 
     config = compose(arguments, "doctor")
     values: dict[str, Any] = {}
@@ -66,5 +66,5 @@ def _config(arguments: list[str]) -> dict[str, Any]:
         key = getattr(error, "full_key", None) or "teacher"
         raise UserError(f"{key} is missing", next_step=f"give {key}=...") from error
     if values["prices"] is not None:
-        values["teacher"] = priced(values["teacher"], read_prices(Path(values["prices"]).expanduser()))
+        values["teacher"] = with_prices(values["teacher"], read_prices(Path(values["prices"]).expanduser()))
     return values

@@ -118,10 +118,10 @@ def live_request(endpoint: "Endpoint") -> dict[str, Any]:
 async def _send(endpoint: "Endpoint", body: dict[str, Any]) -> "tuple[Completions, float]":
     """The completions and the seconds until they came."""
     from dsrl.llm import Servers
-    from dsrl.llm.http import Wire
+    from dsrl.llm.http import HttpTransport
 
     with Servers() as servers:
-        wire = Wire(endpoint, await asyncio.to_thread(servers.url, endpoint))
+        wire = HttpTransport(endpoint, await asyncio.to_thread(servers.url, endpoint))
         try:
             start = time.monotonic()
             return await wire.send(body), time.monotonic() - start
@@ -130,7 +130,7 @@ async def _send(endpoint: "Endpoint", body: dict[str, Any]) -> "tuple[Completion
 
 
 def _check_answer(endpoint: "Endpoint", body: dict[str, Any], completions: "Completions") -> Iterator[Finding]:
-    from dsrl.llm.structured.parse import UnusableError, parse
+    from dsrl.llm.structured.parse import UnusableError, parse_object
 
     count, requested = len(completions.choices), body.get("n", 1)
     if endpoint.takes_seed:
@@ -145,7 +145,7 @@ def _check_answer(endpoint: "Endpoint", body: dict[str, Any], completions: "Comp
         yield Finding("-", "object", text)
     else:
         try:
-            parse(message.content or "", LiveSample)
+            parse_object(message.content or "", LiveSample)
             yield Finding("ok", "object", f"came with json_mode={endpoint.json_mode}")
         except UnusableError as error:
             text = f"requested with json_mode={endpoint.json_mode}, but {error.kind}: {error}"
