@@ -55,7 +55,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
     [
         (("m=1,2", "slurm.partition=nope"), ["slurm.partition", "nope", "main"]),
         (("m=1,-2"), ["m: ", "-2"]),
-        (("m=1,2", "slurm.gpus=1,2"), ["ask Slurm for the same", "slurm.gpus=1 and slurm.gpus=2"]),
+        (("m=1,2", "slurm.gpus=1,2"), ["slurm.gpus=1 and slurm.gpus=2"]),
         (("m=1,2", "hydra.launcher.parallel=0"), ["hydra.launcher.parallel", "0"]),
     ],
 )
