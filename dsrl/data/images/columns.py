@@ -99,8 +99,8 @@ def image_path(cell: Any, folder: Path | None) -> Path | None:
 
 
 def image_file_digests(paths: Sequence[Path]) -> list[str]:
-    """The digest of each file, `missing` for one that does not exist. All are cached: a hundred thousand images on a slow
-    disk are read once."""
+    """The digest of each file, `missing` for one that does not exist. All are cached, however small: a hundred thousand
+    images on a slow disk are read once."""
     existing = [path for path in paths if path.is_file()]
     digests = dict(zip(existing, file_digests(existing, min_cached_bytes=0), strict=True))
     return [digests.get(path, MISSING) for path in paths]
