@@ -22,9 +22,8 @@ ADDRESS_VARIABLES = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH
 def ray_environment(**variables: str) -> dict[str, str]:
     """This process's environment without the address of another Ray, and with these variables."""
     inherited = inherited_environment(os.environ, HUB_SECRETS)
-    slurm = {
-        name: value for name, value in os.environ.items() if name.startswith("SLURM_")
-    }  # srun and node_child need it
+    # srun and node_child need Slurm's variables
+    slurm = {name: value for name, value in os.environ.items() if name.startswith("SLURM_")}
     own = {name: value for name, value in (inherited | slurm).items() if name not in ADDRESS_VARIABLES}
     return {**own, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", **variables}
 
