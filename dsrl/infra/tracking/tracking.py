@@ -16,7 +16,7 @@ from dsrl.core import child_process
 from dsrl.core.component import Component, component
 from dsrl.core.errors import UserError
 from dsrl.infra.tracking import run_entry
-from dsrl.infra.tracking.client import Live
+from dsrl.infra.tracking.client import TRACKING_SECRETS, Live
 
 
 class Reporter(Protocol):
@@ -166,7 +166,12 @@ class Tracking(Component):
 
     def _begin(self, run: OpenRun, values: dict[str, Any]) -> child_process.Child:
         process = child_process.start(
-            "dsrl.infra.tracking.mlflow_child", [], log_file(run), threads=1, answers=subprocess.PIPE
+            "dsrl.infra.tracking.mlflow_child",
+            [],
+            log_file(run),
+            threads=1,
+            answers=subprocess.PIPE,
+            secrets=TRACKING_SECRETS,
         )
         sweep = self.sweep or multirun_folder()
         opening = {
