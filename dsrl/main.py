@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 def main() -> None:
     """`dsrl` and `python -m dsrl`."""
     from dsrl.cli.app import dispatch
-    from dsrl.core.signals import hear_termination
+    from dsrl.core.signals import handle_termination
 
-    hear_termination()
+    handle_termination()
     try:
         code = dispatch(sys.argv[1:])
         print(end="", flush=True)  # here, where an error still finds somebody
