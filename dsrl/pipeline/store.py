@@ -115,7 +115,7 @@ class Store:
         folder.mkdir(parents=True)
         return folder
 
-    def work(self, stage: str, key: str) -> Path:
+    def checkpoint_dir(self, stage: str, key: str) -> Path:
         """A folder that outlives a killed process: checkpoints of a training wait here for the next try."""
         folder = self.root / "work" / stage / key
         folder.mkdir(parents=True, exist_ok=True)

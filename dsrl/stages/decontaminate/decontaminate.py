@@ -39,6 +39,7 @@ class Decontaminate(Stage):
 
     name: ClassVar[str] = "decontaminate"
     outputs = ("samples", "decontaminated")
+    published: ClassVar[tuple[str, ...]] = ("policy", "samples", "matched", "dropped", "items", "kinds", "silent")
 
     contamination: Contamination
 
@@ -112,11 +113,11 @@ class Decontaminate(Stage):
         numbers = list(samples)
         for overlap in index.find_overlaps([strip_placeholders(samples[number].input) for number in numbers]):
             number, item = numbers[overlap.text], overlap.item
-            pairs = list(zip(samples[number].images, item_images[item], strict=False))
-            complete = len(pairs) == len(samples[number].images) == len(item_images[item])
-            if same.get(number) != item and complete:
-                if all(looks_same(thumbnail(one), thumbnail(other)) for one, other in pairs):
-                    yield number, to_match(name, overlap, samples[number].input, items[item])
+            ours, theirs = samples[number].images, item_images[item]
+            if same.get(number) == item or len(ours) != len(theirs):
+                continue
+            if all(looks_same(thumbnail(one), thumbnail(other)) for one, other in zip(ours, theirs, strict=True)):
+                yield number, to_match(name, overlap, samples[number].input, items[item])
 
     def _sources(self, task: Task) -> Iterator[tuple[str, Source]]:
         if self.contamination.policy == "keep":
