@@ -170,7 +170,7 @@ def _orientation(image: "Image") -> "Transpose | None":
         8: Transpose.ROTATE_90,
     }
     try:
-        return by_tag.get(image.getexif().get(EXIF_ORIENTATION))
+        return by_tag.get(image.getexif().get(EXIF_ORIENTATION, 1))
     except Exception:  # noqa: BLE001 - the EXIF parser raises SyntaxError, struct.error and others
         return None
 
