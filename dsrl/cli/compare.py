@@ -11,48 +11,45 @@ from dsrl.core.errors import UserError
 
 if TYPE_CHECKING:
     from dsrl.pipeline.state import Evaluation, Subject
-    from dsrl.stages.evaluate.flips import Flip
+    from dsrl.stages.evaluate.difference import Flip
+    from dsrl.stages.evaluate.predictions import Prediction
 
 OPTIONS = ("store", "out", "show", "resamples", "seed")
 
 
 def compare(arguments: list[str]) -> int:
     """The verb."""
-    from dsrl.stages.evaluate.difference import difference
-    from dsrl.stages.evaluate.flips import flips, write_flips
+    from dsrl.stages.evaluate.difference import align_predictions, compare_evaluations, find_flips, write_flips
     from dsrl.stages.evaluate.summary import summarise
 
     words, options = split(arguments, "compare", OPTIONS)
     resamples, seed = whole(options, "resamples", 10_000, least=100), whole(options, "seed", 0, least=0)
     show = whole(options, "show", 5, least=0)
     first, second = (side(word, options) for word in both(words))
-    check_items(first, second)
-    before, after = (
-        summarise(each.predictions, each.setting, resamples=resamples, seed=seed) for each in (first, second)
-    )
-    found = difference(before, after, resamples=resamples, seed=seed)
-    flipped = flips(first.predictions, second.predictions)
-    print("\n".join([*heads(first, second), *warnings(first, second), *table(before, after, found)]))
-    print("\n".join(shown(flipped, show)))
-    if flipped:
+    pairs = align_predictions(first.predictions, second.predictions)
+    sides = list(zip((first, second), pairs, strict=True))
+    left_out = [num_items(each.predictions) - num_items(rows) for each, rows in sides]
+    if not pairs[0]:
+        raise UserError(
+            "compare: the two evaluations have no test item in common",
+            got=f"{left_out[0]} items in {first.name}, {left_out[1]} in {second.name}",
+            allowed="items with the same question and gold answer, in any order",
+            next_step="evaluate both with the same task.test; cached replies are reused",
+        )
+    before, after = (summarise(rows, each.setting, resamples=resamples, seed=seed) for each, rows in sides)
+    found = compare_evaluations(before, after, resamples=resamples, seed=seed)
+    flips = find_flips(*pairs)
+    print("\n".join([*heads(first, second), *warnings(before, after, left_out), *table(before, after, found)]))
+    print("\n".join(shown(flips, show)))
+    if flips:
         out = Path(options.get("out", "flipped.jsonl")).expanduser()
-        write_flips(out, flipped)
+        write_flips(out, flips)
         print(f"\nall of them: {out}")
     return 0
 
 
-def check_items(first: Side, second: Side) -> None:
-    """Items are paired by their place, so both must have the same questions and gold answers. Raises `UserError`."""
-    ours, theirs = ({row.item: (row.input, row.answer) for row in each.predictions} for each in (first, second))
-    if ours == theirs:
-        return
-    common = len(set(ours.values()) & set(theirs.values()))
-    raise UserError(
-        "compare: the two were measured on different test sets, and their difference means nothing",
-        got=f"{len(ours)} items in {first.name}, {len(theirs)} in {second.name}; {common} questions with their gold "
-        "answers are in both",
-        next_step="evaluate both with the same task.test; replies that are there already aren't asked for again",
-    )
+def num_items(predictions: "Sequence[Prediction]") -> int:
+    return len({row.item for row in predictions})
 
 
 def heads(first: Side, second: Side) -> Iterator[str]:
@@ -64,27 +61,50 @@ def heads(first: Side, second: Side) -> Iterator[str]:
         )
 
 
-def warnings(first: Side, second: Side) -> Iterator[str]:
-    """The items are the same, so the same data under another path or revision is no doubt."""
-    from dsrl.stages.evaluate.difference import DOUBTS, doubts
+def warnings(before: "Evaluation", after: "Evaluation", left_out: Sequence[int]) -> Iterator[str]:
+    """What makes the two hard to compare. The items are equal, so another path or revision of the test set is no
+    reason."""
+    from dsrl.stages.evaluate.difference import setting_differences
 
-    for doubt in doubts(first.setting, second.setting):
-        if not doubt.startswith(DOUBTS["test"]):
-            yield f"WARNING {doubt}; don't compare these numbers"
+    for name, warning in setting_differences(before, after).items():
+        if name != "test":
+            yield f"WARNING {warning}; don't compare these numbers"
+    if any(left_out):
+        yield (
+            f"WARNING the test sets differ: {before.num_items} items are in both and compared; {left_out[0]} only in A "
+            f"and {left_out[1]} only in B are left out"
+        )
+    for letter, each in (("A", before), ("B", after)):
+        if each.num_answered < each.num_items:
+            yield (
+                f"WARNING {letter} answered {each.num_answered} of {each.num_items} items: its shares are over these, "
+                "and differences over the items that both answered"
+            )
+    if before.num_units < before.num_items:
+        yield (
+            f"{before.num_items} items in {before.num_units} independent groups (siblings, or questions that occur "
+            "more than once): intervals and tests are over groups"
+        )
 
 
 def table(before: "Evaluation", after: "Evaluation", found: Mapping[str, Any]) -> Iterator[str]:
     """All figures of both, and what differs."""
+    from dsrl.stages.evaluate.difference import items_and_units
+
     gain, greedy = found["difference"], found["greedy"]
     yield f"\n{'':<14} {'A':<25} {'B':<25} B - A, in points"
     yield row("pass@1", before.pass_at_1, after.pass_at_1, _gain(gain, _p(gain.get("p_value"))))
     flipped = found["flipped"]
-    told = f"exact McNemar {_p(greedy['p_value'])}, {flipped['gained']} gained, {flipped['lost']} lost"
-    yield row("greedy", before.greedy, after.greedy, _gain({**greedy, "estimate": greedy.get("difference")}, told))
+    test = f"{greedy['method']} {_p(greedy['p_value'])}, {flipped['gained']} gained, {flipped['lost']} lost"
+    yield row("greedy", before.greedy, after.greedy, _gain({**greedy, "estimate": greedy.get("difference")}, test))
     for name, words in (("format_free", "in any format"), ("format_ok", "format kept"), ("truncated", "cut off")):
-        one, two = getattr(before, name), getattr(after, name)
-        yield row(words, one, two, f"{100 * (two.value - one.value):+.1f}")
-    yield f"\n{gain.get('num_items', 0)} items answered by both; {gain.get('method', 'nothing to compare')}"
+        change = found["shares"][name]
+        yield row(words, getattr(before, name), getattr(after, name), _gain(change, _p(change.get("p_value"))))
+    if missing := found["missing_as_wrong"]:
+        shares = (f"{100 * missing[name]:.1f} %" for name in ("base", "trained"))
+        yield f"{'missing wrong':<14} {next(shares):<25} {next(shares):<25} {100 * missing['estimate']:+.1f}"
+    answered = items_and_units(gain) if gain else "0 items"
+    yield f"\n{answered} answered by both; {gain.get('method', 'nothing to compare')}"
     if (least := found["minimum_detectable"]) is not None:
         yield f"so many items can show a difference of {100 * least:.1f} points (found 4 times in 5)"
     for parts, words in (("subjects", "subject"), ("tiers", "tier of difficulty")):

@@ -40,7 +40,7 @@ def both(words: Sequence[str]) -> tuple[str, str]:
 
 def side(word: str, options: Mapping[str, str]) -> Side:
     """Find a table of predictions by whatever the user calls it, and read it."""
-    from dsrl.stages.evaluate.predictions import read
+    from dsrl.stages.evaluate.predictions import read_predictions
 
     folder, _, role = word.rpartition(":")
     path = Path(word).expanduser()
@@ -52,7 +52,7 @@ def side(word: str, options: Mapping[str, str]) -> Side:
         place = of_run(Path(folder).expanduser(), role, options)
     else:
         place = of_key(word, options)
-    return Side(word, *read(place))
+    return Side(word, *read_predictions(place))
 
 
 def of_run(folder: Path, role: str | None, options: Mapping[str, str]) -> Path:

@@ -292,6 +292,8 @@ def _measured(evaluation: Evaluation) -> dict[str, Any]:
     figures = {name: getattr(evaluation, name) for name in ("greedy", "format_ok", "format_free", "truncated")}
     return {
         "n": evaluation.num_items,
+        "num_units": evaluation.num_units,
+        "num_answered": evaluation.num_answered,
         "samples_per_item": evaluation.samples_per_item,
         "temperature": evaluation.temperature,
         "pass_at_1": evaluation.pass_at_1.value,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dsrl.core.estimate import wilson
+from dsrl.core.statistics import wilson_interval
 from dsrl.data.sample import Rejected, Sample, Votes
 from dsrl.llm.reply_cache.cache import CallsStore
 from dsrl.stages.report import formatting, svg
@@ -147,7 +147,7 @@ def writer(votes: Sequence[Votes]) -> Writer:
     known = agrees + differs
     if not known:
         return Writer(agrees, differs, said.count(None), None, None, None)
-    return Writer(agrees, differs, said.count(None), differs / known, *wilson(differs / known, known))
+    return Writer(agrees, differs, said.count(None), differs / known, *wilson_interval(differs / known, known))
 
 
 def vote_length(samples: Sequence[Sample], calls: CallsStore) -> float | None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dsrl.core.estimate import wilson
+from dsrl.core.statistics import wilson_interval
 
 PSEUDO_ROWS = 4.0
 """Rows with the pooled share that smooth each stratum's own when its variance is reckoned: five rows without a fault
@@ -26,7 +26,7 @@ class Stratum:
     @property
     def interval(self) -> tuple[float, float]:
         """A stratum that was judged as a whole is known."""
-        return (self.share, self.share) if self.drawn >= self.size else wilson(self.share, self.drawn)
+        return (self.share, self.share) if self.drawn >= self.size else wilson_interval(self.share, self.drawn)
 
 
 @dataclass(frozen=True)
@@ -56,4 +56,4 @@ def stratified(strata: Sequence[Stratum]) -> Estimate:
             variance += weight**2 * share * (1 - share) / stratum.drawn
     if variance == 0.0:
         return Estimate(value, value, value)
-    return Estimate(value, *wilson(value, smooth * (1 - smooth) / variance))
+    return Estimate(value, *wilson_interval(value, smooth * (1 - smooth) / variance))

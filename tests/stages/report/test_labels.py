@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsrl.core.component import component
-from dsrl.core.estimate import wilson
+from dsrl.core.statistics import wilson_interval
 from dsrl.data.model import Reply, Usage
 from dsrl.data.sample import Votes
 from dsrl.graders import Number
@@ -227,4 +227,4 @@ def test_what_was_judged_as_a_whole_is_known() -> None:
 
 @pytest.mark.parametrize(("share", "trials", "low", "high"), [(0.0, 10, 0.0, 0.2775), (0.5, 10, 0.2366, 0.7634)])
 def test_wilson_s_interval_is_the_published_one(share: float, trials: int, low: float, high: float) -> None:
-    assert wilson(share, trials) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+    assert wilson_interval(share, trials) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
