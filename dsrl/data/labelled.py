@@ -35,7 +35,7 @@ def drawn(source: Source, grader: Grader, count: int | None, seed: int) -> "Iter
 
 def in_format(gold: str, item: Item, grader: Grader) -> str | None:
     """A gold answer as a model would have to give it; None where the answer kind can't say how that is written."""
-    given = grader.given(item.input)
+    given = grader.for_question(item.input)
     if given.parse(gold) is not None:
         return gold
     return given.write(item.answer) if type(grader).write is not Grader.write else None

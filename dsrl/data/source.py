@@ -193,7 +193,7 @@ class Source(Component):
         if self._without_right(options, grader):
             return NO_OPTION
         gold = options.right if options is not None and options.right else self._gold(row)
-        reader = grader.given(question)
+        reader = grader.for_question(question)
         answer = reader.gold(gold)
         if answer is None:
             return UNREAD
@@ -224,7 +224,7 @@ class Source(Component):
             return PLACEHOLDERS
         if options is None or options.right_text is None:
             return NO_OPTION
-        answer = grader.given(question).gold(options.right_text)
+        answer = grader.for_question(question).gold(options.right_text)
         return UNREAD if answer is None else Item(input=question, answer=answer)
 
     def misplaced(self, question: str, row: Mapping[str, Any]) -> bool:

@@ -35,7 +35,7 @@ class Grader(Component, ABC):
     open: ClassVar[bool] = False
     """Whether, of a set in which questions have options, some may have none."""
     question: ClassVar[str] = ""
-    """The question at hand, lent by `given`; no part of what the kind is."""
+    """The question at hand, lent by `for_question`; no part of what the kind is."""
 
     @property
     @abstractmethod
@@ -67,11 +67,11 @@ class Grader(Component, ABC):
         """All canonical answers there can be, where they are a few."""
         return ()
 
-    def given(self, question: str) -> Self:  # noqa: ARG002
+    def for_question(self, question: str) -> Self:  # noqa: ARG002
         """This kind for one question: some need its options or its tables. It changes no digest."""
         return self
 
-    def _lent(self, question: str) -> Self:
+    def _with_question(self, question: str) -> Self:
         bound = copy.copy(self)
         object.__setattr__(bound, "question", question)
         return bound

@@ -55,8 +55,8 @@ class Choice(Tagged):
     def placeholder(self) -> str:
         return "letter"
 
-    def given(self, question: str) -> Self:
-        return self._lent(question)
+    def for_question(self, question: str) -> Self:
+        return self._with_question(question)
 
     def allowed(self) -> Collection[str]:
         return option_texts(self.question, self.options)

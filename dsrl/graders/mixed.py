@@ -59,8 +59,8 @@ class Mixed(Math):
             "letter of the right one."
         )
 
-    def given(self, question: str) -> Self:
-        return self._lent(question)
+    def for_question(self, question: str) -> Self:
+        return self._with_question(question)
 
     def allowed(self) -> Collection[str]:
         return listed(self.question)

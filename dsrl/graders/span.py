@@ -22,8 +22,8 @@ class Span(Tagged):
     def wanted(self) -> str:
         return "the words of the text that answer the question, copied exactly,"
 
-    def given(self, question: str) -> Self:
-        return self._lent(" ".join(question.split()))
+    def for_question(self, question: str) -> Self:
+        return self._with_question(" ".join(question.split()))
 
     def read(self, text: str) -> str | None:
         quote = " ".join(text.split()).strip(EDGE)

@@ -41,8 +41,8 @@ class Sql(Grader):
     def instruction(self) -> str:
         return "Think step by step, then give one SQLite query that answers the question in a ```sql block."
 
-    def given(self, question: str) -> Self:
-        return self._lent(question)
+    def for_question(self, question: str) -> Self:
+        return self._with_question(question)
 
     def parse(self, reply: str) -> str | None:
         block = last_block(reply, ("sql", "sqlite"))

@@ -55,6 +55,6 @@ def cases() -> Iterator[tuple[Grader, str, str, str]]:
     """(answer kind, reply, right answer, verdict) of every table."""
     for path in sorted(Path(__file__).with_name("cases").glob("*.yaml")):
         for group in yaml.safe_load(path.read_text(encoding="utf-8")):
-            grader = kind(group["kind"], **group.get("options", {})).given(group.get("question", ""))
+            grader = kind(group["kind"], **group.get("options", {})).for_question(group.get("question", ""))
             for reply, answer, verdict in group["cases"]:
                 yield grader, reply, answer, verdict

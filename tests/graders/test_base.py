@@ -76,7 +76,7 @@ def test_digests_tell_graders_apart() -> None:
 def test_a_kind_comes_back_from_its_identity_and_a_question_leaves_it_as_it_is(name: str) -> None:
     grader = kind(name)
     assert rebuild(grader.key_fields()) == grader
-    assert grader.given("A: yes\nB: no").digest() == grader.digest()
+    assert grader.for_question("A: yes\nB: no").digest() == grader.digest()
     assert grader.question == ""
 
 
@@ -84,7 +84,7 @@ def test_a_kind_comes_back_from_its_identity_and_a_question_leaves_it_as_it_is(n
 @pytest.mark.parametrize("name", KINDS)
 def test_long_replies_are_graded_in_one_pass(name: str, length: int) -> None:
     """A pattern that backtracks over twenty thousand repeats would never come to its end."""
-    grader = kind(name).given("A: yes\nB: no" if name in ("choice", "mixed") else "")
+    grader = kind(name).for_question("A: yes\nB: no" if name in ("choice", "mixed") else "")
     for piece in PIECES:
         reply = f"<answer>{piece * (length // len(piece))}</answer>"
         grader.parse(reply)
@@ -179,7 +179,7 @@ def test_a_json_field_may_be_called_kind() -> None:
         (Number(), "many"),
         (List(item=Number()), "2; many"),
         (Json(fields={"age": Number()}), '{"age": "old"}'),
-        (Sql().given("CREATE TABLE t (x);"), "SELECT y FROM t"),
+        (Sql().for_question("CREATE TABLE t (x);"), "SELECT y FROM t"),
         (Code(), " "),
     ],
 )
@@ -191,7 +191,7 @@ def test_gold_outside_of_what_can_be_answered_is_not_read(grader: Grader, text: 
     ("grader", "text", "answer"),
     [
         (Choice(), "so <answer>B</answer>", "B"),
-        (Choice().given("A: one\nB: two"), "two", "B"),
+        (Choice().for_question("A: one\nB: two"), "two", "B"),
         (Set(item=Number()), '["3", "2"]', '["3", "2"]'),
         (Set(item=Number()), "[3, 2]", '["3", "2"]'),
         (Code(), "assert f(1) == 2", "# tests\nassert f(1) == 2"),

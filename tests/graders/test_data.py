@@ -103,7 +103,7 @@ def test_logiqa_651_letters_and_texts_of_options() -> None:
     rows = list(logiqa())
     assert len(rows) == 651
     for question, letter in rows:
-        grader = Choice().given(question)
+        grader = Choice().for_question(question)
         assert proved(grader, letter) == letter
         options = dict(line.split(": ", 1) for line in question.splitlines()[-4:])
         for other, text in options.items():

@@ -14,7 +14,7 @@ TABLE = "CREATE TABLE t (x); INSERT INTO t VALUES (1), (2);"
 
 @pytest.mark.parametrize("query", [ENDLESS, WIDE], ids=["endless", "wide"])
 def test_a_query_that_never_ends_is_undecided_and_the_next_one_is_served(query: str) -> None:
-    grader = Sql(timeout=0.5).given(TABLE)
+    grader = Sql(timeout=0.5).for_question(TABLE)
     assert grader.compare(query, "SELECT 1") == "undecided"
     assert grader.compare("SELECT max(x) FROM t", "SELECT 2") == "right"
 
@@ -45,7 +45,7 @@ def test_a_question_may_name_a_file_which_stays_as_it_is(tmp_path: Path) -> None
         connection.executescript(TABLE)
     connection.close()
     before = place.read_bytes()
-    grader = Sql(databases=str(tmp_path)).given("How many?\ndatabase: shop")
+    grader = Sql(databases=str(tmp_path)).for_question("How many?\ndatabase: shop")
     assert grader.compare("SELECT count(*) FROM t", "SELECT 2") == "right"
     assert grader.compare("DELETE FROM t", "SELECT 2") == "wrong"
     assert place.read_bytes() == before
@@ -55,7 +55,7 @@ def test_a_question_may_name_a_file_which_stays_as_it_is(tmp_path: Path) -> None
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no database shop"):
-        Sql(databases=str(tmp_path)).given("database: shop").same("SELECT 1", "SELECT 1")
+        Sql(databases=str(tmp_path)).for_question("database: shop").same("SELECT 1", "SELECT 1")
 
 
 @pytest.mark.parametrize(
@@ -68,5 +68,5 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
     ],
 )
 def test_tables_that_cannot_be_made_make_no_answer_right(script: str) -> None:
-    grader = Sql().given(f"CREATE TABLE u (x);\n{script}")
+    grader = Sql().for_question(f"CREATE TABLE u (x);\n{script}")
     assert not grader.same("SELECT 1", "SELECT 1")

@@ -99,7 +99,7 @@ def test_every_value_of_a_sweep_is_composed_and_built(name: str, override: str, 
 def test_every_task_grades_its_own_demos_right(name: str) -> None:
     _, state = built(f"task={name}", "teacher=offline", *NEEDED.get(("task", name), []), *local(name))
     for demo in state.task.demos:
-        grader = state.task.answer.given(demo.input)
+        grader = state.task.answer.for_question(demo.input)
         answer = grader.gold(demo.output)
         assert answer is not None
         grade = grader.grade(demo.output, answer)

@@ -28,7 +28,7 @@ def compute_score(
     **_others: Any,
 ) -> dict[str, float]:
     """The reward of a reply, and whether it is right and in the output format."""
-    grade = _loaded(grader).given(extra_info["prompt"]).grade(solution_str, ground_truth)
+    grade = _loaded(grader).for_question(extra_info["prompt"]).grade(solution_str, ground_truth)
     return {"score": grade.reward(format_share), "correct": float(grade.correct), "format_ok": float(grade.format_ok)}
 
 

@@ -111,7 +111,7 @@ class Report:
         self.say("\nA prompt, as every model gets it:")
         self.say(textwrap.indent(text_of(self.task.prompt(item.input)), "  | ", lambda _: True))
         for reply in _two_replies(self.task, item):
-            grade = self.task.answer.given(item.input).grade(reply, item.answer)
+            grade = self.task.answer.for_question(item.input).grade(reply, item.answer)
             self.say(f"Reply {textwrap.shorten(repr(reply), WIDTH)}")
             self.say(f"  -> {grade.reason}; correct {grade.correct}, format {grade.format_ok}, read {grade.parsed!r}")
 
@@ -129,13 +129,13 @@ class Report:
 
 def _of_demos(task: Task) -> list[Item]:
     """Demos as items, for a task without a test set."""
-    answers = [(demo.input, task.answer.given(demo.input).parse(demo.output)) for demo in task.demos]
+    answers = [(demo.input, task.answer.for_question(demo.input).parse(demo.output)) for demo in task.demos]
     return [Item(input=question, answer=answer) for question, answer in answers if answer is not None]
 
 
 def _two_replies(task: Task, item: Item) -> Iterator[str]:
     """One that must be right, and one that mustn't though its form is right."""
-    grader = task.answer.given(item.input)
+    grader = task.answer.for_question(item.input)
     made = list(misses(task, item, None))
     yield next(miss.reply for miss in made if miss.right)
     wrong = [miss.reply for miss in made if miss.right is False]

@@ -33,7 +33,7 @@ class Miss:
 
 def misses(task: Task, item: Item, other: str | None) -> Iterator[Miss]:
     """The near misses of an item; `other` is an answer that is not the same as its own."""
-    grader = task.answer.given(item.input)
+    grader = task.answer.for_question(item.input)
     made = [
         _any(task, grader, item, other),
         *(maker(grader, item) for kind, maker in MAKERS if isinstance(grader, kind)),

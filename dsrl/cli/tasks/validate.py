@@ -69,7 +69,7 @@ def demo_faults(task: Task) -> Iterator[Fault]:
     """Demos whose output this task's grader wouldn't read, and demos that stand there twice."""
     seen: set[str] = set()
     for number, demo in enumerate(task.demos, 1):
-        if task.answer.given(demo.input).parse(demo.output) is None:
+        if task.answer.for_question(demo.input).parse(demo.output) is None:
             yield Fault(number, f"its output holds no answer in the output format: {demo.output[-60:]!r}")
         if normalised(demo.input) in seen:
             yield Fault(number, "its input stands there before")
@@ -79,7 +79,7 @@ def demo_faults(task: Task) -> Iterator[Fault]:
 def gold_faults(task: Task, found: Read, output: str) -> Iterator[Fault]:
     """Gold answers, and gold solutions in the output format, that the grader calls wrong."""
     for number, item in found.items.items():
-        grader = task.answer.given(item.input)
+        grader = task.answer.for_question(item.input)
         written = [] if _tests_alone(grader, item) else [grader.write(item.answer)]
         solution = found.rows[number - 1].get(output)
         if isinstance(solution, str) and grader.parse(solution) is not None and not isinstance(grader, Code):
@@ -97,7 +97,7 @@ def near_misses(task: Task, items: Sequence[Item], most: int | None = None) -> l
     for place, item in enumerate(spread):
         if _tests_alone(task.answer, item):
             continue
-        grader = task.answer.given(item.input)
+        grader = task.answer.for_question(item.input)
         made = list(misses(task, item, _other(grader, item, spread[place + 1 :] + spread[:place])))
         grades = grader.grade_many([(miss.reply, item.answer) for miss in made])
         for miss, grade in zip(made, grades, strict=True):

@@ -84,7 +84,7 @@ def _grade(number: int, index: int, item: Item, reply: Reply, grader: Grader) ->
     )
     if reply.text is None:
         return ungraded
-    grader = grader.given(item.input)
+    grader = grader.for_question(item.input)
     grade = grader.grade(reply.text, item.answer)
     return replace(
         ungraded,

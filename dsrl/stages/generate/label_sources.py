@@ -20,7 +20,7 @@ class OwnAnswer(Component):
     """The answer that the writer of a candidate gave is its label (Self-Instruct); nobody else is asked."""
 
     async def verify(self, candidate: Candidate, task: Task, client: "Client") -> Candidate | Refusal:  # noqa: ARG002
-        answer = task.answer.given(candidate.input).parse(candidate.output)
+        answer = task.answer.for_question(candidate.input).parse(candidate.output)
         if answer is None:
             return Refusal("no readable answer", candidate.output[-80:], candidate)
         return candidate.passed("OwnAnswer", answer=answer, solution=candidate.output)
@@ -44,7 +44,7 @@ class SelfCorrection(Component):
         request = self.teacher.request([asked], temperature=self.temperature)
         (reply,) = await client.complete(request)
         provenance = candidate.with_calls([reply.call] if reply.error is None else [])
-        grader = task.answer.given(candidate.input)
+        grader = task.answer.for_question(candidate.input)
         answer = None if reply.text is None else grader.parse(reply.text)
         if answer is None:
             reason = "calls failed" if reply.text is None else "no readable correction"

@@ -69,7 +69,7 @@ class MajorityVote(Component):
             [{"role": "user", "content": content(task.prompt(candidate.input, candidate.images))}],
             temperature=self.temperature,
         )
-        ballot = Ballot(task.answer.given(candidate.input), self.rule)
+        ballot = Ballot(task.answer.for_question(candidate.input), self.rule)
         if self.count_own:
             ballot.add([Reply(text=candidate.output)])
         replies: list[Reply] = []

@@ -78,7 +78,7 @@ class Evidence:
         reply = self.calls.get(digest, index)
         if reply is None or reply.text is None:
             return None
-        read = {} if question is None else {"read": self.task.answer.given(question).parse(reply.text)}
+        read = {} if question is None else {"read": self.task.answer.for_question(question).parse(reply.text)}
         cut = {"cut": True} if reply.truncated else {}
         return {"text": self.texts.add(reply.text), **read, **cut}
 

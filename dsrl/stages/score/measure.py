@@ -59,7 +59,7 @@ def graded(
     """All replies to a question at once: a kind that compares in another process makes one trip. `first` is the number
     of the first of them."""
     came = [(reply.text, answer) for reply in replies if reply.text is not None and not reply.error]
-    grades = iter(grader.given(question).grade_many(came))
+    grades = iter(grader.for_question(question).grade_many(came))
     return [
         _row(name, number, reply, None if reply.text is None or reply.error else next(grades))
         for number, reply in enumerate(replies, first)

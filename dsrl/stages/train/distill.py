@@ -41,7 +41,7 @@ def right_votes(sample: Sample, task: Task, calls: "CallsStore", most: int) -> l
     """The first different replies to the sample's question, put as in training, that are right by its label. Raises
     `StageFailed` where a reply behind the sample is in the calls store no more: what is trained on must not depend on
     what was lost."""
-    grader = task.answer.given(sample.input)
+    grader = task.answer.for_question(sample.input)
     found: dict[str, str] = {}
     for call in sample.provenance.calls:
         digest, _, index = call.rpartition(":")

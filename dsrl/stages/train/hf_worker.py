@@ -153,7 +153,8 @@ class Trainee:
         told = self.replies(prompts, streams, sampling)
         texts = [self.tokenizer.decode(drawn.ids, skip_special_tokens=True) for _, drawn in told]
         grades = [
-            self.grader.given(row.prompt).grade(text, row.answer) for text, (row, _) in zip(texts, pairs, strict=True)
+            self.grader.for_question(row.prompt).grade(text, row.answer)
+            for text, (row, _) in zip(texts, pairs, strict=True)
         ]
         return sum(grade.correct for grade in grades) / len(grades)
 

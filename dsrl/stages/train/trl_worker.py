@@ -143,7 +143,7 @@ def reward_function(grader: Grader, format_share: float) -> Any:
     ) -> list[float]:
         said = [reply if isinstance(reply, str) else reply[0]["content"] for reply in completions]
         replies = zip(text, said, answer, strict=True)
-        grades = [grader.given(prompt).grade(reply, gold) for prompt, reply, gold in replies]
+        grades = [grader.for_question(prompt).grade(reply, gold) for prompt, reply, gold in replies]
         log_metric("correct", sum(grade.correct for grade in grades) / len(grades))
         log_metric("format_ok", sum(grade.format_ok for grade in grades) / len(grades))
         return [grade.reward(format_share) for grade in grades]

@@ -17,8 +17,8 @@ def at_first_sight(candidate: Candidate, task: Task) -> Refusal | None:
     old, new = candidate.parent.input, candidate.input
     if text_digest(new) == text_digest(old):
         return Refusal("same question", "the seed came back unchanged", candidate)
-    said = leak(new, candidate.answer, task.answer.given(new))
-    if said is not None and leak(old, candidate.answer, task.answer.given(old)) is None:
+    said = leak(new, candidate.answer, task.answer.for_question(new))
+    if said is not None and leak(old, candidate.answer, task.answer.for_question(old)) is None:
         return Refusal("leaks the answer", said, candidate)
     return None
 

@@ -34,6 +34,6 @@ class SecondModel(Component):
             return outcome
         voted = outcome.answer
         assert voted is not None
-        if not task.answer.given(candidate.input).same(voted, kept):
+        if not task.answer.for_question(candidate.input).same(voted, kept):
             return Refusal("second model disagrees", f"{voted} instead of {kept}", replace(outcome, answer=kept))
         return replace(outcome, answer=kept)

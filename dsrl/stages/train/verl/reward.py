@@ -33,7 +33,7 @@ def compute_score(
     """The reward of a reply, and whether it is right and in the output format, as metrics of their own."""
     told, grader = _loaded(job)
     try:
-        grade = grader.given(extra_info["prompt"]).grade(solution_str, ground_truth)
+        grade = grader.for_question(extra_info["prompt"]).grade(solution_str, ground_truth)
     except Exception as error:
         _tell(told, extra_info["id"], error)
         raise

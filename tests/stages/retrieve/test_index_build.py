@@ -1,4 +1,4 @@
-"""Indexes that are killed while they are made, added to, damaged, of an older version, or too large for the disk."""
+"""Builds of indexes that are killed, extended, damaged, outdated, or too large for the disk."""
 
 import hashlib
 import io
@@ -24,7 +24,7 @@ NUM_TEXTS = 120
 
 
 def corpus(folder: Path, name: str, first: int = 0, count: int = NUM_TEXTS) -> Path:
-    """Texts of a few pieces each; some come twice."""
+    """Documents of several pieces each, with nine duplicates."""
     texts = [
         f"Kite {number} is red. It flies over field {number % 7} and over the hill. It has a tail of {number} bows."
         for number in range(first, first + count)
@@ -34,8 +34,8 @@ def corpus(folder: Path, name: str, first: int = 0, count: int = NUM_TEXTS) -> P
     return path
 
 
-def state(root: Path, *paths: Path) -> tuple[list[object], index_registry.Index, str]:
-    """What searches find, what the index says of itself, and what was said while it was made."""
+def build(root: Path, *paths: Path) -> tuple[list[object], index_registry.BuiltIndex, str]:
+    """Hits of two searches, the index, and the output while it was built."""
     progress = Progress(io.StringIO())
     corpora = [find_corpus(str(path)) for path in paths]
     searcher = open_index(root, corpora, progress, INGEST)
@@ -51,15 +51,15 @@ from dsrl.stages.retrieve import index_build
 from dsrl.stages.retrieve.corpus import find_corpus
 from dsrl.stages.retrieve.ingest import Ingest
 
-whole = index_build.read
+read_pieces = index_build.read_pieces
 
 def killed(*given):
-    for number, piece in enumerate(whole(*given)):
+    for number, piece in enumerate(read_pieces(*given)):
         if number == int(sys.argv[1]):
             os.kill(os.getpid(), signal.SIGKILL)
         yield piece
 
-index_build.read, index_build.COMMIT_EVERY, index_build.THREADS = killed, 40, 1
+index_build.read_pieces, index_build.COMMIT_EVERY, index_build.THREADS = killed, 40, 1
 corpora = [find_corpus(path) for path in sys.argv[3:]]
 index_build.build_index(Path(sys.argv[2]), corpora, Progress(), Ingest(max_chars=80))
 """
@@ -72,31 +72,31 @@ def kill_at(piece: int, root: Path, *paths: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_a_killed_build_goes_on_and_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_build_is_resumed_with_the_same_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_build, "COMMIT_EVERY", 40)
     path = corpus(tmp_path, "kites")
-    expected, whole, _ = state(tmp_path / "whole", path)
+    expected, whole, _ = build(tmp_path / "whole", path)
     for piece in (0, 41, 130, 200):
         kill_at(piece, tmp_path / "index", path)
-        assert list(index_registry.all_of(tmp_path / "index")) == []
-    found, index, said = state(tmp_path / "index", path)
+        assert list(index_registry.list_indexes(tmp_path / "index")) == []
+    found, index, output = build(tmp_path / "index", path)
     assert found == expected
-    assert (index.documents, index.report) == (whole.documents, whole.report)
-    assert f"going on after {200 // 40 * 40} pieces" in said
+    assert (index.num_pieces, index.report) == (whole.num_pieces, whole.report)
+    assert f"{200 // 40 * 40} pieces" in output
     assert [path.name for path in (tmp_path / "index").glob(".making*")] == []
 
 
-def test_a_corpus_is_added_without_touching_the_index_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index_build, "THREADS", 1)  # more make so many small files that tantivy merges them all
+def test_adding_a_corpus_extends_a_copy_of_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_build, "THREADS", 1)  # with more threads tantivy merges their many small files
     one, two = corpus(tmp_path, "one"), corpus(tmp_path, "two", first=NUM_TEXTS - 20)
-    expected, whole, _ = state(tmp_path / "whole", one, two)
-    before, first, _ = state(tmp_path / "index", one)
+    expected, whole, _ = build(tmp_path / "whole", one, two)
+    before, first, _ = build(tmp_path / "index", one)
     reader = TantivySearcher(first.folder)
     files = {path.name: (path.stat().st_ino, path.read_bytes()) for path in first.folder.iterdir()}
     kill_at(90, tmp_path / "index", one, two)
-    found, index, _ = state(tmp_path / "index", one, two)
+    found, index, _ = build(tmp_path / "index", one, two)
     assert found == expected
-    assert (index.documents, index.report) == (whole.documents, whole.report)
+    assert (index.num_pieces, index.report) == (whole.num_pieces, whole.report)
     assert index.report.duplicates == 9 + 9 + 20
     shared = {path.stat().st_ino for path in index.folder.iterdir()} & {inode for inode, _ in files.values()}
     assert shared
@@ -105,18 +105,18 @@ def test_a_corpus_is_added_without_touching_the_index_before(tmp_path: Path, mon
     assert kites == before[: len(kites)]
 
 
-def test_the_number_of_threads_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_do_not_depend_on_the_number_of_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = corpus(tmp_path, "kites")
     found = []
     for threads in (1, 4):
         monkeypatch.setattr(index_build, "THREADS", threads)
-        found.append(state(tmp_path / f"by-{threads}", path)[0])
+        found.append(build(tmp_path / f"by-{threads}", path)[0])
     assert found[0] == found[1]
 
 
-def test_another_order_or_another_cut_is_another_index(tmp_path: Path) -> None:
+def test_order_of_corpora_and_piece_size_decide_the_index(tmp_path: Path) -> None:
     one, two = corpus(tmp_path, "one", count=5), corpus(tmp_path, "two", first=3, count=5)
-    made = {state(tmp_path / "index", *paths)[1].folder for paths in ((one,), (two,), (one, two), (two, one))}
+    made = {build(tmp_path / "index", *paths)[1].folder for paths in ((one,), (two,), (one, two), (two, one))}
     corpora = [find_corpus(str(one))]
     made.add(build_index(tmp_path / "index", corpora, Progress(io.StringIO()), Ingest(max_chars=90)).folder)
     assert len(made) == 5
@@ -124,46 +124,46 @@ def test_another_order_or_another_cut_is_another_index(tmp_path: Path) -> None:
     assert build_index(tmp_path / "index", corpora, Progress(io.StringIO()), patient).folder in made
 
 
-@pytest.mark.parametrize("name", ["complete.json", "meta.json", "*.store", "digests.bin"])
+@pytest.mark.parametrize("name", ["complete.json", "meta.json", "*.store", "seen.sqlite"])
 @pytest.mark.parametrize("harm", ["missing", "cut"])
-def test_a_damaged_index_is_said_and_built_anew(tmp_path: Path, name: str, harm: str) -> None:
+def test_a_damaged_index_is_rebuilt_with_a_warning(tmp_path: Path, name: str, harm: str) -> None:
     path = corpus(tmp_path, "kites", count=5)
-    expected, index, said = state(tmp_path / "index", path)
-    assert said == ""
+    expected, index, output = build(tmp_path / "index", path)
+    assert output == ""
     file, *_ = sorted(index.folder.glob(name))
     file.unlink() if harm == "missing" else file.write_bytes(file.read_bytes()[:5])
-    found, _, said = state(tmp_path / "index", path)
+    found, _, output = build(tmp_path / "index", path)
     assert found == expected
-    assert f"WARNING index {index.folder.name} is damaged: " in said
+    assert f"WARNING index {index.folder.name}" in output
 
 
-def test_an_index_whose_content_was_damaged_is_built_anew(tmp_path: Path) -> None:
+def test_an_index_with_overwritten_content_is_rebuilt(tmp_path: Path) -> None:
     path = corpus(tmp_path, "kites", count=5)
-    expected, index, _ = state(tmp_path / "index", path)
+    expected, index, _ = build(tmp_path / "index", path)
     meta = index.folder / "meta.json"
     meta.write_bytes(b"{" * meta.stat().st_size)
-    found, _, said = state(tmp_path / "index", path)
+    found, _, output = build(tmp_path / "index", path)
     assert found == expected
-    assert "is damaged" in said
+    assert "WARNING" in output
 
 
-def test_an_index_of_an_older_version_is_said_and_built_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_of_an_older_version_is_rebuilt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = corpus(tmp_path, "kites", count=5)
     with monkeypatch.context() as older:
         older.setattr(index_registry, "VERSION", 1)
-        expected, before, _ = state(tmp_path / "index", path)
-    found, index, said = state(tmp_path / "index", path)
+        expected, before, _ = build(tmp_path / "index", path)
+    found, index, output = build(tmp_path / "index", path)
     assert found == expected
     assert index.folder != before.folder
-    assert f"the one of kites is of an older version (version 1, now {index_registry.VERSION}); built anew" in said
+    assert f"version 1, now {index_registry.VERSION}" in output
 
 
-def test_a_refused_corpus_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_corpus_leaves_no_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_build, "COMMIT_EVERY", 40)
     path = corpus(tmp_path, "kites")
     path.write_bytes(path.read_bytes() + b"?\n" * 200)
-    with pytest.raises(UserError, match="lines are no documents"):
-        state(tmp_path / "index", path)
+    with pytest.raises(UserError, match="max_malformed"):
+        build(tmp_path / "index", path)
     assert [path for path in (tmp_path / "index").iterdir() if path.is_dir()] == []
 
 
@@ -176,7 +176,7 @@ from dsrl.stages.retrieve import index_build
 from dsrl.stages.retrieve.corpus import find_corpus
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
-index_build.LITTLE_SPACE = 1 << 62
+index_build.LOW_SPACE_BYTES = 1 << 62
 try:
     index_build.build_index(Path(sys.argv[1]), [find_corpus(sys.argv[2])], Progress())
 except StageFailed as error:
@@ -184,12 +184,12 @@ except StageFailed as error:
 """
 
 
-def test_a_full_disk_is_said_and_the_next_run_goes_on(tmp_path: Path) -> None:
-    """The system refuses to make files longer, as it does when there is no room."""
+def test_a_full_disk_is_reported_and_the_next_run_completes(tmp_path: Path) -> None:
+    """A limit on the size of files makes writes fail as on a full disk."""
     path = tmp_path / "noise.jsonl"
     words = [hashlib.sha512(str(number).encode()).hexdigest() for number in range(12_000)]
     path.write_text("".join(json.dumps({"text": " ".join(words[n : n + 4])}) + "\n" for n in range(0, 12_000, 4)))
     command = [sys.executable, "-c", SMALL_DISK, str(tmp_path / "index"), str(path)]
     done = subprocess.run(command, env=ENVIRONMENT, cwd=CHECKOUT, capture_output=True, text=True, timeout=60)
     assert "the disk is full" in done.stdout, done.stderr
-    assert state(tmp_path / "index", path)[1].report.kept == 3000
+    assert build(tmp_path / "index", path)[1].report.kept == 3000
