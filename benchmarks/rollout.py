@@ -117,10 +117,10 @@ def material(given: argparse.Namespace) -> tuple[Model, Task, list[Sample]]:
     """The model, and questions for it."""
     task = Task(name="t", instruction="count", answer=Number(marker="####"))
     if given.model is None:
-        base = Model(name="quickstart", prepare=Pretrain(), max_length=256, dtype=given.dtype).located()
+        base = Model(name="quickstart", prepare=Pretrain(), max_length=256, dtype=given.dtype).locate()
         pairs = stories(given.prompts)
     else:
-        base = Model(name="m", path=str(given.model), prompt_format="raw", max_length=2048, dtype=given.dtype).located()
+        base = Model(name="m", path=str(given.model), prompt_format="raw", max_length=2048, dtype=given.dtype).locate()
         words = range(WORDS)
         pairs = [
             (" ".join(f"w{2 * (7 * number + 3 * place) + 2}" for place in words), "1")

@@ -13,7 +13,7 @@ from dsrl.data.sample import Sample
 from dsrl.pipeline.store import Entry, Store, damage, write_json
 
 if TYPE_CHECKING:
-    from dsrl.stages.report.audit import Finding
+    from dsrl.stages.report.audit import AuditResult
 
 MAKERS = ("generate", "rewrite")
 """Stages that label samples, in the order in which they run."""
@@ -34,8 +34,7 @@ def audit(arguments: list[str]) -> int:
 
 def write(options: Mapping[str, str]) -> int:
     """Make a sheet of some samples of a run, or of those that were used last."""
-    from dsrl.stages.report import audit_csv
-    from dsrl.stages.report.audit import draw, sizes
+    from dsrl.stages.report.audit import ALLOWED, draw_stratified, stratum_sizes, write_sheet
 
     rows, seed = whole(options, "rows", 50, least=1), whole(options, "seed", 0, least=0)
     run = Path(options["run"]).expanduser() if "run" in options else None
@@ -43,13 +42,13 @@ def write(options: Mapping[str, str]) -> int:
     entry = newest(store) if run is None else of_run(store, run)
     samples = samples_of(entry)
     out = Path(options["out"]).expanduser() if "out" in options else (run or Path()) / "audit.csv"
-    drawn = draw(samples, rows, seed)
-    audit_csv.write(out, drawn, f"{entry.manifest.stage}/{entry.manifest.key}")
-    strata = ", ".join(f"{name}: {size}" for name, size in sizes(samples).items())
+    drawn = draw_stratified(samples, rows, seed)
+    write_sheet(out, drawn, f"{entry.manifest.stage}/{entry.manifest.key}")
+    strata = ", ".join(f"{name}: {size}" for name, size in stratum_sizes(samples).items())
     print(
         f"{out}: {len(drawn)} of the {len(samples)} samples of {entry.manifest.stage} {entry.manifest.key}\n"
         f"answers that agree, over all samples: {strata}\n"
-        f"Fill in the column `correct`: {audit_csv.ALLOWED}.\n"
+        f"Fill in the column `correct`: {ALLOWED}.\n"
         f"Work out the answer before you look at the solution. Then: dsrl audit read {out}"
     )
     return 0
@@ -57,10 +56,9 @@ def write(options: Mapping[str, str]) -> int:
 
 def read(path: Path, options: Mapping[str, str]) -> int:
     """Say what a filled-in sheet tells about all labels, and keep it for the report."""
-    from dsrl.stages.report import audit_csv
-    from dsrl.stages.report.audit import judge, place
+    from dsrl.stages.report.audit import ALLOWED, audit_path, estimate_error, read_sheet
 
-    verdicts, source = audit_csv.read(path)
+    verdicts, source = read_sheet(path)
     store = opened(options, path.absolute().parent)
     stage, _, key = source.partition("/")
     entry = store.find(stage, key)
@@ -76,10 +74,10 @@ def read(path: Path, options: Mapping[str, str]) -> int:
             next_step="leave the column id as it was written",
         )
     if not any(verdict in ("right", "wrong") for verdict in verdicts.values()):
-        raise UserError(f"{path}: no row is judged yet", allowed=audit_csv.ALLOWED)
-    finding = judge(samples, verdicts)
-    _keep([path.with_suffix(".json"), place(store.root, key)], finding.record(source))
-    _tell(finding, path)
+        raise UserError(f"{path}: no row is judged yet", allowed=ALLOWED)
+    result = estimate_error(samples, verdicts)
+    _keep([path.with_suffix(".json"), audit_path(store.root, key)], result.metrics(source))
+    _print_result(result, path)
     return 0
 
 
@@ -92,22 +90,22 @@ def _keep(places: list[Path], record: dict[str, Any]) -> None:
             raise UserError(f"can't write {path}", got=error.strerror) from error
 
 
-def _tell(finding: "Finding", path: Path) -> None:
-    for part in finding.strata:
-        low, high = part.interval if part.drawn else (0.0, 1.0)
-        found = f"{part.faults} of {part.drawn} wrong, {low:.1%} to {high:.1%}" if part.drawn else "none judged"
+def _print_result(result: "AuditResult", path: Path) -> None:
+    for part in result.strata:
+        low, high = part.interval if part.judged else (0.0, 1.0)
+        found = f"{part.wrong} of {part.judged} wrong, {low:.1%} to {high:.1%}" if part.judged else "none judged"
         print(f"  {part.name:<14} {part.size:>7} samples   {found}")
     print(
-        f"wrong labels: {finding.estimate:.1%}, 95 % interval {finding.low:.1%} to {finding.high:.1%}, "
-        f"by {finding.judged} judged rows"
+        f"wrong labels: {result.estimate:.1%}, 95 % interval {result.low:.1%} to {result.high:.1%}, "
+        f"by {result.judged} judged rows"
     )
-    if finding.unclear or finding.blank:
+    if result.unclear or result.blank:
         print(
-            f"left out: {finding.unclear} unclear and {finding.blank} not judged; if those are the hard ones, "
+            f"left out: {result.unclear} unclear and {result.blank} not judged; if those are the hard ones, "
             "the truth is worse"
         )
-    if finding.unseen:
-        print(f"nothing is known about: {', '.join(finding.unseen)}")
+    if result.unseen:
+        print(f"nothing is known about: {', '.join(result.unseen)}")
     print(f"kept as {path.with_suffix('.json')} and in the store: the next report of these samples shows it")
 
 

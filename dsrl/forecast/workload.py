@@ -215,7 +215,7 @@ class Outlook:
             return Held()
         step = max(1, len(inputs) // (self.limit or len(inputs) or 1))
         prompts = [self.state.task.prompt(text) for text in inputs[::step]]
-        found: Held = rollout.held(model.located(), prompts, sampling, count, self.calls)
+        found: Held = rollout.held(model.locate(), prompts, sampling, count, self.calls)
         return found * step
 
     def _rollout_basis(self) -> str:

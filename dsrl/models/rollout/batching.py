@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dsrl.data.images import Prompt, images_of, text_of
+from dsrl.data.images import Prompt, prompt_images, prompt_text
 
 
 class Row(NamedTuple):
@@ -34,5 +34,5 @@ def batches(prompts: Sequence[Prompt], count: int, size: int) -> list[list[Row]]
 
 
 def _order(prompt: Prompt) -> tuple[bool, int, str, list[str]]:
-    images = [image.digest for image in images_of(prompt)]
-    return bool(images), len(text_of(prompt)), text_of(prompt), images
+    images = [image.digest for image in prompt_images(prompt)]
+    return bool(images), len(prompt_text(prompt)), prompt_text(prompt), images

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from dsrl.core.component import Component, component
 from dsrl.core.errors import UserError
-from dsrl.data.images import Prompt, content
+from dsrl.data.images import Prompt, chat_content
 from dsrl.data.model import Model, Reply, Sampling
 from dsrl.forecast.workload import Held
 from dsrl.llm import Client, Endpoint, Request
@@ -55,7 +55,7 @@ class ServerRollout(Component):
     def request(self, prompt: Prompt, sampling: Sampling) -> Request:
         """One user turn."""
         return self.endpoint.request(
-            [{"role": "user", "content": content(prompt)}],
+            [{"role": "user", "content": chat_content(prompt)}],
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             max_tokens=sampling.max_tokens,

@@ -9,7 +9,7 @@ from pydantic import Field
 from dsrl.core import child_process
 from dsrl.core.component import Component, component
 from dsrl.core.digest import digest
-from dsrl.data.images import Prompt, content, images_of, text_of
+from dsrl.data.images import Prompt, chat_content, prompt_images, prompt_text
 from dsrl.data.model import Model, Reply, Sampling, Usage
 from dsrl.forecast.workload import Held
 from dsrl.llm import Price, Spending
@@ -49,7 +49,7 @@ class TransformersRollout(Component):
         self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, context: "Context"
     ) -> list[list[Reply]]:
         """`count` replies to each prompt, in order; an error where a prompt leaves no room for one."""
-        located = model.located()
+        located = model.locate()
         calls = self._calls(located, prompts, sampling)
         replies = _stored(calls, count, context)
         context.ledger.reuse((context.stage, "model", model.name), replies.values(), FREE)
@@ -75,7 +75,8 @@ class TransformersRollout(Component):
         """What the replies depend on, prompt by prompt."""
         common = {"model": model.fingerprint(), "engine": "transformers", "seed": self.seed, **asdict(sampling)}
         return [
-            Call.of({**common, "messages": [{"role": "user", "content": content(prompt)}]}, None) for prompt in prompts
+            Call.of({**common, "messages": [{"role": "user", "content": chat_content(prompt)}]}, None)
+            for prompt in prompts
         ]
 
     def _draw(
@@ -86,7 +87,7 @@ class TransformersRollout(Component):
             "model": asdict(model),
             "device": self.device,
             "prompts": [_sent(prompt, context) for prompt, _, _ in batch],
-            "streams": [digest([self.seed, content(prompt), row.reply], 32) for prompt, _, row in batch],
+            "streams": [digest([self.seed, chat_content(prompt), row.reply], 32) for prompt, _, row in batch],
             "sampling": asdict(sampling),
         }
         answers = self._process(context).ask(question)["replies"]
@@ -127,7 +128,7 @@ def _stored(calls: Sequence[Call], count: int, context: "Context") -> dict[Row, 
 
 def _sent(prompt: Prompt, context: "Context") -> dict[str, Any]:
     """A prompt as the child reads it, with the files of its pictures."""
-    return {"text": text_of(prompt), "images": [str(context.images.path(image)) for image in images_of(prompt)]}
+    return {"text": prompt_text(prompt), "images": [str(context.images.path(image)) for image in prompt_images(prompt)]}
 
 
 def _close(process: RolloutProcess) -> None:

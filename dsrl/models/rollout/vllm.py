@@ -73,7 +73,7 @@ class VllmRollout(Component):
     @contextmanager
     def standing(self, model: Model, context: "Context") -> "Iterator[Standing]":
         """One server for all that a stage asks of a model."""
-        server = Standing(self, model.located(), context)
+        server = Standing(self, model.locate(), context)
         try:
             yield server
         finally:

@@ -13,8 +13,8 @@ from dsrl.core.component import component, record
 from dsrl.core.errors import StageFailed, UserError
 from dsrl.core.estimate import Range
 from dsrl.core.parquet import write_table
-from dsrl.data.difficulty_tiers import Rated, tier
-from dsrl.data.images import content, illustrated
+from dsrl.data.difficulty_tiers import ItemRating, rating_tier
+from dsrl.data.images import chat_content, make_prompt
 from dsrl.data.source import Item
 from dsrl.forecast.workload import Expectation, Load, Outlook
 from dsrl.llm import Endpoint
@@ -92,7 +92,7 @@ class Difficulty(Stage):
             context.progress.warn(f"difficulty: {apart} groups of items never met; their ratings can't be compared")
         rows = _rated(items, decided, ratings)
         write_table(context.scratch / "battles.parquet", fought, Battle)
-        write_table(context.scratch / "ratings.parquet", rows, Rated)
+        write_table(context.scratch / "ratings.parquet", rows, ItemRating)
         return state.add(figures=_figures(rows, fought))
 
     def expect(self, outlook: Outlook) -> Expectation:
@@ -101,7 +101,7 @@ class Difficulty(Stage):
         if not items:
             return outlook.expects()
         requests = Range.of(len(pairs(items, self.opponents, self.seed)))
-        read = requests * (outlook.question_tokens() * 2 + Range.of(len(prompts.fixed(TEMPLATE)) / 3.6))
+        read = requests * (outlook.question_tokens() * 2 + Range.of(len(prompts.literal_text(TEMPLATE)) / 3.6))
         written = requests * Range(0.4, 1.0, 2.5) * REASON_TOKENS
         waits = outlook.waiting(self.teacher, requests)
         load = Load(
@@ -152,7 +152,7 @@ class Difficulty(Stage):
         one, other = items[first], items[second]
         asked = {"first": one.input, "second": other.input}
         prompt = prompts.render(TEMPLATE, task=state.task, pattern=None, demos=(), **asked)
-        messages = [{"role": "user", "content": content(illustrated(prompt, one.images + other.images))}]
+        messages = [{"role": "user", "content": chat_content(make_prompt(prompt, one.images + other.images))}]
         answer = await client.ask(messages, Judgement, index=self.seed, temperature=self.temperature)
         shown.advance(1)
         harder = answer.value.harder if answer.value else None
@@ -166,7 +166,7 @@ def _first_of_siblings(items: Sequence[Item]) -> list[Item]:
     return [item for item in items if item.group is None or item is first[item.group]]
 
 
-def _rated(items: dict[str, Item], decided: Sequence[Battle], ratings: Ratings) -> list[Rated]:
+def _rated(items: dict[str, Item], decided: Sequence[Battle], ratings: Ratings) -> list[ItemRating]:
     won: Counter[str] = Counter()
     tied: Counter[str] = Counter()
     lost: Counter[str] = Counter()
@@ -179,14 +179,14 @@ def _rated(items: dict[str, Item], decided: Sequence[Battle], ratings: Ratings) 
             lost[ends[battle.harder == "first"]] += 1
     values = zip(items.items(), ratings.rating.tolist(), ratings.low.tolist(), ratings.high.tolist(), strict=True)
     return [
-        Rated(
+        ItemRating(
             id=name,
             input=item.input,
             group=item.group,
             rating=_number(value),
             low=_number(low),
             high=_number(high),
-            tier=tier(value),
+            tier=rating_tier(value),
             wins=won[name],
             ties=tied[name],
             losses=lost[name],
@@ -199,7 +199,7 @@ def _number(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _figures(rows: Sequence[Rated], fought: Sequence[Battle]) -> dict[str, object]:
+def _figures(rows: Sequence[ItemRating], fought: Sequence[Battle]) -> dict[str, object]:
     tiers, verdicts = Counter(row.tier for row in rows), Counter(battle.harder for battle in fought)
     return {
         "items": len(rows),

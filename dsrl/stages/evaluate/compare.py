@@ -72,8 +72,8 @@ def items_in_training(state: "PipelineState", context: "Context") -> set[int] | 
     source = state.task.test
     if source is None or not state.selected:
         return None
-    marks = {sample.mark for sample in state.chosen(state.selected)}
-    return {place for place, mark in enumerate(source.marks(context.gallery(state.task))) if mark in marks}
+    keys = {sample.content_key for sample in state.chosen(state.selected)}
+    return {place for place, key in enumerate(source.content_keys(context.gallery(state.task))) if key in keys}
 
 
 def items_sharing_text(state: "PipelineState") -> set[int]:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from dsrl.core.component import record
 from dsrl.core.digest import text_digest
 from dsrl.core.errors import UserError
-from dsrl.data.difficulty_tiers import in_order
+from dsrl.data.difficulty_tiers import sort_tiers
 from dsrl.pipeline.state import Evaluation, Setting
 from dsrl.stages.evaluate.predictions import GREEDY, Prediction
 from dsrl.stages.evaluate.statistics import (
@@ -121,7 +121,7 @@ def difference_by_name(
     names = getattr(trained, column) or getattr(base, column)
     units = base.item_units or trained.item_units or range(base.num_items)
     found = {}
-    for name in in_order(names):
+    for name in sort_tiers(names):
         places = [place for place, known in enumerate(names) if known == name]
         before, after = ([model.item_rates[place] for place in places] for model in (base, trained))
         found[name] = mean_difference(before, after, [units[place] for place in places], resamples, seed)

@@ -99,7 +99,7 @@ class Evaluate(Stage):
             context.progress.warn(f"evaluate: {missing}; the {self.of} model is not measured")
             return self._add(state, None, {"of": self.of})
         items = source.load(state.task.answer, context.gallery(state.task))
-        tiers = read_tiers(self._ratings()).of_all(items, str(self.tiers)) if self.tiers is not None else []
+        tiers = read_tiers(self._ratings()).tiers_of(items, str(self.tiers)) if self.tiers is not None else []
         predictions = self._predict(model, items, tiers, state, context)
         setting = self._setting(model, state)
         write_predictions(context.scratch / PREDICTIONS, predictions, setting)
@@ -187,7 +187,7 @@ def interval_warnings(result: Evaluation) -> list[str]:
 
 def count_pretraining_items(items: Sequence[Item], models: Iterable[Model | None]) -> dict[str, int]:
     """Items that occur in the pre-training texts of the first model that lists them; empty if no model does."""
-    located = (model.located() for model in models if model is not None and (model.path or model.prepare))
+    located = (model.locate() for model in models if model is not None and (model.path or model.prepare))
     for model in located:
         listed = Path(model.path or "") / PRETRAINING
         if listed.is_file():

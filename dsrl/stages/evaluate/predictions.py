@@ -73,7 +73,7 @@ def _grade(number: int, index: int, item: Item, reply: Reply, grader: Grader) ->
         item=number,
         index=index,
         input=item.input,
-        content=item.mark,
+        content=item.content_key,
         answer=item.answer,
         subject=item.subject,
         group=item.group,

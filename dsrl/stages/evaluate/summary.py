@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 
-from dsrl.core.digest import content_mark
+from dsrl.core.digest import text_digest
 from dsrl.core.errors import StageFailed
-from dsrl.data.difficulty_tiers import in_order
+from dsrl.data.difficulty_tiers import sort_tiers
 from dsrl.pipeline.state import Estimate, Evaluation, Setting, Siblings, Subject
 from dsrl.stages.evaluate.predictions import GREEDY, Prediction
 from dsrl.stages.evaluate.statistics import Units, mean_interval, share_interval
@@ -76,7 +76,7 @@ def independent_units(items: Sequence[ItemRows]) -> tuple[int, ...]:
             return "group", row.group
         if row.content is None and "<image>" in row.input:  # an older table: the images are unknown
             return "item", row.item
-        return "question", row.content or content_mark(row.input, [])
+        return "question", row.content or text_digest(row.input)
 
     first: dict[tuple[str, object], int] = {}
     return tuple(first.setdefault(name(rows), place) for place, rows in enumerate(items))
@@ -109,7 +109,7 @@ def summarise_parts(
 ) -> Iterable[Subject]:
     """The figures of each subject or tier; nothing if items have none."""
     names = item_names(items, column)
-    for name in in_order(names):
+    for name in sort_tiers(names):
         own = [(rows, unit) for rows, unit, known in zip(items, units, names, strict=True) if known == name]
         own_units = [unit for _, unit in own]
         rates, greedy = ([of(rows) for rows, _ in own] for of in (pass_rate, greedy_correct))

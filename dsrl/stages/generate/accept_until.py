@@ -115,7 +115,7 @@ class Harvest:
     def _settle(self, outcome: Sample | Rejected) -> None:
         repeated = self._repeated(outcome)
         if isinstance(outcome, Sample) and repeated is None:
-            self.seen.add(outcome.mark)
+            self.seen.add(outcome.content_key)
             self.near.add(outcome)
             if self.novelty:
                 self.novelty.add(outcome.input)
@@ -137,7 +137,7 @@ class Harvest:
         return self.near.refusal(self.stage, outcome.input, outcome.parent_id, outcome.provenance)
 
     def _fault(self, sample: Sample) -> str | None:
-        if sample.mark in self.seen:
+        if sample.content_key in self.seen:
             return DUPLICATE
         return self.novelty.fault(sample.input) if self.novelty else None
 

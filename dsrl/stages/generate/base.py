@@ -15,8 +15,8 @@ from dsrl.core.component import Many, component
 from dsrl.core.digest import digest
 from dsrl.core.errors import StageFailed
 from dsrl.core.estimate import Range
-from dsrl.data.images import marked, shown_first
-from dsrl.data.images.preprocess import Unfit
+from dsrl.data.images import images_first, with_placeholders
+from dsrl.data.images.preprocess import UnusableImage
 from dsrl.data.sample import Image, Provenance, Rejected, Sample
 from dsrl.forecast.offline_clients import DryClient, UnpaidError
 from dsrl.forecast.workload import CHARACTERS_PER_TOKEN, Expectation, Load, Outlook
@@ -90,7 +90,7 @@ class TeacherGenerator(Stage):
         """Have candidate `number` written and put it before the verifiers. `origin`: what its provenance says besides;
         `calls` are those that came before."""
         images = desk.pictures[number % len(desk.pictures) :][:1] if desk.pictures else ()
-        messages = [{"role": "user", "content": shown_first(prompt, images)}]
+        messages = [{"role": "user", "content": images_first(prompt, images)}]
         answer = await desk.client.ask(messages, SampleDraft, index=self.seed, temperature=self.temperature)
         calls = (*origin.pop("calls", ()), *answer.calls)
         provenance = Provenance(
@@ -104,7 +104,7 @@ class TeacherGenerator(Stage):
             return unusable(self.name, answer.error, answer.detail, provenance)
         if not images and (refused := desk.near.refusal(self.name, answer.value.input, None, provenance)):
             return refused
-        text = marked(answer.value.input, len(images))
+        text = with_placeholders(answer.value.input, len(images))
         written = Candidate(
             text or answer.value.input, answer.value.output, "initial", provenance, images=tuple(images)
         )
@@ -250,7 +250,7 @@ def pool(state: PipelineState, seed: int, context: "Context") -> Sequence[Image]
         return ()
     found = state.task.pictures.images(context.gallery(state.task))
     fit = {image.digest: image for image in found if isinstance(image, Image)}
-    if faults := [one for one in found if isinstance(one, Unfit)]:
+    if faults := [one for one in found if isinstance(one, UnusableImage)]:
         told = f"task.pictures: {len(faults)} of {len(found)} can't be shown, such as {faults[0].reason}: {faults[0]}"
         if not fit:
             raise StageFailed(told, next_step="mend them, or give another task.pictures.path")

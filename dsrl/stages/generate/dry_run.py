@@ -49,7 +49,7 @@ class Rehearsal:
             return
         self.whole.append(tried)
         if isinstance(tried.outcome, Sample) and self._is_new(tried.outcome):
-            self.seen.add(tried.outcome.mark)
+            self.seen.add(tried.outcome.content_key)
             self.near.add(tried.outcome)
             if self.novelty:
                 self.novelty.add(tried.outcome.input)
@@ -62,7 +62,7 @@ class Rehearsal:
         return [sample for sample in self.accepted if (sample.provenance.index or 0) < number]
 
     def _is_new(self, sample: Sample) -> bool:
-        return sample.mark not in self.seen and not (self.novelty and self.novelty.fault(sample.input))
+        return sample.content_key not in self.seen and not (self.novelty and self.novelty.fault(sample.input))
 
     @property
     def num_tried(self) -> int:

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from dsrl import prompts
 from dsrl.core.component import Component, component
-from dsrl.data.images import shown_first
+from dsrl.data.images import images_first
 from dsrl.data.task import Task
 from dsrl.llm import Endpoint
 from dsrl.stages.generate.candidate import Candidate, Refusal
@@ -40,7 +40,7 @@ class SelfCorrection(Component):
         text = prompts.render(
             self.prompt, task=task, pattern=None, demos=(), input=candidate.input, answer=candidate.output
         )
-        asked = {"role": "user", "content": shown_first(text, candidate.images)}
+        asked = {"role": "user", "content": images_first(text, candidate.images)}
         request = self.teacher.request([asked], temperature=self.temperature)
         (reply,) = await client.complete(request)
         provenance = candidate.with_calls([reply.call] if reply.error is None else [])

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from dsrl.core.digest import text_digest
-from dsrl.data.overlap.minhash import NearDuplicates
+from dsrl.data.overlap.near_duplicates import NearDuplicates
 from dsrl.data.sample import Provenance, Rejected, Sample
 
 REASON = "near-duplicate"
@@ -30,7 +30,7 @@ class Near:
         """What follows is compared with this one, too, unless it has pictures: words about another picture may be the
         same."""
         if self._index is not None and not sample.images:
-            self._index.remember(self._index.signature(sample.input))
+            self._index.add(self._index.signature(sample.input))
             self._ids.append(sample.id)
             self._equal.add(text_digest(sample.input))
 
@@ -39,7 +39,7 @@ class Near:
         may resemble the sample that it was made from."""
         if self._index is None or text is None or text_digest(text) in self._equal:
             return None
-        for place, similarity in self._index.alike(self._index.signature(text)):
+        for place, similarity in self._index.find_similar(self._index.signature(text)):
             if self._ids[place] != parent_id:
                 return Rejected(
                     stage=stage,

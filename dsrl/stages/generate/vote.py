@@ -8,7 +8,7 @@ from pydantic import Field
 
 from dsrl.core.component import Component, component
 from dsrl.core.errors import UserError
-from dsrl.data.images import content
+from dsrl.data.images import chat_content
 from dsrl.data.model import Reply
 from dsrl.data.task import Task
 from dsrl.llm import Endpoint
@@ -66,7 +66,7 @@ class MajorityVote(Component):
         the rule would have asked: how the teacher is reached does not change the result.
         """
         request = self.teacher.request(
-            [{"role": "user", "content": content(task.prompt(candidate.input, candidate.images))}],
+            [{"role": "user", "content": chat_content(task.prompt(candidate.input, candidate.images))}],
             temperature=self.temperature,
         )
         ballot = Ballot(task.answer.for_question(candidate.input), self.rule)

@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dsrl.data.overlap.longest_run import parts
-from dsrl.data.overlap.rules import KINDS, rank
+from dsrl.data.overlap.index import KINDS, rule_rank, split_shared
 from dsrl.data.sample import Match, Rejected, Sample
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.report import formatting
@@ -81,7 +80,7 @@ def contamination(state: PipelineState, metrics: Mapping[str, Any]) -> Contamina
 
 def _certainty(match: Match) -> tuple[int, float]:
     """Sorts the surest match first."""
-    return rank(match.kind), -match.share
+    return rule_rank(match.kind), -match.share
 
 
 def _surest(row: Sample | Rejected) -> Match:
@@ -105,8 +104,8 @@ def _pairs(state: PipelineState, matched: Sequence[tuple[Sample | Rejected, Matc
             SharedText(
                 rule=RULES[match.kind][0],
                 outcome="kept" if isinstance(row, Sample) else "dropped",
-                sample=tuple(parts(ours, theirs)),
-                item=tuple(parts(theirs, ours)),
+                sample=tuple(split_shared(ours, theirs)),
+                item=tuple(split_shared(theirs, ours)),
                 number=match.item + 1,
                 source="the test set" if match.source == "test" else match.source,
             )

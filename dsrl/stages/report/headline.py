@@ -147,8 +147,9 @@ def _method(models: Sequence[Evaluation], detectable: object) -> str:
     measured = models[0]
     units = "items"
     words = (
-        f"{formatting.plural(measured.num_items, 'test item')}, each with {measured.samples_per_item} sampled replies at "
-        f"temperature {measured.temperature:g} and one greedy reply. pass@1 is the mean share of correct sampled replies."
+        f"{formatting.plural(measured.num_items, 'test item')}, each with {measured.samples_per_item} sampled replies "
+        f"at temperature {measured.temperature:g} and one greedy reply. pass@1 is the mean share of correct sampled "
+        "replies."
     )
     if measured.num_units < measured.num_items:
         units = "groups"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsrl.core.digest import digest
-from dsrl.data.images import content, numbered, spoken
+from dsrl.data.images import chat_content, content_text, label_images
 from dsrl.data.sample import Image, Passage, Provenance, Rate, Rejected, Sample, Votes
 from dsrl.llm.reply_cache.cache import CallsStore
 from dsrl.pipeline.state import PipelineState
@@ -124,7 +124,7 @@ class RowWriter:
         outcomes = self._outcomes
         row = {
             "id": sample.id,
-            "question": numbered(sample.input, len(sample.images)),
+            "question": label_images(sample.input, len(sample.images)),
             "images": self._thumbnails.numbers_of(sample.images),
             "answer": sample.answer,
             "solution": sample.solution,
@@ -157,7 +157,7 @@ class RowWriter:
     def rejected(self, number: int, candidate: Rejected) -> BrowserRow:
         row = {
             "id": f"rejected-{number + 1}",
-            "question": candidate.input and numbered(candidate.input, len(candidate.images)),
+            "question": candidate.input and label_images(candidate.input, len(candidate.images)),
             "images": self._thumbnails.numbers_of(candidate.images),
             "answer": candidate.answer,
             "origin": "rewrite" if candidate.parent_id else "initial",
@@ -190,13 +190,14 @@ class RowWriter:
             if request is None:
                 continue
             messages = request.get("messages") or []
-            asked = content(self._task.prompt(question, images)) if question is not None else None
+            asked = chat_content(self._task.prompt(question, images)) if question is not None else None
             vote = asked is not None and bool(messages) and messages[-1].get("content") == asked
             replies = (self._reply(request_digest, index, question if vote else None) for index in indices)
+            prompt = [(str(turn.get("role")), content_text(turn.get("content"))) for turn in messages]
             found.append({
                 "title": "Votes" if vote else "Generation" if number == 0 else "Further request",
                 "how": sampling_words(request),
-                "prompt": [[str(turn.get("role")), self.texts.add(spoken(turn.get("content")))] for turn in messages],
+                "prompt": [[role, self.texts.add(text)] for role, text in prompt],
                 "replies": [reply for reply in replies if reply],
             })  # fmt: skip
         return found

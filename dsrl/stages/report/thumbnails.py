@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dsrl.data.images import ImageStore
-from dsrl.data.images.store import side_by_side
+from dsrl.data.images import ImageStore, map_in_threads
 from dsrl.data.sample import Image
 
 FORMAT, QUALITY = "WEBP", 82
@@ -33,7 +32,7 @@ class Thumbnails:
         new = list({image.digest: image for image in images if image.digest not in self._numbers}.values())
         if self.side == 0 or self.budget <= 0:
             return
-        for image, url in zip(new, side_by_side(self._url_or_fault, new), strict=False):
+        for image, url in zip(new, map_in_threads(self._url_or_fault, new), strict=False):
             if url.startswith("data:"):
                 self._numbers[image.digest] = len(self.urls)
                 self.urls.append(url)

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from dsrl.data.images import numbered
+from dsrl.data.images import label_images
 from dsrl.data.sample import Rate, Sample
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.report import formatting
@@ -154,8 +154,8 @@ def _pair(seed: Sample, variant: Sample, thumbnails: Thumbnails) -> VariantPair:
 
     return VariantPair(
         pictures=tuple(thumbnails.urls_of(seed.images)),
-        seed=numbered(seed.input, len(seed.images)),
-        variant=numbered(variant.input, len(seed.images)),
+        seed=label_images(seed.input, len(seed.images)),
+        variant=label_images(variant.input, len(seed.images)),
         answer=variant.answer,
         seed_count=count(seed.score),
         accepting=tuple(f"{verdict.verifier}: {verdict.reason}" for verdict in variant.verdicts if verdict.reason),

@@ -10,7 +10,7 @@ from dsrl import prompts
 from dsrl.core.component import Many, component
 from dsrl.core.digest import digest
 from dsrl.core.estimate import Range, share
-from dsrl.data.images import marked, shown_first
+from dsrl.data.images import images_first, with_placeholders
 from dsrl.data.sample import Provenance, Rejected, Sample
 from dsrl.forecast import defaults
 from dsrl.forecast.offline_clients import DryClient, UnpaidError
@@ -65,7 +65,7 @@ class Rewrite(Stage):
 
     async def _rewrite(self, state: PipelineState, context: "Context") -> PipelineState:
         work = [(sample, way) for sample in state.samples if (way := self._way(sample)) is not None]
-        seen = {sample.mark for sample in state.samples}
+        seen = {sample.content_key for sample in state.samples}
         near = Near(self.near_duplicates, state.samples)
         harvest = Harvest(self.name, seen, Patience(self.min_yield, self.max_repeats), near)
         async with context.connect(self.teacher, "teacher") as client:
@@ -102,7 +102,7 @@ class Rewrite(Stage):
             answer=sample.solution or sample.answer,
             images=len(sample.images),
         )
-        messages = [{"role": "user", "content": shown_first(prompt, sample.images)}]
+        messages = [{"role": "user", "content": images_first(prompt, sample.images)}]
         answer = await client.ask(messages, SampleDraft, index=self.seed, temperature=self.temperature)
         provenance = Provenance(
             teacher=self.teacher.model,
@@ -115,7 +115,7 @@ class Rewrite(Stage):
         )
         if answer.value is None:
             return unusable(self.name, answer.error, answer.detail, provenance, sample)
-        text = marked(answer.value.input, len(sample.images))
+        text = with_placeholders(answer.value.input, len(sample.images))
         draft = Candidate(text or answer.value.input, answer.value.output, way, provenance, sample, sample.images)
         if text is None:
             return draft.rejected(self.name, "placeholders", f"not as many as its {len(sample.images)} images")
@@ -141,7 +141,7 @@ class Rewrite(Stage):
         """Rewrites of the samples that are known, on the replies that are there."""
         samples = outlook.state.samples or (typical(outlook),)
         near = Near(self.near_duplicates, outlook.state.samples)
-        rehearsal = Rehearsal(seen={sample.mark for sample in samples}, near=near)
+        rehearsal = Rehearsal(seen={sample.content_key for sample in samples}, near=near)
         work = [sample for sample in samples if self._ways(sample)]
 
         async def attempt(number: int, client: DryClient) -> Sample | Rejected:

@@ -11,12 +11,11 @@ from dsrl.core.component import component
 from dsrl.core.digest import digest, normalised, text_digest
 from dsrl.core.errors import StageFailed, UserError
 from dsrl.core.estimate import Range
-from dsrl.data.fields import lookup, text
-from dsrl.data.images import Gallery, Unfit
-from dsrl.data.images.store import side_by_side
-from dsrl.data.labelled import in_format
+from dsrl.data.fields import cell_text, lookup
+from dsrl.data.images import Gallery, UnusableImage, map_in_threads
+from dsrl.data.labelled import format_answer
 from dsrl.data.sample import Provenance, Rejected, Sample, new_sample
-from dsrl.data.source import NO_OPTION, NO_QUESTION, PLACEHOLDERS, UNREAD, Item, Source
+from dsrl.data.source import NO_OPTION, NO_QUESTION, UNREADABLE_ANSWER, WRONG_PLACEHOLDERS, Item, Source
 from dsrl.forecast.workload import Load
 from dsrl.pipeline.stage import Stage
 from dsrl.pipeline.state import PipelineState
@@ -34,10 +33,10 @@ OPTIONS_NEEDED = re.compile(
 )
 """Words of a question that nobody can answer without its options."""
 REASONS = {
-    UNREAD: "no readable answer",
+    UNREADABLE_ANSWER: "no readable answer",
     NO_OPTION: "no such option",
     NO_QUESTION: "no question",
-    PLACEHOLDERS: "placeholders",
+    WRONG_PLACEHOLDERS: "placeholders",
 }
 
 
@@ -134,7 +133,7 @@ class Seeds(Stage):
         test, seen = self._test_marks(task, gallery), set[str]()
         for number, found in enumerate(self._rows(task, gallery)):
             if isinstance(found, Sample):
-                mark = found.mark
+                mark = found.content_key
                 if mark in seen or mark in test:
                     found = _rejected("duplicate" if mark in seen else "a test item", found.input, number)
                 seen.add(mark)
@@ -144,7 +143,7 @@ class Seeds(Stage):
         if task.test is None or not self.drop_test_items:
             return set()
         if gallery is not None:
-            return set(task.test.marks(gallery))
+            return set(task.test.content_keys(gallery))
         return {text_digest(task.test.question(row)) for row in task.test.rows()}
 
     def _rows(self, task: "Task", gallery: Gallery | None) -> Iterator[Sample | Rejected]:
@@ -152,24 +151,28 @@ class Seeds(Stage):
         numbered = enumerate(self.source.rows())
         if not self.source.images or gallery is None:
             return (self._seed(number, row, task, None) for number, row in numbered)
-        return side_by_side(lambda pair: self._seed(*pair, task, gallery), numbered)
+        return map_in_threads(lambda pair: self._seed(*pair, task, gallery), numbered)
 
     def _seed(self, number: int, row: Mapping[str, Any], task: "Task", gallery: Gallery | None) -> Sample | Rejected:
         assert self.source is not None
-        question = self.source.bare_question(row) if self.free_form else self.source.question(row)
-        gold = text(lookup(row, self.source.output))
+        question = self.source.question_without_options(row) if self.free_form else self.source.question(row)
+        gold = cell_text(lookup(row, self.source.output))
         if not gold.strip():
             return _rejected("no answer", question, number)
         if self.free_form and OPTIONS_NEEDED.search(question):
             return _rejected("needs its options", question, number)
-        item = self.source.free_item(row, task.answer) if self.free_form else self.source.item(row, task.answer)
+        item = (
+            self.source.read_free_form_item(row, task.answer)
+            if self.free_form
+            else self.source.read_item(row, task.answer)
+        )
         if not isinstance(item, Item):
             return _rejected(REASONS.get(item, item), question, number, detail=gold[-200:])
         if self.drop_yes_no and normalised(item.answer) in YES_NO:
             return _rejected("yes or no", question, number)
         try:
-            images = self.source.pictured.pictures(row, gallery) if gallery is not None else ()
-        except Unfit as fault:
+            images = self.source.image_columns.store_images(row, gallery) if gallery is not None else ()
+        except UnusableImage as fault:
             return _rejected(fault.reason, question, number, detail=str(fault))
         return new_sample(
             task.name,
@@ -177,7 +180,7 @@ class Seeds(Stage):
             item.answer,
             "seed",
             images=images,
-            solution=None if self.free_form else in_format(gold, item, task.answer),
+            solution=None if self.free_form else format_answer(gold, item, task.answer),
             provenance=Provenance(index=number),
         )
 

@@ -10,7 +10,7 @@ import yaml
 
 from dsrl.cli.app import dispatch
 from dsrl.core.component import Component, component
-from dsrl.data.images import Prompt, text_of
+from dsrl.data.images import Prompt, prompt_text
 from dsrl.data.model import Model, Reply, Sampling
 from dsrl.data.source import Source
 from dsrl.llm import Endpoint
@@ -25,7 +25,7 @@ from dsrl.stages.seeds import Seeds
 from dsrl.stages.select import Augment
 from tests.llm.server import Json, serve
 from tests.pictured import CONFIG, ROLLOUTS, TASK, shapes
-from tests.stages.report.test_pictures import of
+from tests.stages.report.test_thumbnails import page_data
 from tests.toys import context
 
 HARDER = "Count twice, halve it, and say how many discs there are."
@@ -45,7 +45,7 @@ class Toy(Component):
     def generate(
         self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, context: Context
     ) -> list[list[Reply]]:
-        return [[self.reply(text_of(prompt), number) for number in range(count)] for prompt in prompts]
+        return [[self.reply(prompt_text(prompt), number) for number in range(count)] for prompt in prompts]
 
     def reply(self, prompt: str, number: int) -> Reply:
         right = HARDER not in prompt or number % 2 == 0
@@ -95,7 +95,7 @@ def test_pictures_reach_the_page_the_trace_and_the_export(
     first, second, variant = state.samples
     assert (variant.origin, variant.parent_id, variant.images) == ("harder", first.id, first.images)
     store = f"store={tmp_path / 'store'}"
-    rows = {row["id"]: row for row in of((place / "report.html").read_text())["rows"]}
+    rows = {row["id"]: row for row in page_data((place / "report.html").read_text())["rows"]}
     exchanges = rows[variant.id]["exchanges"]
     assert [one["title"] for one in exchanges] == ["TeacherGenerator", "Further request"]
     assert [reply.get("right", False) for reply in rows[variant.id]["rollouts"]] == [True, True, False, False]

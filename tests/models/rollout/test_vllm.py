@@ -80,7 +80,7 @@ def test_a_stage_starts_it_once_and_what_is_stored_needs_no_server(
     assert [[reply.text for reply in own] for own in first] == [["one raw"] * 2, ["two raw"] * 2]
     assert engine.generate(model, ["one", "two"], SAMPLING, 2, context) == first
     assert len(starts(tmp_path)) == 1
-    assert engine.held(model.located(), ["one", "two"], SAMPLING, 3, context.calls).completions == 4
+    assert engine.held(model.locate(), ["one", "two"], SAMPLING, 3, context.calls).completions == 4
     chat = engine.generate(replace(model, prompt_format="chat"), ["one"], SAMPLING, 1, context)
     assert chat[0][0].text == "one"
     assert len(starts(tmp_path)) == 2

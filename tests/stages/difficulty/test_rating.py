@@ -4,7 +4,7 @@ from collections import Counter
 import numpy
 import pytest
 
-from dsrl.data.difficulty_tiers import tier
+from dsrl.data.difficulty_tiers import rating_tier
 from dsrl.stages.difficulty.bradley_terry import ELO, MIDDLE, Battles, battles, fit, groups, rate
 from dsrl.stages.difficulty.opponents import pairs
 
@@ -25,7 +25,7 @@ def ranks(values: numpy.ndarray) -> numpy.ndarray:
 
 def agreement(known: numpy.ndarray, found: numpy.ndarray) -> float:
     """Share of items that are in the same bin."""
-    return float(numpy.mean([tier(one) == tier(other) for one, other in zip(known, found, strict=True)]))
+    return float(numpy.mean([rating_tier(one) == rating_tier(other) for one, other in zip(known, found, strict=True)]))
 
 
 @pytest.mark.parametrize(("ties", "least"), [(0.0, 0.8), (0.01, 0.8), (0.05, 0.8)])
@@ -51,17 +51,17 @@ def test_the_fit_is_the_maximum() -> None:
 def test_one_that_always_loses_has_a_rating_and_one_without_battles_has_none() -> None:
     fought = battles([0, 0, 1, 1], [2, 2, 2, 0], [1, 1, 1, 0.5], 4)
     found = rate(fought, ridge=0.01, bootstraps=0, seed=0)
-    assert tier(found.rating[2]) == "easy"
+    assert rating_tier(found.rating[2]) == "easy"
     assert math.isfinite(found.rating[2])
     assert math.isnan(found.rating[3])
-    assert tier(found.rating[3]) is None
+    assert rating_tier(found.rating[3]) is None
     assert groups(fought) == 1
     assert groups(battles([0, 2], [1, 3], [1, 1], 4)) == 2
 
 
 def test_the_bins_are_the_papers() -> None:
-    assert [tier(value) for value in (950.0, 950.1, 1049.9, 1050.0)] == ["easy", "medium", "medium", "hard"]
-    assert tier(None) is None
+    assert [rating_tier(value) for value in (950.0, 950.1, 1049.9, 1050.0)] == ["easy", "medium", "medium", "hard"]
+    assert rating_tier(None) is None
     assert pytest.approx(400) == ELO * math.log(10)
 
 

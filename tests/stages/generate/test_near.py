@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.data.overlap.minhash import NearDuplicates
+from dsrl.data.overlap.near_duplicates import NearDuplicates
 from dsrl.data.sample import Provenance, new_sample
 from dsrl.forecast.workload import Outlook
 from dsrl.llm import CallsStore, Endpoint
@@ -120,10 +120,10 @@ def test_a_forecast_knows_what_was_left_out(tmp_path: Path) -> None:
 def test_minhash_comes_near_the_truth() -> None:
     """Of pairs with a known similarity nearly all are told apart at 0.8, and nothing is remembered twice."""
     near = NearDuplicates(0.8)
-    assert near.new(text(0))
-    assert not near.new(text(0))
+    assert near.add_if_new(text(0))
+    assert not near.add_if_new(text(0))
     kept = [NearDuplicates(0.8) for _ in range(60)]
     for number, one in enumerate(kept):
-        one.new(text(number))
-    assert sum(one.new(text(number, changed=1)) for number, one in enumerate(kept)) <= 2  # similarity 0.93
-    assert sum(one.new(text(number, changed=8)) for number, one in enumerate(kept)) >= 58  # 0.57
+        one.add_if_new(text(number))
+    assert sum(one.add_if_new(text(number, changed=1)) for number, one in enumerate(kept)) <= 2  # similarity 0.93
+    assert sum(one.add_if_new(text(number, changed=8)) for number, one in enumerate(kept)) >= 58  # 0.57

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from dsrl.core.component import Component, component
-from dsrl.data.images import IMAGE, Illustrated, Pixels, Prompt, UnlabelledImages
+from dsrl.data.images import IMAGE, ImagePrompt, Pixels, Prompt, UnlabelledImages
 from dsrl.data.model import Model, Reply, Sampling
 from dsrl.data.sample import new_sample
 from dsrl.data.task import Task
@@ -108,8 +108,8 @@ class RandomUnscored(Component):
     def generate(
         self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, context: Context
     ) -> list[list[Reply]]:
-        assert all(isinstance(prompt, Illustrated) and len(prompt.images) == 1 for prompt in prompts)
-        texts = [prompt.text for prompt in prompts if isinstance(prompt, Illustrated)]
+        assert all(isinstance(prompt, ImagePrompt) and len(prompt.images) == 1 for prompt in prompts)
+        texts = [prompt.text for prompt in prompts if isinstance(prompt, ImagePrompt)]
         return [[self._reply("harder" in text, number) for number in range(count)] for text in texts]
 
     def _reply(self, hard: bool, number: int) -> Reply:

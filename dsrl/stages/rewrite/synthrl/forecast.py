@@ -48,7 +48,7 @@ def foretold(stage: Costly, outlook: Outlook) -> Expectation:
     drafts = eligible * tries
     judges = sum(hasattr(verifier, "threshold") for verifier in stage.verify)
     requests = drafts * (1 + JUDGED * judges)
-    words = len(prompts.fixed("task") + prompts.fixed("harder")) + len(outlook.state.task.instruction)
+    words = len(prompts.literal_text("task") + prompts.literal_text("harder")) + len(outlook.state.task.instruction)
     read = requests * (outlook.question_tokens() * 1.5 + Range.of(words / CHARACTERS_PER_TOKEN))
     written = drafts * (outlook.question_tokens() * 1.5) + drafts * (40.0 * judges)
     load = Load(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from dsrl.core.component import Component, component
-from dsrl.data.images.prompt import blind
+from dsrl.data.images.prompt import strip_placeholders
 from dsrl.data.model import Model
 from dsrl.data.sample import Rate
 from dsrl.models.rollout.protocols import Asked, PassCounter
@@ -33,7 +33,7 @@ class ImageNeeded(Component):
     def verify_all(self, candidates: Sequence[Candidate], state: "PipelineState", context: "Context") -> list[Outcome]:
         pictured = [one for one in candidates if one.images]
         seen = self._counted(pictured, state, context)
-        words = [Asked(blind(one.input), one.answer or "") for one in pictured]
+        words = [Asked(strip_placeholders(one.input), one.answer or "") for one in pictured]
         unseeing = self.counter.count(words, state, context, self.model)
         judged = (self._judged(one, rate, without) for (one, rate), without in zip(seen, unseeing, strict=True))
         return [next(judged) if one.images else one for one in candidates]

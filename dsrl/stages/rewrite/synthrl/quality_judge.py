@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from dsrl import prompts
 from dsrl.core.component import Component, component
-from dsrl.data.images import shown_first
+from dsrl.data.images import images_first
 from dsrl.data.task import Task
 from dsrl.llm import Endpoint
 from dsrl.stages.generate.candidate import Candidate, Refusal
@@ -45,7 +45,7 @@ class QualityJudge(Component):
         images = candidate.images
         asked = {"question": question, "rewritten": rewritten, "images": len(images)}
         prompt = prompts.render(TEMPLATE, task=task, pattern=None, demos=(), **asked)
-        messages = [{"role": "user", "content": shown_first(prompt, images)}]
+        messages = [{"role": "user", "content": images_first(prompt, images)}]
         answer = await client.ask(messages, Judgement, temperature=self.temperature)
         judged = replace(candidate, provenance=candidate.with_calls(answer.calls))
         if answer.value is None:

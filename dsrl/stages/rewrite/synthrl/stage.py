@@ -9,9 +9,9 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from dsrl import prompts
 from dsrl.core.component import Many, component
-from dsrl.core.digest import content_mark, digest
+from dsrl.core.digest import content_key, digest
 from dsrl.core.errors import UserError
-from dsrl.data.images import IMAGE, marked, shown_first
+from dsrl.data.images import IMAGE, images_first, with_placeholders
 from dsrl.data.sample import Provenance, Rejected, Sample
 from dsrl.forecast.workload import Expectation, Outlook
 from dsrl.llm import Endpoint
@@ -98,7 +98,7 @@ class HarderVariants(Stage):
         trials = [Trial(sample) for sample in state.samples if self._eligible(sample)]
         if words := about_seeds(state.samples, len(trials), self.counter.rollouts, self.min_correct):
             context.progress.warn(words)
-        seen = {sample.mark for sample in state.samples}
+        seen = {sample.content_key for sample in state.samples}
         attempts, passed = 0, Counter[str]()
         with context.progress.task("rewrite", len(trials)) as progress:
             for number in range(self.attempts):
@@ -160,7 +160,7 @@ class HarderVariants(Stage):
             TEMPLATE, task=state.task, pattern=None, demos=(), question=question, images=len(images)
         )
         index = self.seed * self.attempts + number
-        messages = [{"role": "user", "content": shown_first(prompt, images)}]
+        messages = [{"role": "user", "content": images_first(prompt, images)}]
         answer = await client.ask(messages, QuestionDraft, index=index, temperature=self.temperature)
         provenance = Provenance(
             teacher=self.teacher.model, prompt=digest(prompts.source(TEMPLATE)), index=number, calls=answer.calls
@@ -168,7 +168,7 @@ class HarderVariants(Stage):
         if answer.value is None:
             return unusable(self.name, answer.error, answer.detail, provenance, trial.seed)
         text = answer.value.question
-        placed = marked(text, len(images))
+        placed = with_placeholders(text, len(images))
         drafted = Candidate(placed or text, "", "harder", provenance, trial.seed, images, answer=trial.seed.answer)
         if placed is None:
             detail = f"{text.count(IMAGE)} placeholders for {len(images)} images"
@@ -179,7 +179,7 @@ class HarderVariants(Stage):
         """Without those that are there already, settled in the order of seeds."""
         if refusal := at_first_sight(candidate, state.task):
             return self._settled(refusal)
-        mark = content_mark(candidate.input, [image.digest for image in candidate.images])
+        mark = content_key(candidate.input, [image.digest for image in candidate.images])
         if mark in seen:
             return candidate.rejected(self.name, "duplicate", "the same question as an earlier one")
         seen.add(mark)

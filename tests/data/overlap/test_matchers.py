@@ -3,9 +3,9 @@
 import numpy
 import pytest
 
-from dsrl.data.overlap import bag_of_words
-from dsrl.data.overlap.bag_of_words import Bags, stem
-from dsrl.data.overlap.tokenize import Coder, words
+from dsrl.data.overlap import matchers
+from dsrl.data.overlap.matchers import WordOverlap, stem
+from dsrl.data.overlap.tokenize import WordCoder, words
 
 
 def test_endings_and_small_numbers_are_taken_off() -> None:
@@ -16,10 +16,10 @@ def test_endings_and_small_numbers_are_taken_off() -> None:
 
 
 def found(items: list[str], texts: list[str], share: float = 0.5) -> list[tuple[int, int]]:
-    coder = Coder(stem)
+    coder = WordCoder(stem)
     every = numpy.ones(len(items), dtype=bool)
-    made = Bags(coder.coded([words(item) for item in items]), every, 10, share)
-    return [(text, item) for text, item, _ in made.found(coder.coded([words(text) for text in texts]))]
+    made = WordOverlap(coder.encode([words(item) for item in items]), every, 10, share)
+    return [(text, item) for text, item, _ in made.find(coder.encode([words(text) for text in texts]))]
 
 
 OTHERS = [" ".join(f"w{number}x{place}" for place in range(12)) for number in range(40)]
@@ -53,6 +53,6 @@ def test_what_stands_in_many_items_weighs_nothing() -> None:
 def test_tables_are_made_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = found(OTHERS, OTHERS)
     assert whole == [(place, place) for place in range(40)]
-    monkeypatch.setattr(bag_of_words, "CELLS", 100)
+    monkeypatch.setattr(matchers, "MAX_CELLS", 100)
     assert found(OTHERS, OTHERS) == whole
     assert found([], OTHERS) == found(OTHERS, []) == found(["?"], ["!"]) == []

@@ -10,10 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsrl.data.overlap.index import Items
-from dsrl.data.overlap.longest_run import parts, shared
-from dsrl.data.overlap.rules import KINDS, reason
-from dsrl.data.overlap.tokenize import plain, words
+from dsrl.data.overlap.index import KINDS, OverlapIndex, longest_shared_run, rejection_reason, split_shared
+from dsrl.data.overlap.tokenize import normalise_word, words
 from tests.command import CHECKOUT, ENVIRONMENT
 
 NAMES = ("Anna", "Boris", "Clara", "Dmitri", "Elena", "Felix", "Greta", "Hugo", "Irina", "Jonas")
@@ -39,9 +37,9 @@ def renamed(text: str, rng: random.Random) -> str:
     return " ".join(made)
 
 
-def kinds(items: Items, *texts: str) -> list[str | None]:
+def kinds(items: OverlapIndex, *texts: str) -> list[str | None]:
     """The surest rule for each text."""
-    found = {hit.text: hit for hit in sorted(items.hits(texts), key=lambda hit: -hit.rank)}
+    found = {hit.text: hit for hit in sorted(items.find_overlaps(texts), key=lambda hit: -hit.rank)}
     return [found[place].kind if place in found else None for place in range(len(texts))]
 
 
@@ -49,8 +47,8 @@ def test_planted_items_are_found_and_others_are_not() -> None:
     rng = random.Random(0)
     everything = list(dict.fromkeys(question(rng) for _ in range(900)))
     test, clean = everything[:200], everything[200:]
-    items = Items(test)
-    assert items.silent == ()
+    items = OverlapIndex(test)
+    assert items.disabled_rules == ()
     found = kinds(items, *test[:20], *(renamed(text, rng) for text in test[20:40]), *clean)
     assert found[:20] == ["same"] * 20
     assert sum(kind is not None for kind in found[20:40]) >= 18
@@ -84,7 +82,7 @@ OTHERS = [" ".join(f"other{number}x{place}" for place in range(30)) for number i
     ],
 )
 def test_rules(text: str, item: str, kind: str | None) -> None:
-    assert kinds(Items([*OTHERS, item]), text) == [kind]
+    assert kinds(OverlapIndex([*OTHERS, item]), text) == [kind]
 
 
 def test_a_way_of_asking_is_no_item() -> None:
@@ -93,7 +91,7 @@ def test_a_way_of_asking_is_no_item() -> None:
     asked = "Which of the following statements about these passages, if it is true, must say the most?"
     items = [f"{frame}: {OTHERS[place]}" for place in range(30)]
     items += [f"{asked} {text}" for text in OTHERS[:2]]
-    found = Items(items)
+    found = OverlapIndex(items)
     fresh = " ".join(f"fresh{place}" for place in range(40))
     assert kinds(found, f"{frame}: {fresh}", frame) == [None, None]
     assert kinds(found, f"{frame}: {OTHERS[3]}", f"{frame}: {fresh} {OTHERS[3]}") == ["same", "run"]
@@ -102,7 +100,7 @@ def test_a_way_of_asking_is_no_item() -> None:
 def test_a_text_that_many_items_share_is_theirs() -> None:
     """Several questions about one long passage: half of it is enough, though no single run belongs to one item."""
     items = [*OTHERS, *(f"{LONG} Question {number}: why does it {word}?" for number, word in enumerate(VOCABULARY[:9]))]
-    found = list(Items(items).hits([f"{LONG} Something else?"]))
+    found = list(OverlapIndex(items).find_overlaps([f"{LONG} Something else?"]))
     assert {hit.kind for hit in found} == {"most"}
     assert len(found) == 9
 
@@ -114,28 +112,28 @@ def test_where_items_are_made_by_a_pattern_names_tell_nothing() -> None:
         for word in VOCABULARY
         for _ in range(2)
     ]
-    items = Items(test)
-    assert "renamed" in items.silent
+    items = OverlapIndex(test)
+    assert "renamed" in items.disabled_rules
     assert kinds(items, f"Zora has 100 {VOCABULARY[0]}. Zeno takes {VOCABULARY[0]} away. How many now?") == [None]
 
 
 def test_equal_items_don_t_make_a_phrase_of_each_other() -> None:
-    assert kinds(Items([*OTHERS, *[LONG] * 9]), LONG, " ".join(LONG.split()[3:30])) == ["same", "run"]
+    assert kinds(OverlapIndex([*OTHERS, *[LONG] * 9]), LONG, " ".join(LONG.split()[3:30])) == ["same", "run"]
 
 
 def test_names_may_have_to_agree() -> None:
     rng = random.Random(0)
     test = [question(rng) for _ in range(50)]
     other = renamed(test[0], rng)
-    assert kinds(Items(test, ngrams=(), renamed=None), other, test[0]) == [None, "same"]
-    assert kinds(Items(test, ngrams=()), other) == ["renamed"]
+    assert kinds(OverlapIndex(test, ngrams=(), renamed=None), other, test[0]) == [None, "same"]
+    assert kinds(OverlapIndex(test, ngrams=()), other) == ["renamed"]
 
 
 @settings(deadline=None, max_examples=15)
 @given(st.lists(st.text(max_size=80), max_size=6), st.lists(st.text(max_size=80), max_size=6))
 def test_any_text_may_come(items: list[str], texts: list[str]) -> None:
-    found = Items(items)
-    hits = list(found.hits([*texts, *items]))
+    found = OverlapIndex(items)
+    hits = list(found.find_overlaps([*texts, *items]))
     assert len({(hit.text, hit.item) for hit in hits}) == len(hits)
     own = {(place, place) for place, item in enumerate(items) if words(item)}
     assert own <= {(hit.text - len(texts), hit.item) for hit in hits if hit.kind == "same"}
@@ -144,13 +142,13 @@ def test_any_text_may_come(items: list[str], texts: list[str]) -> None:
 def test_many_texts_are_looked_at_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = random.Random(0)
     texts = [question(rng) for _ in range(50)]
-    whole = list(Items(texts[:25]).hits(texts))
-    monkeypatch.setattr("dsrl.data.overlap.index.AT_ONCE", 7)
-    assert list(Items(texts[:25]).hits(texts)) == whole
+    whole = list(OverlapIndex(texts[:25]).find_overlaps(texts))
+    monkeypatch.setattr("dsrl.data.overlap.index.BATCH_SIZE", 7)
+    assert list(OverlapIndex(texts[:25]).find_overlaps(texts)) == whole
 
 
 def test_codes_are_the_same_in_every_process() -> None:
-    code = "from dsrl.data.overlap.tokenize import Coder, plain; print(Coder(plain)['Apple'])"
+    code = "from dsrl.data.overlap.tokenize import WordCoder, normalise_word; print(WordCoder(normalise_word)['Apple'])"
     made = {
         subprocess.run(
             [sys.executable, "-c", code], env={**ENVIRONMENT, "PYTHONHASHSEED": seed}, capture_output=True, text=True
@@ -163,22 +161,22 @@ def test_codes_are_the_same_in_every_process() -> None:
 
 def test_words() -> None:
     text = r"Tom's 3rd 1,200.50 x_2 \frac{a}{b}^2+3 2-3 3-day **bold** 图书has 5km $.40"
-    assert [plain(word) for word in words(text)] == [
+    assert [normalise_word(word) for word in words(text)] == [
         "tom", "s", "3rd", "1200.50", "x", "2", "frac", "a", "b", "^", "2", "+", "3", "2", "-", "3", "3", "day", "bold",
         "图", "书", "has", "5km", "40",
     ]  # fmt: skip
 
 
 def test_what_is_shared_is_shown_as_the_text_has_it() -> None:
-    assert shared("So: Tom's RED  hat, again", "my tom's red hat") == "Tom's RED  hat"
-    assert shared("nothing", "in common") == ""
-    pieces = parts("Ann has 3 red hats.", "Bob has 4 red hats!")
+    assert longest_shared_run("So: Tom's RED  hat, again", "my tom's red hat") == "Tom's RED  hat"
+    assert longest_shared_run("nothing", "in common") == ""
+    pieces = split_shared("Ann has 3 red hats.", "Bob has 4 red hats!")
     assert pieces == [("Ann ", False), ("has", True), (" 3 ", False), ("red hats", True), (".", False)]
 
 
 def test_reasons_can_be_counted() -> None:
-    assert len({reason(kind, 13) for kind in KINDS}) == len(KINDS)
-    assert reason("run", 20) == "20 words of a test item"
+    assert len({rejection_reason(kind, 13) for kind in KINDS}) == len(KINDS)
+    assert rejection_reason("run", 20) == "20 words of a test item"
 
 
 @pytest.mark.skipif(not os.environ.get("DSRL_TEST_DATA"), reason="DSRL_TEST_DATA names no folder")
