@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
 from dsrl.core.component import Many, record
 from dsrl.core.digest import content_key, digest
@@ -191,6 +191,23 @@ class Sample:
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
 
+class Rejectable(Protocol):
+    """What a rejection records of a sample, or of a candidate that has not become one."""
+
+    @property
+    def input(self) -> str: ...
+    @property
+    def images(self) -> tuple[Image, ...]: ...
+    @property
+    def answer(self) -> str | None: ...
+    @property
+    def parent_id(self) -> str | None: ...
+    @property
+    def votes(self) -> Votes | None: ...
+    @property
+    def provenance(self) -> Provenance: ...
+
+
 @record
 class Rejected:
     """A rejected candidate and the reason."""
@@ -207,6 +224,21 @@ class Rejected:
     provenance: Provenance = Provenance()
     matches: Many[Match] = ()
     """Test items that it reveals."""
+
+    @classmethod
+    def of(cls, subject: Rejectable, stage: str, reason: str, detail: str = "") -> "Rejected":
+        """The record of a sample or candidate that `stage` drops."""
+        return cls(
+            stage=stage,
+            reason=reason,
+            detail=detail,
+            input=subject.input,
+            images=subject.images,
+            answer=subject.answer,
+            parent_id=subject.parent_id,
+            votes=subject.votes,
+            provenance=subject.provenance,
+        )
 
 
 def sample_id(task: str, messages: tuple[Message, ...], images: tuple[Image, ...] = ()) -> str:

@@ -284,6 +284,7 @@ def publish(metrics: dict[str, Any], name: str, state: PipelineState) -> None:
     }
     if name == "compare":
         found |= {key: state.figures.get(key) for key in ("difference", "clean")}
+    metrics.update({block: state.figures[block] for block in ("replies", "labels") if block in state.figures})
     if found:
         metrics["evaluate"] = {**metrics.get("evaluate", {}), **found}
 

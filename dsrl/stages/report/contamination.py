@@ -66,8 +66,8 @@ def contamination(state: PipelineState, metrics: Mapping[str, Any]) -> Contamina
         return None
     kinds = figures.get("kinds") or {}
     subset = (metrics.get("evaluate") or {}).get("clean") or {}
-    rows: list[Sample | Rejected] = [row for row in (*state.samples, *state.rejected) if row.matches]
-    matched = sorted(((row, _surest(row)) for row in rows), key=lambda pair: _certainty(pair[1]))
+    rows: list[Sample | Rejected] = [*state.samples, *state.rejected]
+    matched = sorted(((row, _surest(row)) for row in rows if row.matches), key=lambda pair: _certainty(pair[1]))
     return ContaminationSection(
         lead=_lead(state, figures),
         rules=tuple((*RULES[kind], kinds[kind]) for kind in KINDS if kind in kinds),

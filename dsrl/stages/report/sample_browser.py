@@ -51,7 +51,8 @@ def browser(
     if total == 0:
         return None
     samples, rejected = choose_rows(state, max_rows)
-    thumbnails.add(image for row in (*samples, *(row for _, row in rejected)) for image in row.images)
+    thumbnails.add(image for sample in samples for image in sample.images)
+    thumbnails.add(image for _, candidate in rejected for image in candidate.images)
     writer = RowWriter(state, calls, Texts(max_characters), thumbnails, [sample.id for sample in samples])
     rows = [writer.sample(sample) for sample in samples]
     rows += [writer.rejected(number, candidate) for number, candidate in rejected]

@@ -40,8 +40,8 @@ MIN_CHARS, MAX_CHARS = 2, 100
 """Characters of a keyword."""
 
 
-class Keywords(BaseModel):
-    """The teacher's reply. One that doesn't validate is returned to the teacher once."""
+class Keywords(BaseModel):  # sent with the request: another name or docstring would change its digest
+    """The teacher's reply; one with unfit keywords goes back to it once."""
 
     keywords: list[str]
 

@@ -73,7 +73,7 @@ def test_siblings_share_the_rating_of_one_of_them(tmp_path: Path) -> None:
         assert [row.group for row in rated] == ["1", "2", "3", "4"]
         where.close()
     where = context(folder)
-    with pytest.raises(UserError, match="no test item is of this subject"):
+    with pytest.raises(UserError, match=r"difficulty\.subject"):
         Difficulty(teacher=teacher, subject="2")(PipelineState(task=task), where)
     where.close()
 

@@ -63,7 +63,7 @@ def test_few_right_replies_may_come_without_it(
     if needed:
         assert isinstance(outcome, Candidate)
         assert outcome.verdicts[-1].verifier == "ImageNeeded"
-        assert (outcome.drawn, outcome.rate and outcome.rate.num_correct) == (N, seeing)
+        assert (outcome.num_consumed, outcome.rate and outcome.rate.num_correct) == (N, seeing)
     else:
         assert isinstance(outcome, Refusal)
         assert (outcome.reason, outcome.detail.partition(";")[0]) == (

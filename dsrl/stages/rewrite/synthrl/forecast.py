@@ -65,6 +65,6 @@ def foretold(stage: Costly, outlook: Outlook) -> Expectation:
 
 def _flops(counter: Any, drafts: Range, outlook: Outlook) -> Range | None:
     """Of the target's replies to the drafts, where it is asked on this machine."""
-    if hasattr(counter.rollout, "endpoint"):
+    if counter.rollout.served_by is not None:
         return NOTHING
     return outlook.rollouts(counter.rollout, drafts * JUDGED, counter.sampling, counter.rollouts).flops

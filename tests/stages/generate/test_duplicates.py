@@ -14,7 +14,8 @@ from dsrl.forecast.workload import Outlook
 from dsrl.llm import CallsStore, Endpoint
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.generate import MajorityVote
-from dsrl.stages.generate.near_duplicates import REASON, Near
+from dsrl.stages.generate.candidate import Candidate
+from dsrl.stages.generate.duplicates import NEAR_DUPLICATE, DuplicateFilter
 from dsrl.stages.rewrite import Rewrite
 from tests.llm.server import Json, serve
 from tests.stages.generate.test_generate import TASK, carried_out, probed, state, writer
@@ -50,7 +51,11 @@ def generated(folder: Path, concurrency: int, near: float | None = 0.8) -> tuple
 def test_the_second_of_two_that_are_alike_is_left_out_and_not_voted_on(tmp_path: Path) -> None:
     found, bodies = generated(tmp_path, 1)
     assert [sample.provenance.index for sample in found.samples] == [0, 1, 3, 4, 6, 7, 9, 10]
-    assert [(row.reason, row.provenance.index) for row in found.rejected] == [(REASON, 2), (REASON, 5), (REASON, 8)]
+    assert [(row.reason, row.provenance.index) for row in found.rejected] == [
+        (NEAR_DUPLICATE, 2),
+        (NEAR_DUPLICATE, 5),
+        (NEAR_DUPLICATE, 8),
+    ]
     first = found.rejected[0]
     similarity, sample = re.fullmatch(r"(0\.\d\d) alike: sample (\w+)", first.detail).groups()  # type: ignore[union-attr]
     assert sample == found.samples[0].id
@@ -95,15 +100,21 @@ def test_a_rewrite_may_resemble_its_parent_and_no_other(tmp_path: Path) -> None:
     found = rewritten(tmp_path / "own", lambda place: text(place, changed=1))
     assert (len(found.samples), found.rejected) == (4, ())
     found = rewritten(tmp_path / "other", lambda place: text(1 - place, changed=1))
-    assert [row.reason for row in found.rejected] == [REASON, REASON]
+    assert [row.reason for row in found.rejected] == [NEAR_DUPLICATE, NEAR_DUPLICATE]
 
 
 def test_an_equal_text_is_left_to_those_who_look_for_equal_ones() -> None:
-    near = Near(0.8, [new_sample("t", text(1), "1", "initial")])
-    assert near.refusal("generate", text(1).upper(), None, Provenance()) is None
-    assert near.refusal("generate", text(1, changed=1), None, Provenance(calls=("a:0", "b:0"))) is not None
-    assert near.refusal("generate", None, None, Provenance()) is None
-    assert Near(None).refusal("generate", text(1), None, Provenance()) is None
+    known = [new_sample("t", text(1), "1", "initial")]
+    duplicates = DuplicateFilter(0.8, samples=known)
+
+    def candidate(words: str) -> Candidate:
+        return Candidate(words, "", "initial", Provenance(calls=("a:0", "b:0")))
+
+    assert duplicates.near_duplicate_of(candidate(text(1).upper()), "generate") is None
+    rejected = duplicates.near_duplicate_of(candidate(text(1, changed=1)), "generate")
+    assert rejected is not None
+    assert rejected.provenance.calls == ("a:0",)
+    assert DuplicateFilter(None, samples=known).near_duplicate_of(candidate(text(1, changed=1)), "generate") is None
 
 
 def test_a_forecast_knows_what_was_left_out(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 import random
 from collections import Counter
 
-from dsrl.stages.generate.concepts import Concepts, Graph
+from dsrl.stages.generate.synthllm import ConceptGraph, Concepts
 
 DOCUMENTS = (
     Concepts(topics=["Harbour"], concepts=["boats", "Nets ", "ropes"]),
@@ -10,7 +10,7 @@ DOCUMENTS = (
     Concepts(topics=[], concepts=[]),
     Concepts(topics=[], concepts=["kites"]),
 )
-GRAPH = Graph(DOCUMENTS)
+GRAPH = ConceptGraph(DOCUMENTS)
 
 
 def test_names_have_one_spelling() -> None:
@@ -37,8 +37,8 @@ def test_without_steps_a_document_is_alone_with_its_topic() -> None:
 
 def test_what_occurs_together_oftener_is_met_oftener() -> None:
     pairs = [Concepts(topics=["t"], concepts=["a", "b"])] * 3 + [Concepts(topics=["t"], concepts=["a", "c"])]
-    graph = Graph(pairs)
-    ends = Counter(graph._path(graph._concepts, ("a",), 1, random.Random(seed))[-1] for seed in range(400))
+    graph = ConceptGraph(pairs)
+    ends = Counter(graph._path(graph._concept_edges, ("a",), 1, random.Random(seed))[-1] for seed in range(400))
     assert 0.65 < ends["b"] / 400 < 0.85
 
 

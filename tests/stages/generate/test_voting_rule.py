@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from dsrl.core.component import component
 from dsrl.data.model import Reply
 from dsrl.graders import Grader, Number
-from dsrl.stages.generate.ballot import Ballot, Rule, least
+from dsrl.stages.generate.vote import Ballot, VotingRule, required
 
 FAILED, UNREADABLE = "failed", "unreadable"
 
@@ -26,24 +26,24 @@ def reply(vote: str) -> Reply:
     return Reply(text="who knows" if vote == UNREADABLE else f"#### {vote}")
 
 
-def counted(votes: Sequence[str], rule: Rule, grader: Grader | None = None) -> Ballot:
+def counted(votes: Sequence[str], rule: VotingRule, grader: Grader | None = None) -> Ballot:
     """Votes taken in the rule's waves, until it is over. Nobody has won before the end of the last."""
     ballot = Ballot(grader or Number(), rule)
-    while not ballot.over():
+    while not ballot.is_over():
         wave = ballot.next_wave()
-        assert 1 <= wave <= ballot.left
+        assert 1 <= wave <= ballot.remaining
         for _ in range(wave):
-            assert not ballot.over() or ballot.winner() is None
+            assert not ballot.is_over() or ballot.winner() is None
             ballot.add([reply(votes[ballot.asked])])
     return ballot
 
 
 def full(votes: Sequence[str], share: float = 0.5, margin: float = 0.0) -> Ballot:
-    return counted(votes, Rule(len(votes), share, margin, "none"))
+    return counted(votes, VotingRule(len(votes), share, margin, "none"))
 
 
 def early(votes: Sequence[str], share: float = 0.5, margin: float = 0.0) -> Ballot:
-    return counted(votes, Rule(len(votes), share, margin, "certain"))
+    return counted(votes, VotingRule(len(votes), share, margin, "certain"))
 
 
 def by_definition(votes: Sequence[str], share: float, margin: float) -> Fraction | None:
@@ -89,27 +89,29 @@ def test_what_is_certain_holds_for_any_votes_that_never_were_asked(
 @given(votes=sequences, share=shares, margin=margins, lead=st.integers(1, 6))
 def test_a_lead_ends_a_vote_only_where_it_is_one(votes: list[str], share: float, margin: float, lead: int) -> None:
     """Another outcome than that of all votes comes only from a vote cut short in a lead, and with a winner."""
-    rule = Rule(len(votes), share, margin, "lead", lead)
+    rule = VotingRule(len(votes), share, margin, "lead", lead)
     stopped, whole = counted(votes, rule), full(votes, share, margin)
     first, second = stopped.leaders
     if stopped.winner() != whole.winner():
-        assert stopped.left > 0
+        assert stopped.remaining > 0
         assert stopped.winner() is not None
         assert first - second >= lead
-    if stopped.left and first - second < lead:
-        assert stopped.winner() is None or rule.settled(first, second, stopped.asked - stopped.failed, stopped.left)
+    if stopped.remaining and first - second < lead:
+        assert stopped.winner() is None or rule.is_decided(
+            first, second, stopped.asked - stopped.failed, stopped.remaining
+        )
 
 
 def test_a_lead_as_long_as_the_vote_is_certainty() -> None:
     votes = ["1", "2", "1", "1", "1", UNREADABLE, "1", "1"]
-    by_lead = counted(votes, Rule(8, stop="lead", lead=8))
+    by_lead = counted(votes, VotingRule(8, stop="lead", lead=8))
     assert by_lead.counts == early(votes).counts
 
 
 def test_where_a_lead_may_be_wrong() -> None:
     votes = ["1"] * 3 + ["2"] * 5
     assert (full(votes).winner(), early(votes).winner()) == ("2", "2")
-    assert counted(votes, Rule(8, stop="lead")).winner() == "1"
+    assert counted(votes, VotingRule(8, stop="lead")).winner() == "1"
 
 
 @settings(deadline=None, max_examples=300)
@@ -117,7 +119,7 @@ def test_where_a_lead_may_be_wrong() -> None:
 def test_the_record_adds_up_and_bounds_what_a_full_vote_says(
     votes: list[str], share: float, margin: float, stop: str
 ) -> None:
-    ballot = counted(votes, Rule(len(votes), share, margin, stop))  # type: ignore[arg-type]
+    ballot = counted(votes, VotingRule(len(votes), share, margin, stop))  # type: ignore[arg-type]
     record, whole = ballot.votes(None), full(votes, share, margin).votes(None)
     assert sum(record.counts.values()) + record.unparsable + record.failed == record.asked
     assert record.censored is (record.asked < record.planned == len(votes))
@@ -160,23 +162,23 @@ def test_votes_with_a_known_outcome(
 ) -> None:
     for ballot in (full(votes, share, margin), early(votes, share, margin)):
         assert ballot.winner() == winner
-        assert why is None or ballot.why() == why
+        assert why is None or ballot.rejection_reason() == why
 
 
 @pytest.mark.parametrize(
     ("rule", "asked"),
     [
-        (Rule(16), 9),
-        (Rule(16, min_share=0.75), 12),
-        (Rule(16, min_margin=0.5), 12),
-        (Rule(16, stop="lead"), 3),
-        (Rule(16, stop="lead", lead=4), 4),
-        (Rule(16, stop="none"), 16),
-        (Rule(1), 1),
-        (Rule(2), 2),
+        (VotingRule(16), 9),
+        (VotingRule(16, min_share=0.75), 12),
+        (VotingRule(16, min_margin=0.5), 12),
+        (VotingRule(16, stop="lead"), 3),
+        (VotingRule(16, stop="lead", lead=4), 4),
+        (VotingRule(16, stop="none"), 16),
+        (VotingRule(1), 1),
+        (VotingRule(2), 2),
     ],
 )
-def test_unanimous_votes_stop_in_one_wave(rule: Rule, asked: int) -> None:
+def test_unanimous_votes_stop_in_one_wave(rule: VotingRule, asked: int) -> None:
     assert Ballot(Number(), rule).next_wave() == asked
     ballot = counted(["1"] * rule.votes, rule)
     assert ballot.asked == asked
@@ -210,26 +212,26 @@ class Near(Number):
 def test_where_same_is_no_equivalence_a_vote_joins_the_first_cluster_that_takes_it(
     votes: list[str], counts: dict[str, int]
 ) -> None:
-    assert counted(votes, Rule(len(votes), stop="none"), Near()).votes(None).counts == counts
+    assert counted(votes, VotingRule(len(votes), stop="none"), Near()).votes(None).counts == counts
 
 
 @settings(deadline=None, max_examples=200)
 @given(st.lists(st.sampled_from("12345"), min_size=1, max_size=12), shares, margins)
 def test_stopping_early_is_certain_even_then(votes: list[str], share: float, margin: float) -> None:
-    whole = counted(votes, Rule(len(votes), share, margin, "none"), Near())
-    assert counted(votes, Rule(len(votes), share, margin), Near()).winner() == whole.winner()
+    whole = counted(votes, VotingRule(len(votes), share, margin, "none"), Near())
+    assert counted(votes, VotingRule(len(votes), share, margin), Near()).winner() == whole.winner()
 
 
 @given(st.floats(0, 1), st.integers(0, 200))
 def test_the_least_number_of_votes_is_one_and_never_more_than_all(share: float, votes: int) -> None:
-    assert 1 <= least(share, votes) <= max(1, votes)
-    assert least(0.3, 10) == 3
+    assert 1 <= required(share, votes) <= max(1, votes)
+    assert required(0.3, 10) == 3
 
 
 @settings(deadline=None, max_examples=500)
 @given(votes=sequences, share=shares)
 def test_where_the_first_wins_a_tie_stopping_early_changes_nothing(votes: list[str], share: float) -> None:
-    ends = [counted(votes, Rule(len(votes), share, 0.0, stop, ties="first")) for stop in ("certain", "none")]
+    ends = [counted(votes, VotingRule(len(votes), share, 0.0, stop, ties="first")) for stop in ("certain", "none")]
     early_winner, winner = (ballot.winner() for ballot in ends)
     assert early_winner == winner
     strict = full(votes, share).winner()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dsrl.core.component import Component, component
+from dsrl.core.component import component
 from dsrl.core.digest import digest
 from dsrl.core.errors import UserError
 from dsrl.core.estimate import Range
@@ -18,13 +18,21 @@ from dsrl.forecast.workload import Outlook
 from dsrl.graders import Number
 from dsrl.llm import Endpoint
 from dsrl.models.rollout import ServerRollout
+from dsrl.models.rollout.protocols import Rollout
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.score import Score, Sequential
-from dsrl.stages.score.early_stopping import Count, Wanted, bound, chance, risk, stopped
+from dsrl.stages.score.early_stopping import (
+    PartialCount,
+    SelectionGoal,
+    betabinom_pmf,
+    cutoff,
+    samples_to_stop,
+    selection_risk,
+)
 from dsrl.stages.select import Learnable, PaperRanking
 
-WANTED = Wanted(m=10, low=0.0, high=1.0, error=0.01)
+GOAL = SelectionGoal(m=10, low=0.0, high=1.0, error=0.01)
 TASK = Task(name="t", instruction="count", answer=Number())
 
 
@@ -34,7 +42,7 @@ class Fixed(Model):
 
 
 @component("tests.test_waves.Chances")
-class Chances(Component):
+class Chances(Rollout):
     """Question k is answered rightly with chance (k mod 10) / 9, reply by reply by numbers of its own."""
 
     def generate(
@@ -58,44 +66,45 @@ def stage(**dials: Any) -> Sequential:
 
 
 def test_the_chances_of_what_is_to_come() -> None:
-    assert sum(chance(2, 8, 24, more) for more in range(25)) == pytest.approx(1)
-    mean = sum(more * chance(2, 8, 24, more) for more in range(25))
+    pmf = betabinom_pmf(2, 8, 24)
+    assert sum(pmf) == pytest.approx(1)
+    mean = sum(more * probability for more, probability in enumerate(pmf))
     assert mean == pytest.approx(24 * 2.5 / 9)
 
 
 @pytest.mark.parametrize(
     ("count", "lowest", "highest"),
     [
-        (Count(8, 8, 56), 0.0, 0.001),  # far too easy
-        (Count(2, 8, 56), 0.3, 0.9),
-        (Count(0, 8, 56), 0.2, 0.9),  # perhaps never solved, perhaps wanted
-        (Count(0, 64, 0), 0.0, 0.0),
-        (Count(20, 64, 0), 0.0, 0.0),
-        (Count(3, 64, 0), 1.0, 1.0),
-        (Count(0, 0, 0), 1.0, 1.0),  # nothing came: never stopped for that
+        (PartialCount(8, 8, 56), 0.0, 0.001),  # far too easy
+        (PartialCount(2, 8, 56), 0.3, 0.9),
+        (PartialCount(0, 8, 56), 0.2, 0.9),  # perhaps never solved, perhaps wanted
+        (PartialCount(0, 64, 0), 0.0, 0.0),
+        (PartialCount(20, 64, 0), 0.0, 0.0),
+        (PartialCount(3, 64, 0), 1.0, 1.0),
+        (PartialCount(0, 0, 0), 1.0, 1.0),  # nothing came: never stopped for that
     ],
 )
-def test_the_risk_of_stopping(count: Count, lowest: float, highest: float) -> None:
-    assert lowest <= risk(count, WANTED, top=0.25) <= highest
+def test_the_risk_of_stopping(count: PartialCount, lowest: float, highest: float) -> None:
+    assert lowest <= selection_risk(count, GOAL, top=0.25) <= highest
 
 
 def test_the_bound_counts_on_none_that_was_never_solved() -> None:
-    assert bound([Count(0, 8, 56)] * 1000, WANTED) is None
-    assert bound([Count(1, 8, 56)] * 5, WANTED) is None
-    low = bound([Count(1, 8, 56)] * 40, WANTED)
-    high = bound([Count(4, 8, 56)] * 40, WANTED)
+    assert cutoff([PartialCount(0, 8, 56)] * 1000, GOAL) is None
+    assert cutoff([PartialCount(1, 8, 56)] * 5, GOAL) is None
+    low = cutoff([PartialCount(1, 8, 56)] * 40, GOAL)
+    high = cutoff([PartialCount(4, 8, 56)] * 40, GOAL)
     assert low is not None
     assert high is not None
     assert low < high
 
 
 def test_the_risks_taken_stay_within_what_is_allowed() -> None:
-    counts = [Count(1, 8, 56)] * 40 + [Count(right, 8, 56) for right in range(2, 9)] * 10
-    found = stopped(counts, range(len(counts)), WANTED, 0.0, 1.0)
+    counts = [PartialCount(1, 8, 56)] * 40 + [PartialCount(right, 8, 56) for right in range(2, 9)] * 10
+    found = samples_to_stop(counts, range(len(counts)), GOAL, 0.0, 1.0)
     assert found
-    assert sum(found.values()) <= WANTED.error * WANTED.m
-    assert all(counts[place].right > 1 for place in found)
-    assert stopped(counts, range(len(counts)), WANTED, WANTED.error * WANTED.m, 1.0).keys() <= found.keys()
+    assert sum(found.values()) <= GOAL.error * GOAL.m
+    assert all(counts[place].correct > 1 for place in found)
+    assert samples_to_stop(counts, range(len(counts)), GOAL, GOAL.error * GOAL.m, 1.0).keys() <= found.keys()
 
 
 def test_the_same_samples_are_selected_with_fewer_replies(context: Context) -> None:
@@ -127,7 +136,7 @@ def test_it_is_refused_where_all_rates_are_needed() -> None:
         stage().check_beside({"score": stage(), "select": select})
     with pytest.raises(UserError, match="must grow"):
         stage(waves=(8, 8)).check()
-    with pytest.raises(UserError, match="how many are selected"):
+    with pytest.raises(UserError, match="m=null"):
         stage(m=None).check()
 
 

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsrl.data.sample import Rejected, Sample, new_sample
-from dsrl.pipeline.progress.progress import Task as Shown
-from dsrl.stages.generate.accept_until import Harvest, Patience, accept_until, hopeless
+from dsrl.pipeline.progress.progress import Task as ProgressTask
+from dsrl.stages.generate.accept_until import OrderedResults, StopRule, accept_until
+from dsrl.stages.generate.duplicates import DuplicateFilter
 
 REJECT = -1
 """Fate of a candidate that its verifiers refuse; any other number is the text of its input, so equal ones repeat."""
@@ -37,23 +38,23 @@ def settled_one_by_one(fates: list[int], wanted: int) -> tuple[list[str], list[s
     return list(accepted.values()), reasons, len(fates)
 
 
-async def harvested(
+async def run_candidates(
     wanted: int,
     most: int,
     window: int,
     attempt: Callable[[int], Awaitable[Sample | Rejected]],
-    patience: Patience | None = None,
-) -> tuple[Harvest, int]:
-    harvest = Harvest("generate", patience=patience or Patience())
+    stop_rule: StopRule | None = None,
+) -> tuple[OrderedResults, int]:
+    results = OrderedResults("generate", stop_rule=stop_rule or StopRule())
     started = []
 
     async def counted(number: int) -> Sample | Rejected:
         started.append(number)
         return await attempt(number)
 
-    await accept_until(wanted, most, window, counted, harvest, Shown("generate", wanted))
+    await accept_until(wanted, most, window, counted, results, ProgressTask("generate", wanted))
     assert started == list(range(len(started)))
-    return harvest, len(started)
+    return results, len(started)
 
 
 @settings(deadline=None, max_examples=200)
@@ -74,11 +75,11 @@ def test_the_outcome_is_that_of_trying_one_by_one_however_the_calls_overlap(
             await asyncio.sleep(0)
         return outcome(number, fates[number])
 
-    harvest, tried = asyncio.run(harvested(wanted, len(fates), window, attempt))
+    results, tried = asyncio.run(run_candidates(wanted, len(fates), window, attempt))
     accepted, reasons, needed = settled_one_by_one(fates, wanted)
-    assert [sample.answer for sample in harvest.accepted] == accepted
-    assert [candidate.reason for candidate in harvest.rejected] == reasons
-    assert (tried, harvest.settled) == (needed, needed)
+    assert [sample.answer for sample in results.accepted] == accepted
+    assert [candidate.reason for candidate in results.rejected] == reasons
+    assert (tried, results.num_resolved) == (needed, needed)
 
 
 @pytest.mark.parametrize("slow_first", [True, False])
@@ -88,16 +89,16 @@ def test_of_two_equal_inputs_the_one_with_the_lower_number_stays(slow_first: boo
             await asyncio.sleep(0.01)
         return outcome(number, 7)
 
-    harvest, _ = asyncio.run(harvested(2, 2, 2, attempt))
-    assert [sample.answer for sample in harvest.accepted] == ["0"]
-    (refused,) = harvest.rejected
+    results, _ = asyncio.run(run_candidates(2, 2, 2, attempt))
+    assert [sample.answer for sample in results.accepted] == ["0"]
+    (refused,) = results.rejected
     assert (refused.reason, refused.answer, refused.input) == ("duplicate", "1", "Story 7")
 
 
 def test_an_input_that_was_there_before_is_a_duplicate() -> None:
-    harvest = Harvest("rewrite")
-    harvest.add(0, outcome(0, 1))
-    repeated = Harvest("rewrite", seen=set(harvest.seen))
+    results = OrderedResults("rewrite")
+    results.add(0, outcome(0, 1))
+    repeated = OrderedResults("rewrite", DuplicateFilter(samples=results.accepted))
     repeated.add(0, new_sample("sums", " story  1", "x", "harder"))
     assert repeated.accepted == []
     assert [candidate.reason for candidate in repeated.rejected] == ["duplicate"]
@@ -117,11 +118,11 @@ def test_one_slow_call_holds_up_nobody_within_the_window() -> None:
                 others_done.set()
         return outcome(number, number)
 
-    async def run() -> Harvest:
-        return (await harvested(10, 40, 4, attempt))[0]
+    async def run() -> OrderedResults:
+        return (await run_candidates(10, 40, 4, attempt))[0]
 
-    harvest = asyncio.run(run())
-    assert [sample.answer for sample in harvest.accepted] == [str(i) for i in range(10)]
+    results = asyncio.run(run())
+    assert [sample.answer for sample in results.accepted] == [str(i) for i in range(10)]
 
 
 @pytest.mark.parametrize("window", [1, 3, 8])
@@ -136,7 +137,7 @@ def test_no_more_are_in_flight_than_the_window_and_the_need_allow(window: int) -
         flying -= 1
         return outcome(number, number)
 
-    asyncio.run(harvested(5, 100, window, attempt))
+    asyncio.run(run_candidates(5, 100, window, attempt))
     assert most == min(window, 5)
 
 
@@ -155,7 +156,7 @@ def test_a_call_that_breaks_ends_the_loop_and_leaves_none_in_flight() -> None:
 
     async def run() -> int:
         with contextlib.suppress(RuntimeError):
-            await harvested(4, 10, 4, attempt)
+            await run_candidates(4, 10, 4, attempt)
         return len(asyncio.all_tasks()) - 1
 
     assert asyncio.run(run()) == 0
@@ -167,12 +168,12 @@ def test_a_call_that_breaks_ends_the_loop_and_leaves_none_in_flight() -> None:
     fates=st.lists(st.sampled_from([REJECT, 1, 1, 1, 2, 3]), min_size=30, max_size=160),
     window=st.integers(1, 40),
     seed=st.integers(0, 2**32),
-    patience=st.builds(Patience, st.sampled_from([0.0, 0.02, 0.3]), st.sampled_from([None, 2, 5, 50])),
+    stop_rule=st.builds(StopRule, st.sampled_from([0.0, 0.02, 0.3]), st.sampled_from([None, 2, 5, 50])),
 )
 def test_giving_up_comes_after_the_same_candidate_however_the_calls_overlap(
-    fates: list[int], window: int, seed: int, patience: Patience
+    fates: list[int], window: int, seed: int, stop_rule: StopRule
 ) -> None:
-    def run(window: int, delays: int) -> Harvest:
+    def run(window: int, delays: int) -> OrderedResults:
         rng = random.Random(seed)
 
         async def attempt(number: int) -> Sample | Rejected:
@@ -180,14 +181,18 @@ def test_giving_up_comes_after_the_same_candidate_however_the_calls_overlap(
                 await asyncio.sleep(0)
             return outcome(number, fates[number])
 
-        return asyncio.run(harvested(200, len(fates), window, attempt, patience))[0]
+        return asyncio.run(run_candidates(200, len(fates), window, attempt, stop_rule))[0]
 
     found, plain = run(window, 6), run(1, 1)
-    assert (found.settled, found.lost, found.accepted) == (plain.settled, plain.lost, plain.accepted)
+    assert (found.num_resolved, found.stop_reason, found.accepted) == (
+        plain.num_resolved,
+        plain.stop_reason,
+        plain.accepted,
+    )
     assert found.rejected == plain.rejected
-    assert sum(found.reasons.values()) + len(found.accepted) == found.settled
-    if found.lost is None:
-        assert found.settled == len(fates)
+    assert sum(found.reasons.values()) + len(found.accepted) == found.num_resolved
+    if found.stop_reason is None:
+        assert found.num_resolved == len(fates)
 
 
 @pytest.mark.parametrize(
@@ -202,18 +207,18 @@ def test_giving_up_comes_after_the_same_candidate_however_the_calls_overlap(
     ],
 )
 def test_patience_ends(settled: int, accepted: int, repeats: int, lost: str | None) -> None:
-    assert Patience(0.02, 50).lost(settled, accepted, repeats) == lost
-    assert Patience().lost(settled, accepted, repeats) is None
+    assert StopRule(0.02, 50).reason_to_stop(settled, accepted, repeats) == lost
+    assert StopRule().reason_to_stop(settled, accepted, repeats) is None
 
 
 def test_who_gives_up_says_why_with_counts_an_example_and_a_way_on() -> None:
     async def attempt(number: int) -> Sample | Rejected:
         return outcome(number, REJECT if number == 3 else 7)
 
-    harvest, tried = asyncio.run(harvested(500, 2000, 8, attempt, Patience(0.02, 50)))
-    assert harvest.settled == 1 + 2 + 1 + 50
-    assert tried <= harvest.settled + 8
-    said = str(hopeless(harvest, 500, "do something else"))
+    results, tried = asyncio.run(run_candidates(500, 2000, 8, attempt, StopRule(0.02, 50)))
+    assert results.num_resolved == 1 + 2 + 1 + 50
+    assert tried <= results.num_resolved + 8
+    said = str(results.failure(500, "do something else"))
     for words in (
         "generate: giving up after 54 candidates: 50 duplicates in a row",
         "1 of 500 accepted; 52 x duplicate, 1 x no majority",
