@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from tests.stages.report.made import make_study
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
            "--disable-background-networking", "--disable-component-update", "--virtual-time-budget=5000")  # fmt: skip
+AXE_CORE = Path(os.environ.get("AXE_CORE", "node_modules/axe-core/axe.min.js"))
 HOSTILE = "<img src=x onerror=\"document.title='broken in'\"><script>document.title='broken in'</script>"
 
 pytestmark = [
@@ -190,3 +192,56 @@ def test_images_are_decoded_and_a_missing_one_has_a_reason(tmp_path: Path):
     assert found["variants"] == [["image 1", 96, 64], ["image 1", 96, 64], ["image 2", 96, 64]]
     (replies,) = found["replies"]
     assert replies.count("read as 1") == 4
+
+
+NARROW = """
+const frame = document.createElement('iframe');
+frame.width = width;
+frame.onload = () => {
+  const page = frame.contentDocument;
+  page.querySelectorAll('details').forEach((fold) => { fold.open = true; });
+  page.querySelector('.open').click();
+  outcome.width = page.documentElement.scrollWidth;
+  document.body.dataset.outcome = JSON.stringify(outcome);
+};
+frame.srcdoc = '<!doctype html>' + document.documentElement.outerHTML.replace(/<script>const outcome.*/s, '');
+document.body.append(frame);
+"""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_is_never_wider_than_the_window(tmp_path: Path, width: int):
+    """Also with a store at a path of 170 characters, which has no place to break."""
+    paths = {f"evaluate_{role}/predictions.parquet": Path("/") / ("x" * 170) / role for role in ("base", "trained")}
+    _, page = made(tmp_path, files=paths)
+    assert driven(page, tmp_path / "profile", f"const width = {width};{NARROW}")["width"] <= width
+
+
+def test_invisible_and_direction_characters_are_spelled_out(tmp_path: Path):
+    text = "\u202eHow many\u200b apples? \U0001f468\u200d\U0001f469"
+    sample = new_sample("counting", text, "1", "initial")
+    _, page = made(tmp_path, samples=(sample,), selected=(), control=())
+    question = "outcome.question = document.querySelector('.question-text').textContent"
+    found = driven(page, tmp_path / "profile", f"document.querySelector('.open').click();{question}")
+    assert found["question"] == "\u27e8U+202E\u27e9How many\u27e8U+200B\u27e9 apples? \U0001f468\u200d\U0001f469"
+
+
+AUDIT = """
+document.querySelectorAll('details').forEach((fold) => { fold.open = true; });
+document.querySelector('.open').click();
+axe.run(document).then((found) => {
+  outcome.violations = found.violations.map((rule) => [rule.id, rule.nodes.map((node) => node.target.join(' '))]);
+  document.body.dataset.outcome = JSON.stringify(outcome);
+});
+"""
+
+
+@pytest.mark.skipif(not AXE_CORE.is_file(), reason="needs axe-core: npm install axe-core, or AXE_CORE=axe.min.js")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_passes_axe(tmp_path: Path, scheme: str):
+    _, page = made(tmp_path)
+    if scheme == "dark":
+        text = page.read_text(encoding="utf-8").replace("@media (prefers-color-scheme: dark)", "@media all")
+        page.write_text(text, encoding="utf-8")
+    script = f"{AXE_CORE.read_text(encoding='utf-8')};{AUDIT}"
+    assert driven(page, tmp_path / "profile", script)["violations"] == []

@@ -98,7 +98,7 @@ def test_pictures_reach_the_page_the_trace_and_the_export(
     store = f"store={tmp_path / 'store'}"
     rows = {row["id"]: row for row in page_data((place / "report.html").read_text())["rows"]}
     exchanges = rows[variant.id]["exchanges"]
-    assert [one["title"] for one in exchanges] == ["TeacherGenerator", "Further request"]
+    assert [one["title"] for one in exchanges] == ["Generation", "Further request"]
     assert [reply.get("right", False) for reply in rows[variant.id]["rollouts"]] == [True, True, False, False]
     assert len({str(row["images"]) for row in rows.values()}) == 1
     metrics = json.loads((place / "metrics.json").read_text())

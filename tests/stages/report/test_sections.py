@@ -49,7 +49,24 @@ def test_numbers_as_printed(shown: str, expected: str):
     assert shown == expected
 
 
-def test_labels_of_pictures_are_escaped():
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain", "plain"),
+        ("\u202e7 :rewsna", "\u27e8U+202E\u27e97 :rewsna"),
+        ("a\u200bb\ufeff", "a\u27e8U+200B\u27e9b\u27e8U+FEFF\u27e9"),
+        ("a\u200db", "a\u27e8U+200D\u27e9b"),
+        (
+            "\U0001f468\u200d\U0001f469 \u0645\u06cc\u200c\u0631\u0648\u0645",
+            "\U0001f468\u200d\U0001f469 \u0645\u06cc\u200c\u0631\u0648\u0645",
+        ),
+    ],
+)
+def test_invisible_characters_are_spelled_out_but_joiners_stay(text: str, shown: str):
+    assert formatting.show_invisible(text) == shown
+
+
+def test_labels_of_charts_are_escaped():
     picture = svg.histogram([svg.Slot((svg.Bar(1, "<b>"),), "<i>")], label='"<script>')
     assert "<script>" not in picture
     assert "<b>" not in picture
