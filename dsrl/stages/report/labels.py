@@ -14,7 +14,7 @@ from typing import Any
 
 from dsrl.core.statistics import wilson_interval
 from dsrl.data.sample import Rejected, Sample, Votes
-from dsrl.llm.reply_cache.cache import CallsStore
+from dsrl.llm.reply_cache.cache import ReplyCache
 from dsrl.stages.report import formatting, svg
 from dsrl.stages.report.svg import Panel
 
@@ -114,7 +114,7 @@ class LabelSection:
 
 
 def labels(
-    samples: Sequence[Sample], rejected: Sequence[Rejected], calls: CallsStore, audit: dict[str, Any] | None = None
+    samples: Sequence[Sample], rejected: Sequence[Rejected], calls: ReplyCache, audit: dict[str, Any] | None = None
 ) -> LabelSection | None:
     """None without votes."""
     accepted = [sample.votes for sample in samples if sample.votes]
@@ -135,7 +135,7 @@ def labels(
     return LabelSection(lead, tuple(panels), figures, audit)
 
 
-def label_figures(samples: Sequence[Sample], rejected: Sequence[Rejected], calls: CallsStore) -> LabelFigures:
+def label_figures(samples: Sequence[Sample], rejected: Sequence[Rejected], calls: ReplyCache) -> LabelFigures:
     """Compute all figures. Some candidate must have been voted on."""
     accepted = [sample.votes for sample in samples if sample.votes]
     refused = [(candidate.reason, candidate.votes) for candidate in rejected if candidate.votes]
@@ -182,7 +182,7 @@ def generator_agreement(votes: Sequence[Votes]) -> GeneratorAgreement:
     return GeneratorAgreement(agrees, differs, unknown, differs / known, *wilson_interval(differs / known, known))
 
 
-def mean_vote_length(samples: Sequence[Sample], calls: CallsStore) -> float | None:
+def mean_vote_length(samples: Sequence[Sample], calls: ReplyCache) -> float | None:
     """Mean output tokens of a vote, over the first samples whose votes are in the reply cache."""
     lengths: list[int] = []
     for sample in [sample for sample in samples if sample.votes and sample.provenance.calls][:MAX_READ]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dsrl.core.digest import digest
 from dsrl.data.images import chat_content, content_text, label_images
 from dsrl.data.sample import Image, Passage, Provenance, Rate, Rejected, Sample, Votes
-from dsrl.llm.reply_cache.cache import CallsStore
+from dsrl.llm.reply_cache.cache import ReplyCache
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.report.dataset import pass_rate
 from dsrl.stages.report.labels import vote_agreement
@@ -44,7 +44,7 @@ class Browser:
 
 
 def browser(
-    state: PipelineState, calls: CallsStore, thumbnails: Thumbnails, *, max_rows: int, max_characters: int
+    state: PipelineState, calls: ReplyCache, thumbnails: Thumbnails, *, max_rows: int, max_characters: int
 ) -> Browser | None:
     """None without rows. Rows get prompts and replies in order, until `max_characters` of them are on the page."""
     total = len(state.samples) + len(state.rejected)
@@ -112,7 +112,7 @@ class RowWriter:
     """Makes the rows, and collects the texts and passages that they refer to."""
 
     def __init__(
-        self, state: PipelineState, calls: CallsStore, texts: Texts, thumbnails: Thumbnails, shown: Sequence[str]
+        self, state: PipelineState, calls: ReplyCache, texts: Texts, thumbnails: Thumbnails, shown: Sequence[str]
     ) -> None:
         self.texts, self.passages = texts, dict[str, dict[str, Any]]()
         self._thumbnails, self._calls, self._task = thumbnails, calls, state.task

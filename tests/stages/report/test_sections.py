@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsrl.data.sample import Votes
-from dsrl.llm.reply_cache.cache import CallsStore
+from dsrl.llm.reply_cache.cache import ReplyCache
 from dsrl.stages.report import formatting, svg
 from dsrl.stages.report.cost import cost, forecast_errors
 from dsrl.stages.report.dataset import difficulty, pass_rate_slots, selection
@@ -174,7 +174,7 @@ def test_agreement_is_among_the_answers_received(counts, asked, failed, expected
 
 
 def test_no_votes_no_labels(tmp_path: Path):
-    assert labels((), (), CallsStore(tmp_path)) is None
+    assert labels((), (), ReplyCache(tmp_path)) is None
 
 
 def test_a_shortfall_comes_with_a_remedy(tmp_path: Path):

@@ -10,7 +10,7 @@ from dsrl.data.images import ImageStore, Pixels, content_text, label_images
 from dsrl.stages.report import Report
 from dsrl.stages.report.thumbnails import Thumbnails
 from dsrl.stages.report.variants import reply_lengths
-from tests.data.images.drawn import file, halves, opened
+from tests.data.images.images import decode, encode, two_colours
 from tests.pictured import make_study, shapes
 
 PLAIN = Pixels(min_pixels=1)
@@ -40,12 +40,12 @@ def test_the_text_of_a_turn_with_images() -> None:
 
 def test_thumbnails_are_made_once_and_at_most_as_large_as_requested(tmp_path: Path) -> None:
     store = ImageStore(tmp_path)
-    images = [store.put(file(halves(size=(400, 200))), PLAIN), store.put(file(halves("L")), PLAIN)]
+    images = [store.put(encode(two_colours(size=(400, 200))), PLAIN), store.put(encode(two_colours("L")), PLAIN)]
     thumbnails = Thumbnails(store, 64, 10**6)
     thumbnails.add([*images, images[0]])
     assert len(thumbnails.urls) == 2
     thumbnails.add(images)
-    sizes = [opened(base64.b64decode(url.partition(",")[2])).size for url in thumbnails.urls]
+    sizes = [decode(base64.b64decode(url.partition(",")[2])).size for url in thumbnails.urls]
     assert sizes == [(64, 32), (40, 20)]
     assert thumbnails.numbers_of(images[::-1]) == [[1, 40, 20], [0, 400, 200]]
     assert thumbnails.urls_of(images[:1]) == [(thumbnails.urls[0], "")]
@@ -54,7 +54,7 @@ def test_thumbnails_are_made_once_and_at_most_as_large_as_requested(tmp_path: Pa
 @pytest.mark.parametrize(("side", "budget"), [(0, 10**6), (64, 0)])
 def test_a_page_without_images(side: int, budget: int, tmp_path: Path) -> None:
     store = ImageStore(tmp_path)
-    image = store.put(file(halves()), PLAIN)
+    image = store.put(encode(two_colours()), PLAIN)
     thumbnails = Thumbnails(store, side, budget)
     thumbnails.add([image])
     assert thumbnails.urls == []
