@@ -28,7 +28,7 @@ from dsrl.stages.evaluate.difference import align_predictions, compare_evaluatio
 from dsrl.stages.evaluate.evaluate import count_pretraining_items
 from dsrl.stages.evaluate.predictions import Prediction, grade_replies, read_predictions, write_predictions
 from dsrl.stages.evaluate.summary import greedy_correct, independent_units, pass_rate, summarise
-from tests.data.test_difficulty_tiers import rated, written
+from tests.data.test_difficulty_tiers import rating, write_ratings
 
 LOST = Reply(text=None, error="the server hung up")
 SHAPES = {
@@ -115,7 +115,7 @@ def test_figures_by_tier_and_over_groups(tmp_path: Path, context: Context) -> No
     (tmp_path / "s" / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     source = Source(path=str(tmp_path / "s" / "test.jsonl"), group="seed")
     state = state.add(task=replace(state.task, test=source))
-    ratings = written(tmp_path, rated("question 0", "hard", "0"), rated("question 2", None, "1"))
+    ratings = write_ratings(tmp_path, rating("question 0", "hard", "0"), rating("question 2", None, "1"))
     stage = evaluate(["++", "+-", "--", "++"], "++-+", tiers=ratings)
     stage.check()
     found = stage(state, context).evaluation_base
@@ -143,10 +143,10 @@ def test_figures_by_tier_and_over_groups(tmp_path: Path, context: Context) -> No
 def test_ratings_enter_the_key_by_their_content(tmp_path: Path) -> None:
     plain = evaluate(["+"], "+")
     assert plain.key_fields()["tiers"] is None
-    first = written(tmp_path, rated("a", "hard"))
+    first = write_ratings(tmp_path, rating("a", "hard"))
     (tmp_path / "other").mkdir()
-    second = written(tmp_path / "other", rated("a", "hard"))
-    third = written(tmp_path / "s", rated("a", "easy")) if (tmp_path / "s").mkdir() is None else ""
+    second = write_ratings(tmp_path / "other", rating("a", "hard"))
+    third = write_ratings(tmp_path / "s", rating("a", "easy")) if (tmp_path / "s").mkdir() is None else ""
     keys = [evaluate(["+"], "+", tiers=path).key({}) for path in (first, second, third)]
     assert keys[0] == keys[1] != keys[2]
     with pytest.raises(UserError, match="tiers"):
