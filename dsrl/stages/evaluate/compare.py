@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from dsrl.core.component import component
+from dsrl.data.evaluation import Evaluation
 from dsrl.pipeline.stage import Stage
-from dsrl.pipeline.state import Evaluation
 from dsrl.stages.evaluate.difference import (
     FLIPPED,
     compare_evaluations,
@@ -40,6 +40,9 @@ class Compare(Stage):
 
     resamples: int = Field(default=10_000, gt=0)
     seed: int = Field(default=0, ge=0)
+
+    def summary_metrics(self, name: str, state: "PipelineState") -> dict[str, dict[str, Any]]:  # noqa: ARG002
+        return {"evaluate": {name: state.figures.get(name) for name in ("difference", "clean")}}
 
     def __call__(self, state: "PipelineState", context: "Context") -> "PipelineState":
         base, trained = state.evaluation_base, state.evaluation_trained

@@ -12,7 +12,7 @@ from dsrl.core.component import record
 from dsrl.core.digest import text_digest
 from dsrl.core.errors import UserError
 from dsrl.data.difficulty_tiers import sort_tiers
-from dsrl.pipeline.state import Evaluation, Setting
+from dsrl.data.evaluation import Evaluation, Setting
 from dsrl.stages.evaluate.predictions import GREEDY, Prediction
 from dsrl.stages.evaluate.statistics import (
     DIFFERENCES,

@@ -11,12 +11,12 @@ from dsrl.core.digest import file_digest, text_digest
 from dsrl.core.errors import UserError
 from dsrl.core.estimate import Range
 from dsrl.data.difficulty_tiers import read_tiers
+from dsrl.data.evaluation import Evaluation, Setting
 from dsrl.data.model import Model, Sampling
 from dsrl.data.source import Item
 from dsrl.forecast.workload import Load
 from dsrl.models.rollout.protocols import Rollout
 from dsrl.pipeline.stage import Stage
-from dsrl.pipeline.state import Evaluation, Setting
 from dsrl.stages.evaluate.predictions import PREDICTIONS, Prediction, grade_replies, write_predictions
 from dsrl.stages.evaluate.statistics import MIN_DIFFERENT, MIN_UNITS
 from dsrl.stages.evaluate.summary import known_units, summarise
@@ -91,6 +91,13 @@ class Evaluate(Stage):
     @property
     def greedy_sampling(self) -> Sampling:
         return Sampling(temperature=0.0, top_p=1.0, max_tokens=self.max_tokens)
+
+    def summary_metrics(self, name: str, state: "PipelineState") -> dict[str, dict[str, Any]]:
+        evaluation: Evaluation | None = getattr(state, f"evaluation_{self.of}")
+        if evaluation is None:
+            return {}
+        table = state.files.get(f"{name}/{PREDICTIONS}")
+        return {"evaluate": {self.of: {**evaluation.metrics(), "predictions": table and str(table)}}}
 
     def __call__(self, state: "PipelineState", context: "Context") -> "PipelineState":
         model, source = getattr(state, self.of), state.task.test

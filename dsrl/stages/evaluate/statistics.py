@@ -12,7 +12,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 from dsrl.core.statistics import Z, t_quantile, wilson_interval
-from dsrl.pipeline.state import Estimate
+from dsrl.data.evaluation import Estimate
 
 if TYPE_CHECKING:
     import numpy

@@ -7,7 +7,7 @@ from itertools import groupby
 from dsrl.core.digest import text_digest
 from dsrl.core.errors import StageFailed
 from dsrl.data.difficulty_tiers import sort_tiers
-from dsrl.pipeline.state import Estimate, Evaluation, Setting, Siblings, Subject
+from dsrl.data.evaluation import Estimate, Evaluation, Setting, Siblings, Subject
 from dsrl.stages.evaluate.predictions import GREEDY, Prediction
 from dsrl.stages.evaluate.statistics import Units, mean_interval, share_interval
 

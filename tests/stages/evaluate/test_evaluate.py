@@ -15,6 +15,7 @@ from dsrl.core.digest import text_digest
 from dsrl.core.errors import StageFailed, UserError
 from dsrl.core.parquet import read_table
 from dsrl.core.statistics import wilson_interval
+from dsrl.data.evaluation import Estimate, Evaluation, Setting
 from dsrl.data.model import Model, Reply, Sampling
 from dsrl.data.sample import Image, Match, new_sample
 from dsrl.data.source import Item, Source
@@ -22,7 +23,7 @@ from dsrl.data.task import Task
 from dsrl.graders import Number
 from dsrl.models.rollout.protocols import Rollout
 from dsrl.pipeline.context import Context
-from dsrl.pipeline.state import Estimate, Evaluation, PipelineState, Setting
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.evaluate import Compare, Evaluate
 from dsrl.stages.evaluate.difference import align_predictions, compare_evaluations, paired_gains
 from dsrl.stages.evaluate.evaluate import count_pretraining_items
