@@ -68,11 +68,11 @@ def _composed(given: Words) -> Any:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    from dsrl.cli.compose import config_error
+    from dsrl.cli.compose import config_error, search_path
 
     if given.config_dir is not None and not given.config_dir.is_dir():
         raise UserError("--config-dir: no such folder", got=given.config_dir, next_step="check the path")
-    search = [f"hydra.searchpath=[file://{given.config_dir.absolute()}]"] if given.config_dir else []
+    search = [search_path([given.config_dir.absolute()])] if given.config_dir else []
     overrides = [f"{key}={value}" for key, value in given.options.items()]
     try:
         with initialize_config_dir(str(home() / "conf"), version_base="1.3"):
