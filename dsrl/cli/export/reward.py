@@ -1,7 +1,7 @@
 """The task's grader as a reward function of veRL, for exported rows:
 
     data.image_key=images
-    reward.custom_reward_function.path=pkg://dsrl.export.reward
+    reward.custom_reward_function.path=pkg://dsrl.cli.export.reward
     reward.custom_reward_function.name=compute_score
     +reward.custom_reward_function.reward_kwargs.grader=FOLDER/grader.json
 
