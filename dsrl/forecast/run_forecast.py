@@ -10,7 +10,7 @@ from dsrl.core.disk_space import check_room
 from dsrl.core.estimate import NOTHING, Range
 from dsrl.data.model import Model, count_parameters
 from dsrl.forecast.workload import Load, Outlook
-from dsrl.llm import CallsStore
+from dsrl.llm import ReplyCache
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.runner import Keys, load, output_keys
 from dsrl.pipeline.stage import Stage
@@ -92,7 +92,7 @@ def plain(load: Load) -> dict[str, Any]:
 class Foresight:
     """Looks ahead from what stands in a store. It asks nobody and writes nothing."""
 
-    def __init__(self, store: Store, keys: Keys, calls: CallsStore | None, **known: Any) -> None:
+    def __init__(self, store: Store, keys: Keys, calls: ReplyCache | None, **known: Any) -> None:
         """`calls`: None where no reply was ever stored. `known`: fields of the outlook: `latency`, `limit`."""
         self._outlook = known
         self._store = store

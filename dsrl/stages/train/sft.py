@@ -18,7 +18,7 @@ from dsrl.stages.train.job import TrainingRow
 from dsrl.stages.train.rows import num_steps, sample_row, training_rows
 
 if TYPE_CHECKING:
-    from dsrl.llm import CallsStore
+    from dsrl.llm import ReplyCache
     from dsrl.pipeline.context import Context
     from dsrl.pipeline.state import PipelineState
 
@@ -187,7 +187,7 @@ class Distill(MultiSolutionSft):
         return {sample.id: correct_votes(sample, state.task, context.calls, self.per_sample) for sample in samples}
 
 
-def correct_votes(sample: Sample, task: Task, calls: "CallsStore", limit: int) -> list[str]:
+def correct_votes(sample: Sample, task: Task, calls: "ReplyCache", limit: int) -> list[str]:
     """The first different replies to the sample's question that its label grades as correct.
 
     Only replies to the prompt of the training count. Raises `StageFailed` if a reply behind the sample is missing from

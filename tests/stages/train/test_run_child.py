@@ -12,7 +12,7 @@ import pytest
 from dsrl.core.errors import StageFailed
 from dsrl.data.model import Model, Sampling
 from dsrl.graders import Number
-from dsrl.llm import CallsStore
+from dsrl.llm import ReplyCache
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.progress.progress import Progress
 from dsrl.pipeline.store import Store
@@ -32,7 +32,7 @@ def context(tmp_path: Path) -> Context:
     return Context(
         run_dir=tmp_path / "run",
         store=Store(tmp_path / "store"),
-        calls=CallsStore(tmp_path / "calls"),
+        calls=ReplyCache(tmp_path / "calls"),
         progress=Progress(io.StringIO()),
     )
 

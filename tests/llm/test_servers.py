@@ -116,13 +116,13 @@ def test_it_ends_with_a_run_that_is_killed(tmp_path: Path) -> None:
 
 def test_one_that_does_not_start_is_told_with_its_last_words(tmp_path: Path) -> None:
     command = fake(tmp_path, "sys.exit('no such model: m')")
-    with pytest.raises(StageFailed, match=r"(?s)ended while starting \(exit code 1\).*no such model: m"):
+    with pytest.raises(StageFailed, match=r"(?s)exited while starting \(exit code 1\).*no such model: m"):
         VllmServer(model="m", command=command, log=str(tmp_path / "log")).start()
 
 
 def test_one_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
     command, log = fake(tmp_path, "time.sleep(600)"), tmp_path / "log"
-    with pytest.raises(StageFailed, match=r"has not answered within 0\.6 s"):
+    with pytest.raises(StageFailed, match=r"did not answer within 0\.6 s"):
         VllmServer(model="m", command=command, log=str(log), ready=0.6).start()
     for pid in pids(log):
         wait_until_gone(pid)

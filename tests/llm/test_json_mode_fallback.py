@@ -12,8 +12,8 @@ import pytest
 from pydantic import BaseModel
 
 from dsrl.core.errors import UserError
-from dsrl.llm import Answer, CallsStore, Client, Endpoint, Ledger, Spending
-from dsrl.llm.structured.fallback import Formats
+from dsrl.llm import Answer, Client, Endpoint, Ledger, ReplyCache, Spending
+from dsrl.llm.structured.schema import JsonModeFallback
 from tests.llm.server import Json, Says, Script, completion, error, serve
 
 ASK = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Write a sample."}]
@@ -59,13 +59,13 @@ class Steps(deque[object]):
 
 
 def run(
-    script: Script, folder: Path, formats: Formats, count: int = 1, **fields: Any
+    script: Script, folder: Path, formats: JsonModeFallback, count: int = 1, **fields: Any
 ) -> tuple[list[Answer[Draft]], Spending]:
     ledger = Ledger()
 
     async def act() -> list[Answer[Draft]]:
         described = Endpoint(model="m", base_url=script.url, backoff=0.0, **fields)
-        async with Client(described, CallsStore(folder), ledger, stage="generate", formats=formats) as client:
+        async with Client(described, ReplyCache(folder), ledger, stage="generate", json_modes=formats) as client:
             return [await client.ask(ASK, Draft, index) for index in range(count)]
 
     return asyncio.run(act()), ledger.rows().get(KEY, Spending())
@@ -88,7 +88,7 @@ def test_what_is_refused_gives_way_once_and_is_remembered(
 ) -> None:
     with serve() as script:
         script.steps = Steps(script, refusing(*refused))
-        answers, spent = run(script, tmp_path, Formats(), count=2)
+        answers, spent = run(script, tmp_path, JsonModeFallback(), count=2)
     assert kinds(script) == asked
     assert [answer.value for answer in answers] == [Draft(input=LATEX, output="4")] * 2
     assert len(caplog.records) == len(refused)
@@ -101,14 +101,14 @@ def test_what_was_paid_for_in_one_way_is_found_in_every_other(mode: str, tmp_pat
     """So that following the advice of the warning, or starting anew, costs nothing."""
     with serve() as script:
         script.steps = Steps(script, refusing("json_schema", "json_object"))
-        first, _ = run(script, tmp_path, Formats())
+        first, _ = run(script, tmp_path, JsonModeFallback())
         sent = len(script.bodies)
-        again, spent = run(script, tmp_path, Formats(), json_mode=mode)
+        again, spent = run(script, tmp_path, JsonModeFallback(), json_mode=mode)
         assert (again, len(script.bodies), spent.store_hits) == (first, sent, 1)
 
 
 def test_the_clients_of_a_run_share_what_was_learnt(tmp_path: Path) -> None:
-    formats = Formats()
+    formats = JsonModeFallback()
     with serve() as script:
         script.steps = Steps(script, refusing("json_schema"))
         run(script, tmp_path / "one", formats)
@@ -119,7 +119,7 @@ def test_the_clients_of_a_run_share_what_was_learnt(tmp_path: Path) -> None:
 def test_the_words_stand_at_the_end_of_the_last_message(tmp_path: Path) -> None:
     with serve() as script:
         script.steps = Steps(script, refusing("json_schema", "json_object"))
-        run(script, tmp_path, Formats())
+        run(script, tmp_path, JsonModeFallback())
     _, as_object, in_words = (body["messages"] for body in script.bodies)
     assert [message["role"] for message in in_words] == ["system", "user"]
     assert as_object[0] == in_words[0] == ASK[0]
@@ -129,7 +129,7 @@ def test_the_words_stand_at_the_end_of_the_last_message(tmp_path: Path) -> None:
 
 def test_another_refusal_still_ends_the_run(tmp_path: Path) -> None:
     with serve(error(400, "max_tokens is too large")) as script, pytest.raises(UserError, match="max_tokens"):
-        run(script, tmp_path, Formats())
+        run(script, tmp_path, JsonModeFallback())
     assert len(script.bodies) == 1
 
 
@@ -148,7 +148,7 @@ def test_parse_failures_are_counted_by_kind(
     replies: list[Json], counted: dict[str, int], repairs: int, tmp_path: Path
 ) -> None:
     with serve(*[Says(200, reply) for reply in replies]) as script:
-        _, spent = run(script, tmp_path, Formats())
+        _, spent = run(script, tmp_path, JsonModeFallback())
     assert (dict(spent.parse_failures), spent.repairs) == (counted, repairs)
     total = spent + replace(spent)
     assert dict(total.parse_failures) == {kind: 2 * count for kind, count in counted.items()}

@@ -8,9 +8,9 @@ import pytest
 from dsrl.core.errors import StageFailed, UserError
 from dsrl.data.model import Reply
 from dsrl.llm import Client
-from dsrl.llm.context_refusals import ENOUGH
-from dsrl.llm.ratelimit import breaker
-from tests.llm.asking import completions, endpoint, expected, run, texts
+from dsrl.llm.ratelimit import controller
+from dsrl.llm.retry import MAX_REFUSED_PROMPTS
+from tests.llm.running import completions, endpoint, expected, run, texts
 from tests.llm.server import DROP, HANG, Says, completion, error, serve
 
 
@@ -22,7 +22,7 @@ async def all_of(client: Client, count: int) -> list[Reply]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """An open breaker tries again soon."""
-    monkeypatch.setattr(breaker, "LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(controller, "MAX_PROBE_DELAY", 0.01)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -58,7 +58,7 @@ def test_an_endpoint_that_stays_down_ends_the_run_and_what_came_is_kept(
 
         with pytest.raises(StageFailed, match=r"m is down: no reply for .*\n.*503: melted\n.*outage"):
             run(described, tmp_path, act)
-        assert caplog.text.count("trying again every few seconds, giving up after 1.5 s") == 1
+        assert caplog.text.count("retrying every few seconds, giving up after 1.5 s") == 1
         assert run(described, tmp_path, completions(1, content="0"))[1].store_hits == 1
 
 
@@ -72,7 +72,7 @@ def test_being_turned_away_uses_up_no_retries(tmp_path: Path) -> None:
 def test_an_endpoint_that_turns_all_away_for_too_long_ends_the_run(tmp_path: Path) -> None:
     with (
         serve(*[error(429, "slow down", Retry_After="86400")] * 100) as script,
-        pytest.raises(StageFailed, match=r"turns every request away(.|\n)*asks to wait 86400 s"),
+        pytest.raises(StageFailed, match=r"throttles every request(.|\n)*asks to wait 86400 s"),
     ):
         run(endpoint(script, outage=0.3), tmp_path, completions(1))
     assert len(script.bodies) == 2
@@ -109,7 +109,7 @@ def test_pages_of_a_gateway_before_the_first_completion_are_an_outage(tmp_path: 
 
 def test_where_all_requests_time_out_from_the_start_the_run_ends_soon(tmp_path: Path) -> None:
     with serve(*[HANG] * 1000) as script:
-        with pytest.raises(StageFailed, match=r"every request ran into(.|\n)*raise the endpoint's timeout"):
+        with pytest.raises(StageFailed, match=r"every request timed out(.|\n)*raise the endpoint's timeout"):
             run(endpoint(script, timeout=0.2, max_retries=1), tmp_path, lambda client: all_of(client, 4))
         assert 4 <= len(script.bodies) <= 8
 
@@ -182,9 +182,11 @@ def test_foreign_answers_after_a_completion_are_failures_of_their_request(tmp_pa
 def test_prompts_that_are_refused_from_the_start_end_the_run(tmp_path: Path) -> None:
     refusal = error(400, "maximum context length is 10 tokens")
     with serve(*[refusal] * 1000) as script:
-        with pytest.raises(UserError, match=f"first {ENOUGH} were all refused(.|\n)*10 tokens(.|\n)*instruction"):
+        with pytest.raises(
+            UserError, match=f"first {MAX_REFUSED_PROMPTS} were all refused(.|\n)*10 tokens(.|\n)*instruction"
+        ):
             run(endpoint(script, concurrency=4), tmp_path, lambda client: all_of(client, 200))
-        assert ENOUGH <= len(script.bodies) <= ENOUGH + 4
+        assert MAX_REFUSED_PROMPTS <= len(script.bodies) <= MAX_REFUSED_PROMPTS + 4
 
 
 def test_a_refused_prompt_is_not_sent_again_in_this_run(tmp_path: Path) -> None:

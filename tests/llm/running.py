@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dsrl.data.model import Reply
-from dsrl.llm import CallsStore, Client, Endpoint, Ledger, Price, Spending
+from dsrl.llm import Client, Endpoint, Ledger, Price, ReplyCache, Spending
 from tests.llm.server import Script
 
 PRICE = Price(input=1.0, output=2.0, date="2026-11-20")
@@ -25,7 +25,7 @@ def run(described: Endpoint, folder: Path, act: Callable[[Client], Coroutine[Any
     ledger = Ledger()
 
     async def inside() -> Any:
-        async with Client(described, CallsStore(folder), ledger, role="teacher", stage="votes") as client:
+        async with Client(described, ReplyCache(folder), ledger, role="teacher", stage="votes") as client:
             return await act(client)
 
     return asyncio.run(inside()), ledger.rows().get(KEY, Spending())

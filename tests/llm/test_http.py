@@ -9,8 +9,8 @@ from dsrl.core.errors import UserError
 from dsrl.llm import Endpoint
 from dsrl.llm.completions import error_text, read_completions
 from dsrl.llm.failures import CallError
-from dsrl.llm.http import PUBLIC_URL, Wire, _proxy
-from tests.llm.asking import completions, endpoint, run, texts
+from dsrl.llm.http import PUBLIC_URL, HttpTransport, _proxy_arguments
+from tests.llm.running import completions, endpoint, run, texts
 from tests.llm.server import Says, completion, serve
 
 PROXIES = [
@@ -42,7 +42,7 @@ def test_the_proxy_of_the_environment(
         monkeypatch.delenv(name.lower(), raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert _proxy(url) == expected
+    assert _proxy_arguments(url) == expected
 
 
 def test_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +76,7 @@ def test_tls_and_the_public_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DSRL_TEST_KEY", "sekret")
 
     async def opened() -> str:
-        wire = Wire(Endpoint(model="m", api_key_env="DSRL_TEST_KEY"), None)
+        wire = HttpTransport(Endpoint(model="m", api_key_env="DSRL_TEST_KEY"), None)
         await wire.close()
         return wire.url
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from dsrl.core.errors import StageFailed, UserError
 from dsrl.data.model import Reply, Usage
-from dsrl.llm.reply_cache.cache import CallsStore
-from dsrl.llm.reply_cache.index import Place, pack, unpack
+from dsrl.llm.reply_cache.cache import ReplyCache
+from dsrl.llm.reply_cache.index import RecordLocation, pack, unpack
 from dsrl.llm.reply_cache.segments import Segment, encode, record_id
 
 REQUEST = {"model": "m", "messages": [{"role": "user", "content": "2 + 2?"}]}
@@ -26,14 +26,14 @@ def reply(text: str, index: int = 0, digest: str = ABC) -> Reply:
     return Reply(text=text, finish_reason="stop", usage=usage, call=f"{digest}:{index}")
 
 
-def put(store: CallsStore, *texts: str, digest: str = ABC, first: int = 0) -> None:
+def put(store: ReplyCache, *texts: str, digest: str = ABC, first: int = 0) -> None:
     replies = {first + i: reply(text, first + i, digest) for i, text in enumerate(texts)}
     store.put(digest, REQUEST, replies, "m-1")
 
 
 def filled(folder: Path, *texts: str) -> Path:
     """The segment of a writer that is done."""
-    store = CallsStore(folder)
+    store = ReplyCache(folder)
     put(store, *texts)
     store.close()
     (path,) = segments(folder)
@@ -46,10 +46,10 @@ def segments(folder: Path) -> list[Path]:
 
 @pytest.mark.parametrize("fsync", [False, True])
 def test_what_was_put_is_there_at_once_and_for_the_next_process(tmp_path: Path, fsync: bool) -> None:
-    store = CallsStore(tmp_path / "new" / "calls", fsync)
+    store = ReplyCache(tmp_path / "new" / "calls", fsync)
     assert store.get(ABC, 0) is None
     put(store, "four", "vier\n\u2028\x00", "")
-    for seen in (store, CallsStore(store.folder)):
+    for seen in (store, ReplyCache(store.folder)):
         assert seen.get(ABC, 0) == reply("four")
         assert seen.get(ABC, 1) == reply("vier\n\u2028\x00", 1)
         assert seen.get(ABC, 2) == reply("", 2)
@@ -60,14 +60,14 @@ def test_what_was_put_is_there_at_once_and_for_the_next_process(tmp_path: Path, 
 
 
 def test_nothing_is_touched_before_first_use_and_reading_makes_no_file(tmp_path: Path) -> None:
-    store = CallsStore(tmp_path / "calls")
+    store = ReplyCache(tmp_path / "calls")
     assert not store.folder.exists()
     assert store.get(ABC, 0) is None
     assert segments(store.folder) == []
 
 
 def test_the_request_is_stored_once_and_equal_requests_stay_apart_by_index(tmp_path: Path) -> None:
-    store = CallsStore(tmp_path)
+    store = ReplyCache(tmp_path)
     put(store, "same", "same")
     put(store, "same", first=2)
     assert len(store) == 3
@@ -75,11 +75,11 @@ def test_the_request_is_stored_once_and_equal_requests_stay_apart_by_index(tmp_p
 
 
 def test_the_first_of_two_replies_to_one_call_stays(tmp_path: Path) -> None:
-    store = CallsStore(tmp_path)
+    store = ReplyCache(tmp_path)
     put(store, "first")
     put(store, "second")
     assert store.get(ABC, 0) == reply("first")
-    assert CallsStore(tmp_path).get(ABC, 0) == reply("first")
+    assert ReplyCache(tmp_path).get(ABC, 0) == reply("first")
 
 
 @pytest.mark.parametrize("cut", [1, 2, 60, 100])
@@ -88,14 +88,14 @@ def test_a_damaged_tail_is_cut_off_and_reported(tmp_path: Path, caplog: pytest.L
     whole = path.read_bytes()
     path.write_bytes(whole[:-cut])
     left = len(whole.splitlines(keepends=True)[-1]) - cut
-    store = CallsStore(tmp_path)
+    store = ReplyCache(tmp_path)
     assert (store.get(ABC, 0), store.get(ABC, 1)) == (reply("one"), None)
     store.refresh()
-    assert [message.partition(", left out")[0] for message in caplog.messages] == [
+    assert [message.partition(" of a killed")[0] for message in caplog.messages] == [
         f"{path}: the last {left} bytes are an unfinished line"
     ]
     put(store, "two again", first=1)
-    assert CallsStore(tmp_path).get(ABC, 1) == reply("two again", 1)
+    assert ReplyCache(tmp_path).get(ABC, 1) == reply("two again", 1)
     path.write_bytes(whole)
     store.refresh()
     assert len(store) == 2
@@ -112,7 +112,7 @@ def test_a_damaged_line_is_named_and_passed_over(
     lines = path.read_bytes().splitlines(keepends=True)
     lines[2] = lines[2].replace(old, new, 1)
     path.write_bytes(b"".join(lines))
-    store = CallsStore(tmp_path)
+    store = ReplyCache(tmp_path)
     assert store.get(ABC, 1) is None
     assert store.get(ABC, 2) == reply("three", 2)
     assert caplog.messages[0].startswith(f"{path}, line 3: damaged")
@@ -122,18 +122,18 @@ def test_a_newer_format_is_not_paid_for_again(tmp_path: Path) -> None:
     path = filled(tmp_path, "one")
     path.write_bytes(path.read_bytes().replace(b'{"v":1', b'{"v":2'))
     with pytest.raises(UserError, match="newer dsrl"):
-        CallsStore(tmp_path).get(ABC, 0)
+        ReplyCache(tmp_path).get(ABC, 0)
 
 
 def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "calls").write_text("")
     with pytest.raises(UserError, match="not a writable folder"):
-        CallsStore(tmp_path / "calls").get(ABC, 0)
+        ReplyCache(tmp_path / "calls").get(ABC, 0)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_fails_the_stage_and_the_next_reply_goes_to_a_new_file(tmp_path: Path) -> None:
-    store = CallsStore(tmp_path)
+    store = ReplyCache(tmp_path)
     put(store, "one")
     assert store._writer is not None
     full = os.open("/dev/full", os.O_WRONLY)
@@ -142,17 +142,17 @@ def test_a_full_disk_fails_the_stage_and_the_next_reply_goes_to_a_new_file(tmp_p
     with pytest.raises(StageFailed, match="could not be stored"):
         put(store, "two", first=1)
     put(store, "two", first=1)
-    assert CallsStore(tmp_path).get(ABC, 1) == reply("two", 1)
+    assert ReplyCache(tmp_path).get(ABC, 1) == reply("two", 1)
 
 
 def _write(folder: Path, name: str, count: int) -> None:
-    store = CallsStore(folder)
+    store = ReplyCache(folder)
     for i in range(count):
         put(store, f"{name} {i}", f"{name} {i} again", digest=f"{name}{i:031}")
 
 
 def test_two_processes_write_and_a_third_sees_it_grow(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    reader = CallsStore(tmp_path)
+    reader = ReplyCache(tmp_path)
     assert len(reader) == 0
     fork = multiprocessing.get_context("fork")
     writers = [fork.Process(target=_write, args=(tmp_path, name, 100)) for name in "ab"]
@@ -171,22 +171,22 @@ def test_two_processes_write_and_a_third_sees_it_grow(tmp_path: Path, caplog: py
 
 
 def test_a_forked_child_writes_to_a_file_of_its_own(tmp_path: Path) -> None:
-    store = CallsStore(tmp_path)
+    store = ReplyCache(tmp_path)
     put(store, "parent")
     child = multiprocessing.get_context("fork").Process(target=lambda: put(store, "child", first=1))
     child.start()
     child.join()
     put(store, "parent again", first=2)
     assert len(segments(tmp_path)) == 2
-    assert len(CallsStore(tmp_path)) == 3
+    assert len(ReplyCache(tmp_path)) == 3
 
 
 def test_more_segments_than_open_files(tmp_path: Path) -> None:
     for i in range(70):
-        store = CallsStore(tmp_path)
+        store = ReplyCache(tmp_path)
         put(store, str(i), first=i)
         store.close()
-    store = CallsStore(tmp_path)
+    store = ReplyCache(tmp_path)
     assert [store.get(ABC, i) for i in range(70)] == [reply(str(i), i) for i in range(70)]
     assert len(store._readers) == 64
     store.close()
@@ -204,7 +204,7 @@ def test_any_changed_byte_is_noticed(name: str, text: str, where: int, change: i
 
 @given(st.integers(0, 1 << 20), st.integers(0, (1 << 44) - 1), st.integers(0, (1 << 32) - 1))
 def test_places_are_packed_without_loss(number: int, offset: int, length: int) -> None:
-    assert unpack(pack(Place(number, offset, length))) == (number, offset, length)
+    assert unpack(pack(RecordLocation(number, offset, length))) == (number, offset, length)
 
 
 def test_a_kill_at_any_byte_leaves_all_whole_replies_and_no_wrong_one(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_a_kill_at_any_byte_leaves_all_whole_replies_and_no_wrong_one(tmp_path: 
     path.parent.mkdir()
     for length in range(len(whole) + 1):
         path.write_bytes(whole[:length])
-        store = CallsStore(path.parent)
+        store = ReplyCache(path.parent)
         whole_lines = sum(end <= length for end in ends)
         found = [store.get(ABC, i) for i in range(3)]
         assert found == [
@@ -225,7 +225,7 @@ def test_a_kill_at_any_byte_leaves_all_whole_replies_and_no_wrong_one(tmp_path: 
 
 
 def test_an_unfinished_line_of_a_living_writer_is_no_damage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    writer, reader = CallsStore(tmp_path), CallsStore(tmp_path)
+    writer, reader = ReplyCache(tmp_path), ReplyCache(tmp_path)
     put(writer, "one")
     (path,) = segments(tmp_path)
     line = path.read_bytes()
@@ -243,19 +243,19 @@ def test_an_unfinished_line_of_a_living_writer_is_no_damage(tmp_path: Path, capl
 @pytest.fixture
 def indexed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A segment of 90 lines and its index."""
-    monkeypatch.setattr("dsrl.llm.reply_cache.index.INDEXED_LINES", 50)
-    store = CallsStore(tmp_path)
+    monkeypatch.setattr("dsrl.llm.reply_cache.index.MIN_TABLE_LINES", 50)
+    store = ReplyCache(tmp_path)
     for i in range(30):
         put(store, f"text {i}", f"text {i} again", digest=f"{i:032x}")
     store.close()
-    assert len(CallsStore(tmp_path)) == 60
+    assert len(ReplyCache(tmp_path)) == 60
     (path,) = segments(tmp_path)
     assert path.with_suffix(".index").exists()
     return path
 
 
 def all_there(folder: Path, missing: int | None = None) -> bool:
-    store = CallsStore(folder)
+    store = ReplyCache(folder)
     found = [store.get(f"{i:032x}", 1) for i in range(30)]
     return found == [None if i == missing else reply(f"text {i} again", 1, f"{i:032x}") for i in range(30)]
 
@@ -265,13 +265,13 @@ def test_an_index_spares_reading_the_segment(indexed: Path, monkeypatch: pytest.
     scan = Segment.scan
     monkeypatch.setattr(Segment, "scan", lambda segment: read.append(segment.position) or scan(segment))
     assert all_there(indexed.parent)
-    assert len(CallsStore(indexed.parent)) == 60
+    assert len(ReplyCache(indexed.parent)) == 60
     assert set(read) <= {indexed.stat().st_size}
 
 
 def test_lines_behind_an_index_are_found(indexed: Path) -> None:
     later = indexed.with_name("later.jsonl")
-    store = CallsStore(indexed.parent)
+    store = ReplyCache(indexed.parent)
     put(store, "later", digest="f" * 32)
     store.close()
     (later,) = set(segments(indexed.parent)) - {indexed}
@@ -279,7 +279,7 @@ def test_lines_behind_an_index_are_found(indexed: Path) -> None:
         file.write(later.read_bytes())
     later.unlink()
     assert all_there(indexed.parent)
-    assert CallsStore(indexed.parent).get("f" * 32, 0) == reply("later", 0, "f" * 32)
+    assert ReplyCache(indexed.parent).get("f" * 32, 0) == reply("later", 0, "f" * 32)
 
 
 INDEX_DAMAGE: dict[str, Callable[[bytes], bytes]] = {
@@ -306,7 +306,7 @@ def test_damage_behind_an_index_is_noticed_when_the_line_is_read(
     indexed.write_bytes(indexed.read_bytes().replace(b"text 7 again", b"text 7 aga1n"))
     assert all_there(indexed.parent, missing=7)
     assert [message.partition(": damaged")[0] for message in caplog.messages] == [f"{indexed}, line 24"]
-    store = CallsStore(indexed.parent)
+    store = ReplyCache(indexed.parent)
     put(store, "text 7 again", digest=f"{7:032x}", first=1)
     store.close()
     assert all_there(indexed.parent)
@@ -322,42 +322,42 @@ def test_a_claim_keeps_other_processes_from_asking_and_ends_with_its_process(tmp
     pipe, theirs = fork.Pipe()
 
     def other() -> None:
-        store = CallsStore(tmp_path)
-        assert store.claim(ABC)
+        store = ReplyCache(tmp_path)
+        assert store.try_lock(ABC)
         theirs.send("claimed")
         theirs.recv()
         put(store, "theirs")
         os.kill(os.getpid(), signal.SIGKILL)
 
-    store = CallsStore(tmp_path)
+    store = ReplyCache(tmp_path)
     assert store.get(ABC, 0) is None
     child = fork.Process(target=other)
     child.start()
     assert pipe.recv() == "claimed"
-    assert not store.claim(ABC)
-    assert store.claim("d" * 32)
+    assert not store.try_lock(ABC)
+    assert store.try_lock("d" * 32)
     pipe.send("go on")
     child.join()
-    assert store.claim(ABC)
+    assert store.try_lock(ABC)
     assert store.get(ABC, 0) == reply("theirs")
-    assert store.claim(ABC), "the same process may ask for several completions at once"
+    assert store.try_lock(ABC), "the same process may ask for several completions at once"
     for _ in range(2):
-        store.free(ABC)
+        store.unlock(ABC)
     store.close()
 
 
 def _ask_for_all(folder: Path, asked: Path) -> None:
     """What a client does, with a file for an endpoint."""
-    store = CallsStore(folder)
+    store = ReplyCache(folder)
     for i in range(40):
         digest = f"{i:032x}"
         while store.get(digest, 0) is None:
-            if store.claim(digest):
+            if store.try_lock(digest):
                 if store.get(digest, 0) is None:
                     with asked.open("a") as file:
                         file.write(f"{i}\n")
                     put(store, str(i), digest=digest)
-                store.free(digest)
+                store.unlock(digest)
 
 
 def test_processes_that_ask_for_the_same_pay_once(tmp_path: Path) -> None:
@@ -375,20 +375,20 @@ def test_a_clock_that_goes_back_changes_nothing(tmp_path: Path, monkeypatch: pyt
     for moment in (2e9, 1e9, 1e9):
         monkeypatch.setattr("time.time", lambda moment=moment: moment)
         monkeypatch.setattr("time.gmtime", lambda moment=moment: (2001, 9, 9, 1, 46, 40, 6, 252, 0))
-        store = CallsStore(tmp_path)
+        store = ReplyCache(tmp_path)
         put(store, "text", first=len(segments(tmp_path)))
         store.close()
     assert len(segments(tmp_path)) == 3
-    assert [CallsStore(tmp_path).get(ABC, i) for i in range(3)] == [reply("text", i) for i in range(3)]
+    assert [ReplyCache(tmp_path).get(ABC, i) for i in range(3)] == [reply("text", i) for i in range(3)]
 
 
 def _fill(folder: Path, limit: int) -> None:
     """Puts replies of two completions until the file may not grow any more."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    store = CallsStore(folder)
+    store = ReplyCache(folder)
     put(store, "small", "reply")
-    with pytest.raises(StageFailed, match=r"could not be stored[\s\S]*make room") as caught:
+    with pytest.raises(StageFailed, match="could not be stored") as caught:
         put(store, "a", "b" * limit, digest="d" * 32)
     assert caught.value.exit_code == 3
     put(store, "after", digest="e" * 32)
@@ -399,7 +399,7 @@ def test_a_file_that_cannot_grow_keeps_all_of_a_reply_or_none(tmp_path: Path) ->
     child.start()
     child.join()
     assert child.exitcode == 0
-    store = CallsStore(tmp_path)
+    store = ReplyCache(tmp_path)
     assert len(segments(tmp_path)) == 2
     assert [store.get(ABC, 1), store.get("d" * 32, 0), store.get("e" * 32, 0)] == [
         reply("reply", 1),
@@ -413,7 +413,7 @@ def test_a_folder_that_cannot_be_written_to_is_told_before_anything_is_paid_for(
 ) -> None:
     filled(tmp_path, "one")
     monkeypatch.setattr(os, "access", lambda *_: False)
-    store = CallsStore(tmp_path)
+    store = ReplyCache(tmp_path)
     assert store.get(ABC, 0) == reply("one"), "reading needs no right to write"
     with pytest.raises(UserError, match="not a writable folder"):
         store.refresh()
@@ -427,7 +427,7 @@ def test_a_folder_that_becomes_read_only_is_told(tmp_path: Path, monkeypatch: py
             raise OSError(errno.EROFS, "Read-only file system", str(path))
         return opened(path, flags, mode)
 
-    store = CallsStore(tmp_path)
+    store = ReplyCache(tmp_path)
     monkeypatch.setattr(os, "open", read_only)
     with pytest.raises(StageFailed, match=r"Read-only file system[\s\S]*mount it writable"):
         put(store, "one")
@@ -435,15 +435,15 @@ def test_a_folder_that_becomes_read_only_is_told(tmp_path: Path, monkeypatch: py
 
 def test_claims_are_given_where_they_cannot_be_kept(tmp_path: Path) -> None:
     (tmp_path / ".claims").mkdir()
-    store = CallsStore(tmp_path)
-    assert store.claim(ABC)
-    store.free(ABC)
+    store = ReplyCache(tmp_path)
+    assert store.try_lock(ABC)
+    store.unlock(ABC)
 
 
 def test_claims_are_open_to_whoever_may_write_to_the_folder(tmp_path: Path) -> None:
     tmp_path.chmod(0o775)
-    store = CallsStore(tmp_path)
-    assert store.claim(ABC)
+    store = ReplyCache(tmp_path)
+    assert store.try_lock(ABC)
     assert (tmp_path / ".claims").stat().st_mode & 0o777 == 0o664
     store.close()
 
@@ -451,7 +451,7 @@ def test_claims_are_open_to_whoever_may_write_to_the_folder(tmp_path: Path) -> N
 def test_replies_under_way_when_the_disk_is_full_go_into_the_reserve(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = CallsStore(tmp_path)
+    store = ReplyCache(tmp_path)
     put(store, "one")
     write, writer = os.write, store._writer
     assert writer is not None
@@ -470,4 +470,4 @@ def test_replies_under_way_when_the_disk_is_full_go_into_the_reserve(
     store.close()
     (path,) = segments(tmp_path)
     assert path.read_bytes().count(b"\n") == 4
-    assert [CallsStore(tmp_path).get(ABC, i) for i in range(3)] == [reply("one"), reply("two", 1), reply("three", 2)]
+    assert [ReplyCache(tmp_path).get(ABC, i) for i in range(3)] == [reply("one"), reply("two", 1), reply("three", 2)]
