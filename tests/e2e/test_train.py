@@ -1,4 +1,4 @@
-"""Real trainings of a tiny model in real child processes."""
+"""Real training of a tiny model in real child processes."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def trained(after: PipelineState, folder: Path) -> Model:
-    """As the run loop finds it."""
+    """The trained model with its path resolved, as by the run loop."""
     assert after.trained is not None
     assert after.trained.path == "model"
     return replace(after.trained, path=str(folder / "scratch" / "model"))
@@ -94,7 +94,7 @@ def long_training() -> Trl:
     return Trl(algorithm=DrGrpo(**{**RL, "max_steps": 30, "learning_rate": 1e-3}), **{**STAGE, "checkpoint_every": 4})
 
 
-def test_a_training_killed_in_the_middle_ends_in_the_same_bytes(state: PipelineState, tmp_path: Path) -> None:
+def test_a_killed_training_ends_with_the_same_bytes(state: PipelineState, tmp_path: Path) -> None:
     assert state.base is not None
     command = [sys.executable, "-c", KILLED, str(tmp_path / "a"), str(state.base.path)]
     progress = tmp_path / "a" / "work" / "progress.jsonl"
@@ -115,8 +115,8 @@ def test_a_training_killed_in_the_middle_ends_in_the_same_bytes(state: PipelineS
     assert courses[0] == courses[1]
 
 
-def test_adapters_are_trained_merged_and_go_on(state: PipelineState, tmp_path: Path) -> None:
-    """Two steps, then on from the checkpoint: the same as four in a row; only linear layers differ from the base."""
+def test_adapters_are_trained_merged_and_resumed(state: PipelineState, tmp_path: Path) -> None:
+    """Two steps, resumed to four, equal four steps in a row. Only linear layers differ from the base model."""
     from transformers import AutoModelForCausalLM
 
     stages = [Trl(algorithm=Grpo(**{**RL, "max_steps": steps}), **STAGE, lora_rank=4) for steps in (2, 4)]
@@ -135,9 +135,9 @@ def test_adapters_are_trained_merged_and_go_on(state: PipelineState, tmp_path: P
     assert states[0].keys() == states[1].keys()
 
 
-def test_a_training_that_breaks_fails_the_stage(state: PipelineState, tmp_path: Path) -> None:
+def test_a_diverging_training_fails_the_stage(state: PipelineState, tmp_path: Path) -> None:
     stage = Trl(algorithm=Grpo(**{**RL, "learning_rate": 1e30}), **STAGE)
-    with pytest.raises(StageFailed, match="not finite"):
+    with pytest.raises(StageFailed, match="finite"):
         stage(state, surroundings(tmp_path))
 
 
