@@ -18,7 +18,7 @@ class Termination:
         interrupt(number, frame)
 
 
-def hear_termination() -> None:
+def handle_termination() -> None:
     """From now on, unless SIGTERM is ignored or somebody else's."""
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, Termination())

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dsrl.core.signals import hear_termination, interrupted_code
+from dsrl.core.signals import handle_termination, interrupted_code
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,7 @@ def terminated() -> None:
 
 
 def test_sigterm_is_taken_for_ctrl_c_and_told_from_it_by_the_exit_code() -> None:
-    hear_termination()
+    handle_termination()
     assert interrupted_code() == 130
     with pytest.raises(KeyboardInterrupt):
         terminated()
@@ -33,7 +33,7 @@ def test_sigterm_is_taken_for_ctrl_c_and_told_from_it_by_the_exit_code() -> None
 def test_an_event_loop_ends_in_order(ctrl_c: Any) -> None:
     """What came home after the signal is kept, whether a shell has switched Ctrl-C off or not."""
     signal.signal(signal.SIGINT, ctrl_c)
-    hear_termination()
+    handle_termination()
     came: list[str] = []
 
     async def work() -> None:
@@ -53,6 +53,6 @@ def test_an_event_loop_ends_in_order(ctrl_c: Any) -> None:
 @pytest.mark.parametrize("theirs", [signal.SIG_IGN, lambda number, frame: None])
 def test_what_somebody_else_wants_of_sigterm_stays(theirs: Any) -> None:
     signal.signal(signal.SIGTERM, theirs)
-    hear_termination()
+    handle_termination()
     assert signal.getsignal(signal.SIGTERM) is theirs
     assert interrupted_code() == 130
