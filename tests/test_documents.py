@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.cli.app import PIPELINE_VERBS, _verb, store_verb
+from dsrl.cli.app import PIPELINE_VERBS, find_verb, split_verb
 from dsrl.cli.compose import refuse_secrets
 from tests.command import CHECKOUT
 from tests.composed import built
@@ -76,9 +76,9 @@ def write_image_task(folder: Path) -> None:
 @pytest.mark.parametrize(("document", "line"), commands(), ids=lambda value: value)
 def test_every_command_line_runs_up_to_building_the_pipeline(document: str, line: str, reader: Path) -> None:
     words = shlex.split(line)
-    verb, words = _verb(words)
+    verb, words = split_verb(words)
     if verb not in PIPELINE_VERBS:
-        assert callable(store_verb(verb))
+        assert callable(find_verb(verb))
         return
     config_dir = None
     if "--config-dir" in words:
