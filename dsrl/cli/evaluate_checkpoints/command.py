@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TABLE = "checkpoints.json"
 CAUTION = (
     "Choosing a checkpoint by this table means choosing it on the test set: the best of several looks better than it\n"
-    "is, and so does its gain over the base model. Choose on held-out samples (train.keep=best), or report that you did not."
+    "is, and so does its gain over the base model. Choose on held-out samples (train.keep=best), or report it."
 )
 
 
