@@ -16,7 +16,7 @@ SECRET = re.compile(r"(^|[._/+~])(api_?key|access_?key|secret|token|password|hf_
 SECRET_VALUE = re.compile(r"(^|[\s'\"=:,{\[])(sk-|hf_|ghp_|AKIA|AIza)[\w-]{8,}")
 INNER_KEY = re.compile(r"""[{,]\s*['"]?([\w.]+)['"]?\s*:""")
 
-OMITTED = ("use +", "Full traceback", "\t_base")
+OMITTED = ("use +", "Full traceback", "\t_")
 """Lines of Hydra's messages that don't help here: advice to force a mistyped key in, a hint for developers, a file that
 is not a choice."""
 
