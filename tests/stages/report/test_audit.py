@@ -157,14 +157,14 @@ def test_an_unreadable_sheet_is_refused_with_its_row(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((), "audit: what?"),
+        ((), "dsrl audit write"),
         (("look",), "dsrl audit write"),
-        (("read",), "audit: what?"),
+        (("read",), "dsrl audit read"),
         (("read", "none.csv"), "can't read none.csv"),
         (("write", "rows=0"), "rows: not a whole number"),
         (("write", "rows=many"), "rows: not a whole number"),
         (("write", "lines=5"), "lines: unknown option"),
-        (("write", "run=nowhere"), "no such run folder"),
+        (("write", "run=nowhere"), "run: "),
         (("write", "out=nowhere/at/all.csv"), "can't write"),
     ],
 )
