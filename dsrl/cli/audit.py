@@ -21,10 +21,12 @@ OPTIONS = {"write": ("rows", "run", "store", "seed", "out"), "read": ("store",)}
 
 def audit(arguments: list[str]) -> int:
     """`dsrl audit write` or `dsrl audit read FILE.csv`."""
-    action = next((word for word in arguments if word in OPTIONS), "")
-    given = parse(f"audit {action}".strip(), arguments, options=OPTIONS.get(action, ()), max_words=2)
-    if len(given.words) != (2 if action == "read" else 1) or given.words[0] != action:
-        raise UserError("audit needs `write`, or `read` and a file", got=" ".join(given.words) or None, allowed=USAGE)
+    action = next((word for word in arguments if "=" not in word), "")
+    if action not in OPTIONS:
+        raise UserError("audit needs `write`, or `read` and a file", got=action or None, allowed=USAGE)
+    given = parse(f"audit {action}", arguments, options=OPTIONS[action], max_words=2)
+    if len(given.words) != (2 if action == "read" else 1):
+        raise UserError("audit needs `write`, or `read` and a file", got=" ".join(given.words), allowed=USAGE)
     return write(given) if action == "write" else read(given, Path(given.words[1]).expanduser())
 
 
