@@ -28,14 +28,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dsrl.core.component import Component, component
+from dsrl.core.component import component
 from dsrl.data.model import Model, Reply, Sampling
 from dsrl.data.sample import Sample, new_sample
 from dsrl.data.task import Task
 from dsrl.graders import Number
-from dsrl.llm import CallsStore, Endpoint
-from dsrl.llm.vllm_server import _has_gpu
+from dsrl.llm import Endpoint, ReplyCache
+from dsrl.llm.servers import has_gpu
 from dsrl.models.rollout import ServerRollout, VllmRollout
+from dsrl.models.rollout.protocols import Rollout
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.progress.progress import Progress
 from dsrl.pipeline.state import PipelineState
@@ -51,7 +52,7 @@ Table = tuple[str, list[str], list[list[str]]]
 
 
 @component("tests.rollout.Served")
-class Served(Component):
+class Served(Rollout):
     """What `VllmRollout` does once its server is up."""
 
     endpoint: Endpoint
@@ -60,7 +61,7 @@ class Served(Component):
         self, model: Model, prompts: Sequence[str], sampling: Sampling, count: int, context: Context
     ) -> list[list[Reply]]:
         del model  # known by the endpoint's name for it
-        return asyncio.run(ServerRollout(endpoint=self.endpoint).replies(prompts, sampling, count, context))
+        return asyncio.run(ServerRollout(endpoint=self.endpoint).request_replies(prompts, sampling, count, context))
 
 
 @dataclass(frozen=True)
@@ -117,10 +118,10 @@ def material(given: argparse.Namespace) -> tuple[Model, Task, list[Sample]]:
     """The model, and questions for it."""
     task = Task(name="t", instruction="count", answer=Number(marker="####"))
     if given.model is None:
-        base = Model(name="quickstart", prepare=Pretrain(), max_length=256, dtype=given.dtype).located()
+        base = Model(name="quickstart", prepare=Pretrain(), max_length=256, dtype=given.dtype).locate()
         pairs = stories(given.prompts)
     else:
-        base = Model(name="m", path=str(given.model), prompt_format="raw", max_length=2048, dtype=given.dtype).located()
+        base = Model(name="m", path=str(given.model), prompt_format="raw", max_length=2048, dtype=given.dtype).locate()
         words = range(WORDS)
         pairs = [
             (" ".join(f"w{2 * (7 * number + 3 * place) + 2}" for place in words), "1")
@@ -142,7 +143,7 @@ def offline(
 ) -> Callable[[int], dict[str, Any]]:
     """Asks plain vLLM for all replies, by seed."""
     engine: dict[str, Any] = {"dtype": base.dtype, "max_model_len": base.max_length, "generation_config": "vllm"}
-    if not _has_gpu():
+    if not has_gpu():
         engine["enable_chunked_prefill"] = False  # as the server
     settings = {
         "model": base.path,
@@ -197,7 +198,7 @@ def scoring(score: Score, base: Model, task: Task, samples: Sequence[Sample], fo
     context = Context(
         run_dir=folder / "run",
         store=Store(folder / "store"),
-        calls=CallsStore(folder / "calls"),
+        calls=ReplyCache(folder / "calls"),
         progress=Progress(io.StringIO()),
         stage="score",
         scratch=folder / "scratch",

@@ -9,14 +9,13 @@ import pytest
 from PIL import Image
 
 from dsrl.core.errors import UserError
-from dsrl.data.images import Pixels, Prompt, illustrated
+from dsrl.data.images import Pixels, Prompt, make_prompt
 from dsrl.data.model import Model, Sampling
 from dsrl.data.sample import Image as Kept
 from dsrl.models.rollout import TransformersRollout
 from dsrl.pipeline.context import Context
-from dsrl.stages.train.job import Row
-from dsrl.stages.train.verl.rows import write_table
-from dsrl.stages.train.verl.tables import longest, shown_sizes
+from dsrl.stages.train.job import TrainingRow
+from dsrl.stages.train.verl.rows import image_prompt_sizes, longest_prompt, write_table
 from tests.e2e.tiny_vision import tiny_vision
 from tests.stages.train.verl.test_worker import job
 from tests.toys import context
@@ -55,8 +54,8 @@ def test_a_reply_depends_on_its_own_picture_alone(model: Model, tmp_path: Path) 
     one, other = context(tmp_path / "one"), context(tmp_path / "other")
     images = kept(one)
     kept(other)
-    prompts: list[Prompt] = [illustrated("<image>\nWhich colour?", [image]) for image in images]
-    prompts += ["No picture, <image> or not?", illustrated("<image>, then <image>: same?", images[:2])]
+    prompts: list[Prompt] = [make_prompt("<image>\nWhich colour?", [image]) for image in images]
+    prompts += ["No picture, <image> or not?", make_prompt("<image>, then <image>: same?", images[:2])]
     together = drawn(model, prompts, one)
     alone = drawn(model, prompts[::-1], other, batch_size=1)
     assert together == alone[::-1]
@@ -71,7 +70,7 @@ def test_a_picture_that_leaves_no_room_is_told(model: Model, tmp_path: Path) -> 
     where = context(tmp_path)
     image = kept(where)[0]
     small = replace(model, max_length=TOKENS + 4)
-    prompts = [illustrated("<image>", [image]), illustrated("<image>\nWhich colour is it?", [image])]
+    prompts = [make_prompt("<image>", [image]), make_prompt("<image>\nWhich colour is it?", [image])]
     found = TransformersRollout().generate(small, prompts, Sampling(temperature=0.0, max_tokens=8), 1, where)
     assert found[0][0].error is None
     assert "leave no room" in str(found[1][0].error)
@@ -82,18 +81,18 @@ def test_rows_for_verl_hold_files_and_their_length_counts_pictures(model: Model,
     where = context(tmp_path)
     image = kept(where)[0]
     rows = [
-        Row(id="shown", prompt="<image>\nWhich colour?", images=(image.path,), answer="red"),
-        Row(id="told", prompt="Which colour?", answer="red"),
+        TrainingRow(id="shown", prompt="<image>\nWhich colour?", images=(image.path,), answer="red"),
+        TrainingRow(id="told", prompt="Which colour?", answer="red"),
     ]
     made = replace(job(tmp_path), model=model, images=str(where.images.folder))
-    sizes = shown_sizes(made, rows)
+    sizes = image_prompt_sizes(made, rows)
     assert sizes == {"shown": TOKENS + len("\nWhich colour?")}
-    assert longest(rows, {"Which colour?": [1] * 13}, 256, 8, sizes) == sizes["shown"]
+    assert longest_prompt(rows, {"Which colour?": [1] * 13}, 256, 8, sizes) == sizes["shown"]
     write_table(tmp_path / "rows.parquet", rows, "train", Path(made.images))
     shown, told = pq.read_table(tmp_path / "rows.parquet").to_pylist()
     assert shown["images"] == [{"bytes": where.images.path(image).read_bytes()}]
     assert shown["prompt"][0]["content"].count("<image>") == 1
     assert not told["images"]
     with pytest.raises(UserError, match="chat turns only"):
-        shown_sizes(replace(made, model=replace(model, prompt_format="raw")), rows)
+        image_prompt_sizes(replace(made, model=replace(model, prompt_format="raw")), rows)
     where.close()

@@ -13,9 +13,9 @@ import pytest
 
 from dsrl.core.errors import StageFailed
 from dsrl.data.model import Model, Reply, Sampling
-from dsrl.llm import CallsStore
+from dsrl.llm import ReplyCache
 from dsrl.models.rollout import TransformersRollout
-from dsrl.models.rollout.transformers_process import RolloutProcess
+from dsrl.models.rollout.transformers import RolloutProcess
 from dsrl.pipeline.context import Context
 from tests.command import ENVIRONMENT
 from tests.e2e.tiny import surroundings, tiny_model
@@ -57,7 +57,7 @@ def test_a_reply_depends_on_its_index_not_on_its_neighbours(model: Model, contex
     more = rollout().generate(model, PROMPTS, SAMPLING, 6, context)
     assert [own[:2] for own in more] == few
     assert context.ledger.of("stage")["model"]["completions"] == 6 * len(PROMPTS)
-    other = replace(context, calls=CallsStore(tmp_path))
+    other = replace(context, calls=ReplyCache(tmp_path))
     again = rollout().generate(model, PROMPTS[::-1], SAMPLING, 6, other)
     assert texts(again[::-1]) == texts(more)
     assert len({text for own in texts(more) for text in own}) > 5
@@ -94,7 +94,7 @@ def test_a_dead_child_is_started_again(model: Model, context: Context) -> None:
 def test_a_model_that_cannot_be_loaded_fails_the_stage(context: Context, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     empty = Model(name="empty", path=str(tmp_path / "empty"))
-    with pytest.raises(StageFailed, match="drawing rollouts: failed"):
+    with pytest.raises(StageFailed, match="rollouts: failed"):
         rollout().generate(empty, PROMPTS, SAMPLING, 1, context)
 
 
@@ -103,7 +103,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from dsrl.data.model import Model, Sampling
-from dsrl.stages.score import TransformersRollout
+from dsrl.models.rollout import TransformersRollout
 from tests.e2e.tiny import surroundings
 context = surroundings(Path(sys.argv[1]))
 model = Model(name="tiny", path=sys.argv[2], prompt_format="raw", max_length=48, dtype="float32")

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from dsrl.core.digest import digest, text_digest
-from dsrl.data.overlap.index import Items
-from dsrl.data.overlap.rules import reason
+from dsrl.data.overlap.index import OverlapIndex, rejection_reason
 from dsrl.data.sample import Passage
 from dsrl.stages.retrieve.ingest.chunking import split_text
 from dsrl.stages.retrieve.searcher import Searcher, SearchHit
@@ -126,12 +125,12 @@ def quota_filter(quotas: Mapping[str, int], max_per_document: int | None) -> Pas
 
 def overlap_filter(items: Sequence[str], ngrams: Sequence[int] = (13, 8)) -> PassageFilter:
     """Drops passages that contain a test item or share n-grams with one. Names and numbers are not masked."""
-    index = Items(items, ngrams, renamed=None, reworded=None)
+    index = OverlapIndex(items, ngrams, renamed=None, reworded=None)
 
     def check(passage: Passage) -> str | None:
-        surest = min(index.hits([passage.text]), key=lambda hit: hit.rank, default=None)
+        surest = min(index.find_overlaps([passage.text]), key=lambda hit: hit.rank, default=None)
         if surest is None:
             return None
-        return reason("whole" if surest.kind == "same" else surest.kind, surest.size)
+        return rejection_reason("whole" if surest.kind == "same" else surest.kind, surest.size)
 
     return check

@@ -5,7 +5,7 @@ import pytest
 
 from dsrl.core.errors import StageFailed, UserError
 from dsrl.core.parquet import read_table
-from dsrl.data.difficulty_tiers import Rated
+from dsrl.data.difficulty_tiers import ItemRating
 from dsrl.data.source import Source
 from dsrl.data.task import Task
 from dsrl.graders import Number
@@ -31,12 +31,12 @@ def story(changes: int) -> str:
     return " ".join(["Ada has 9 pens.", *["Ada buys 2 more."] * changes, "How many pens now?"])
 
 
-def test_stories_are_rated_by_their_steps_and_every_battle_is_kept(tmp_path: Path) -> None:
+def test_ratings_order_stories_by_their_number_of_steps(tmp_path: Path) -> None:
     where = context(tmp_path)
     texts = [story(changes) for changes in range(1, 9)]
     teacher = Endpoint(model="offline-rules-v1", server=OfflineTeacher(busy=0.0), concurrency=8)
     after = run({"difficulty": Difficulty(teacher=teacher, bootstraps=10)}, state(tmp_path, texts), where)
-    rated = read_table(after.files["difficulty/ratings.parquet"], Rated)
+    rated = read_table(after.files["difficulty/ratings.parquet"], ItemRating)
     fought = read_table(after.files["difficulty/battles.parquet"], Battle)
     assert [row.input for row in sorted(rated, key=lambda row: row.rating or 0)] == texts
     assert (rated[0].tier, rated[-1].tier, rated[0].losses, rated[-1].wins) == ("easy", "hard", 7, 7)
@@ -46,7 +46,7 @@ def test_stories_are_rated_by_their_steps_and_every_battle_is_kept(tmp_path: Pat
     where.close()
 
 
-def test_siblings_share_the_rating_of_one_of_them(tmp_path: Path) -> None:
+def test_one_item_per_group_is_rated(tmp_path: Path) -> None:
     rows = [
         {
             "q": story(changes).replace("pens", "cups" if version else "pens"),
@@ -68,12 +68,12 @@ def test_siblings_share_the_rating_of_one_of_them(tmp_path: Path) -> None:
         teacher = Endpoint(model="offline-rules-v1", server=OfflineTeacher(busy=0.0), concurrency=8)
         stage = Difficulty(teacher=teacher, bootstraps=2, subject=subject)
         after = run({"difficulty": stage}, PipelineState(task=task), where)
-        rated = read_table(after.files["difficulty/ratings.parquet"], Rated)
+        rated = read_table(after.files["difficulty/ratings.parquet"], ItemRating)
         assert [row.input for row in rated] == texts
         assert [row.group for row in rated] == ["1", "2", "3", "4"]
         where.close()
     where = context(folder)
-    with pytest.raises(UserError, match="no test item is of this subject"):
+    with pytest.raises(UserError, match=r"difficulty\.subject"):
         Difficulty(teacher=teacher, subject="2")(PipelineState(task=task), where)
     where.close()
 
@@ -83,7 +83,7 @@ def split(call: str) -> tuple[str, int]:
     return digest, int(index)
 
 
-def test_prose_is_no_verdict_and_an_item_without_verdicts_stays_unrated(tmp_path: Path) -> None:
+def test_unreadable_judgements_leave_an_item_unrated(tmp_path: Path) -> None:
     def answer(body: Json, choice: int) -> str:
         prompt = body["messages"][0]["content"]
         if "lost" in prompt:
@@ -95,14 +95,14 @@ def test_prose_is_no_verdict_and_an_item_without_verdicts_stays_unrated(tmp_path
     with serve(answer=answer) as script:
         stage = Difficulty(teacher=Endpoint(model="m", base_url=script.url), bootstraps=5)
         after = stage(state(tmp_path, ["hard", "easy", "lost"]), where)
-    rated = {row.input: row for row in read_table(tmp_path / "ratings.parquet", Rated)}
+    rated = {row.input: row for row in read_table(tmp_path / "ratings.parquet", ItemRating)}
     assert (rated["hard"].tier, rated["easy"].tier, rated["lost"].tier) == ("hard", "easy", None)
     assert rated["lost"].rating is None
     assert (after.figures["undecided"], after.figures["unrated"]) == (2, 1)
     where.close()
 
 
-def test_nothing_to_compare_is_refused_and_no_verdict_at_all_a_failure(tmp_path: Path) -> None:
+def test_too_few_items_are_refused_and_no_judgement_fails(tmp_path: Path) -> None:
     where = context(tmp_path)
     with serve(answer=lambda body, choice: "hm") as script:
         stage = Difficulty(teacher=Endpoint(model="m", base_url=script.url))

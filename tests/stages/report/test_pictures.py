@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.data.images import ImageStore, Pixels, numbered, spoken
+from dsrl.data.images import ImageStore, Pixels, content_text, label_images
 from dsrl.stages.report import Report
 from dsrl.stages.report.pictures import Pictures
 from dsrl.stages.report.replies import lengths
-from tests.data.images.drawn import file, halves, opened
+from tests.data.images.images import decode, encode, two_colours
 from tests.pictured import make_study, shapes
 
 PLAIN = Pixels(min_pixels=1)
@@ -29,22 +29,22 @@ def of(page: str, name: str = "data") -> dict:
     ],
 )
 def test_placeholders_are_numbered(text: str, count: int, expected: str) -> None:
-    assert numbered(text, count) == expected
+    assert label_images(text, count) == expected
 
 
 def test_a_turn_with_pictures_is_said_in_one_text() -> None:
     said = [{"type": "image_url", "image_url": {"url": "image:ab"}}, {"type": "text", "text": "How many?"}]
-    assert spoken(said) == "[image 1]\nHow many?"
+    assert content_text(said) == "[image 1]\nHow many?"
 
 
 def test_thumbnails_are_made_once_and_no_larger_than_asked_for(tmp_path: Path) -> None:
     store = ImageStore(tmp_path)
-    images = [store.put(file(halves(size=(400, 200))), PLAIN), store.put(file(halves("L")), PLAIN)]
+    images = [store.put(encode(two_colours(size=(400, 200))), PLAIN), store.put(encode(two_colours("L")), PLAIN)]
     pictures = Pictures(store, 64, 10**6)
     pictures.take([*images, images[0]])
     assert len(pictures.urls) == 2
     pictures.take(images)
-    sizes = [opened(base64.b64decode(url.partition(",")[2])).size for url in pictures.urls]
+    sizes = [decode(base64.b64decode(url.partition(",")[2])).size for url in pictures.urls]
     assert sizes == [(64, 32), (40, 20)]
     assert pictures.shown(images[::-1]) == [[1, 40, 20], [0, 400, 200]]
     assert pictures.drawn(images[:1]) == [(pictures.urls[0], "")]
@@ -53,7 +53,7 @@ def test_thumbnails_are_made_once_and_no_larger_than_asked_for(tmp_path: Path) -
 @pytest.mark.parametrize(("side", "room"), [(0, 10**6), (64, 0)])
 def test_a_page_may_go_without_pictures(side: int, room: int, tmp_path: Path) -> None:
     store = ImageStore(tmp_path)
-    image = store.put(file(halves()), PLAIN)
+    image = store.put(encode(two_colours()), PLAIN)
     pictures = Pictures(store, side, room)
     pictures.take([image])
     assert pictures.urls == []

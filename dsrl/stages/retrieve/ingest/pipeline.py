@@ -6,7 +6,7 @@ from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING
 
 from dsrl.core.errors import UserError
-from dsrl.data.overlap.minhash import NearDuplicates
+from dsrl.data.overlap.near_duplicates import NearDuplicates
 from dsrl.stages.retrieve.ingest.chunking import split_text
 from dsrl.stages.retrieve.ingest.dedup import SeenTexts
 from dsrl.stages.retrieve.ingest.records import Document, Ingest, IngestReport, Piece
@@ -52,7 +52,7 @@ def _deduplicate(
         added = known.add([document.text for document in batch])
         report.duplicates += len(batch) - sum(added)
         for document in itertools.compress(batch, added):
-            if near is None or near.new(document.text):
+            if near is None or near.add_if_new(document.text):
                 yield document
             else:
                 report.near_duplicates += 1
