@@ -6,8 +6,8 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 
 from dsrl.core.resources import home
-from dsrl.main import assemble
 from dsrl.pipeline import config
+from dsrl.pipeline.experiment import build_pipeline
 from dsrl.pipeline.stage import Stage
 from dsrl.pipeline.state import PipelineState
 
@@ -16,7 +16,7 @@ def values(*overrides: str, config_dir: Path | None = None) -> dict[str, Any]:
     """The resolved config. Raises what the command line would report."""
     search = [f"hydra.searchpath=[file://{config_dir}]"] if config_dir else []
     with initialize_config_dir(str(home() / "conf"), version_base="1.3"):
-        return config.resolved(compose("config", [*search, *overrides]))
+        return config.resolve(compose("config", [*search, *overrides]))
 
 
 def elsewhere(found: dict[str, Any]) -> bool:
@@ -28,4 +28,4 @@ def elsewhere(found: dict[str, Any]) -> bool:
 def built(*overrides: str, config_dir: Path | None = None) -> tuple[dict[str, Stage], PipelineState]:
     """Stages and state, checked as before a run; without what is needed for work where that is `elsewhere`."""
     found = values(*overrides, config_dir=config_dir)
-    return assemble(found, config.dials(found), dry=elsewhere(found))
+    return build_pipeline(found, config.settings_of(found), dry=elsewhere(found))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dsrl.cli.app import PIPELINE_VERBS, _verb, store_verb
-from dsrl.cli.overrides import refuse_secrets
+from dsrl.cli.compose import refuse_secrets
 from tests.command import CHECKOUT
 from tests.composed import built
 from tests.pipeline.test_config import local

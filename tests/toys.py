@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from dsrl.core.component import component
+from dsrl.data.evaluation import Estimate, Evaluation
 from dsrl.data.model import Model
 from dsrl.data.sample import Passage, Rate, Rejected, new_sample
 from dsrl.data.task import Task
@@ -17,7 +18,7 @@ from dsrl.llm.reply_cache.cache import ReplyCache
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.progress.progress import Progress
 from dsrl.pipeline.stage import Stage
-from dsrl.pipeline.state import Estimate, Evaluation, PipelineState
+from dsrl.pipeline.state import PipelineState
 from dsrl.pipeline.store import Store
 
 made: list[str] = []

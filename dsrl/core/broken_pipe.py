@@ -9,7 +9,7 @@ UNREAD = 141
 """Exit code that a shell gives for SIGPIPE."""
 
 
-def give_up(error: BrokenPipeError) -> NoReturn:
+def exit_quietly(error: BrokenPipeError) -> NoReturn:
     """End quietly where it is our own output that nobody reads; raises `error` where it is another pipe."""
     gone = [stream for stream in filter(None, (sys.stdout, sys.stderr)) if _is_unread(stream)]
     if not gone:

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from dsrl import __version__
-from dsrl.cli import format_evaluation
 from dsrl.core.disk_space import refusal
 from dsrl.core.errors import UserError
-from dsrl.pipeline import cost
+from dsrl.pipeline import cost, format_evaluation
 from dsrl.pipeline.store import write_json
 
 if TYPE_CHECKING:

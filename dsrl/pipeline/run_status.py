@@ -20,7 +20,7 @@ STATUS = "status.json"
 
 
 @contextmanager
-def recorded(run_dir: Path) -> Iterator[None]:
+def record_status(run_dir: Path) -> Iterator[None]:
     """Keep `status.json` while a run goes on: `running`, then `finished`, `failed`, `interrupted` or `budget`."""
     begun = {**place(), "started": time.time(), "attempt": read(run_dir).get("attempt", 0) + 1}
     _write(run_dir, {"status": "running", **begun})

@@ -133,7 +133,6 @@ class Trainer(ABC, Generic[AnyRecipe, Document]):
         facts = {
             "recipe": dataclasses.asdict(self.recipe),
             "steps": self.step,
-            "seconds": round(seconds, 1),
             "parameters": sum(weights.numel() for weights in self.model.parameters()),
             "vocabulary": len(tokenizer),
             self.unit: len(self.read),

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from dsrl.cli.app import dispatch
+from dsrl.data.evaluation import Setting
 from dsrl.data.model import Reply
 from dsrl.data.source import Item
 from dsrl.graders import Number
-from dsrl.pipeline.state import Setting
+from dsrl.main import run_command
 from dsrl.pipeline.store import Manifest, Store
 from dsrl.stages.evaluate.predictions import predict, write
 
@@ -28,7 +28,7 @@ def compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     monkeypatch.chdir(tmp_path)
 
     def call(*words: str) -> tuple[int, str, str]:
-        code = dispatch(["compare", *words])
+        code = run_command(["compare", *words])
         told = capsys.readouterr()
         return code, told.out, told.err
 
@@ -217,7 +217,7 @@ def test_a_run_whose_store_has_moved_is_found_by_its_key(compare: Compare, tmp_p
         ([], ["which two?", "RUN:trained", "dsrl compare RUN | A B"]),
         (["a.parquet"], ["which two?", "got:     a.parquet"]),
         (["a.parquet", "nope"], ["nope: no such run, evaluation or file", "none"]),
-        (["a.parquet", "b.parquet", "c"], ["which two?"]),
+        (["a.parquet", "b.parquet", "c"], ["too many words"]),
         (["a.parquet", "b.parquet", "colour=red"], ["colour: unknown option of compare", "resamples"]),
         (["a.parquet", "b.parquet", "--fast"], ["--fast: unknown flag"]),
         (["a.parquet", "b.parquet", "resamples=10"], ["resamples: not a whole number", "100 or more"]),

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.cli.app import dispatch
-from dsrl.cli.doctor.trainer import trainer
+from dsrl.cli.doctor.machine import check_trainer
+from dsrl.main import run_command
 from tests.llm.server import completion, error, serve
 
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "AZURE_OPENAI_RESOURCE")
@@ -19,7 +19,7 @@ def doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("DSRL_STORE", str(tmp_path / "store"))
 
     def call(*arguments: str) -> tuple[int, str]:
-        code = dispatch(["doctor", *arguments])
+        code = run_command(["doctor", *arguments])
         said = capsys.readouterr()
         return code, said.out + said.err
 
@@ -170,17 +170,17 @@ ENVIRONMENTS = [
 def test_the_trainer_s_own_environment_is_looked_into(
     body: str, expected: int, words: tuple[str, ...], tmp_path: Path
 ) -> None:
-    found = list(trainer({"python": environment(tmp_path, body)}, wanted=True))
+    found = list(check_trainer(environment(tmp_path, body), needed=True))
     text = "\n".join(map(str, found))
     assert any(finding.mark == "!!" for finding in found) == bool(expected), text
     assert all(word in text for word in words), text
 
 
 def test_an_environment_that_hangs_or_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (found,) = trainer({"python": "/nowhere/python"}, wanted=False)
+    (found,) = check_trainer("/nowhere/python", needed=False)
     assert (found.mark, "/nowhere/python: no such program" in found.text) == ("-", True)
-    monkeypatch.setattr("dsrl.cli.doctor.trainer.ANSWER_SECONDS", 0.2)
-    (found,) = trainer({"python": environment(tmp_path, "exec sleep 60")}, wanted=True)
+    monkeypatch.setattr("dsrl.cli.doctor.machine.TRAINER_SECONDS", 0.2)
+    (found,) = check_trainer(environment(tmp_path, "exec sleep 60"), needed=True)
     assert (found.mark, "no answer within" in found.text) == ("!!", True)
 
 

@@ -65,7 +65,7 @@ def main(path: str, grader: str, cache: str) -> None:
     rows = [data[number] for number in range(len(data))]
     assert len(collate_fn(rows)["raw_prompt"]) == len(rows)
     kwargs = {"reward_kwargs": {"grader": grader}}
-    function = {"path": "pkg://dsrl.export.reward", "name": "compute_score", **kwargs}
+    function = {"path": "pkg://dsrl.cli.export.reward", "name": "compute_score", **kwargs}
     reward = get_custom_reward_fn(OmegaConf.create({"reward": {"custom_reward_function": function}}))
     for row in rows:
         print(json.dumps(told(row, made, reward)))

@@ -138,10 +138,10 @@ def test_entries_come_oldest_first_and_by_stage(store: Store) -> None:
 
 
 def test_work_outlives_a_failure_and_goes_once_the_entry_is_made(store: Store) -> None:
-    (store.work(STAGE, KEY) / "checkpoint").write_text("half")
-    assert (store.work(STAGE, KEY) / "checkpoint").read_text() == "half"
+    (store.checkpoint_dir(STAGE, KEY) / "checkpoint").write_text("half")
+    assert (store.checkpoint_dir(STAGE, KEY) / "checkpoint").read_text() == "half"
     store.get_or_create(STAGE, KEY, bake)
-    assert list(store.work(STAGE, KEY).iterdir()) == []
+    assert list(store.checkpoint_dir(STAGE, KEY).iterdir()) == []
 
 
 WORKER = """

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsrl.cli.evaluate_checkpoints.folders import Checkpoint, checkpoints
-from dsrl.cli.format_evaluation import interval
 from dsrl.core.errors import BudgetReached, StageFailed, UserError
-from dsrl.pipeline.state import Estimate, Evaluation
+from dsrl.data.evaluation import Estimate, Evaluation
+from dsrl.pipeline.format_evaluation import interval
 from dsrl.pipeline.store import write_json
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ class Row:
     """Why it was not measured."""
 
 
-def every_checkpoint(config: "DictConfig", run_dir: Path, run: "Callable[[DictConfig, Path], PipelineState]") -> None:
+def evaluate_checkpoints(
+    config: "DictConfig", run_dir: Path, run: "Callable[[DictConfig, Path], PipelineState]"
+) -> None:
     """Measure all that are asked for, each in a run folder of its own; what is in the store is used again. Raises
     `StageFailed` at the end if some could not be measured."""
     wanted = _wanted(config.checkpoints)

@@ -68,7 +68,7 @@ def _composed(given: Words) -> Any:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    from dsrl.main import advice, plain
+    from dsrl.cli.compose import config_error
 
     if given.config_dir is not None and not given.config_dir.is_dir():
         raise UserError("--config-dir: no such folder", got=given.config_dir, next_step="check the path")
@@ -78,4 +78,4 @@ def _composed(given: Words) -> Any:
         with initialize_config_dir(str(home() / "conf"), version_base="1.3"):
             return compose("config", [*search, f"task={given.name}", *overrides])
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise UserError(plain(error), next_step=advice(str(error))) from error
+        raise config_error(error) from error

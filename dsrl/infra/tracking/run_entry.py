@@ -5,13 +5,39 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dsrl.core.digest import digest
 
 if TYPE_CHECKING:
-    from dsrl.pipeline.context import Context
-    from dsrl.pipeline.state import PipelineState
+    from dsrl.data.evaluation import Evaluation
+    from dsrl.data.task import Task
+
+
+class TrackedRun(Protocol):
+    """What tracking needs to know of a run: `dsrl.pipeline.context.Context`."""
+
+    @property
+    def run_dir(self) -> Path: ...
+    @property
+    def metrics(self) -> dict[str, Any]: ...
+
+
+class TrackedState(Protocol):
+    """What tracking needs to know of the results: `dsrl.pipeline.state.PipelineState`."""
+
+    @property
+    def task(self) -> "Task": ...
+    @property
+    def selected(self) -> tuple[str, ...]: ...
+    @property
+    def files(self) -> dict[str, Path]: ...
+    @property
+    def evaluation_base(self) -> "Evaluation | None": ...
+    @property
+    def evaluation_trained(self) -> "Evaluation | None": ...
+
 
 LONGEST = 6000
 """Characters of a parameter that MLflow takes."""
@@ -23,26 +49,26 @@ FIGURES = ("stages", "evaluate", "rows", "calls", "seconds")
 """Parts of `metrics.json` whose numbers become metrics."""
 
 
-def opening(context: "Context", values: Mapping[str, Any], in_sweep: bool) -> dict[str, Any]:
+def opening(run: TrackedRun, values: Mapping[str, Any], in_sweep: bool) -> dict[str, Any]:
     """What is known when the run starts. The runs of a sweep share their name and are told apart by their folder's."""
-    name = str(values.get("name") or context.run_dir.name)
+    name = str(values.get("name") or run.run_dir.name)
     return {
-        "name": f"{name} {context.run_dir.name}" if in_sweep else name,
+        "name": f"{name} {run.run_dir.name}" if in_sweep else name,
         "parameters": parameters(values),
-        "tags": tags(context),
+        "tags": tags(run),
     }
 
 
-def closing(context: "Context", state: "PipelineState | None", status: str) -> dict[str, Any]:
+def closing(run: TrackedRun, state: TrackedState | None, status: str) -> dict[str, Any]:
     """What is known when it ends."""
     progress = state.files.get("train/progress.jsonl") if state else None
     return {
         "status": status,
-        "metrics": figures(context.metrics, state),
-        "tags": {f"dsrl.key.{stage}": key for stage, key in (context.metrics.get("keys") or {}).items()},
+        "metrics": figures(run.metrics, state),
+        "tags": {f"dsrl.key.{stage}": key for stage, key in (run.metrics.get("keys") or {}).items()},
         "progress": str(progress) if progress else None,
         "data_sets": data_sets(state) if state else [],
-        "artifacts": [str(path) for name in ARTIFACTS if (path := context.run_dir / name).is_file()],
+        "artifacts": [str(path) for name in ARTIFACTS if (path := run.run_dir / name).is_file()],
     }
 
 
@@ -98,16 +124,16 @@ def without_password(text: str) -> str:
     return PASSWORD.sub("", text)
 
 
-def tags(context: "Context") -> dict[str, str]:
+def tags(run: TrackedRun) -> dict[str, str]:
     """Where the run is and which code it ran."""
-    record = context.run_dir / "run.json"
+    record = run.run_dir / "run.json"
     known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
     found = {
         "dsrl.version": known.get("dsrl"),
-        "dsrl.run_dir": str(context.run_dir.absolute()),
-        "dsrl.data.task": context.metrics.get("task"),
-        "dsrl.teacher": context.metrics.get("teacher"),
-        "dsrl.data.model": context.metrics.get("model"),
+        "dsrl.run_dir": str(run.run_dir.absolute()),
+        "dsrl.task": run.metrics.get("task"),
+        "dsrl.teacher": run.metrics.get("teacher"),
+        "dsrl.model": run.metrics.get("model"),
         "mlflow.source.git.commit": (known.get("git") or {}).get("commit"),
         "dsrl.git.changed": (known.get("git") or {}).get("changed"),
         "mlflow.source.name": "dsrl",
@@ -115,7 +141,7 @@ def tags(context: "Context") -> dict[str, str]:
     return {name: str(value) for name, value in found.items() if value is not None}
 
 
-def figures(metrics: Mapping[str, Any], state: "PipelineState | None") -> dict[str, float]:
+def figures(metrics: Mapping[str, Any], state: TrackedState | None) -> dict[str, float]:
     """Every finite number of the run's figures, under its path."""
     parts = {name: metrics.get(name) for name in FIGURES}
     parts["evaluation"] = evaluations(state) if state else {}
@@ -138,7 +164,7 @@ def numbers(value: Any, path: str) -> dict[str, float]:
     return {}
 
 
-def evaluations(state: "PipelineState") -> dict[str, Any]:
+def evaluations(state: TrackedState) -> dict[str, Any]:
     """The two measurements, without their items."""
     models = {"base": state.evaluation_base, "trained": state.evaluation_trained}
     return {
@@ -156,7 +182,7 @@ def evaluations(state: "PipelineState") -> dict[str, Any]:
     }
 
 
-def data_sets(state: "PipelineState") -> list[dict[str, Any]]:
+def data_sets(state: TrackedState) -> list[dict[str, Any]]:
     """The samples trained on, and the test set."""
     found = []
     if state.selected:

@@ -5,9 +5,10 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from pydantic import Field, field_validator
 
@@ -15,11 +16,32 @@ from dsrl.core import child_process
 from dsrl.core.component import Component, component
 from dsrl.core.errors import UserError
 from dsrl.infra.tracking import run_entry
-from dsrl.infra.tracking.client import Live
+from dsrl.infra.tracking.client import TRACKING_SECRETS, Live
 
-if TYPE_CHECKING:
-    from dsrl.pipeline.context import Context
-    from dsrl.pipeline.state import PipelineState
+
+class Reporter(Protocol):
+    """Where warnings go and live numbers come from: `dsrl.pipeline.progress.progress.Progress`."""
+
+    def warn(self, text: str) -> None: ...
+    def listen(self, listener: Callable[[dict[str, Any]], None]) -> None: ...
+
+
+class Rooted(Protocol):
+    """The store."""
+
+    @property
+    def root(self) -> Path: ...
+
+
+class OpenRun(run_entry.TrackedRun, Protocol):
+    """A run under way: `dsrl.pipeline.run.Context`."""
+
+    @property
+    def store(self) -> Rooted: ...
+    @property
+    def progress(self) -> Reporter: ...
+    def keep(self, name: str, make: Callable[[], Live], close: Callable[[Live], None]) -> Live: ...
+
 
 STATUS = {
     "finished": "FINISHED",
@@ -68,19 +90,19 @@ class Tracking(Component):
             raise UserError("wandb=true needs the package wandb", next_step="pip install 'dsrl[wandb]', or wandb=false")
         return wandb
 
-    def start(self, context: "Context", values: dict[str, Any]) -> None:
+    def start(self, run: OpenRun, values: dict[str, Any]) -> None:
         """Show the run as running. Returns at once: MLflow is imported while the stages work."""
         if self.enabled:
-            context.progress.listen(self._kept(context, values))
+            run.progress.listen(self._kept(run, values))
 
-    def track(self, context: "Context", values: dict[str, Any], state: "PipelineState | None", status: str) -> None:
+    def track(self, run: OpenRun, values: dict[str, Any], state: run_entry.TrackedState | None, status: str) -> None:
         """Log what came out and close the run. `status`: finished, stopped, failed or interrupted."""
         if not self.enabled:
             return
-        live = self._kept(context, values)
+        live = self._kept(run, values)
         live.end()
         process = live.process
-        closing = run_entry.closing(context, state, STATUS.get(status, "FAILED"))
+        closing = run_entry.closing(run, state, STATUS.get(status, "FAILED"))
         hurry = status == "interrupted"
         patience = min(HURRY_SECONDS, self.patience) if hurry else self.patience
         try:
@@ -91,20 +113,18 @@ class Tracking(Component):
                 return
             process.kill()
             process.communicate()
-            self._warn(context, f"no answer within {self.patience:g} s")
+            self._warn(run, f"no answer within {self.patience:g} s")
             return
         said = json.loads(answer or "{}") if process.returncode == 0 else {}
         if said.get("logged"):
-            self._note_dropped(context, live.dropped, said.get("dropped", 0))
+            self._note_dropped(run, live.dropped, said.get("dropped", 0))
             if reason := said.get("mirror"):
-                context.progress.warn(f"wandb: not mirrored: {reason} (more in {log_file(context).name})")
+                run.progress.warn(f"wandb: not mirrored: {reason} (more in {log_file(run).name})")
             else:
-                log_file(context).unlink(missing_ok=True)
+                log_file(run).unlink(missing_ok=True)
         else:
-            lines = child_process.tail(log_file(context)).splitlines() or [
-                child_process.end_in_words(process.returncode)
-            ]
-            self._warn(context, f"{lines[-1]} (more in {log_file(context).name})")
+            lines = child_process.tail(log_file(run)).splitlines() or [child_process.end_in_words(process.returncode)]
+            self._warn(run, f"{lines[-1]} (more in {log_file(run).name})")
 
     def address(self, root: Path) -> str:
         """The tracking URI, absolute: MLflow's own default would depend on the working folder."""
@@ -115,8 +135,8 @@ class Tracking(Component):
             return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
         return uri
 
-    def _kept(self, context: "Context", values: dict[str, Any]) -> Live:
-        return context.keep("tracking", lambda: Live(self._begin(context, values)), Live.close)
+    def _kept(self, run: OpenRun, values: dict[str, Any]) -> Live:
+        return run.keep("tracking", lambda: Live(self._begin(run, values)), Live.close)
 
     def prepare(self, root: Path, sweep: str) -> str | None:
         """Before the jobs of a sweep start elsewhere: make what they share, once. Returns why it couldn't be done."""
@@ -144,17 +164,22 @@ class Tracking(Component):
             "lock": str(root / ".mlflow.lock"),
         }
 
-    def _begin(self, context: "Context", values: dict[str, Any]) -> child_process.Child:
+    def _begin(self, run: OpenRun, values: dict[str, Any]) -> child_process.Child:
         process = child_process.start(
-            "dsrl.infra.tracking.mlflow_child", [], log_file(context), threads=1, answers=subprocess.PIPE
+            "dsrl.infra.tracking.mlflow_child",
+            [],
+            log_file(run),
+            threads=1,
+            answers=subprocess.PIPE,
+            secrets=TRACKING_SECRETS,
         )
         sweep = self.sweep or multirun_folder()
         opening = {
-            **self._place(context.store.root),
+            **self._place(run.store.root),
             "sweep": sweep,
             "wandb": self.wandb,
-            "folder": str(context.run_dir.absolute()),
-            **run_entry.opening(context, values, in_sweep=sweep is not None),
+            "folder": str(run.run_dir.absolute()),
+            **run_entry.opening(run, values, in_sweep=sweep is not None),
         }
         assert process.stdin is not None
         try:
@@ -164,19 +189,19 @@ class Tracking(Component):
             pass
         return process
 
-    def _note_dropped(self, context: "Context", messages: int, points: int) -> None:
+    def _note_dropped(self, run: OpenRun, messages: int, points: int) -> None:
         if messages or points:
             lost = f"{messages} messages and {points} points of the live series were dropped: MLflow was too slow"
-            context.progress.warn(f"tracking: {lost}. The run itself is not touched by this.")
+            run.progress.warn(f"tracking: {lost}. The run itself is not touched by this.")
 
-    def _warn(self, context: "Context", reason: str) -> None:
-        text = f"tracking: not logged to {self.address(context.store.root)}: {reason[:LONGEST_REASON]}"
-        context.progress.warn(f"{run_entry.without_password(text)}. The run itself is not touched by this.")
+    def _warn(self, run: OpenRun, reason: str) -> None:
+        text = f"tracking: not logged to {self.address(run.store.root)}: {reason[:LONGEST_REASON]}"
+        run.progress.warn(f"{run_entry.without_password(text)}. The run itself is not touched by this.")
 
 
-def log_file(context: "Context") -> Path:
+def log_file(run: OpenRun) -> Path:
     """Where the child writes what MLflow says; kept only if something went wrong."""
-    return context.run_dir / "tracking.log"
+    return run.run_dir / "tracking.log"
 
 
 def multirun_folder() -> str | None:

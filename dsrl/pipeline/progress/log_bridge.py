@@ -29,7 +29,7 @@ class Notices(logging.Handler):
 
 
 @contextmanager
-def heard(warner: Warner) -> Iterator[None]:
+def forward_logs(warner: Warner) -> Iterator[None]:
     """Within the block, what dsrl's own loggers say is told to `warner`."""
     logger, handler = logging.getLogger(ROOT), Notices(warner)
     for name in list(logging.root.manager.loggerDict):

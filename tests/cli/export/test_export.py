@@ -8,13 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from dsrl.cli.app import dispatch
 from dsrl.cli.export import folder as place
 from dsrl.cli.export.reward import compute_score
 from dsrl.cli.export.shards import write_split
 from dsrl.cli.export.source import of_run
 from dsrl.cli.export.write import write
 from dsrl.core.errors import UserError
+from dsrl.main import run_command
 from dsrl.pipeline.store import Store
 from tests.pictured import TASK, shapes, stored_run
 
@@ -24,7 +24,7 @@ Say = Callable[..., tuple[int, str]]
 @pytest.fixture
 def say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Say:
     def said(*words: str) -> tuple[int, str]:
-        code = dispatch(["export", *words])
+        code = run_command(["export", *words])
         found = capsys.readouterr()
         return code, found.out + found.err
 

@@ -16,8 +16,7 @@ from dsrl.data.images import (
     make_prompt,
     with_placeholders,
 )
-from dsrl.data.images.columns import flatten_cell, read_image
-from dsrl.data.images.digest_cache import cached_digests
+from dsrl.data.images.columns import flatten_cell, image_file_digests, read_image
 from dsrl.data.images.prompt import embed_images, resolve_numbered, strip_placeholders
 from dsrl.data.model import Model
 from dsrl.data.source import Source
@@ -180,15 +179,17 @@ def test_fingerprint_depends_on_image_content(tmp_path: Path) -> None:
     assert rows.fingerprint() != before
 
 
-def test_digests_are_cached_until_a_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_image_digests_are_cached_until_a_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dsrl.core.digest.MIN_AGE_NS", 0)
     write_images(tmp_path)
     paths = sorted(tmp_path.glob("*.png"))
-    first = cached_digests(paths)
-    monkeypatch.setattr("dsrl.data.images.digest_cache.file_digest", lambda path: "read again")
-    assert cached_digests(paths) == first
+    first = image_file_digests(paths)
+    assert len(set(first)) == 3
+    monkeypatch.setattr("dsrl.core.digest._hash_file", lambda path: "read again")
+    assert image_file_digests(paths) == first
     (tmp_path / "good.png").write_bytes(encode(two_colours("CMYK"), "TIFF"))
-    assert cached_digests(paths) == [first[0], "read again", first[2]]
-    assert cached_digests([tmp_path / "none.png"]) == ["missing"]
+    assert image_file_digests(paths) == [first[0], "read again", first[2]]
+    assert image_file_digests([tmp_path / "none.png"]) == ["missing"]
 
 
 def test_pixel_limits_are_in_the_key(tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.cli.app import dispatch
-from dsrl.cli.jobs.submit import quoted, script
+from dsrl.cli.submit import job_script, quote
+from dsrl.core.resources import home
+from dsrl.main import run_command
 from tests.command import Outcome
 from tests.infra.slurm.fake_commands import fake_commands
 
@@ -21,7 +22,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
     def called(*arguments: str) -> Outcome:
         monkeypatch.chdir(tmp_path)
         monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-        return Outcome(dispatch(["submit", *arguments]), *capfd.readouterr())
+        return Outcome(run_command(["submit", *arguments]), *capfd.readouterr())
 
     return called
 
@@ -63,7 +64,7 @@ def test_mlflow_in_a_file_is_warned_of(call: Call, tmp_path: Path, monkeypatch: 
         ((*RUN, "--wait"), ["--wait", "--config-dir"]),
         ((*RUN, "teacher.api_key=sk-verysecretvalue"), ["a secret doesn't belong"]),
         ((*RUN, "train=sft", "rl=grpo"), ["train=sft runs no RL algorithm"]),
-        ((*RUN, "cluster=slurm"), ["train=trl runs on no Ray", "cluster=slurm"]),
+        ((*RUN, "cluster=slurm"), ["cluster=slurm"]),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_sent(
@@ -100,14 +101,15 @@ def test_without_slurm_or_inside_of_it_none_is_sent(
 
 
 def test_a_folder_s_name_survives_hydra() -> None:
-    assert quoted(Path("/a/b-c_d.e")) == "/a/b-c_d.e"
-    assert quoted(Path("/a b/it's")) == "'/a b/it\\'s'"
+    assert quote(Path("/a/b-c_d.e")) == "/a/b-c_d.e"
+    assert quote(Path("/a b/it's")) == "'/a b/it\\'s'"
 
 
 def test_the_script_is_bash_with_and_without_lines_of_the_user_s(tmp_path: Path) -> None:
     import subprocess
 
+    template = (home() / "slurm" / "run.sbatch").read_text(encoding="utf-8")
     for lines in ([], ["module load cuda", "source activate x"]):
-        text = script(lines)
+        text = job_script(template, lines)
         assert "{setup}" not in text
         subprocess.run(["bash", "-n"], input=text, text=True, check=True)
