@@ -72,7 +72,7 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 
 
 OPTIONAL = ("DSRL_TEST_DATA", "DSRL_TEST_SEARCH_SERVERS", "DSRL_LONG")
-"""Variables without which a test may be skipped: data and servers that we may not redistribute, and tests of 15 minutes."""
+"""Variables without which a test may be skipped: data and servers that we may not ship, and tests of 15 minutes."""
 
 
 @pytest.hookimpl(wrapper=True)
