@@ -9,7 +9,7 @@ gz       how fast a compressed corpus is indexed, beside tantivy fed from memory
 large    two million passages in the embedded index
 
 Passages come from passages.py and are kept under `--data`. bm25s and rank_bm25 are installed by pip under `--venvs`,
-each in an environment of its own. Without `--elasticsearch` a server of the tests is started (tests/e2e/search_servers.py); its
+each in an environment of its own. Without `--elasticsearch`, one is started by `tests/e2e/search_servers.py`; its
 memory is counted apart. Every step runs in a process of its own, one after the other. Prints Markdown.
 """
 
