@@ -354,9 +354,8 @@ def test_requests_over_the_limit_of_a_proxy_are_halved(retriever: SearchServer, 
     with through_proxy(server, retriever, limit) as (_, made):
         assert open_index(replace(made, request_bytes=100_000), tmp_path).num_documents == 300
         bound = 50
-        with pytest.raises(UserError, match="413") as refusal:
+        with pytest.raises(UserError, match=r"413(.|\n)*passage: number \d+ of one/"):
             open_index(replace(made, prefix=f"{made.prefix}-b"), tmp_path)
-    assert "passage: number 0 of one/0" in str(refusal.value)
 
 
 @pytest.mark.parametrize("complete", [False, True])
