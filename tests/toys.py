@@ -1,4 +1,4 @@
-"""A pipeline in miniature: real stages of the real run loop that do next to nothing, and note that they did it."""
+"""A small pipeline of real stages that do almost nothing and record that they ran."""
 
 import io
 import json
@@ -22,7 +22,7 @@ from dsrl.pipeline.state import PipelineState
 from dsrl.pipeline.store import Store
 
 made: list[str] = []
-"""What was really computed, in order: `clear()` it between runs."""
+"""Names of the stages that ran (were not reused), in order. Call `clear()` between runs."""
 
 
 @component("tests.toys.Fetch")
@@ -51,7 +51,7 @@ class Write(Stage):
     hands: int = 1
     fails: bool = False
     misses: int = 0
-    """Tries in each of which a reply is missing."""
+    """Number of attempts with a missing reply."""
 
     def __call__(self, state: PipelineState, context: Context) -> PipelineState:
         made.append("write")
@@ -172,7 +172,7 @@ class Tell(Stage):
 
 
 def pipeline(**changed: Stage) -> dict[str, Stage]:
-    """The whole chain, with some stages put in another's place."""
+    """The whole pipeline, with `changed` stages replaced."""
     usual: dict[str, Stage] = {
         "fetch": Fetch(),
         "write": Write(),
@@ -188,14 +188,14 @@ def pipeline(**changed: Stage) -> dict[str, Stage]:
 
 
 def write_model(folder: Path, age: int) -> Path:
-    """A folder that stands for a model."""
+    """Write a folder that stands in for a model."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps({"age": age}))
     return folder
 
 
 def state(folder: Path, **task: Any) -> PipelineState:
-    """What a run starts from; the base model and the test set lie in `folder`."""
+    """The initial state of a run; the base model is in `folder`."""
     base = Model(name="b", path=str(write_model(folder / "base", 1)))
     return PipelineState(task=Task(**{"name": "sums", "instruction": "Add.", "answer": Number(), **task}), base=base)
 

@@ -93,8 +93,11 @@ def _plan(overrides: list[str], run_pipeline: RunPipeline) -> int:
     """Plan a run. Hydra's run folder is a temporary one."""
     from tempfile import TemporaryDirectory
 
+    from dsrl.cli.compose import quote
+
     with TemporaryDirectory() as folder:
-        overrides = [*overrides, f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}"]
+        place = quote(folder)
+        overrides = [*overrides, f"hydra.run.dir={place}", f"hydra.sweep.dir={place}"]
         return _run_pipeline(overrides, run_pipeline, plan=True)
 
 

@@ -1,7 +1,7 @@
 """Composing the config outside of a run, and checks on what was typed."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ SECRET = re.compile(r"(^|[._/+~])(api_?key|access_?key|secret|token|password|hf_
 SECRET_VALUE = re.compile(r"(^|[\s'\"=:,{\[])(sk-|hf_|ghp_|AKIA|AIza)[\w-]{8,}")
 INNER_KEY = re.compile(r"""[{,]\s*['"]?([\w.]+)['"]?\s*:""")
 
-OMITTED = ("use +", "Full traceback", "\t_base")
+OMITTED = ("use +", "Full traceback", "\t_")
 """Lines of Hydra's messages that don't help here: advice to force a mistyped key in, a hint for developers, a file that
 is not a choice."""
 
@@ -28,13 +28,40 @@ def compose(arguments: Sequence[str], verb: str) -> "DictConfig":
     from omegaconf.errors import OmegaConfBaseException
 
     folders, overrides = split_config_dirs(arguments, verb)
-    search = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders)}]"] if folders else []
+    search = [search_path(folders)] if folders else []
     ours = [override for override in overrides if not override.lstrip("+~").startswith("hydra")]
     try:
         with hydra.initialize_config_dir(str(home() / "conf"), version_base="1.3"):
             return hydra.compose("config", [*search, *ours])
     except (HydraException, OmegaConfBaseException) as error:
         raise config_error(error) from error
+
+
+def quote(value: str | Path) -> str:
+    """A string or path as a value in Hydra's override language."""
+    text = str(value)
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return text if all(letter.isalnum() or letter in "/._-+" for letter in text) else f"'{escaped}'"
+
+
+def search_path(folders: Iterable[str | Path]) -> str:
+    """The override that adds the user's config folders."""
+    return f"hydra.searchpath=[{','.join(quote(f'file://{folder}') for folder in folders)}]"
+
+
+def override_value(overrides: Iterable[str], key: str, config: Mapping[str, Any]) -> Any:
+    """The value that the last override of `key` has, with quotes removed and interpolations resolved in `config`; None
+    if there is none."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.utils import setup_globals
+    from omegaconf import OmegaConf
+
+    given = [word for word in overrides if word.partition("=")[0].lstrip("+") == key]
+    if not given:
+        return None
+    setup_globals()  # registers `now`
+    value = OverridesParser.create().parse_override(given[-1]).value()
+    return OmegaConf.select(OmegaConf.create({**config, "_value": value}), "_value")
 
 
 def compose_values(arguments: Sequence[str], verb: str) -> dict[str, Any]:

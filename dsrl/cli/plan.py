@@ -79,7 +79,7 @@ def _try(
     from dsrl.pipeline.context import Context
     from dsrl.pipeline.progress.log_bridge import forward_logs
     from dsrl.pipeline.progress.progress import Progress
-    from dsrl.pipeline.run_folder import say_spent
+    from dsrl.pipeline.run_folder import print_spending
 
     store.open()
     check_room(store.root)
@@ -97,7 +97,7 @@ def _try(
             tried = Trial(dials.pilot, keys, context).run(pipeline, state, dials.stop_after)
     finally:
         if tried is None:
-            say_spent(context)
+            print_spending(context)
         context.close()
     _show(tried.samples, context)
     return tried

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from dsrl.cli.submit import quote, tracking_warning
+from dsrl.cli.compose import quote
+from dsrl.cli.submit import tracking_warning
 from dsrl.core.component import Component, component
 from dsrl.core.errors import StageFailed, UserError
 from dsrl.core.signals import Termination

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dsrl.cli.compose import compose_values, refuse_secrets, split_config_dirs
+from dsrl.cli.compose import compose_values, override_value, quote, refuse_secrets, split_config_dirs
 from dsrl.cli.status import run_folders
 from dsrl.core.errors import UserError
 from dsrl.core.resources import home
@@ -36,7 +36,7 @@ def submit(arguments: list[str]) -> int:
     check_elsewhere(values, arguments)
     if warning := tracking_warning(values):
         print(f"WARNING {warning}", file=sys.stderr)
-    run_dir = run_folder(arguments, values["name"])
+    run_dir = run_folder(arguments, values)
     job = send(run_dir, request, values["name"], arguments)
     print(
         f"submitted job {job}\n"
@@ -83,21 +83,15 @@ def job_script(template: str, setup: Sequence[str]) -> str:
     return template.replace("# {setup}\n", "".join(f"{line}\n" for line in setup))
 
 
-def run_folder(arguments: Sequence[str], name: str) -> Path:
+def run_folder(arguments: Sequence[str], values: Mapping[str, Any]) -> Path:
     """The run folder as a local run would choose it. It stays the same when Slurm requeues the job."""
-    given = [word.partition("=")[2] for word in arguments if word.startswith("hydra.run.dir=")]
-    folder = Path(given[-1] if given else time.strftime(f"runs/%Y-%m-%d/%H-%M-%S-{name}")).expanduser().absolute()
+    given = override_value(arguments, "hydra.run.dir", values)
+    default = time.strftime(f"runs/%Y-%m-%d/%H-%M-%S-{values['name']}")
+    folder = Path(default if given is None else str(given)).expanduser().absolute()
     if (folder / SUBMISSION).is_file():
         job = json.loads((folder / SUBMISSION).read_text(encoding="utf-8"))["job"]
         raise UserError("this run folder belongs to a job", got=f"{folder}: job {job}", next_step="omit hydra.run.dir")
     return folder
-
-
-def quote(path: Path) -> str:
-    """A path as a value on Hydra's command line."""
-    text = str(path)
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return text if all(letter.isalnum() or letter in "/._-+" for letter in text) else f"'{escaped}'"
 
 
 def tracking_warning(values: Mapping[str, Any]) -> str | None:

@@ -1,4 +1,4 @@
-"""The view of an experiment that every stage gets and returns."""
+"""The pipeline state: what every stage receives and returns."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -13,30 +13,30 @@ from dsrl.data.task import Task
 
 @dataclass(frozen=True)
 class PipelineState:
-    """What is known so far. Stages never change it; they return one with more in it."""
+    """Results so far. Immutable: stages return a copy with more in it."""
 
     task: Task
     base: Model | None = None
-    """The model that is measured and trained; in later rounds, the one trained before."""
+    """The base model; in later rounds, the model trained in the round before."""
     keywords: tuple[str, ...] = ()
     passages: tuple[Passage, ...] = ()
     samples: tuple[Sample, ...] = ()
     rejected: tuple[Rejected, ...] = ()
-    """Candidates that did not become samples, of all stages."""
+    """Candidates rejected by any stage."""
     selected: tuple[str, ...] = ()
-    """Ids of the samples to train on, most promising first."""
+    """Ids of the samples to train on, in order of selection."""
     control: tuple[str, ...] = ()
-    """Ids of a random set of the same size, the counterfactual."""
+    """Ids of a random set of the same size, for comparison."""
     trained: Model | None = None
     evaluation_base: Evaluation | None = None
     evaluation_trained: Evaluation | None = None
     figures: dict[str, Any] = field(default_factory=dict)
-    """The latest stage's own figures, for `metrics.json` and the report; JSON-like."""
+    """Metrics of the latest stage, for `metrics.json` and the report; JSON-like."""
     files: dict[str, Path] = field(default_factory=dict)
-    """Side tables that stages wrote into their store entry: `<stage>/<file name>` -> path."""
+    """Files in the store entries of finished stages: `<stage>/<file name>` -> path."""
 
     def add(self, *, rejected: tuple[Rejected, ...] = (), **values: Any) -> "PipelineState":
-        """This state with some values filled in and more rejected candidates."""
+        """A copy with some values filled in and more rejected candidates."""
         return dataclasses.replace(self, rejected=self.rejected + tuple(rejected), **values)
 
     def chosen(self, ids: tuple[str, ...]) -> tuple[Sample, ...]:

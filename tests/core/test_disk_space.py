@@ -53,8 +53,8 @@ def test_a_disk_that_is_full_fails_the_stage_with_folder_and_room(stage: toys.Wr
     with pytest.raises(StageFailed) as caught:
         run_stages({"fetch": toys.Fetch(), "write": stage}, toys.state(tmp_path), toys.context(tmp_path))
     said = str(caught.value)
-    assert said.startswith("write broke off\n")
-    for words in ("No space left on device", " MB free in ", str(tmp_path / "store"), "make room", "same command"):
+    assert said.startswith("write failed\n")
+    for words in ("No space left on device", " MB free in ", str(tmp_path / "store"), "same command"):
         assert words in said
     assert "None" not in said
     assert run_stages(
@@ -108,11 +108,11 @@ def spent(folder: Path) -> Context:
 
 def test_what_could_not_be_stored_is_said_and_counted(tmp_path: Path) -> None:
     where = spent(tmp_path)
-    run_folder.say_spent(where)
+    run_folder.print_spending(where)
     assert "every reply that came is kept in" in toys.said(where)
     where = spent(tmp_path)
     where.calls.unstored.append(USAGE)
-    run_folder.say_spent(where)
+    run_folder.print_spending(where)
     assert "1 of 2 replies that came could not be stored (100 input and 50 output tokens)" in toys.said(where)
     assert "every reply" not in toys.said(where)
 
@@ -141,5 +141,5 @@ def test_a_failed_run_says_its_own_error_even_if_metrics_can_not_be_written(tmp_
     where.run_dir.write_text("a file")
     assert run_folder.end(where, "failed") == "failed"
     assert "WARNING metrics.json can't be written" in toys.said(where)
-    with pytest.raises(StageFailed, match=r"writing metrics\.json broke off"):
+    with pytest.raises(StageFailed, match=r"writing metrics\.json"):
         run_folder.end(where, "finished")

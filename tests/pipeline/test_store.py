@@ -220,7 +220,7 @@ def test_a_manifest_is_plain_json_for_other_programs(store: Store) -> None:
 def test_a_wait_for_the_process_that_makes_an_entry_is_said(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("dsrl.pipeline.store.LOCK_SAID_AFTER", 0.05)
+    monkeypatch.setattr("dsrl.pipeline.store.LOCK_WARNING_SECONDS", 0.05)
     held, done, said = threading.Event(), threading.Event(), []
 
     class Hearer(logging.Handler):

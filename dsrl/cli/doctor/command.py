@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dsrl.cli.arguments import parse
-from dsrl.cli.compose import compose, refuse_secrets
+from dsrl.cli.compose import compose, config_error, refuse_secrets
 from dsrl.cli.doctor.finding import Finding
 from dsrl.cli.doctor.machine import check_machine, check_trainer
 from dsrl.cli.doctor.teachers import check_teacher, list_teachers
@@ -50,7 +50,7 @@ def doctor(arguments: list[str]) -> int:
 def _config(arguments: list[str]) -> dict[str, Any]:
     """The parts of the config that are looked at, as plain values."""
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
+    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
     from dsrl.llm.price import read_prices, with_prices
 
@@ -62,9 +62,10 @@ def _config(arguments: list[str]) -> dict[str, Any]:
             is_node = OmegaConf.is_config(node)
             values[name] = OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if is_node else node
         values["train.python"] = OmegaConf.select(config, "train.python")
+    except MissingMandatoryValue as error:
+        raise UserError(f"{error.full_key} is missing", next_step=f"give {error.full_key}=...") from error
     except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", None) or "teacher"
-        raise UserError(f"{key} is missing", next_step=f"give {key}=...") from error
+        raise config_error(error) from error
     if values["prices"] is not None:
         values["teacher"] = with_prices(values["teacher"], read_prices(Path(values["prices"]).expanduser()))
     return values

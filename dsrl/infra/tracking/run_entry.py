@@ -1,4 +1,4 @@
-"""What is logged of a run, as plain values: MLflow itself is only known to the child."""
+"""What is logged of a run, as plain values for the child that talks to MLflow."""
 
 import json
 import math
@@ -39,18 +39,18 @@ class TrackedState(Protocol):
     def evaluation_trained(self) -> "Evaluation | None": ...
 
 
-LONGEST = 6000
-"""Characters of a parameter that MLflow takes."""
+MAX_PARAMETER = 6000
+"""Maximum length of a parameter in MLflow, in characters."""
 SECRET = re.compile(r"(api_?key|access_?key|secret|token|password)$", re.IGNORECASE)
 PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
-REFUSED = re.compile(r"[^\w\-. :/]")
+INVALID = re.compile(r"[^\w\-. :/]")
 ARTIFACTS = ("report.html", "metrics.json", "config.yaml", "run.json")
 FIGURES = ("stages", "evaluate", "rows", "calls", "seconds")
-"""Parts of `metrics.json` whose numbers become metrics."""
+"""Blocks of `metrics.json` whose numbers are logged as metrics."""
 
 
 def opening(run: TrackedRun, values: Mapping[str, Any], in_sweep: bool) -> dict[str, Any]:
-    """What is known when the run starts. The runs of a sweep share their name and are told apart by their folder's."""
+    """What is logged at the start. Runs of a sweep share their name, so the folder's name is added."""
     name = str(values.get("name") or run.run_dir.name)
     return {
         "name": f"{name} {run.run_dir.name}" if in_sweep else name,
@@ -60,7 +60,7 @@ def opening(run: TrackedRun, values: Mapping[str, Any], in_sweep: bool) -> dict[
 
 
 def closing(run: TrackedRun, state: TrackedState | None, status: str) -> dict[str, Any]:
-    """What is known when it ends."""
+    """What is logged at the end."""
     progress = state.files.get("train/progress.jsonl") if state else None
     return {
         "status": status,
@@ -73,7 +73,7 @@ def closing(run: TrackedRun, state: TrackedState | None, status: str) -> dict[st
 
 
 def parameters(values: Mapping[str, Any]) -> dict[str, str]:
-    """The config, flattened; a group that a stage repeats is logged as its name, a secret as `***`."""
+    """The flattened config. A group that a stage repeats is logged as its name, a secret as `***`."""
     named = ((name, node) for name, node in values.items() if isinstance(node, dict) and node)
     groups = {json.dumps(node, sort_keys=True): name for name, node in named}
     hidden = keys_in_use(values)
@@ -84,12 +84,12 @@ def parameters(values: Mapping[str, Any]) -> dict[str, str]:
             continue
         for path, leaf in leaves(value, name, groups):
             text = leaf if isinstance(leaf, str) else json.dumps(leaf, ensure_ascii=False)
-            found[REFUSED.sub("_", path)] = "***" if SECRET.search(path) else safe(text, hidden)[:LONGEST]
+            found[INVALID.sub("_", path)] = "***" if SECRET.search(path) else safe(text, hidden)[:MAX_PARAMETER]
     return found
 
 
 def leaves(value: Any, path: str, groups: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
-    """Dotted path and value of everything below `value`."""
+    """Dotted path and value of every leaf below `value`."""
     if not isinstance(value, dict) or not value:
         yield path, value
         return
@@ -102,7 +102,7 @@ def leaves(value: Any, path: str, groups: Mapping[str, str]) -> Iterator[tuple[s
 
 
 def keys_in_use(value: Any) -> frozenset[str]:
-    """The secrets whose environment variables the config names: they must not be written even by accident."""
+    """Values of the environment variables that the config names as secrets. They must never be written."""
     if isinstance(value, list):
         return frozenset().union(*map(keys_in_use, value))
     if not isinstance(value, Mapping):
@@ -113,7 +113,7 @@ def keys_in_use(value: Any) -> frozenset[str]:
 
 
 def safe(text: str, hidden: frozenset[str] = frozenset()) -> str:
-    """A text without secrets and without passwords in URLs."""
+    """The text without secrets and without passwords in URLs."""
     for secret in hidden:
         text = text.replace(secret, "***")
     return without_password(text)
@@ -125,7 +125,7 @@ def without_password(text: str) -> str:
 
 
 def tags(run: TrackedRun) -> dict[str, str]:
-    """Where the run is and which code it ran."""
+    """Location and code version of the run."""
     record = run.run_dir / "run.json"
     known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
     found = {
@@ -142,7 +142,7 @@ def tags(run: TrackedRun) -> dict[str, str]:
 
 
 def figures(metrics: Mapping[str, Any], state: TrackedState | None) -> dict[str, float]:
-    """Every finite number of the run's figures, under its path."""
+    """Every finite number of the metrics, by path."""
     parts = {name: metrics.get(name) for name in FIGURES}
     parts["evaluation"] = evaluations(state) if state else {}
     found: dict[str, float] = {}
@@ -152,7 +152,7 @@ def figures(metrics: Mapping[str, Any], state: TrackedState | None) -> dict[str,
 
 
 def numbers(value: Any, path: str) -> dict[str, float]:
-    """`{"a": {"b": 1}}` -> `{"a/b": 1.0}`; lists and words are left out."""
+    """`{"a": {"b": 1}}` -> `{"a/b": 1.0}`, without lists and strings."""
     if isinstance(value, Mapping):
         return {
             name: number
@@ -160,12 +160,12 @@ def numbers(value: Any, path: str) -> dict[str, float]:
             for name, number in numbers(item, f"{path}/{key}" if path else str(key)).items()
         }
     if isinstance(value, (int, float)) and math.isfinite(value):
-        return {REFUSED.sub("_", path)[:250]: float(value)}
+        return {INVALID.sub("_", path)[:250]: float(value)}
     return {}
 
 
 def evaluations(state: TrackedState) -> dict[str, Any]:
-    """The two measurements, without their items."""
+    """The evaluations, without their items."""
     models = {"base": state.evaluation_base, "trained": state.evaluation_trained}
     return {
         name: {
@@ -183,7 +183,7 @@ def evaluations(state: TrackedState) -> dict[str, Any]:
 
 
 def data_sets(state: TrackedState) -> list[dict[str, Any]]:
-    """The samples trained on, and the test set."""
+    """The training samples and the test set, as MLflow data sets."""
     found = []
     if state.selected:
         tables = [path for name, path in state.files.items() if name.endswith("/samples.parquet")]
