@@ -100,7 +100,7 @@ def sources(made: Elasticsearch, folder: Path, query: str = "amber", limit: int 
         searcher.close()
 
 
-def asked(made: Elasticsearch, work: Callable[[Any], Any]) -> Any:
+def call_client(made: Elasticsearch, work: Callable[[Any], Any]) -> Any:
     """The result of one client call."""
     with Connection(made) as connection:
         return connection.run(work(connection.client))
@@ -244,12 +244,12 @@ Elasticsearch(corpora={described.corpora!r}, url={proxy.url!r}, prefix={describe
         assert third.wait(60)
         child.send_signal(signal.SIGKILL)
         child.wait()
-        assert not asked(described, lambda client: client.indices.exists_alias(name=place(described).alias))
+        assert not call_client(described, lambda client: client.indices.exists_alias(name=place(described).alias))
         time.sleep(1.2)
     assert len(sources(described, tmp_path)) == len(
         sources(replace(described, prefix=f"{described.prefix}-b"), tmp_path)
     )
-    found = asked(described, lambda client: client.indices.stats(index=place(described).index))
+    found = call_client(described, lambda client: client.indices.stats(index=place(described).index))
     assert found["_all"]["primaries"]["docs"] == {"count": 300, "deleted": 0}
 
 
@@ -257,7 +257,7 @@ def test_simultaneous_runs_fill_one_index(described: Elasticsearch, tmp_path: Pa
     with ThreadPoolExecutor(3) as pool:
         reports = list(pool.map(lambda number: described.index(tmp_path / str(number), Progress()), range(3)))
     assert {report.pieces for report in reports} == {300}
-    found = asked(described, lambda client: client.indices.stats(index=place(described).index))
+    found = call_client(described, lambda client: client.indices.stats(index=place(described).index))
     assert found["_all"]["primaries"]["docs"] == {"count": 300, "deleted": 0}
 
 
@@ -300,7 +300,7 @@ def test_a_server_that_stays_overloaded_ends_the_run(described: Elasticsearch, s
     with proxied(server, overloaded(10**9)) as proxy:
         with pytest.raises(StageFailed, match=re.escape(proxy.url)):
             through(described, proxy, retries=1).open(tmp_path / "index", Progress())
-        assert not asked(described, lambda client: client.indices.exists_alias(name=place(described).alias))
+        assert not call_client(described, lambda client: client.indices.exists_alias(name=place(described).alias))
     assert opened(described, tmp_path).num_documents == 300
 
 
@@ -434,7 +434,7 @@ def test_a_request_over_the_limit_of_the_server(described: Elasticsearch, server
 def test_an_index_with_other_fields_is_refused(whole: bool, described: Elasticsearch, tmp_path: Path) -> None:
     fields = {"properties": {"text": {"type": "keyword"}}}
     aliases = {place(described).alias: {}} if whole else None
-    asked(
+    call_client(
         described,
         lambda client: client.indices.create(index=place(described).index, mappings=fields, aliases=aliases),
     )
@@ -444,7 +444,7 @@ def test_an_index_with_other_fields_is_refused(whole: bool, described: Elasticse
 
 def test_an_index_of_another_version_is_left_alone(described: Elasticsearch, tmp_path: Path) -> None:
     older = place(described).alias.removesuffix(f"-v{mapping.VERSION}") + "-v0"
-    asked(described, lambda client: client.indices.create(index=f"{older}-passages", aliases={older: {}}))
+    call_client(described, lambda client: client.indices.create(index=f"{older}-passages", aliases={older: {}}))
     said = io.StringIO()
     report = described.index(tmp_path / "index", Progress(said))
     assert report.pieces == 300
@@ -453,7 +453,7 @@ def test_an_index_of_another_version_is_left_alone(described: Elasticsearch, tmp
 
 def test_a_changed_index_is_refused(described: Elasticsearch, tmp_path: Path) -> None:
     described.index(tmp_path / "index", Progress())
-    asked(described, lambda client: client.delete(index=place(described).index, id="7", refresh=True))
+    call_client(described, lambda client: client.delete(index=place(described).index, id="7", refresh=True))
     with pytest.raises(UserError, match=re.escape(described.prefix)) as refusal:
         opened(described, tmp_path)
     assert "299" in str(refusal.value)
@@ -461,7 +461,7 @@ def test_a_changed_index_is_refused(described: Elasticsearch, tmp_path: Path) ->
 
 def test_an_index_deleted_during_searches(described: Elasticsearch, tmp_path: Path) -> None:
     found = opened(described, tmp_path)
-    asked(described, lambda client: client.indices.delete(index=place(described).index))
+    call_client(described, lambda client: client.indices.delete(index=place(described).index))
     with pytest.raises(UserError, match="index_not_found"):
         found.search("amber", 5)
     assert opened(described, tmp_path).num_documents == 300
@@ -475,9 +475,9 @@ def test_a_run_retrieves_its_passages_from_the_server(server: str, tmp_path: Pat
     run = where.run(*SMALL, *choice, "stop_after=retrieve", **{KEY: os.environ.get(KEY, "")})
     assert run["keys"]["retrieve"]
     made = Elasticsearch(corpora=("everyday",), url=server, prefix=prefix, api_key_env=KEY)
-    names = asked(made, lambda client: client.indices.get(index=f"{prefix}-*"))
+    names = call_client(made, lambda client: client.indices.get(index=f"{prefix}-*"))
     assert len(names) == 1
-    asked(made, lambda client: client.indices.delete(index=",".join(names)))
+    call_client(made, lambda client: client.indices.delete(index=",".join(names)))
 
 
 def test_the_local_server_is_version_7_0(server: str) -> None:

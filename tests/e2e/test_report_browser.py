@@ -45,7 +45,7 @@ def driven(page: Path, profile: Path, script: str) -> dict:
     return json.loads(html.unescape(found[1]))
 
 
-def made(tmp_path: Path, **changes) -> tuple[PipelineState, Path]:
+def make_report(tmp_path: Path, **changes) -> tuple[PipelineState, Path]:
     state, context = make_study(tmp_path, count=30)
     state = replace(state, **changes)
     Report()(state, context)
@@ -66,7 +66,7 @@ for (const fold of opened.querySelectorAll('details')) {
 
 
 def test_two_clicks_open_the_evidence_of_a_row(tmp_path: Path):
-    state, page = made(tmp_path)
+    state, page = make_report(tmp_path)
     sample = state.chosen(state.selected)[0]
     found = driven(page, tmp_path / "profile", f"const id = '{sample.id}';{TWO_CLICKS}")
     facts = found.pop("facts")
@@ -114,7 +114,7 @@ outcome.descending = rates();
 
 
 def test_rows_are_filtered_searched_and_sorted(tmp_path: Path):
-    state, page = made(tmp_path)
+    state, page = make_report(tmp_path)
     found = driven(page, tmp_path / "profile", FILTERS)
     assert found["all"] == len(state.samples) + len(state.rejected)
     assert found["rejected"] == len(state.rejected)
@@ -138,7 +138,7 @@ outcome.open = [...document.querySelectorAll('.open[aria-expanded=true]')].map((
 
 
 def test_a_rewrite_links_to_its_parent(tmp_path: Path):
-    state, page = made(tmp_path)
+    state, page = make_report(tmp_path)
     child = next(sample for sample in state.samples if sample.parent_id)
     found = driven(page, tmp_path / "profile", f"const child = '{child.id}';{PARENT}")
     assert found["open"] == [f"row-{child.parent_id}"]
@@ -146,7 +146,7 @@ def test_a_rewrite_links_to_its_parent(tmp_path: Path):
 
 def test_an_anchor_opens_its_row_and_model_output_never_runs(tmp_path: Path):
     sample = new_sample("counting", HOSTILE, HOSTILE, "initial", solution=HOSTILE)
-    _, page = made(tmp_path, samples=(sample,), selected=(), control=())
+    _, page = make_report(tmp_path, samples=(sample,), selected=(), control=())
     text = dom(page, tmp_path / "profile", f"#row-{sample.id}")
     assert 'aria-expanded="true"' in text
     assert "<title>counting" in text

