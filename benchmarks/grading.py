@@ -23,7 +23,7 @@ from types import ModuleType
 
 from dsrl.graders import Choice, Math, Number
 from dsrl.graders import math as ours
-from dsrl.graders.pool import Pool, pool
+from dsrl.graders.worker_pool import Pool, pool
 
 Pairs = list[tuple[str, str]]
 """(reply, right answer)"""

@@ -10,9 +10,8 @@ from dsrl.graders.math import Math
 from dsrl.graders.mixed import Mixed
 from dsrl.graders.number import Number
 from dsrl.graders.regex import Regex
-from dsrl.graders.span import Span
 from dsrl.graders.sql import Sql
-from dsrl.graders.text import Text
+from dsrl.graders.text import Span, Text
 
 KINDS: dict[str, str] = {
     "number": "dsrl.graders.Number",

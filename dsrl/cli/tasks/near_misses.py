@@ -12,8 +12,8 @@ from dsrl.data.source import Item
 from dsrl.data.task import Task
 from dsrl.graders import Choice, Code, Grader, Json, Label, List, Math, Mixed, Number, Set, Span, Sql, Text
 from dsrl.graders.choice import option_texts
-from dsrl.graders.math import number
-from dsrl.graders.mixed import listed
+from dsrl.graders.latex import number
+from dsrl.graders.mixed import math_options
 
 Replies = Iterator[tuple[str, str, bool | None]]
 """What the reply is, the reply, and whether it must be right (True), mustn't (False), or is only shown (None)."""
@@ -127,7 +127,7 @@ def _math(grader: Grader, item: Item) -> Replies:
 
 
 def _mixed(grader: Mixed, item: Item) -> Replies:
-    gold, options = item.answer, listed(item.input)
+    gold, options = item.answer, math_options(item.input)
     if len(gold) > 1 or not gold.isupper():
         yield from _value(grader, gold) if number(gold) is not None else ()
         return
