@@ -9,26 +9,29 @@ accepted at the first attempt and within eight, and by how much the accepting co
 """
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy
 
-from dsrl.core.component import Component, component
+from dsrl.core.component import component
+from dsrl.data.images import Prompt
 from dsrl.data.model import Model, Reply, Sampling
 from dsrl.data.sample import Rate
+from dsrl.models.rollout.protocols import Rollout
 from dsrl.stages.rewrite import IntervalBand, PassBand
-from dsrl.stages.rewrite.synthrl.pass_band import Band
+from dsrl.stages.rewrite.synthrl.pass_band import PassCountBand
 from dsrl.stages.score import PassCount
 
 ROLLOUTS, THRESHOLD, ATTEMPTS = 16, 12, 8
 
 
 @component("tests.acceptance.Nobody")
-class Nobody(Component):
+class Nobody(Rollout):
     """Is never asked."""
 
     def generate(
-        self, model: Model, prompts: list[str], sampling: Sampling, count: int, context: object
+        self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, context: object
     ) -> list[list[Reply]]:
         raise NotImplementedError
 
@@ -41,7 +44,7 @@ class Rule:
     """A band, asked once or twice: the second time with fresh replies to seed and rewrite."""
 
     name: str
-    band: Band
+    band: PassCountBand
     tests: int
 
     def table(self) -> numpy.ndarray:
@@ -50,7 +53,7 @@ class Rule:
         return numpy.array([[self._accepts(rate(seed), rate(variant)) for variant in numbers] for seed in numbers])
 
     def _accepts(self, seed: Rate, variant: Rate) -> bool:
-        return variant.num_correct >= self.band.min_correct and not self.band.refused(seed, variant)
+        return variant.num_correct >= self.band.min_correct and not self.band.refusal(seed, variant)
 
 
 def rate(correct: int) -> Rate:

@@ -18,9 +18,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from dsrl.data.overlap.index import Hit, Items
-from dsrl.data.overlap.minhash import NearDuplicates
-from dsrl.data.overlap.rules import KINDS
+from dsrl.data.overlap.index import KINDS, Overlap, OverlapIndex
+from dsrl.data.overlap.near_duplicates import NearDuplicates
 
 PLANTED, SAMPLES, ROWS = 50, 5000, 100_000
 _NAMES = """
@@ -119,9 +118,9 @@ def planted(data: Path, show: bool) -> None:
     ]
     rng.shuffle(rows)
     started = time.monotonic()
-    hits = list(Items(test).hits([text for _, _, text in rows]))
+    hits = list(OverlapIndex(test).find_overlaps([text for _, _, text in rows]))
     seconds = time.monotonic() - started
-    right: dict[int, Hit] = {hit.text: hit for hit in hits if hit.item == rows[hit.text][1]}
+    right: dict[int, Overlap] = {hit.text: hit for hit in hits if hit.item == rows[hit.text][1]}
     print(f"\n{len(rows):,} samples, {len(test):,} test items, {seconds:.1f} s\n")
     print(f"| planted | rows | found | {' | '.join(KINDS)} |\n|---|---|---|{'---|' * len(KINDS)}")
     for way in ways:
@@ -143,15 +142,19 @@ def varied(texts: list[str], count: int, rng: random.Random) -> list[str]:
     return [" ".join(rng.choices(sentences, k=4)) for _ in range(count)]
 
 
+def count_matched(items: list[str], texts: list[str]) -> int:
+    return len({overlap.text for overlap in OverlapIndex(items).find_overlaps(texts)})
+
+
 def speed(data: Path, show: bool) -> None:  # noqa: ARG001
     """Seconds for many rows."""
     train, test = questions(data / "gsm8k_train.jsonl"), questions(data / "gsm8k_test.jsonl")
     texts = varied(train, ROWS, random.Random(0))
     words = sum(len(text.split()) for text in texts)
     print(f"\n{len(texts):,} rows, {words:,} words\n\n| what | seconds | of CPU | found |\n|---|---|---|---|")
-    timed(f"against {len(test):,} test items", lambda: len({hit.text for hit in Items(test).hits(texts)}))
+    timed(f"against {len(test):,} test items", lambda: count_matched(test, texts))
     near = NearDuplicates(0.8)
-    timed("near-duplicates among them", lambda: sum(not near.new(text) for text in texts))
+    timed("near-duplicates among them", lambda: sum(not near.add_if_new(text) for text in texts))
 
 
 def timed(what: str, work: Callable[[], int]) -> None:

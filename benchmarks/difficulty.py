@@ -11,8 +11,8 @@ import time
 
 import numpy
 
-from dsrl.stages.difficulty.bradley_terry import MIDDLE, Battles, rate, tier
-from dsrl.stages.difficulty.opponents import pairs
+from dsrl.data.difficulty_tiers import rating_tier
+from dsrl.stages.difficulty.bradley_terry import MIDDLE, Outcomes, draw_pairs, rate
 
 
 def main() -> None:
@@ -27,15 +27,15 @@ def main() -> None:
         rng = numpy.random.default_rng(0)
         known = rng.normal(MIDDLE, 200, given.items)
         began = time.process_time()
-        met = numpy.array(pairs(given.items, given.opponents, 0))
+        met = numpy.array(draw_pairs(given.items, given.opponents, 0))
         first, second = met[:, 0], met[:, 1]
         score = (rng.random(len(met)) < 1 / (1 + 10 ** ((known[second] - known[first]) / 400))).astype(float)
         score[rng.random(len(met)) < ties] = 0.5
-        fought = Battles(first, second, score, given.items)
+        fought = Outcomes(first, second, score, given.items)
         found = rate(fought, ridge=0.01, bootstraps=given.bootstraps, seed=0).rating
         seconds = time.process_time() - began
         correlation = numpy.corrcoef(known.argsort().argsort(), found.argsort().argsort())[0, 1]
-        same = numpy.mean([tier(one) == tier(other) for one, other in zip(known, found, strict=True)])
+        same = numpy.mean([rating_tier(one) == rating_tier(other) for one, other in zip(known, found, strict=True)])
         stuck, memory = (found == MIDDLE).sum(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(
             f"| {given.items} | {len(met)} | {ties:.0%} | {correlation:.4f} | {same:.1%} | {stuck} | {seconds:.1f} | "

@@ -140,15 +140,15 @@ class Memory(Embedded):
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def build(self) -> None:
-        from dsrl.stages.retrieve.index import ANALYZER, analyzer, create, document
-        from dsrl.stages.retrieve.index_build import MEMORY, THREADS
+        from dsrl.stages.retrieve.index import ANALYZER, create_index, make_analyzer, make_document
+        from dsrl.stages.retrieve.index_build import THREADS, WRITER_BYTES
         from dsrl.stages.retrieve.ingest import Piece
 
-        index = create(self.folder)
-        index.register_tokenizer(ANALYZER, analyzer())
-        writer = index.writer(MEMORY, num_threads=THREADS)
+        index = create_index(self.folder)
+        index.register_tokenizer(ANALYZER, make_analyzer())
+        writer = index.writer(WRITER_BYTES, num_threads=THREADS)
         for number, row in enumerate(self.rows):
-            writer.add_document(document(Piece(row["id"], 0, row["text"]), number))
+            writer.add_document(make_document(Piece(row["id"], 0, row["text"]), number))
         writer.commit()
         writer.wait_merging_threads()
 

@@ -24,8 +24,8 @@ from passages import queries
 
 from dsrl.pipeline.progress.progress import Progress
 from dsrl.stages.retrieve.corpus import find_corpus
-from dsrl.stages.retrieve.index import ANALYZER, analyzer, document, schema
-from dsrl.stages.retrieve.index_build import MEMORY, THREADS, build_index, open_index
+from dsrl.stages.retrieve.index import ANALYZER, make_analyzer, make_document, make_schema
+from dsrl.stages.retrieve.index_build import THREADS, WRITER_BYTES, build_index, open_index
 from dsrl.stages.retrieve.ingest import Piece
 
 NUM_QUERIES, LIMIT = 1000, 10
@@ -54,7 +54,7 @@ def index(file: str, root: Path) -> dict[str, Any]:
     """The whole way that dsrl goes."""
     shutil.rmtree(root, ignore_errors=True)
     made = build_index(root, [find_corpus(file)], Progress())
-    return {"pieces": made.documents, "duplicates": made.report.duplicates}
+    return {"pieces": made.num_pieces, "duplicates": made.report.duplicates}
 
 
 def memory(file: str, root: Path) -> dict[str, Any]:
@@ -66,11 +66,11 @@ def memory(file: str, root: Path) -> dict[str, Any]:
     with gzip.open(file, "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
     started = time.monotonic()
-    made = tantivy.Index(schema(), path=str(root))
-    made.register_tokenizer(ANALYZER, analyzer())
-    writer = made.writer(MEMORY, num_threads=THREADS)
+    made = tantivy.Index(make_schema(), path=str(root))
+    made.register_tokenizer(ANALYZER, make_analyzer())
+    writer = made.writer(WRITER_BYTES, num_threads=THREADS)
     for number, row in enumerate(rows):
-        writer.add_document(document(Piece(row["id"], 0, row["text"]), number))
+        writer.add_document(make_document(Piece(row["id"], 0, row["text"]), number))
     writer.commit()
     writer.wait_merging_threads()
     return {"pieces": len(rows), "seconds": time.monotonic() - started}

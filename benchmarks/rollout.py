@@ -28,7 +28,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dsrl.core.component import Component, component
+from dsrl.core.component import component
 from dsrl.data.model import Model, Reply, Sampling
 from dsrl.data.sample import Sample, new_sample
 from dsrl.data.task import Task
@@ -36,6 +36,7 @@ from dsrl.graders import Number
 from dsrl.llm import CallsStore, Endpoint
 from dsrl.llm.vllm_server import _has_gpu
 from dsrl.models.rollout import ServerRollout, VllmRollout
+from dsrl.models.rollout.protocols import Rollout
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.progress.progress import Progress
 from dsrl.pipeline.state import PipelineState
@@ -51,7 +52,7 @@ Table = tuple[str, list[str], list[list[str]]]
 
 
 @component("tests.rollout.Served")
-class Served(Component):
+class Served(Rollout):
     """What `VllmRollout` does once its server is up."""
 
     endpoint: Endpoint
@@ -60,7 +61,7 @@ class Served(Component):
         self, model: Model, prompts: Sequence[str], sampling: Sampling, count: int, context: Context
     ) -> list[list[Reply]]:
         del model  # known by the endpoint's name for it
-        return asyncio.run(ServerRollout(endpoint=self.endpoint).replies(prompts, sampling, count, context))
+        return asyncio.run(ServerRollout(endpoint=self.endpoint).request_replies(prompts, sampling, count, context))
 
 
 @dataclass(frozen=True)
@@ -117,10 +118,10 @@ def material(given: argparse.Namespace) -> tuple[Model, Task, list[Sample]]:
     """The model, and questions for it."""
     task = Task(name="t", instruction="count", answer=Number(marker="####"))
     if given.model is None:
-        base = Model(name="quickstart", prepare=Pretrain(), max_length=256, dtype=given.dtype).located()
+        base = Model(name="quickstart", prepare=Pretrain(), max_length=256, dtype=given.dtype).locate()
         pairs = stories(given.prompts)
     else:
-        base = Model(name="m", path=str(given.model), prompt_format="raw", max_length=2048, dtype=given.dtype).located()
+        base = Model(name="m", path=str(given.model), prompt_format="raw", max_length=2048, dtype=given.dtype).locate()
         words = range(WORDS)
         pairs = [
             (" ".join(f"w{2 * (7 * number + 3 * place) + 2}" for place in words), "1")

@@ -19,7 +19,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from dsrl.core.parquet import read_table
-from dsrl.stages.score.early_stopping import Count, Wanted, stopped
+from dsrl.stages.score.early_stopping import PartialCount, SelectionGoal, samples_to_stop
 from dsrl.stages.score.measure import GradedRollout
 
 FULL = 64
@@ -87,25 +87,25 @@ def real(given: argparse.Namespace) -> list[list[str]]:
 def compared(replies: Sequence[Bits], others: Sequence[Bits] | None, m: int, given: argparse.Namespace) -> Result:
     full = [sum(own) / len(own) for own in replies]
     counts, risks = waves(replies, m, given)
-    early = [count.right / count.valid for count in counts]
+    early = [count.correct / count.valid for count in counts]
     drawn = sum(count.valid for count in counts) / sum(map(len, replies))
     again = None if others is None else overlap(full, [sum(own) / len(own) for own in others], m)
     return Result(drawn, overlap(full, early, m), again, sum(risks.values()) / m)
 
 
-def waves(replies: Sequence[Bits], m: int, given: argparse.Namespace) -> tuple[list[Count], dict[int, float]]:
+def waves(replies: Sequence[Bits], m: int, given: argparse.Namespace) -> tuple[list[PartialCount], dict[int, float]]:
     """As `score.Sequential` does it."""
-    wanted = Wanted(round(m * (1 + given.reserve)), 0.0, 1.0, given.error)
+    goal = SelectionGoal(round(m * (1 + given.reserve)), 0.0, 1.0, given.error)
     most, sums = len(replies[0]), [list(accumulate(own, initial=0)) for own in replies]
-    counts = [Count(0, 0, most)] * len(replies)
+    counts = [PartialCount(0, 0, most)] * len(replies)
     risks: dict[int, float] = {}
     ends = [*(end for end in given.waves if end < most), most]
     for number, end in enumerate(ends, 1):
         going = [place for place in range(len(replies)) if place not in risks]
         for place in going:
-            counts[place] = Count(sums[place][end], end, most - end)
+            counts[place] = PartialCount(sums[place][end], end, most - end)
         if end < most:
-            risks |= stopped(counts, going, wanted, sum(risks.values()), number / (len(ends) - 1))
+            risks |= samples_to_stop(counts, going, goal, sum(risks.values()), number / (len(ends) - 1))
     return counts, risks
 
 

@@ -82,7 +82,7 @@ def search(words: list[str], options: Mapping[str, str], overrides: Mapping[str,
     opened = retriever.open(_root(options), Progress())
     if opened is None:
         raise UserError("corpus search: retriever=none searches nothing", next_step="give retriever=embedded")
-    searcher = retriever.ordered(opened)
+    searcher = retriever.rerank_hits(opened)
     started = time.monotonic()
     hits = searcher.search(words[0], limit)
     seconds = time.monotonic() - started
@@ -97,15 +97,17 @@ def search(words: list[str], options: Mapping[str, str], overrides: Mapping[str,
 def ls(words: list[str], options: Mapping[str, str], _: Mapping[str, str]) -> int:
     """The corpora that have a manifest, and the indexes in the store."""
     from dsrl.stages.retrieve.corpus import find_corpus
-    from dsrl.stages.retrieve.index_registry import Index, all_of
+    from dsrl.stages.retrieve.index_registry import BuiltIndex, list_indexes
 
     if words:
         raise UserError("corpus ls takes no words", got=" ".join(words), allowed=USAGE)
     for manifest in sorted((home() / "corpora").glob("*.json")):
         found = find_corpus(str(manifest))
-        print(f"corpus  {found.name:<20} {found.rows or '?':>10} documents  {found.place}")
-    for folder, made in all_of(_root(options)):
-        what = f"{made.documents:>10} pieces     {', '.join(made.names)}" if isinstance(made, Index) else made
+        print(f"corpus  {found.name:<20} {found.rows or '?':>10} documents  {found.location}")
+    for folder, made in list_indexes(_root(options)):
+        what = (
+            f"{made.num_pieces:>10} pieces     {', '.join(made.corpus_names)}" if isinstance(made, BuiltIndex) else made
+        )
         print(f"index   {folder.name:<20} {what}  {_size(folder) / 1e6:.1f} MB")
     for folder in _unfinished(_root(options)):
         print(f"index   {folder.name.removeprefix('.making-'):<20} unfinished  {_size(folder) / 1e6:.1f} MB")
@@ -114,7 +116,7 @@ def ls(words: list[str], options: Mapping[str, str], _: Mapping[str, str]) -> in
 
 def rm(words: list[str], options: Mapping[str, str], _: Mapping[str, str]) -> int:
     """Remove the indexes that hold a corpus, or the one of this key; the corpora themselves stay."""
-    from dsrl.stages.retrieve.index_registry import Index, all_of
+    from dsrl.stages.retrieve.index_registry import BuiltIndex, list_indexes
 
     if len(words) != 1:
         raise UserError("corpus rm: which corpus or index?", got=words or None, allowed=USAGE)
@@ -123,8 +125,8 @@ def rm(words: list[str], options: Mapping[str, str], _: Mapping[str, str]) -> in
     root, name = _root(options), words[0]
     doomed = [
         folder
-        for folder, made in all_of(root)
-        if folder.name == name or (isinstance(made, Index) and name in made.names)
+        for folder, made in list_indexes(root)
+        if folder.name == name or (isinstance(made, BuiltIndex) and name in made.corpus_names)
     ]
     doomed += [folder for folder in _unfinished(root) if folder.name == f".making-{name}"]
     if not doomed:

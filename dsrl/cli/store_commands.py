@@ -11,7 +11,7 @@ from typing import Any
 
 from dsrl.core.errors import UserError
 from dsrl.core.parquet import read_table
-from dsrl.data.images import ImageStore, spoken
+from dsrl.data.images import ImageStore, content_text
 from dsrl.data.sample import Match, Passage, Rejected, Sample
 from dsrl.pipeline.store import Entry, Store, damage
 
@@ -173,15 +173,15 @@ def gc(arguments: list[str]) -> int:
 
 def _swept(store: Store, kept: list[Path], limit: float, sure: bool) -> Iterator[str]:
     """What is done to the pictures, or would be."""
-    from dsrl.data.images.garbage import referred, remove, unused
+    from dsrl.data.images.store import referenced_images, remove_images, unused_images
 
     pictures = _images(store)
     if not pictures.folder.is_dir():
         return
-    doomed = unused(pictures, referred(kept), limit)
+    doomed = unused_images(pictures, referenced_images(kept), limit)
     size = sum(path.stat().st_size for path in doomed)
     if sure:
-        remove(pictures, doomed)
+        remove_images(pictures, doomed)
     yield (
         f"{'removed' if sure else 'would remove'} {len(doomed)} pictures that no kept entry refers to, "
         f"{size / 1e6:.1f} MB"
@@ -228,7 +228,7 @@ def _replies(store: Store, calls: tuple[str, ...]) -> Iterator[str]:
         if request_digest not in shown and request:
             shown.add(request_digest)
             for message in request["messages"]:
-                yield f"\n--- {message['role']} ({request_digest})\n{spoken(message['content'])}"
+                yield f"\n--- {message['role']} ({request_digest})\n{content_text(message['content'])}"
         reply = paid.get(request_digest, int(index))
         yield f"--- reply {index}\n{reply.text if reply else '(not in this store)'}"
 

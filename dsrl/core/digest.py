@@ -31,7 +31,7 @@ def text_digest(text: str) -> str:
     return hashlib.sha256(normalised(text).encode()).hexdigest()[:16]
 
 
-def content_mark(text: str, images: Sequence[str]) -> str:
+def content_key(text: str, images: Sequence[str]) -> str:
     """As `text_digest`, of a text and the digests of its pictures: the same words about another picture are another
     question."""
     return digest([text_digest(text), list(images)]) if images else text_digest(text)

@@ -1,4 +1,4 @@
-"""Samples, tasks, models, and the data sets that people bring."""
+"""Samples, tasks, models, and the data sets that users bring."""
 
 from dsrl.data.model import Model
 from dsrl.data.source import Source

@@ -1,41 +1,37 @@
-"""Labelled data of the user's as questions with worked answers: seeds, demos and the baselines on human data."""
+"""Worked examples drawn from the user's labelled data, for seeds, demos and the human-data baselines."""
 
 import random
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from dsrl.core.component import record
 from dsrl.core.digest import digest
-from dsrl.data.fields import lookup, text
+from dsrl.data.fields import cell_text, lookup
 from dsrl.data.source import Item, Source
 from dsrl.graders import Grader
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 
 @record
-class Worked:
-    """One labelled question."""
-
+class WorkedExample:
     input: str
     answer: str
     solution: str | None
-    """In the task's output format: the gold column where it is one, else the bare answer as the format wants it. None
-    where the answer kind can't say how that is written."""
+    """In the task's output format: the gold cell if it follows the format, else the formatted answer. None if the
+    answer kind can't write one."""
 
 
-def drawn(source: Source, grader: Grader, count: int | None, seed: int) -> "Iterator[Worked]":
-    """A seeded draw of rows, all of them for None: a smaller draw is the beginning of a larger one."""
+def draw_worked_examples(source: Source, grader: Grader, count: int | None, seed: int) -> Iterator[WorkedExample]:
+    """Yield `count` rows (None: all) in seeded order; a smaller draw is a prefix of a larger one."""
     rows = list(zip(source.rows(), source.load(grader), strict=True))
     random.Random(digest([seed, "gold"])).shuffle(rows)
     for row, item in rows[:count]:
-        solution = in_format(text(lookup(row, source.output)), item, grader)
-        yield Worked(input=item.input, answer=item.answer, solution=solution)
+        solution = format_answer(cell_text(lookup(row, source.output)), item, grader)
+        yield WorkedExample(input=item.input, answer=item.answer, solution=solution)
 
 
-def in_format(gold: str, item: Item, grader: Grader) -> str | None:
-    """A gold answer as a model would have to give it; None where the answer kind can't say how that is written."""
-    given = grader.for_question(item.input)
-    if given.parse(gold) is not None:
+def format_answer(gold: str, item: Item, grader: Grader) -> str | None:
+    """`gold` if it follows the output format, else the canonical answer in that format; None if the answer kind can't
+    write one."""
+    question_grader = grader.for_question(item.input)
+    if question_grader.parse(gold) is not None:
         return gold
-    return given.write(item.answer) if type(grader).write is not Grader.write else None
+    return question_grader.write(item.answer) if type(grader).write is not Grader.write else None

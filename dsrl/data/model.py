@@ -1,5 +1,6 @@
-"""A language model that is measured and trained: where it is, how it is spoken to, and what comes back."""
+"""The language model that is measured and trained, how it is sampled, and what a completion holds."""
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,14 +15,13 @@ from dsrl.core.errors import UserError
 WEIGHTS = ("*.safetensors", "*.bin", "config.json", "generation_config.json", "tokenizer*", "chat_template*", "*.model")
 
 
-class Preparation(Protocol):
-    """Makes a model's folder on first use (the quickstart trains its tiny base model this way)."""
+class ModelRecipe(Protocol):
+    """Creates a model folder on first use; the quickstart trains its tiny base models this way."""
 
     def folder(self) -> Path:
-        """The Hugging Face folder, made now if it isn't there yet."""
+        """The Hugging Face folder, created now if it does not exist."""
 
-    def is_made(self) -> bool:
-        """Whether it is there."""
+    def is_made(self) -> bool: ...
 
 
 @component("data.model")
@@ -35,7 +35,7 @@ class Model(Component):
     revision: str | None = None
     """Commit of the hub repository; ignored for a local folder."""
     prepare: object | None = None
-    """Makes the folder on first use; takes the place of `path`."""
+    """A recipe that creates the folder on first use, instead of `path`."""
     prompt_format: Literal["raw", "chat"] = "chat"
     """`raw`: the prompt as plain text, for base models. `chat`: the tokenizer's chat template, for instruct models.
     The same in pass rates, training and evaluation."""
@@ -44,63 +44,51 @@ class Model(Component):
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
     trust_remote_code: bool = False
     images: bool | None = None
-    """Whether it reads pictures; None: as its folder says, if there is one. Changes no result."""
+    """Whether it accepts images; None: read from its config.json, if there is one. Changes no result."""
     parameters: float | None = Field(default=None, gt=0)
-    """Billions, for the forecast of GPU time; None: read from the folder, if there is one. Changes no result."""
+    """Billions of parameters, for the forecast of GPU time; None: read from the folder. Changes no result."""
 
-    def located(self) -> "Model":
-        """This model with `path` filled in: made on first use. Raises `UserError` for a folder that isn't there."""
+    def locate(self) -> "Model":
+        """This model with `path` resolved, created on first use. Raises `UserError` for a missing folder."""
         if self.prepare is not None:
-            return self._at(str(self.prepare.folder()))  # type: ignore[attr-defined]
+            path = str(self.prepare.folder())  # type: ignore[attr-defined]
+            return dataclasses.replace(self, path=path, prepare=None)
         if self.path is None:
             return self
         local = Path(self.path).expanduser()
         if not local.is_dir() and self.path.startswith(("/", ".", "~")):
             raise UserError("model.path: no such folder", got=self.path, next_step="check the path")
-        return self._at(str(local.resolve())) if local.is_dir() else self
-
-    def _at(self, path: str) -> "Model":
-        return Model(
-            name=self.name,
-            path=path,
-            revision=self.revision,
-            prompt_format=self.prompt_format,
-            max_length=self.max_length,
-            dtype=self.dtype,
-            trust_remote_code=self.trust_remote_code,
-            images=self.images,
-            parameters=self.parameters,
-        )
+        return dataclasses.replace(self, path=str(local.resolve())) if local.is_dir() else self
 
     def reads_images(self) -> bool | None:
-        """Whether it can be shown pictures; None where that can't be known before it is loaded."""
+        """Whether it accepts images; None if that can't be known before it is loaded."""
         if self.images is not None or self.path is None or self.prepare is not None:
             return self.images
         config = Path(self.path).expanduser() / "config.json"
         return reads_images(json.loads(config.read_text(encoding="utf-8"))) if config.is_file() else None
 
     def is_made(self) -> bool:
-        """Whether `located` would find it without making it first."""
+        """Whether `locate` would find it without creating it first."""
         return self.prepare is None or bool(self.prepare.is_made())  # type: ignore[attr-defined]
 
     def fingerprint(self) -> str:
-        """What the weights and the way of speaking are: content for a folder, name and revision for a hub id, the
-        name alone for a served model (two models must never be served under one name)."""
-        located = self.located()
-        folder = Path(located.path) if located.path else None
+        """Digest of the weights and the prompt format: content for a folder, name and revision for a hub id, the name
+        alone for a served model (two models must never be served under one name)."""
+        model = self.locate()
+        folder = Path(model.path) if model.path else None
         local = folder is not None and folder.is_dir()
-        weights = folder_digest(folder, WEIGHTS) if folder and local else [located.path or self.name, located.revision]
-        return digest([weights, located.prompt_format, located.max_length, located.dtype])
+        weights = folder_digest(folder, WEIGHTS) if folder and local else [model.path or self.name, model.revision]
+        return digest([weights, model.prompt_format, model.max_length, model.dtype])
 
 
 def reads_images(config: Mapping[str, Any]) -> bool:
-    """By a model's own `config.json`."""
+    """Whether a model's `config.json` describes a vision-language model."""
     return any(name in config for name in ("vision_config", "vision_model_config", "image_token_id"))
 
 
 @component("data.sampling")
 class Sampling(Component):
-    """How replies are drawn."""
+    """Sampling parameters of a reply."""
 
     temperature: float = Field(default=0.7, ge=0)
     """0 is greedy decoding."""
@@ -124,12 +112,12 @@ class Reply:
 
     text: str | None
     finish_reason: str | None = None
-    """`stop`, `length` (truncated), `content_filter`, ... as the endpoint says it."""
+    """As the endpoint reports it: `stop`, `length` (truncated), `content_filter`, ..."""
     error: str | None = None
     """Why there is no text."""
     usage: Usage = Usage()
     call: str = ""
-    """`<request digest>:<index>`, the place in the calls store; empty for a local rollout."""
+    """`<request digest>:<index>`, its key in the reply cache; empty for a local rollout."""
 
     @property
     def truncated(self) -> bool:

@@ -1,4 +1,4 @@
-"""A task: what is asked, how an answer looks, a few demos, and the test set it is measured on."""
+"""The task definition: instruction, answer kind, demos, and the test set it is measured on."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from dsrl.core.component import Component, Many, component, record
 from dsrl.core.errors import UserError
 from dsrl.core.resources import resource
 from dsrl.data.images import Pixels, Prompt, UnlabelledImages
-from dsrl.data.images.prompt import illustrated
+from dsrl.data.images.prompt import make_prompt
 from dsrl.data.sample import Image
 from dsrl.data.source import Source, read_rows
 from dsrl.graders import Grader
@@ -26,27 +26,27 @@ class Demo:
 
 @component("data.contamination")
 class Contamination(Component):
-    """What becomes of synthetic samples that share text with a declared test split."""
+    """What to do with synthetic samples that overlap the test set."""
 
     policy: Literal["drop", "flag", "keep"] = "drop"
-    """Take them out; mark them, and train on them; or don't look."""
+    """`drop` removes them, `flag` records the matches and trains on them, `keep` skips the check."""
     ngrams: Many[int] = (13, 8)
-    """Lengths, in words, of the runs whose sharing is looked for, besides equality: of 13 words and more one shared run
-    is enough, of shorter ones it takes half of an item's."""
+    """Sizes n, in words, of the n-grams compared, besides equal texts: from 13 on one shared n-gram is enough, of
+    shorter ones it takes half of an item's."""
     renamed: float | None = Field(default=0.5, gt=0, le=1)
-    """Share of an item's runs of words with names and numbers masked, from which on a sample is the same item under
-    other names; None: names and numbers must agree."""
+    """Minimum share of an item's n-grams, with names and numbers masked, at which a sample counts as the same item
+    under other names; None: names and numbers must agree."""
     reworded: float | None = Field(default=0.5, gt=0, le=1)
-    """Share of what the less common words of sample and item weigh that both have, in whatever order, from which on a
-    sample is the same item in other words; None: words must agree."""
+    """Minimum IDF-weighted word overlap (0 to 1), ignoring order, at which a sample counts as a paraphrase of a test
+    item; None: words must agree."""
     also: Many[Source] = ()
-    """Further sets that samples must not share text with, besides the task's own test set."""
+    """Further data sets that samples must not overlap, besides the task's own test set."""
 
     @field_validator("ngrams")
     @classmethod
-    def _long_enough(cls, ngrams: tuple[int, ...]) -> tuple[int, ...]:
+    def _check_ngrams(cls, ngrams: tuple[int, ...]) -> tuple[int, ...]:
         if any(length < 2 for length in ngrams) or len(set(ngrams)) < len(ngrams):
-            raise UserError("task.contamination.ngrams: lengths of 2 words or more, each once", got=list(ngrams))
+            raise UserError("task.contamination.ngrams: sizes must be distinct and at least 2", got=list(ngrams))
         return ngrams
 
     @field_validator("also", mode="before")
@@ -54,7 +54,7 @@ class Contamination(Component):
     def _read_sources(cls, value: Any) -> Any:
         if not isinstance(value, (list, tuple)):
             raise UserError(
-                "task.contamination.also: a list of sets",
+                "task.contamination.also must be a list of data sets",
                 got=value,
                 allowed="[{path: FILE, input: COLUMN, output: COLUMN}]",
             )
@@ -65,17 +65,17 @@ class Contamination(Component):
 
     @field_validator("also", mode="after")
     @classmethod
-    def _each_somewhere(cls, sources: tuple[Source, ...]) -> tuple[Source, ...]:
+    def _check_paths(cls, sources: tuple[Source, ...]) -> tuple[Source, ...]:
         if not all(source.path for source in sources):
-            raise UserError("task.contamination.also: a set without a path", next_step="give each its path")
+            raise UserError("task.contamination.also: a data set has no path", next_step="set the path of each")
         return sources
 
     def key_fields(self) -> dict[str, Any]:
-        """Further sets by their content."""
+        """Further data sets enter the key by their content."""
         return {**super().key_fields(), "also": [source.fingerprint() for source in self.also]}
 
     def check(self) -> None:
-        """Raises `UserError` where a further set can't be read."""
+        """Read the further data sets. Raises `UserError` if one can't be read."""
         for source in self.also if self.policy != "keep" else ():
             source.rows()
 
@@ -90,47 +90,46 @@ class Task(Component):
     input_format: str | None = None
     """What an input looks like (I_input)."""
     output_format: str | None = None
-    """Said before the answer kind's own instruction (I_output)."""
+    """Precedes the answer kind's own instruction (I_output)."""
     demos: Many[Demo] = ()
     """Worked examples: inline, or the path of a JSONL file with `input` and `output`."""
     num_demos: int | None = Field(default=None, ge=0)
-    """Only the first so many of them are known to the run; None: all."""
+    """Use only the first demos; None: all."""
     answer: Grader
-    """The answer kind: how answers are asked for, read and compared."""
+    """The answer kind: how answers are requested, parsed and compared."""
     domain: str | None = None
-    """Subject of the task in a word or two; takes part in the search for passages."""
+    """Subject of the task in a word or two; used in the search for passages."""
     subjects: Many[str] = ()
-    """Subjects that share the samples evenly: candidate i is asked for in subject i, from the first again."""
+    """Subjects that share the samples evenly: candidate i gets subject i modulo their number."""
     test: Source | None = None
-    """The real test set, touched once per model."""
+    """The real test set, used once per model."""
     gold: Source | None = None
-    """Labelled training data, for the baselines with human data only."""
+    """Labelled training data, for the human-data baselines only."""
     pictures: UnlabelledImages | None = None
-    """Pictures without labels: every new sample is a question about one of them."""
+    """Unlabelled images: every new sample is a question about one of them."""
     pixels: Pixels = Field(default_factory=Pixels)
-    """How large pictures are shown, where the questions have any."""
+    """The size to which images are scaled."""
     contamination: Contamination = Field(default_factory=Contamination)
-    """How samples that share text with the test set are dealt with."""
+    """What to do with samples that overlap the test set."""
 
     @field_validator("demos", mode="before")
     @classmethod
     def _read_demos(cls, value: Any) -> Any:
         rows = read_rows(resource(value)) if isinstance(value, str) else value
-        return tuple(_demo(row, number) for number, row in enumerate(rows or (), 1))
+        return tuple(_read_demo(row, number) for number, row in enumerate(rows or (), 1))
 
     @field_validator("test", "gold", "pictures", mode="after")
     @classmethod
-    def _none_without_path(cls, value: Any) -> Any:
+    def _drop_empty_source(cls, value: Any) -> Any:
         return value if value is not None and value.path else None
 
     @model_validator(mode="after")
-    def _first_demos(self) -> "Task":
-        """A smaller number of demos is the beginning of a larger one. Raises `UserError` where there are too few."""
+    def _limit_demos(self) -> "Task":
         if self.num_demos is not None and self.num_demos > len(self.demos):
             raise UserError(
-                f"task.num_demos: {self.name} has fewer demos than that",
-                got=f"task.num_demos={self.num_demos}, {len(self.demos)} demos",
-                next_step=f"give task.demos=FILE.jsonl; `dsrl task demos {self.name} count={self.num_demos} "
+                f"task.num_demos: {self.name} has only {len(self.demos)} demos",
+                got=f"task.num_demos={self.num_demos}",
+                next_step=f"set task.demos=FILE.jsonl; `dsrl task demos {self.name} count={self.num_demos} "
                 "out=FILE.jsonl` draws them from labelled data",
             )
         object.__setattr__(self, "demos", self.demos[: self.num_demos])
@@ -138,34 +137,32 @@ class Task(Component):
 
     @property
     def output_instruction(self) -> str:
-        """What every model is told about its output; ends with the answer kind's own words."""
+        """The output format and the answer kind's instruction, appended to every prompt."""
         return f"{self.output_format} {self.answer.instruction}" if self.output_format else self.answer.instruction
 
     def prompt(self, text: str, images: Sequence[Image] = ()) -> Prompt:
-        """The one way in which a task input is put to a model: in votes, pass rates, training and evaluation."""
-        return illustrated(f"{text}\n\n{self.output_instruction}", images)
+        """The prompt for a task input: the same in votes, pass rates, training and evaluation."""
+        return make_prompt(f"{text}\n\n{self.output_instruction}", images)
 
     @property
-    def illustrated(self) -> bool:
-        """Whether its questions come with pictures."""
+    def has_images(self) -> bool:
         labelled = any(source is not None and source.images for source in (self.test, self.gold))
         return labelled or self.pictures is not None
 
     def turn(self, number: int) -> "Task":
-        """The task as it is put to the teacher for candidate `number`: with subjects, one of them."""
+        """The task as the teacher sees it for candidate `number`, with that candidate's subject."""
         if not self.subjects:
             return self
         subject = self.subjects[number % len(self.subjects)]
         return dataclasses.replace(self, instruction=f"{self.instruction}\nSubject of this sample: {subject}.")
 
     def definition(self) -> dict[str, Any]:
-        """The identity of what the teacher is told: everything but the data sets and what is done about them, and how
-        many demos were left out."""
-        left_out = {"test", "gold", "contamination", "num_demos"}
-        return {key: value for key, value in self.key_fields().items() if key not in left_out}
+        """The part of the key that the teacher's prompts depend on: all but data sets and contamination settings."""
+        excluded = {"test", "gold", "contamination", "num_demos"}
+        return {key: value for key, value in self.key_fields().items() if key not in excluded}
 
     def format(self) -> dict[str, Any]:
-        """The identity of how an answer is asked for and graded: all that measuring a model depends on."""
+        """The part of the key that measuring a model depends on: how answers are requested and graded."""
         return {
             "output_instruction": self.output_instruction,
             "answer": self.answer.key_fields(),
@@ -173,13 +170,13 @@ class Task(Component):
         }
 
 
-def _demo(row: Any, number: int) -> Demo:
+def _read_demo(row: Any, number: int) -> Demo:
     if isinstance(row, Demo):
         return row
     if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("input", "output")):
         missing = [key for key in ("input", "output") if not (isinstance(row, dict) and isinstance(row.get(key), str))]
         raise UserError(
-            f"task.demos: demo {number} has no text under {' and '.join(missing)}",
+            f"task.demos: demo {number} has no text in {' and '.join(missing)}",
             got=row,
             allowed='{"input": "...", "output": "..."}',
             next_step="complete the demo",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsrl.data.images.prompt import length
+from dsrl.data.images.prompt import content_length
 from dsrl.data.model import Reply
 from dsrl.forecast.workload import Held
 from dsrl.llm.client import MOST_CHOICES, Client
@@ -67,7 +67,7 @@ class DryClient(Client):
 
     async def complete(self, request: Request, count: int = 1, first: int = 0) -> list[Reply]:
         call = self.endpoint.call(request)
-        characters = sum(length(message["content"]) for message in request.messages)
+        characters = sum(content_length(message["content"]) for message in request.messages)
         found = [self._paid.get(call.digest, i) for i in range(first, first + count)] if self._paid else []
         replies = [reply for reply in found if reply is not None]
         complete = len(replies) == count

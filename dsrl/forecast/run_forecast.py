@@ -180,7 +180,7 @@ def parameters(model: Model | None) -> float | None:
         return None
     if model.parameters is not None:
         return model.parameters
-    if not model.is_made() or not (path := model.located().path) or not (Path(path) / "config.json").is_file():
+    if not model.is_made() or not (path := model.locate().path) or not (Path(path) / "config.json").is_file():
         return None
     shapes = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
     try:

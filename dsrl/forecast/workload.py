@@ -194,7 +194,7 @@ class Outlook:
         stored = held.completions / max(1.0, prompts.expected * count)
         left = prompts * (share + Range.of(-stored)).within()
         read, written = left * self.prompt_tokens(), left * count * self.rollout_tokens(sampling.max_tokens)
-        endpoint = getattr(rollout, "endpoint", None)
+        endpoint = rollout.served_by
         load = Load(role="model", held=held, basis=self._rollout_basis())
         if endpoint is None:
             return dataclasses.replace(load, flops=self.forward(read * count, written))
@@ -211,11 +211,11 @@ class Outlook:
     def _drawn(self, rollout: Any, sampling: "Sampling", count: int, inputs: Sequence[str]) -> Held:
         """Replies to known inputs that are in the store already: all of them, or a few and what these stand for."""
         model = self.state.base
-        if self.calls is None or model is None or not model.is_made() or not hasattr(rollout, "held"):
+        if self.calls is None or model is None or not model.is_made() or not inputs:
             return Held()
         step = max(1, len(inputs) // (self.limit or len(inputs) or 1))
         prompts = [self.state.task.prompt(text) for text in inputs[::step]]
-        found: Held = rollout.held(model.located(), prompts, sampling, count, self.calls)
+        found: Held = rollout.cached_replies(model.locate(), prompts, sampling, count, self.calls)
         return found * step
 
     def _rollout_basis(self) -> str:

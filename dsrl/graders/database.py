@@ -5,7 +5,7 @@ import re
 import sqlite3
 import time
 from bisect import bisect_left, bisect_right
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -122,35 +122,37 @@ def _matched(gold: Rows, reply: Rows, tolerance: float) -> bool:
         rows_like.setdefault(_exact_part(row), []).append((_first_number(row), number))
     for rows in rows_like.values():
         rows.sort()
-    candidates = []
+    candidates: list[list[int]] = []
     for right in gold:
         rows, value = rows_like.get(_exact_part(right), []), _first_number(right)
         reach = tolerance * abs(value) if math.isfinite(value) else 0.0
         near = rows[bisect_left(rows, (value - reach, -1)) : bisect_right(rows, (value + reach, len(reply)))]
         candidates.append([number for _, number in near if _same_row(right, reply[number], tolerance)])
-    partner: dict[int, int] = {}
-    for start in range(len(gold)):
-        came_from: dict[int, int] = {}
-        queue, free = [start], None
-        while queue and free is None:
-            right = queue.pop(0)
-            for number in candidates[right]:
-                if number not in came_from:
-                    came_from[number] = right
-                    if number not in partner:
-                        free = number
-                        break
-                    queue.append(partner[number])
-        if free is None:
-            return False
-        while True:
-            right = came_from[free]
-            previous = next((number for number, other in partner.items() if other == right), None)
-            partner[free] = right
-            if right == start or previous is None:
-                break
-            free = previous
-    return True
+    partner: dict[int, int] = {}  # row of the reply -> row of the gold result
+    return all(_find_partner(place, candidates, partner) for place in range(len(gold)))
+
+
+def _find_partner(start: int, candidates: list[list[int]], partner: dict[int, int]) -> bool:
+    """Give gold row `start` a partner, moving others to another of their candidates where that frees one."""
+    came_from: dict[int, int] = {}
+    queue = deque([start])
+    while queue:
+        place = queue.popleft()
+        for number in candidates[place]:
+            if number in came_from:
+                continue
+            came_from[number] = place
+            if number in partner:
+                queue.append(partner[number])
+                continue
+            held = {other: row for row, other in partner.items()}
+            while True:
+                owner = came_from[number]
+                partner[number] = owner
+                if owner == start:
+                    return True
+                number = held[owner]
+    return False
 
 
 def _typed(row: tuple[Any, ...]) -> tuple[tuple[str, Any], ...]:

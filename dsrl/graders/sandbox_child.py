@@ -129,7 +129,7 @@ def restrict_files(folder: str) -> bool:
         if LIBC.syscall(LANDLOCK_ADD, rules, 1, rule, 0) != 0:
             return False
         os.close(opened)
-    return LIBC.syscall(LANDLOCK_RESTRICT, rules, 0) == 0
+    return bool(LIBC.syscall(LANDLOCK_RESTRICT, rules, 0) == 0)
 
 
 def limit(order: dict[str, Any]) -> None:
@@ -247,9 +247,10 @@ class Peer:
         if value is None or value is Ellipsis or value is NotImplemented:
             return ["constant", str(value)]
         if isinstance(value, (str, int, float)) and not isinstance(value, enum.Enum):
-            base = next(one for one in (bool, int, float, str) if isinstance(value, one))
-            plain = base.__str__(value) if base is str else base(value)
-            return ["int", hex(plain)] if base is int and abs(plain) >= 1 << 53 else ["value", plain]
+            if isinstance(value, int) and abs(int(value)) >= 1 << 53:
+                return ["int", hex(int(value))]
+            builtin: Any = next(one for one in (bool, int, float, str) if isinstance(value, one))
+            return ["value", str.__str__(value) if isinstance(value, str) else builtin(value)]
         if kind in (bytes, bytearray):
             return ["bytes", value.hex()]
         if kind is complex:
@@ -261,7 +262,7 @@ class Peer:
         if isinstance(value, Proxy):
             return ["yours", object.__getattribute__(value, "_place")]
         if isinstance(value, type) and "_place" in value.__dict__:
-            return ["yours", value._place]
+            return ["yours", value.__dict__["_place"]]
         return self.refer(value, kind, depth)
 
     def refer(self, value: Any, kind: type, depth: int) -> list[Any]:
@@ -271,8 +272,8 @@ class Peer:
         if isinstance(value, type) and issubclass(value, BaseException):
             base = next(one for one in value.__mro__ if one.__module__ == "builtins")
             return ["exception", [place, value.__name__, base.__name__]]
-        base = next((one for one in (*CONTAINERS, dict) if isinstance(value, one)), None)
-        plain = self.encode(base(value), depth + 1) if base and depth < MAX_DEPTH else None
+        container = next((one for one in (*CONTAINERS, dict) if isinstance(value, one)), None)
+        plain = self.encode(container(value), depth + 1) if container and depth < MAX_DEPTH else None
         return ["mine", [place, kind.__name__, callable(value), hasattr(kind, "__next__"), plain]]
 
     def decode(self, message: Any) -> Any:

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from dsrl import __version__
 from dsrl.core.errors import UserError
 from dsrl.data.images import ImageStore
-from dsrl.data.images.prompt import with_pictures
+from dsrl.data.images.prompt import embed_images
 from dsrl.llm.completions import LONGEST_MESSAGE, Completions, asked_pause, error_text, is_page, read_completions
 from dsrl.llm.endpoint import Endpoint
 from dsrl.llm.failures import CallError, refused
@@ -72,7 +72,7 @@ class Wire:
         """One HTTP request, never repeated here."""
         import aiohttp
 
-        target, data = f"{self.url}/chat/completions", json.dumps(with_pictures(body, self._images)).encode()
+        target, data = f"{self.url}/chat/completions", json.dumps(embed_images(body, self._images)).encode()
         try:
             async with self._session.post(target, data=data, **self._proxy) as answer:
                 content = await answer.read()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dsrl.core.errors import UserError
-from dsrl.data.images.prompt import length
+from dsrl.data.images.prompt import content_length
 from dsrl.data.model import Usage
 from dsrl.llm.completions import Completions
 from dsrl.llm.context_refusals import Refusals
@@ -201,5 +201,5 @@ class Sender:
 
 
 def _size(body: dict[str, Any], endpoint: Endpoint) -> Size:
-    characters = sum(length(message.get("content")) for message in body["messages"])
+    characters = sum(content_length(message.get("content")) for message in body["messages"])
     return Size(characters, body.get("n", 1), body.get(endpoint.token_limit) or endpoint.max_tokens)

@@ -184,7 +184,7 @@ def check_context(task: Any, pipeline: Mapping[str, Any]) -> None:
     longest = max((f"{demo.input}{demo.output}" for demo in task.demos), key=len, default="")
     parts = {"task.instruction": task.instruction, "the longest of task.demos": longest}
     for stage in pipeline.values():
-        words = max((prompts.fixed(name) for name in stage.templates), key=len, default="")
+        words = max((prompts.literal_text(name) for name in stage.templates), key=len, default="")
         for piece in pieces(stage):
             own = {f"the wording of the prompts of {stage.name}": words} if _asks(stage, piece) else {}
             if hasattr(piece, "check_prompt"):
@@ -201,7 +201,7 @@ def check_model(model: Any, pipeline: Mapping[str, Any]) -> None:
     if model is None:
         raise UserError("model is missing", allowed=options("model"), next_step="model=NAME")
     if model.prepare is None:
-        model.located()
+        model.locate()
     wants = [piece for stage in pipeline.values() for piece in pieces(stage) if getattr(piece, "needs_weights", False)]
     if model.path is None and model.prepare is None and wants:
         raise UserError(

@@ -128,7 +128,7 @@ def _step(name: str, stage: Stage, state: PipelineState, keys: Keys, context: Co
         note(context, name, "", time.monotonic() - started, reused=False, after=after, new=())
         return after
     if "base" in stage.inputs and state.base is not None:
-        state = dataclasses.replace(state, base=state.base.located())
+        state = dataclasses.replace(state, base=state.base.locate())
     parents = {stage.storage_name(need): keys[need] for need in stage.inputs}
     key = stage.key(parents)
 

@@ -1,6 +1,6 @@
-"""The words sent to a model: Jinja files beside this one, rendered strictly (a missing variable is an error).
+"""Prompt templates: the Jinja files in this folder, rendered strictly, so that a missing variable is an error.
 
-Their text is part of the key of every stage that uses them, so that an edited prompt is never answered from the store.
+A template's text is part of the key of every stage that uses it: an edited prompt is never answered from the cache.
 """
 
 import re
@@ -12,10 +12,29 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 FOLDER = Path(__file__).parent
-INCLUDED = re.compile(r'{%-?\s*include "([^"]+)"')
-
-OPTIONAL = re.compile(r"{%-?\s*(if|for)\b.*?{%-?\s*end\1\s*-?%}", re.DOTALL)
+INCLUDE = re.compile(r'{%-?\s*include "([^"]+)"')
+OPTIONAL_BLOCK = re.compile(r"{%-?\s*(if|for)\b.*?{%-?\s*end\1\s*-?%}", re.DOTALL)
 TAG = re.compile(r"{[{%].*?[%}]}", re.DOTALL)
+
+
+def render(name: str, **values: object) -> str:
+    """Render `<name>.jinja`. Raises `jinja2.UndefinedError` for a missing value."""
+    return _environment().get_template(f"{name}.jinja").render(**values).strip()
+
+
+def literal_text(name: str) -> str:
+    """The text that every prompt from this template contains: without variables and optional blocks."""
+    return TAG.sub("", OPTIONAL_BLOCK.sub("", _read(name))).strip()
+
+
+def source(name: str) -> str:
+    """The template's text followed by that of the templates it includes, for the keys of stages."""
+    text = _read(name)
+    return text + "".join(source(Path(included).stem) for included in INCLUDE.findall(text))
+
+
+def _read(name: str) -> str:
+    return (FOLDER / f"{name}.jinja").read_text(encoding="utf-8")
 
 
 @cache
@@ -24,20 +43,3 @@ def _environment() -> "Environment":
 
     # Plain text for a model, not HTML: escaping would change what it reads.
     return Environment(loader=FileSystemLoader(FOLDER), undefined=StrictUndefined, autoescape=False)  # noqa: S701
-
-
-def render(name: str, **values: object) -> str:
-    """Fill in `<name>.jinja`; raises `jinja2.UndefinedError` where the template uses a value that was not given."""
-    return _environment().get_template(f"{name}.jinja").render(**values).strip()
-
-
-def fixed(name: str) -> str:
-    """Words of the template itself that stand in every prompt made of it."""
-    text = (FOLDER / f"{name}.jinja").read_text(encoding="utf-8")
-    return TAG.sub("", OPTIONAL.sub("", text)).strip()
-
-
-def source(name: str) -> str:
-    """The template's own text followed by that of the templates it includes: what a stage's key is made of."""
-    text = (FOLDER / f"{name}.jinja").read_text(encoding="utf-8")
-    return text + "".join(source(Path(part).stem) for part in INCLUDED.findall(text))

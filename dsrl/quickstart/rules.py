@@ -41,7 +41,7 @@ GIVEN = re.compile(r"Input:\n(.*?)\nAnswer:\n", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Said:
+class TeacherReply:
     """One reply: free text or JSON, or a refusal in its place."""
 
     content: str | None
@@ -56,7 +56,7 @@ class Habits:
     unparsable: float
 
 
-def reply(user: Sequence[str], keys: frozenset[str], habits: Habits, rng: random.Random) -> Said:
+def reply(user: Sequence[str], keys: frozenset[str], habits: Habits, rng: random.Random) -> TeacherReply:
     """Answer the user messages of a conversation; `keys` are those of the JSON schema it must keep to, if any.
 
     A prompt with headings asks for JSON, any other message is a story to be solved. After a turn such as "reply with
@@ -66,13 +66,13 @@ def reply(user: Sequence[str], keys: frozenset[str], habits: Habits, rng: random
     keys = keys or asked_keys(prompt)
     try:
         if not keys and "# Sample to check\n" in prompt:
-            return Said(_checked(prompt, habits, rng))
+            return TeacherReply(_checked(prompt, habits, rng))
         if keys:
-            return Said(json.dumps(_structured(prompt, keys, habits, rng)))
-        return Said(_vote(prompt, habits, rng))
+            return TeacherReply(json.dumps(_structured(prompt, keys, habits, rng)))
+        return TeacherReply(_vote(prompt, habits, rng))
     except CannotDo as reason:
         refusal = f"{SORRY} ({reason})"
-        return Said(None, refusal) if keys else Said(refusal)
+        return TeacherReply(None, refusal) if keys else TeacherReply(refusal)
 
 
 def asked_keys(prompt: str) -> frozenset[str]:

@@ -18,7 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, Field, field_validator
 
 from dsrl.core.component import Component, component
-from dsrl.quickstart.rules import Habits, Said, reply
+from dsrl.quickstart.rules import Habits, TeacherReply, reply
 from dsrl.quickstart.visual import rules as visual
 
 MODEL = "offline-rules-v1"
@@ -52,7 +52,7 @@ class OfflineTeacher(Component):
         thread.start()
         return Running(server, thread)
 
-    def choice(self, body: Body, index: int) -> Said:
+    def choice(self, body: Body, index: int) -> TeacherReply:
         """Choice `index` of a request, drawn from its seed plus index as vLLM does: however the completions of a
         request are cut into calls, each comes out the same."""
         asked = ChatRequest.model_validate(body)
@@ -237,7 +237,7 @@ def completion(teacher: OfflineTeacher, body: Body, asked: ChatRequest, number: 
     return {"id": f"chatcmpl-{number}", **fixed, "choices": choices, "usage": usage}
 
 
-def _choice(said: Said, limit: int | None, index: int) -> dict[str, Any]:
+def _choice(said: TeacherReply, limit: int | None, index: int) -> dict[str, Any]:
     content, written = said.content, tokens(said.content or "")
     short = limit is not None and len(written) > limit
     if short and content is not None and limit is not None:

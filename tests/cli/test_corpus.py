@@ -7,7 +7,7 @@ import pytest
 
 from dsrl.cli.corpus import corpus
 from dsrl.core.errors import UserError
-from dsrl.stages.retrieve.index_registry import all_of
+from dsrl.stages.retrieve.index_registry import list_indexes
 
 
 @pytest.fixture
@@ -39,15 +39,15 @@ def test_index_search_ls_rm(notes: Path, store: str, tmp_path: Path, capsys: pyt
     assert "122 pieces     notes, everyday" in out
     corpus(["rm", "notes", store])
     assert "would remove" in capsys.readouterr().out
-    assert len(list(all_of(tmp_path / "store" / "index"))) == 1
+    assert len(list(list_indexes(tmp_path / "store" / "index"))) == 1
     corpus(["rm", "notes", store, "yes=true"])
-    assert list(all_of(tmp_path / "store" / "index")) == []
+    assert list(list_indexes(tmp_path / "store" / "index")) == []
 
 
 def test_a_stricter_bound_holds_for_an_index_that_is_there(notes: Path, store: str) -> None:
     words = ["index", str(notes), "retriever.ingest.field=Body", store]
     assert corpus(words) == 0
-    with pytest.raises(UserError, match=r"index of notes: 1 lines are no documents\n.*line 4: not JSON"):
+    with pytest.raises(UserError, match=r"index of notes: 1 malformed rows\n.*line 4: not JSON"):
         corpus([*words, "retriever.ingest.max_malformed=0"])
     assert corpus(words) == 0
 
@@ -58,7 +58,7 @@ def test_a_stricter_bound_holds_for_an_index_that_is_there(notes: Path, store: s
         ([], "corpus: what"),
         (["sing"], "corpus index NAME"),
         (["index"], "which corpora"),
-        (["index", "nowhere"], "there is no corpus `nowhere`"),
+        (["index", "nowhere"], "unknown corpus `nowhere`"),
         (["index", "everyday", "retriever=none"], "this retriever has no corpora"),
         (["index", "everyday", "retriever=nonsense"], "no such retriever"),
         (["index", "everyday", "retriever.nonsense=1"], "no such retriever or key"),

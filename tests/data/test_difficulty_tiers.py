@@ -4,20 +4,20 @@ import pytest
 
 from dsrl.core.errors import UserError
 from dsrl.core.parquet import write_table
-from dsrl.data.difficulty_tiers import Rated, read_tiers
+from dsrl.data.difficulty_tiers import ItemRating, read_tiers
 from dsrl.data.source import Item
 
 
-def rated(text: str, tier: str | None, group: str | None = None) -> Rated:
+def rated(text: str, tier: str | None, group: str | None = None) -> ItemRating:
     item = Item(input=text, answer="1")
-    return Rated(
+    return ItemRating(
         id=item.id, input=text, group=group, rating=None, low=None, high=None, tier=tier, wins=0, ties=0, losses=0
     )
 
 
-def written(folder: Path, *rows: Rated) -> str:
+def written(folder: Path, *rows: ItemRating) -> str:
     path = folder / "ratings.parquet"
-    write_table(path, rows, Rated)
+    write_table(path, rows, ItemRating)
     return str(path)
 
 
@@ -26,7 +26,7 @@ def test_an_item_has_its_own_tier_or_that_of_its_siblings(tmp_path: Path) -> Non
     items = [
         Item(input=text, answer="1", group=group) for text, group in (("a", None), ("b", "g"), ("B", "g"), ("c", None))
     ]
-    assert read_tiers(Path(path)).of_all([*items, Item(input="d", answer="1")], path) == [
+    assert read_tiers(Path(path)).tiers_of([*items, Item(input="d", answer="1")], path) == [
         "easy", "hard", "hard", "unrated", "unrated",
     ]  # fmt: skip
 
@@ -34,8 +34,8 @@ def test_an_item_has_its_own_tier_or_that_of_its_siblings(tmp_path: Path) -> Non
 def test_ratings_of_another_set_and_other_files_are_refused(tmp_path: Path) -> None:
     tiers = read_tiers(Path(written(tmp_path, rated("a", "easy"))))
     with pytest.raises(UserError, match="rates none of the 1 test items"):
-        tiers.of_all([Item(input="z", answer="1")], "x")
+        tiers.tiers_of([Item(input="z", answer="1")], "x")
     (tmp_path / "text.parquet").write_text("no table")
     for name in ("text.parquet", "nowhere.parquet"):
-        with pytest.raises(UserError, match="holds no ratings"):
+        with pytest.raises(UserError, match=name):
             read_tiers(tmp_path / name)

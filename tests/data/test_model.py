@@ -33,7 +33,7 @@ def test_the_way_of_speaking_belongs_to_the_fingerprint(change: dict[str, Any], 
 
 def test_a_hub_model_is_known_by_name_and_revision() -> None:
     model = Model(name="a", path="some/model")
-    assert model.located() is model
+    assert model.locate() is model
     assert model.fingerprint() != replace(model, revision="abc").fingerprint()
     assert model.fingerprint() == replace(model, name="b").fingerprint()
 
@@ -41,7 +41,7 @@ def test_a_hub_model_is_known_by_name_and_revision() -> None:
 @pytest.mark.parametrize("path", ["/no/such/folder", "./nowhere", "~/nowhere"])
 def test_a_local_path_that_is_not_there_is_refused(path: str) -> None:
     with pytest.raises(UserError, match="no such folder") as caught:
-        Model(name="a", path=path).located()
+        Model(name="a", path=path).locate()
     assert path in str(caught.value)
 
 
@@ -60,7 +60,7 @@ def test_a_model_to_be_made_is_made_when_it_is_first_needed(tmp_path: Path) -> N
     recipe = Recipe(tmp_path / "made")
     model = Model(name="a", prepare=recipe)
     assert recipe.count == 0
-    located = model.located()
+    located = model.locate()
     assert (recipe.count, located.path, located.prepare) == (1, str(tmp_path / "made"), None)
     assert model.fingerprint() == located.fingerprint()
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsrl.core.errors import UserError
-from dsrl.data.multiple_choice import named_options, right_name, shown
+from dsrl.data.multiple_choice import arrange_options, find_gold_option, parse_options
 from dsrl.data.source import Source
 from dsrl.graders import Choice, Mixed
 
@@ -114,17 +114,17 @@ def test_the_order_depends_on_the_question_not_on_its_row(gpqa: Path) -> None:
     st.lists(st.text("abcxyz", min_size=1), min_size=2, max_size=8), st.integers(0, 5), st.integers(0, 99), st.data()
 )
 def test_the_right_option_stays_right_in_any_order(texts: list[str], question: int, seed: int, data: Any) -> None:
-    named = named_options(texts)
+    named = parse_options(texts)
     right = data.draw(st.sampled_from(sorted(named)))
-    options = shown(named, right, str(question), seed)
+    options = arrange_options(named, right, str(question), seed)
     assert sorted(options.texts) == sorted(texts)
     assert options.right is not None
     assert options.texts["ABCDEFGH".index(options.right)] == named[right]
 
 
 def test_equal_options_are_told_apart_by_their_names() -> None:
-    assert right_name({"a": "one", "b": "one"}, "one", None) is None
-    assert right_name({"a": "one", "b": "one"}, "b", None) == "b"
+    assert find_gold_option({"a": "one", "b": "one"}, "one", None) is None
+    assert find_gold_option({"a": "one", "b": "one"}, "b", None) == "b"
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_equal_options_are_told_apart_by_their_names() -> None:
     ],
 )
 def test_options_may_stand_in_a_text(text: str, found: list[str]) -> None:
-    assert named_options(text) == dict(zip("ABC", found, strict=False))
+    assert parse_options(text) == dict(zip("ABC", found, strict=False))
 
 
 def test_some_questions_may_have_no_options_and_some_have_them_in_the_picture(tmp_path: Path) -> None:

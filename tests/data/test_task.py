@@ -92,7 +92,7 @@ def test_only_the_first_demos_are_known_where_fewer_are_wanted() -> None:
 
 
 def test_more_demos_than_there_are_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"task.num_demos: sums has fewer demos than that(.|\n)*dsrl task demos sums"):
+    with pytest.raises(ValueError, match=r"task.num_demos: sums(.|\n)*dsrl task demos sums"):
         task(demos=[{"input": "a", "output": "1"}], num_demos=2)
     with pytest.raises(ValueError, match="num_demos"):
         task(num_demos=-1)

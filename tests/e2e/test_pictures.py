@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from dsrl.core.errors import UserError
-from dsrl.data.images import Pixels, Prompt, illustrated
+from dsrl.data.images import Pixels, Prompt, make_prompt
 from dsrl.data.model import Model, Sampling
 from dsrl.data.sample import Image as Kept
 from dsrl.models.rollout import TransformersRollout
@@ -55,8 +55,8 @@ def test_a_reply_depends_on_its_own_picture_alone(model: Model, tmp_path: Path) 
     one, other = context(tmp_path / "one"), context(tmp_path / "other")
     images = kept(one)
     kept(other)
-    prompts: list[Prompt] = [illustrated("<image>\nWhich colour?", [image]) for image in images]
-    prompts += ["No picture, <image> or not?", illustrated("<image>, then <image>: same?", images[:2])]
+    prompts: list[Prompt] = [make_prompt("<image>\nWhich colour?", [image]) for image in images]
+    prompts += ["No picture, <image> or not?", make_prompt("<image>, then <image>: same?", images[:2])]
     together = drawn(model, prompts, one)
     alone = drawn(model, prompts[::-1], other, batch_size=1)
     assert together == alone[::-1]
@@ -71,7 +71,7 @@ def test_a_picture_that_leaves_no_room_is_told(model: Model, tmp_path: Path) -> 
     where = context(tmp_path)
     image = kept(where)[0]
     small = replace(model, max_length=TOKENS + 4)
-    prompts = [illustrated("<image>", [image]), illustrated("<image>\nWhich colour is it?", [image])]
+    prompts = [make_prompt("<image>", [image]), make_prompt("<image>\nWhich colour is it?", [image])]
     found = TransformersRollout().generate(small, prompts, Sampling(temperature=0.0, max_tokens=8), 1, where)
     assert found[0][0].error is None
     assert "leave no room" in str(found[1][0].error)

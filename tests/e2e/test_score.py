@@ -15,7 +15,7 @@ from dsrl.core.errors import StageFailed
 from dsrl.data.model import Model, Reply, Sampling
 from dsrl.llm import CallsStore
 from dsrl.models.rollout import TransformersRollout
-from dsrl.models.rollout.transformers_process import RolloutProcess
+from dsrl.models.rollout.transformers import RolloutProcess
 from dsrl.pipeline.context import Context
 from tests.command import ENVIRONMENT
 from tests.e2e.tiny import surroundings, tiny_model

@@ -34,7 +34,7 @@ def test_greedy_replies_are_those_of_transformers(
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
     made = Pretrain(steps=250, first_look=250, min_worked=0.0, min_gap=-1.0, min_accuracy=0.0, max_accuracy=1.0)
     base = Model(name="m", prepare=made, max_length=256, dtype="float32")
-    model = replace(base.located(), prompt_format=prompt_format)  # type: ignore[arg-type]
+    model = replace(base.locate(), prompt_format=prompt_format)  # type: ignore[arg-type]
     context = surroundings(tmp_path)
     vllm = VllmRollout(command=str(PROGRAM), log=str(tmp_path / "vllm.log"), args={"enforce-eager": True})
     with vllm.standing(model, context) as server:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from dsrl.data.images import Pixels, illustrated
+from dsrl.data.images import Pixels, make_prompt
 from dsrl.data.model import Model, Sampling
 from dsrl.models.rollout import TransformersRollout
 from dsrl.pipeline.context import Context
@@ -89,8 +89,8 @@ def asked(where: Context) -> list[Any]:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", size, colour).save(path)
         images.append(where.images.put(path.read_bytes(), Pixels(min_pixels=1)))
-    shown = [illustrated("<image>\nWhich colour?", [image]) for image in images]
-    return [*shown, "No picture?", illustrated("<image> or <image>?", images[:2])]
+    shown = [make_prompt("<image>\nWhich colour?", [image]) for image in images]
+    return [*shown, "No picture?", make_prompt("<image> or <image>?", images[:2])]
 
 
 @pytest.mark.parametrize("make", [tiny_vision, qwen_vision], ids=["llava", "qwen2.5-vl"])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from dsrl.cli.export.card import shared_name
 from dsrl.cli.export.source import Made
 from dsrl.core.component import Many, record
-from dsrl.data.images import ImageStore, text_of
+from dsrl.data.images import ImageStore, prompt_text
 from dsrl.data.sample import Image, Rejected, Sample
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _sample(sample: Sample, task: "Task | None", chosen: bool, made: Made) -> Ro
     return Row(
         id=sample.id,
         question=sample.input,
-        prompt=text_of(task.prompt(sample.input, sample.images)) if task else None,
+        prompt=prompt_text(task.prompt(sample.input, sample.images)) if task else None,
         answer=sample.answer,
         solution=sample.solution,
         origin=sample.origin,

@@ -8,7 +8,7 @@ from dsrl.cli.tasks.loading import Words, load
 from dsrl.cli.tasks.near_misses import misses
 from dsrl.cli.tasks.validate import Case, Fault, Read, demo_faults, gold_faults, near_misses, notes, read
 from dsrl.core.errors import UserError
-from dsrl.data.images import text_of
+from dsrl.data.images import prompt_text
 from dsrl.data.source import Item, Source
 from dsrl.data.task import Task
 from dsrl.graders import KINDS
@@ -109,7 +109,7 @@ class Report:
 
     def _show(self, item: Item) -> None:
         self.say("\nA prompt, as every model gets it:")
-        self.say(textwrap.indent(text_of(self.task.prompt(item.input)), "  | ", lambda _: True))
+        self.say(textwrap.indent(prompt_text(self.task.prompt(item.input)), "  | ", lambda _: True))
         for reply in _two_replies(self.task, item):
             grade = self.task.answer.for_question(item.input).grade(reply, item.answer)
             self.say(f"Reply {textwrap.shorten(repr(reply), WIDTH)}")

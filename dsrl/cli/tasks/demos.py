@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dsrl.cli.tasks.loading import Words, load
 from dsrl.core.errors import UserError
-from dsrl.data.labelled import drawn
+from dsrl.data.labelled import draw_worked_examples
 
 
 def demos(given: Words) -> int:
@@ -24,7 +24,7 @@ def demos(given: Words) -> int:
             got="a task without `gold`",
             next_step="give task.gold.path=FILE task.gold.input=... task.gold.output=...",
         )
-    found = [item for item in islice(drawn(task.gold, task.answer, None, seed), count) if item.solution]
+    found = [item for item in islice(draw_worked_examples(task.gold, task.answer, None, seed), count) if item.solution]
     if len(found) < count:
         raise UserError(
             f"{task.gold.path} gives fewer demos than that", got=f"count={count}", next_step=f"count={len(found)}"

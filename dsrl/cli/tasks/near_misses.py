@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from dsrl.core.component import record
-from dsrl.data.images import text_of
+from dsrl.data.images import prompt_text
 from dsrl.data.source import Item
 from dsrl.data.task import Task
 from dsrl.graders import Choice, Code, Grader, Json, Label, List, Math, Mixed, Number, Set, Span, Sql, Text
@@ -48,7 +48,7 @@ def _any(task: Task, grader: Grader, item: Item, other: str | None) -> Replies:
     yield "right answer after some reasoning", f"Let us see.\nStep by step.\n{right}", True
     yield "empty reply", "", False
     yield "no answer, though the prompt has it", "It is as the question says.", False
-    yield "the prompt said again", text_of(task.prompt(item.input)), False
+    yield "the prompt said again", prompt_text(task.prompt(item.input)), False
     if other is not None:
         wrong = grader.write(other)
         yield "another item's answer", wrong, False

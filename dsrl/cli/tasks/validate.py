@@ -8,8 +8,8 @@ from typing import Any
 
 from dsrl.cli.tasks.near_misses import misses
 from dsrl.core.digest import normalised
-from dsrl.data.images.store import side_by_side
-from dsrl.data.rows import Rows
+from dsrl.data.images import map_in_threads
+from dsrl.data.readers import Rows
 from dsrl.data.source import Item, Source
 from dsrl.data.task import Task
 from dsrl.graders import Choice, Code, Grader, Label, Math, Sql
@@ -57,9 +57,9 @@ class Read:
 def read(source: Source, grader: Grader) -> Read:
     """All rows of a source, the ill-formed ones among the faults. Raises `UserError` where it can't be had."""
     rows = source.rows()
-    drawn = side_by_side(source.pictured.fault, rows) if source.images else itertools.repeat(None)
+    drawn = map_in_threads(source.image_columns.find_fault, rows) if source.images else itertools.repeat(None)
     pairs = enumerate(zip(rows, drawn, strict=False), 1)
-    found = {number: fault or source.item(row, grader) for number, (row, fault) in pairs}
+    found = {number: fault or source.read_item(row, grader) for number, (row, fault) in pairs}
     items = {number: item for number, item in found.items() if isinstance(item, Item)}
     faults = [Fault(number, item) for number, item in found.items() if isinstance(item, str)]
     return Read(rows, items, faults)
@@ -132,7 +132,7 @@ def notes(task: Task, found: Read) -> Iterator[str]:
     asked: dict[str, set[str]] = {}
     for item in items:
         asked.setdefault(normalised(item.input), set()).add(item.answer)
-    if len(asked) < len(items) and not task.illustrated:  # the same words about another picture
+    if len(asked) < len(items) and not task.has_images:  # the same words about another picture
         torn = sum(len(answers) > 1 for answers in asked.values())
         yield f"{len(items) - len(asked)} questions stand there more than once, {torn} with different answers"
     if seen := [number for number, demo in enumerate(task.demos, 1) if normalised(demo.input) in asked]:

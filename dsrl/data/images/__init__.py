@@ -1,37 +1,38 @@
-"""Pictures of samples and test items: made fit once, kept by their content, shown to models in one way."""
+"""Images of samples and test items: preprocessed once, stored by content, shown to all models in the same way."""
 
-from dsrl.data.images.preprocess import Pixels, Unfit
+from dsrl.data.images.preprocess import Pixels, UnusableImage
 from dsrl.data.images.prompt import (
     IMAGE,
-    Illustrated,
+    ImagePrompt,
     Prompt,
-    content,
-    illustrated,
-    images_of,
-    marked,
-    numbered,
-    shown_first,
-    spoken,
-    text_of,
+    chat_content,
+    content_text,
+    images_first,
+    label_images,
+    make_prompt,
+    prompt_images,
+    prompt_text,
+    with_placeholders,
 )
-from dsrl.data.images.store import Gallery, ImageStore
+from dsrl.data.images.store import Gallery, ImageStore, map_in_threads
 from dsrl.data.images.unlabelled import UnlabelledImages
 
 __all__ = [
     "IMAGE",
     "Gallery",
-    "Illustrated",
+    "ImagePrompt",
     "ImageStore",
     "Pixels",
     "Prompt",
-    "Unfit",
     "UnlabelledImages",
-    "content",
-    "illustrated",
-    "images_of",
-    "marked",
-    "numbered",
-    "shown_first",
-    "spoken",
-    "text_of",
+    "UnusableImage",
+    "chat_content",
+    "content_text",
+    "images_first",
+    "label_images",
+    "make_prompt",
+    "map_in_threads",
+    "prompt_images",
+    "prompt_text",
+    "with_placeholders",
 ]

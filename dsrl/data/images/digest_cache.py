@@ -1,4 +1,4 @@
-"""Digests of many files, read once."""
+"""Digests of many files, each read once."""
 
 import json
 import os
@@ -12,31 +12,25 @@ from dsrl.core.resources import cache
 MISSING = "missing"
 
 
-def known_digests(paths: Sequence[Path]) -> list[str]:
-    """The digest of each file. One is read again only where its size or time of change is new: a hundred thousand
-    pictures on a slow disk are read once. `missing` stands for one that isn't there."""
+def cached_digests(paths: Sequence[Path]) -> list[str]:
+    """The digest of each file, `missing` for one that does not exist. A file is read again only if its size or
+    modification time changed."""
     folders = sorted({str(path.parent.resolve()) for path in paths})
-    note = cache() / "digests" / f"{digest(folders, 32)}.json"
-    known: dict[str, list[str]] = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
-    found = {str(path): _looked_at(path, known.get(str(path))) for path in paths}
-    if found != known:
-        _keep(note, json.dumps(found))
-    return [made for _, made in found.values()]
+    cache_file = cache() / "digests" / f"{digest(folders, 32)}.json"
+    known: dict[str, list[str]] = json.loads(cache_file.read_text(encoding="utf-8")) if cache_file.is_file() else {}
+    current = {str(path): _state_and_digest(path, known.get(str(path))) for path in paths}
+    if current != known:
+        with suppress(OSError):  # a read-only cache only costs reading the files again
+            cache_file.parent.mkdir(parents=True, exist_ok=True)
+            scratch = cache_file.with_suffix(f".{os.getpid()}")
+            scratch.write_text(json.dumps(current), encoding="utf-8")
+            scratch.replace(cache_file)
+    return [value for _, value in current.values()]
 
 
-def _looked_at(path: Path, known: list[str] | None) -> list[str]:
-    """State and digest of a file."""
+def _state_and_digest(path: Path, known: list[str] | None) -> list[str]:
     if not path.is_file():
         return ["", MISSING]
     stat = path.stat()
     state = f"{stat.st_size} {stat.st_mtime_ns}"
     return known if known is not None and known[0] == state else [state, file_digest(path)]
-
-
-def _keep(note: Path, text: str) -> None:
-    """Not where nothing can be written: then the files are read again next time."""
-    with suppress(OSError):
-        note.parent.mkdir(parents=True, exist_ok=True)
-        scratch = note.with_suffix(f".{os.getpid()}")
-        scratch.write_text(text, encoding="utf-8")
-        scratch.replace(note)

@@ -1,6 +1,7 @@
-"""From a picture as it comes to the one that every model sees."""
+"""Preprocess an image as it comes into the one that every model sees."""
 
 import io
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,18 +13,17 @@ from dsrl.core.errors import UserError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-KEPT = {"PNG": "png", "JPEG": "jpg"}
-"""Formats that every model and server reads; others are written as PNG."""
-LARGEST = 400_000_000
-"""Pixels of a picture that is still opened: more is a bomb, or no picture for a model."""
-ORIENTATION = 0x0112
-"""The EXIF field that says how a camera was held."""
-PAPER = (255, 255, 255)
-"""What shines through where a picture is transparent."""
+KEPT_FORMATS = {"PNG": "png", "JPEG": "jpg"}
+"""Formats that every model and server reads -> file suffix; others are converted to PNG."""
+MAX_OPENED_PIXELS = 400_000_000
+"""Larger images are decompression bombs, or useless to a model."""
+EXIF_ORIENTATION = 0x0112
+BACKGROUND = (255, 255, 255)
+"""Behind transparent pixels."""
 
 
-class Unfit(Exception):
-    """A picture that no model can be shown; `reason` is short and countable, the text says more."""
+class UnusableImage(Exception):
+    """An image that can't be shown to a model. `reason` is short and countable, the message has the details."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -31,8 +31,8 @@ class Unfit(Exception):
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture as models see it."""
+class PreparedImage:
+    """An encoded image as models see it."""
 
     data: bytes
     suffix: str
@@ -42,16 +42,16 @@ class Picture:
 
 @component("data.pixels")
 class Pixels(Component):
-    """How large a picture is shown: the same in pass rates, rewriting, training and evaluation. The defaults are
+    """The size to which images are scaled: the same in pass rates, rewriting, training and evaluation. The defaults are
     SynthRL's (paper, table 6)."""
 
     min_pixels: int = Field(default=262_144, gt=0)
-    """Smaller ones are enlarged to so many pixels (width times height)."""
+    """Smaller images are enlarged to this many pixels (width times height)."""
     max_pixels: int = Field(default=1_003_520, gt=0)
-    """Larger ones are reduced to so many."""
+    """Larger images are reduced to this many pixels."""
 
     @model_validator(mode="after")
-    def _in_order(self) -> "Pixels":
+    def _check_order(self) -> "Pixels":
         if self.min_pixels > self.max_pixels:
             raise UserError(
                 "task.pixels: min_pixels is more than max_pixels",
@@ -60,70 +60,69 @@ class Pixels(Component):
             )
         return self
 
-    def fit(self, data: bytes) -> Picture:
-        """Upright, RGB, without transparency and of the right size. A PNG or JPEG that is all that already stays as it
-        is, byte for byte. Raises `Unfit` for what can't be opened."""
-        picture = opened(data)
-        upright = _upright(picture)
+    def fit(self, data: bytes) -> PreparedImage:
+        """Make an image upright, RGB, opaque and of the right size. A PNG or JPEG that needs no change is kept byte for
+        byte. Raises `UnusableImage`."""
+        image = open_image(data)
+        upright = _apply_orientation(image)
         width, height = self.size(upright.width, upright.height)
-        form = KEPT.get(picture.format or "")
-        if form and upright is picture and picture.mode in ("RGB", "L") and (width, height) == picture.size:
-            return Picture(data, form, width, height)
-        flat = _flat(upright)
-        if (width, height) != flat.size:
-            flat = flat.resize((width, height))
+        suffix = KEPT_FORMATS.get(image.format or "")
+        if suffix and upright is image and image.mode in ("RGB", "L") and (width, height) == image.size:
+            return PreparedImage(data, suffix, width, height)
+        rgb = _to_rgb(upright)
+        if (width, height) != rgb.size:
+            rgb = rgb.resize((width, height))
         out = io.BytesIO()
-        flat.save(out, "PNG", compress_level=1)
-        return Picture(out.getvalue(), "png", width, height)
+        rgb.save(out, "PNG", compress_level=1)
+        return PreparedImage(out.getvalue(), "png", width, height)
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """The size at which a picture of this size is shown, its sides in the same proportion."""
-        bound = min(max(width * height, self.min_pixels), self.max_pixels)
-        if bound == width * height:
+        """The (width, height) at which an image of this size is shown, with the same aspect ratio."""
+        target = min(max(width * height, self.min_pixels), self.max_pixels)
+        if target == width * height:
             return width, height
-        scale = (bound / (width * height)) ** 0.5
+        scale = (target / (width * height)) ** 0.5
         return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def opened(data: bytes) -> "Image":
-    """All of the picture, decoded now: half of a file opens as well as a whole one."""
-    import warnings
-
+def open_image(data: bytes) -> "Image":
+    """Open and decode an image; a truncated file opens without complaint and fails only when decoded. Raises
+    `UnusableImage`."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(data))
-            if picture.width * picture.height > LARGEST:
-                raise Unfit("huge image", f"{picture.width} x {picture.height} pixels, at most {LARGEST} are opened")
-            picture.load()
+            image = Image.open(io.BytesIO(data))
+            if image.width * image.height > MAX_OPENED_PIXELS:
+                raise UnusableImage("huge image", f"{image.width} x {image.height} pixels, limit {MAX_OPENED_PIXELS}")
+            image.load()
     except UnidentifiedImageError as error:
-        raise Unfit("broken image", f"no picture: {len(data)} bytes that begin with {data[:8]!r}") from error
+        raise UnusableImage("broken image", f"not an image: {len(data)} bytes, starting {data[:8]!r}") from error
     except Image.DecompressionBombError as error:
-        raise Unfit("huge image", str(error)) from error
+        raise UnusableImage("huge image", str(error)) from error
     except (OSError, SyntaxError, ValueError) as error:
-        raise Unfit("broken image", f"{type(error).__name__}: {error}") from error
-    return picture
+        raise UnusableImage("broken image", f"{type(error).__name__}: {error}") from error
+    return image
 
 
-def _upright(picture: "Image") -> "Image":
-    """As the photographer saw it; the same object where nothing is to be done."""
+def _apply_orientation(image: "Image") -> "Image":
+    """Rotate by the EXIF orientation; returns the same object if there is nothing to do."""
     from PIL import ImageOps
 
-    turned = picture.getexif().get(ORIENTATION, 1)
-    return picture if turned == 1 else ImageOps.exif_transpose(picture)
+    orientation = image.getexif().get(EXIF_ORIENTATION, 1)
+    return image if orientation == 1 else ImageOps.exif_transpose(image)
 
 
-def _flat(picture: "Image") -> "Image":
-    """RGB: palettes and CMYK turned into colours, 16 bit grey scaled down, transparency laid on white."""
+def _to_rgb(image: "Image") -> "Image":
+    """Convert to RGB: 16-bit grey is scaled to 8 bits, transparency is composited on white."""
     from PIL import Image
 
-    if picture.mode.startswith("I;16"):
-        picture = picture.point(lambda value: value / 256).convert("L")
-    if picture.has_transparency_data:
-        seen = picture.convert("RGBA")
-        paper = Image.new("RGB", seen.size, PAPER)
-        paper.paste(seen, mask=seen.getchannel("A"))
-        return paper
-    return picture.convert("RGB")
+    if image.mode.startswith("I;16"):
+        image = image.point(lambda value: value / 256).convert("L")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        opaque = Image.new("RGB", rgba.size, BACKGROUND)
+        opaque.paste(rgba, mask=rgba.getchannel("A"))
+        return opaque
+    return image.convert("RGB")

@@ -1,4 +1,4 @@
-"""Text with pictures in it: where they stand, and how it is put to models."""
+"""Text with image placeholders, and how it is turned into chat messages."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -12,136 +12,130 @@ if TYPE_CHECKING:
     from dsrl.data.images.store import ImageStore
 
 IMAGE = "<image>"
-"""Stands in a text for the next of its pictures. Of a text without pictures it is a part like any other."""
-NUMBERED = re.compile(r"<image\s?\d{1,2}>")
-"""As some data name their pictures."""
+"""Placeholder for the next image of a text. In a text without images it is ordinary text."""
+NUMBERED_PLACEHOLDER = re.compile(r"<image\s?\d{1,2}>")
 REFERENCE = "image:"
-"""`image:<digest>`: a picture in a message that isn't sent yet, and in the identity of a call."""
-
-PICTURE_CHARACTERS = 4000
-"""For forecasts: of a picture of a million pixels, which models read as about a thousand tokens."""
+"""`image:<digest>` stands for an image in a message that has not been sent yet, and in a call's key."""
+CHARACTERS_PER_IMAGE = 4000
+"""For forecasts: models read an image of a million pixels as about a thousand tokens."""
 
 
 @record
-class Illustrated:
-    """A prompt with pictures: as many as its text has placeholders."""
+class ImagePrompt:
+    """A prompt with images, one for each placeholder in its text."""
 
     text: str
     images: Many[Image]
 
 
-Prompt = str | Illustrated
-"""What a model is asked."""
+Prompt = str | ImagePrompt
 
 
-def text_of(prompt: Prompt) -> str:
-    """Its words, placeholders among them."""
+def prompt_text(prompt: Prompt) -> str:
+    """Its text, placeholders included."""
     return prompt if isinstance(prompt, str) else prompt.text
 
 
-def images_of(prompt: Prompt) -> tuple[Image, ...]:
-    """Its pictures, in order."""
+def prompt_images(prompt: Prompt) -> tuple[Image, ...]:
     return () if isinstance(prompt, str) else prompt.images
 
 
-def illustrated(text: str, images: Sequence[Image]) -> Prompt:
-    """Plain text where there are no pictures."""
-    return Illustrated(text=text, images=tuple(images)) if images else text
+def make_prompt(text: str, images: Sequence[Image]) -> Prompt:
+    """A plain string if there are no images."""
+    return ImagePrompt(text=text, images=tuple(images)) if images else text
 
 
-def marked(text: str, count: int) -> str | None:
-    """The text with a placeholder for each of `count` pictures: in front, if it has none; None where it has another
-    number of them."""
-    found = text.count(IMAGE)
-    if found == count or count == 0:
+def with_placeholders(text: str, num_images: int) -> str | None:
+    """The text with one placeholder per image, put in front if it has none; None if it has another number of them."""
+    existing = text.count(IMAGE)
+    if existing == num_images or num_images == 0:
         return text
-    return f"{IMAGE}\n" * count + text if found == 0 else None
+    return f"{IMAGE}\n" * num_images + text if existing == 0 else None
 
 
-def unnumbered(text: str, count: int) -> str:
-    """`<image1>`, `<image 2>` as `<image>`; where they are more than the pictures, as of one that holds several, the
-    first stand for these, and the others go."""
-    found = len(NUMBERED.findall(text))
-    if not found or IMAGE in text:
+def resolve_numbered(text: str, num_images: int) -> str:
+    """Replace `<image1>`, `<image 2>` by `<image>`. If there are more of them than images, as where one image contains
+    several, the rest are removed."""
+    numbered = len(NUMBERED_PLACEHOLDER.findall(text))
+    if not numbered or IMAGE in text:
         return text
-    placed = NUMBERED.sub(IMAGE, text, count=count)
-    return NUMBERED.sub("", placed) if found > count else placed
+    replaced = NUMBERED_PLACEHOLDER.sub(IMAGE, text, count=num_images)
+    return NUMBERED_PLACEHOLDER.sub("", replaced) if numbered > num_images else replaced
 
 
-def blind(text: str) -> str:
-    """A question's words alone."""
+def strip_placeholders(text: str) -> str:
     return text.replace(f"{IMAGE}\n", "").replace(IMAGE, "").strip()
 
 
-def pieces(text: str, images: Sequence[Image]) -> Iterator[str | Image]:
-    """Words and pictures in the order of reading. The text has as many placeholders as there are pictures."""
+def interleave(text: str, images: Sequence[Image]) -> Iterator[str | Image]:
+    """Text segments and images in reading order. The text must have one placeholder per image."""
     first, *rest = text.split(IMAGE) if images else [text]
     if first:
         yield first
-    for image, words in zip(images, rest, strict=True):
+    for image, segment in zip(images, rest, strict=True):
         yield image
-        if words:
-            yield words
+        if segment:
+            yield segment
 
 
-def content(prompt: Prompt) -> Any:
-    """The content of a chat turn: the text, or a list of parts with references to pictures."""
+def chat_content(prompt: Prompt) -> Any:
+    """The content of a chat turn: the text, or a list of parts with references to images."""
     if isinstance(prompt, str):
         return prompt
     return [
-        {"type": "text", "text": piece}
-        if isinstance(piece, str)
-        else {"type": "image_url", "image_url": {"url": f"{REFERENCE}{piece.digest}"}}
-        for piece in pieces(prompt.text, prompt.images)
+        {"type": "text", "text": part} if isinstance(part, str) else _image_part(part)
+        for part in interleave(prompt.text, prompt.images)
     ]
 
 
-def shown_first(text: str, images: Sequence[Image]) -> Any:
-    """The content of a chat turn that shows pictures first, and then says something about them. The text may talk of
-    placeholders without meaning them."""
-    if not images:
-        return text
-    references = [{"type": "image_url", "image_url": {"url": f"{REFERENCE}{image.digest}"}} for image in images]
-    return [*references, {"type": "text", "text": text}]
+def images_first(text: str, images: Sequence[Image]) -> Any:
+    """The content of a chat turn that shows images and then the text, in which placeholders are ordinary text."""
+    return [*map(_image_part, images), {"type": "text", "text": text}] if images else text
 
 
-def spoken(said: Any) -> str:
-    """The content of a turn as one text for people; its pictures are numbered."""
-    if not isinstance(said, list):
-        return "" if said is None else str(said)
+def _image_part(image: Image) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": f"{REFERENCE}{image.digest}"}}
+
+
+def content_text(content: Any) -> str:
+    """The content of a chat turn as one text for display, with numbered images."""
+    if not isinstance(content, list):
+        return "" if content is None else str(content)
     numbers = count(1)
-    return "".join(part["text"] if "text" in part else f"[image {next(numbers)}]\n" for part in said)
+    return "".join(part["text"] if "text" in part else f"[image {next(numbers)}]\n" for part in content)
 
 
-def numbered(text: str, pictures: int) -> str:
-    """A question for people, with `[image 1]`, `[image 2]` and so on in the place of its placeholders."""
-    for number in range(pictures):
+def label_images(text: str, num_images: int) -> str:
+    """A question for display, with `[image 1]`, `[image 2]` and so on instead of placeholders."""
+    for number in range(num_images):
         text = text.replace(IMAGE, f"[image {number + 1}]", 1)
     return text
 
 
-def length(said: Any) -> int:
-    """Characters of the content of a turn; a picture counts as many as have about its tokens."""
-    if isinstance(said, list):
-        return sum(len(part["text"]) if part["type"] == "text" else PICTURE_CHARACTERS for part in said)
-    return len(str(said))
+def content_length(content: Any) -> int:
+    """Characters of the content of a turn; an image counts as `CHARACTERS_PER_IMAGE`."""
+    if isinstance(content, list):
+        return sum(len(part["text"]) if part["type"] == "text" else CHARACTERS_PER_IMAGE for part in content)
+    return len(str(content))
 
 
-def with_pictures(body: dict[str, Any], store: "ImageStore | None") -> dict[str, Any]:
-    """The body of a request with pictures in the place of references, as data URLs: made only when it is sent, because
-    a thousand waiting requests would hold a thousand pictures. The same object where there are none."""
+def embed_images(body: dict[str, Any], store: "ImageStore | None") -> dict[str, Any]:
+    """Replace image references in a request body by data URLs; the same object if there are none.
+
+    This happens only when a request is sent, so that a thousand waiting requests don't hold a thousand images.
+    """
     if all(isinstance(turn.get("content"), str) for turn in body["messages"]):
         return body
-    return {**body, "messages": [{**turn, "content": _drawn(turn.get("content"), store)} for turn in body["messages"]]}
 
+    def embed(part: dict[str, Any]) -> dict[str, Any]:
+        url = part.get("image_url", {}).get("url", "")
+        if not url.startswith(REFERENCE):
+            return part
+        assert store is not None, "a client that gets image prompts has an image store"
+        return {**part, "image_url": {"url": store.data_url(url.removeprefix(REFERENCE))}}
 
-def _drawn(parts: Any, store: "ImageStore | None") -> Any:
-    return [_with_url(part, store) for part in parts] if isinstance(parts, list) else parts
-
-
-def _with_url(part: dict[str, Any], store: "ImageStore | None") -> dict[str, Any]:
-    url = part.get("image_url", {}).get("url", "")
-    if not url.startswith(REFERENCE):
-        return part
-    assert store is not None, "a client that is asked with pictures knows where they are"
-    return {**part, "image_url": {"url": store.url(url.removeprefix(REFERENCE))}}
+    turns = []
+    for turn in body["messages"]:
+        content = turn.get("content")
+        turns.append({**turn, "content": [embed(part) for part in content] if isinstance(content, list) else content})
+    return {**body, "messages": turns}

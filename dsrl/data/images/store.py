@@ -1,4 +1,4 @@
-"""Pictures kept by their content, once for all runs that share a store."""
+"""Images stored by content, once for all runs that share a store, and the removal of unused ones."""
 
 import base64
 import hashlib
@@ -11,95 +11,121 @@ from pathlib import Path
 from typing import TypeVar
 
 from dsrl.core.component import to_key_value
-from dsrl.data.images.preprocess import Picture, Pixels
+from dsrl.data.images.preprocess import Pixels
 from dsrl.data.sample import Image
 
 MADE = "made"
-"""Subfolder that remembers which picture was made of which, at which size."""
-AT_ONCE = 8
-"""Pictures opened at the same time: Pillow works outside Python's lock, and slow disks are waited for together."""
-TYPES = {"png": "image/png", "jpg": "image/jpeg"}
-Given = TypeVar("Given")
-Made = TypeVar("Made")
+"""Subfolder with one JSON file per (original image, size): the stored image made from it."""
+NUM_THREADS = 8
+"""Pillow releases the GIL, and slow disks are waited for in parallel."""
+MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg"}
+IMAGES_COLUMN = "images"
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class ImageStore:
-    """`<folder>/<first two digits>/<digest>.png|jpg`; written once, never changed."""
+    """`<folder>/<first two digits>/<digest>.png|jpg`; each file is written once and never changed."""
 
     folder: Path
 
     def put(self, data: bytes, pixels: Pixels) -> Image:
-        """The picture as models see it, made now unless that was done before. Raises `Unfit`."""
-        note = self.folder / MADE / f"{_digest(data)}-{pixels.min_pixels}-{pixels.max_pixels}.json"
-        if note.is_file():
-            known = Image(**json.loads(note.read_text(encoding="utf-8")))
-            if self.path(known).is_file():
-                os.utime(self.path(known))  # `dsrl gc` keeps what was used lately
-                return known
-        image = self._kept(pixels.fit(data))
-        _written(note, json.dumps(to_key_value(image)).encode())
+        """Preprocess and store an image, unless that was done before. Raises `UnusableImage`."""
+        made = self.folder / MADE / f"{_digest(data)}-{pixels.min_pixels}-{pixels.max_pixels}.json"
+        if made.is_file():
+            image = Image(**json.loads(made.read_text(encoding="utf-8")))
+            if self.path(image).is_file():
+                os.utime(self.path(image))  # `dsrl gc` keeps what was used lately
+                return image
+        prepared = pixels.fit(data)
+        digest = _digest(prepared.data)
+        path = _relative_path(digest, prepared.suffix)
+        if not (self.folder / path).is_file():
+            _write_atomically(self.folder / path, prepared.data)
+        image = Image(digest=digest, path=path, width=prepared.width, height=prepared.height)
+        _write_atomically(made, json.dumps(to_key_value(image)).encode())
         return image
 
     def path(self, image: Image) -> Path:
-        """Where the picture is."""
         return self.folder / image.path
 
     def find(self, digest: str) -> Path:
-        """The file of a picture that is known by its digest alone. Raises `FileNotFoundError` where there is none."""
-        for suffix in TYPES:
-            path = self.folder / _place(digest, suffix)
+        """The file of an image. Raises `FileNotFoundError` if it is not stored."""
+        for suffix in MEDIA_TYPES:
+            path = self.folder / _relative_path(digest, suffix)
             if path.is_file():
                 return path
-        raise FileNotFoundError(f"no picture {digest} in {self.folder}")
+        raise FileNotFoundError(f"no image {digest} in {self.folder}")
 
-    def url(self, digest: str) -> str:
-        """The picture as a data URL."""
+    def data_url(self, digest: str) -> str:
         path = self.find(digest)
-        return f"data:{TYPES[path.suffix[1:]]};base64,{base64.b64encode(path.read_bytes()).decode()}"
-
-    def _kept(self, picture: Picture) -> Image:
-        digest = _digest(picture.data)
-        place = _place(digest, picture.suffix)
-        if not (self.folder / place).is_file():
-            _written(self.folder / place, picture.data)
-        return Image(digest=digest, path=place, width=picture.width, height=picture.height)
+        return f"data:{MEDIA_TYPES[path.suffix[1:]]};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Where a run keeps the pictures of its task, and how large they are shown."""
+    """The image store of a run together with the size at which its task shows images."""
 
     store: ImageStore
     pixels: Pixels
 
     def put(self, data: bytes) -> Image:
-        """As `ImageStore.put`."""
         return self.store.put(data, self.pixels)
 
 
-def side_by_side(work: Callable[[Given], Made], given: Iterable[Given]) -> Iterator[Made]:
-    """The results in order, several worked on at the same time, and never many of them in memory."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        waiting = []
-        for one in given:
-            waiting.append(pool.submit(work, one))
-            if len(waiting) > 2 * AT_ONCE:
-                yield waiting.pop(0).result()
-        for rest in waiting:
-            yield rest.result()
+def map_in_threads(work: Callable[[Argument], Result], arguments: Iterable[Argument]) -> Iterator[Result]:
+    """Yield results in order, computed by `NUM_THREADS` threads that run at most a few items ahead."""
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        pending = []
+        for argument in arguments:
+            pending.append(pool.submit(work, argument))
+            if len(pending) > 2 * NUM_THREADS:
+                yield pending.pop(0).result()
+        for future in pending:
+            yield future.result()
+
+
+def referenced_images(entries: Iterable[Path]) -> set[str]:
+    """Paths, relative to the image store, of the images in the Parquet tables of these store entries."""
+    import pyarrow.parquet
+
+    paths: set[str] = set()
+    for file in (file for entry in entries for file in entry.glob("*.parquet")):
+        table = pyarrow.parquet.ParquetFile(file)
+        if IMAGES_COLUMN in table.schema_arrow.names:
+            for batch in table.iter_batches(columns=[IMAGES_COLUMN]):
+                paths.update(batch.column(IMAGES_COLUMN).flatten().field("path").unique().to_pylist())
+    return paths
+
+
+def unused_images(store: ImageStore, referenced: set[str], before: float) -> list[Path]:
+    """Image files, partial ones of killed processes included, that are not referenced and were last used before this
+    Unix time. The time protects images of a run in progress, which no entry references yet."""
+    files = (path for path in store.folder.glob("[0-9a-f][0-9a-f]/*") if path.is_file())
+    others = (path for path in files if f"{path.parent.name}/{path.name}" not in referenced)
+    return sorted(path for path in others if path.stat().st_mtime < before)
+
+
+def remove_images(store: ImageStore, files: Iterable[Path]) -> None:
+    """Delete the files, and the records in `made/` that point to missing images."""
+    for path in files:
+        path.unlink(missing_ok=True)
+    for made in (store.folder / MADE).glob("*.json"):
+        if not (store.folder / json.loads(made.read_text(encoding="utf-8"))["path"]).is_file():
+            made.unlink(missing_ok=True)
 
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _place(digest: str, suffix: str) -> str:
+def _relative_path(digest: str, suffix: str) -> str:
     return f"{digest[:2]}/{digest}.{suffix}"
 
 
-def _written(path: Path, data: bytes) -> None:
-    """Whole or not at all, whoever else writes the same."""
+def _write_atomically(path: Path, data: bytes) -> None:
+    """Safe when several processes write the same file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     scratch.write_bytes(data)

@@ -1,4 +1,4 @@
-"""Pictures without labels, which a teacher writes questions about."""
+"""Images without labels, about which a teacher writes questions."""
 
 from pathlib import Path
 from typing import Any
@@ -10,78 +10,76 @@ from dsrl.core.digest import digest, file_digest
 from dsrl.core.errors import UserError
 from dsrl.core.resources import resource
 from dsrl.data.fields import lookup
-from dsrl.data.images import decode
-from dsrl.data.images.digest_cache import known_digests
-from dsrl.data.images.preprocess import Unfit
-from dsrl.data.images.store import Gallery, side_by_side
-from dsrl.data.readers import SUFFIXES, hub_rows, read_rows
+from dsrl.data.images.columns import flatten_cell, image_path, read_image
+from dsrl.data.images.digest_cache import cached_digests
+from dsrl.data.images.preprocess import UnusableImage
+from dsrl.data.images.store import Gallery, map_in_threads
+from dsrl.data.readers import SUFFIXES, read_hub_dataset, read_rows
 from dsrl.data.sample import Image
 
-SUFFIX = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
 
 @component("data.unlabelled_images")
 class UnlabelledImages(Component):
-    """A folder of pictures, with those in folders below it; or a column of a data set."""
+    """A folder of images, subfolders included; or a column of a data set."""
 
     path: str = ""
-    """A folder, a data file or a Hugging Face data set id; empty: there is none."""
+    """A folder, a data file or a Hugging Face data set id; empty: no images."""
     column: str = "image"
-    """Of a data set: the column that holds pictures."""
+    """Image column of a data set."""
     config: str | None = None
     revision: str | None = None
     split: str = "train"
     limit: int | None = Field(default=None, gt=0)
-    """Only the first so many."""
+    """Use only the first images."""
 
     @property
     def folder(self) -> Path | None:
         """The folder, if `path` names one."""
-        found = resource(self.path)
-        return found if self.path and found.is_dir() else None
+        path = resource(self.path)
+        return path if self.path and path.is_dir() else None
 
     def key_fields(self) -> dict[str, Any]:
-        """By content; of the hub, by id and revision."""
-        return {**super().key_fields(), "path": self._content()}
+        """Local images enter the key by content, hub data sets by id and revision."""
+        return {**super().key_fields(), "path": self._content_key()}
 
     def check(self) -> None:
-        """Raises `UserError` where there are no pictures to be found."""
-        local = resource(self.path)
+        """Raises `UserError` if there are no images to be found."""
         if self.folder is not None and not self._files():
-            raise UserError("task.pictures: no picture in this folder", got=self.path, allowed=sorted(SUFFIX))
-        if self.path.startswith(("/", ".", "~")) and not local.exists():
+            raise UserError("task.pictures: no images in this folder", got=self.path, allowed=sorted(IMAGE_SUFFIXES))
+        if self.path.startswith(("/", ".", "~")) and not resource(self.path).exists():
             raise UserError(
                 "task.pictures: no such file or folder", got=self.path, next_step="check task.pictures.path"
             )
 
-    def images(self, gallery: Gallery) -> list[Image | Unfit]:
-        """All of them, kept; in the place of one that can't be shown, why."""
+    def images(self, gallery: Gallery) -> list[Image | UnusableImage]:
+        """Store all images; one that can't be used gives its exception."""
 
-        def kept(one: Any) -> Image | Unfit:
+        def store(cell: Any) -> Image | UnusableImage:
             try:
-                return gallery.put(decode.read(one, None))
-            except Unfit as fault:
+                return gallery.put(read_image(cell, None))
+            except UnusableImage as fault:
                 return fault
 
-        return list(side_by_side(kept, self._cells()))
+        return list(map_in_threads(store, self._cells()))
 
     def _files(self) -> list[Path]:
         assert self.folder is not None
-        return sorted(path for path in self.folder.rglob("*") if path.suffix.lower() in SUFFIX)[: self.limit]
+        paths = (path for path in self.folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        return sorted(paths)[: self.limit]
 
     def _cells(self) -> list[Any]:
         if self.folder is not None:
             return [str(path) for path in self._files()]
         local = resource(self.path)
         is_file = local.suffix in SUFFIXES
-        rows = read_rows(local) if is_file else hub_rows(self.path, self.config, self.split, self.revision)
-        found = [one for row in rows for one in decode.listed(lookup(row, self.column))][: self.limit]
-        return [
-            str(decode.file(one, local.parent) or "") if is_file and decode.file(one, None) else one for one in found
-        ]
+        rows = read_rows(local) if is_file else read_hub_dataset(self.path, self.config, self.split, self.revision)
+        cells = [image for row in rows for image in flatten_cell(lookup(row, self.column))][: self.limit]
+        return [str(path) if is_file and (path := image_path(cell, local.parent)) else cell for cell in cells]
 
-    def _content(self) -> str:
+    def _content_key(self) -> str:
         if self.folder is not None:
-            return digest(known_digests(self._files()))
+            return digest(cached_digests(self._files()))
         local = resource(self.path)
         return file_digest(local) if local.is_file() else f"{self.path}@{self.revision}"

@@ -1,1 +1,1 @@
-"""Texts held against each other, by their words: samples and passages against test items, samples against samples."""
+"""Word overlap between texts: samples and passages against test items, samples against each other."""

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from dsrl.core.digest import digest
 from dsrl.data.images import ImageStore
-from dsrl.data.images.prompt import with_pictures
+from dsrl.data.images.prompt import embed_images
 from dsrl.llm.batch.api import BatchApi, Report
 from dsrl.llm.batch.files import encode_request
 from dsrl.llm.batch.journal import Job, Journal, custom_id
@@ -175,7 +175,7 @@ class BatchWire:
         return self._journal.begin(self.url, self._endpoint.model, tuple(names)), names
 
     def _line(self, name: str) -> bytes:
-        return encode_request(name, with_pictures(dict(self._asked[name].body), self._images))
+        return encode_request(name, embed_images(dict(self._asked[name].body), self._images))
 
     def _lines(self, names: Iterable[str]) -> Iterator[bytes]:
         return (self._line(name) for name in names)

@@ -1,4 +1,4 @@
-"""Rollout engines: how replies of the measured model are drawn. Config group `rollout`."""
+"""Rollout engines: how replies of the measured model are generated (config group `rollout`)."""
 
 from dsrl.models.rollout.server import ServerRollout
 from dsrl.models.rollout.transformers import TransformersRollout

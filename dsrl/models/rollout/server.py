@@ -1,18 +1,17 @@
-"""Rollouts of a model that somebody serves behind an OpenAI-compatible URL."""
+"""Rollouts of a model that is served behind an OpenAI-compatible URL."""
 
 import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dsrl.core.component import Component, component
+from dsrl.core.component import component
 from dsrl.core.errors import UserError
-from dsrl.data.images import Prompt, content
+from dsrl.data.images import Prompt, chat_content
 from dsrl.data.model import Model, Reply, Sampling
 from dsrl.forecast.workload import Held
-from dsrl.llm import Client, Endpoint, Request
+from dsrl.llm import Endpoint, Request
 from dsrl.llm.client import together
-from dsrl.models.rollout.cached import held
-from dsrl.pipeline.progress.progress import Task
+from dsrl.models.rollout.protocols import Rollout, count_cached
 
 if TYPE_CHECKING:
     from dsrl.llm import CallsStore
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @component("rollout.server")
-class ServerRollout(Component):
-    """Chat completions, through the calls store like the teacher's."""
+class ServerRollout(Rollout):
+    """Chat completions, cached like the teacher's."""
 
     endpoint: Endpoint
 
@@ -29,42 +28,17 @@ class ServerRollout(Component):
         """Raises `UserError` for a URL or key with which no request can succeed."""
         self.endpoint.check()
 
+    @property
+    def served_by(self) -> Endpoint:
+        return self.endpoint
+
     def generate(
         self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, context: "Context"
     ) -> list[list[Reply]]:
-        """`count` replies to each prompt, in order. Raises `UserError` for a model that this server doesn't offer."""
-        self._check(model)
-        return asyncio.run(self.replies(prompts, sampling, count, context))
-
-    async def replies(
-        self, prompts: Sequence[Prompt], sampling: Sampling, count: int, context: "Context"
-    ) -> list[list[Reply]]:
-        """Of whatever the endpoint offers, asked in chat turns."""
-        requests = [self.request(prompt, sampling) for prompt in prompts]
-        with context.progress.task("rollouts", total=len(prompts) * count) as progress:
-            async with context.connect(self.endpoint, "model") as client:
-                return await together(_ask(client, request, count, progress) for request in requests)
-
-    def held(
-        self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, store: "CallsStore"
-    ) -> Held:
-        """What is in the store of these replies, for a forecast."""
-        del model  # known by the endpoint's name for it
-        return held([self.endpoint.call(self.request(prompt, sampling)) for prompt in prompts], count, store)
-
-    def request(self, prompt: Prompt, sampling: Sampling) -> Request:
-        """One user turn."""
-        return self.endpoint.request(
-            [{"role": "user", "content": content(prompt)}],
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            max_tokens=sampling.max_tokens,
-        )
-
-    def _check(self, model: Model) -> None:
+        """`count` replies per prompt, in order. Raises `UserError` for a model that the server does not offer."""
         if model.prompt_format == "raw":
             raise UserError(
-                "rollout=server speaks in chat turns, and this model is asked in plain text",
+                "rollout=server sends chat turns, but this model takes plain text",
                 got="model.prompt_format=raw",
                 allowed="chat",
                 next_step="use rollout=transformers, or a model with prompt_format=chat",
@@ -76,9 +50,37 @@ class ServerRollout(Component):
                 allowed=self.endpoint.model,
                 next_step="serve it and give rollout.endpoint.model, or use rollout=transformers",
             )
+        return asyncio.run(self.request_replies(prompts, sampling, count, context))
 
+    async def request_replies(
+        self, prompts: Sequence[Prompt], sampling: Sampling, count: int, context: "Context"
+    ) -> list[list[Reply]]:
+        """`count` replies per prompt of whatever model the endpoint offers."""
+        with context.progress.task("rollouts", total=len(prompts) * count) as progress:
+            async with context.connect(self.endpoint, "model") as client:
 
-async def _ask(client: Client, request: Request, count: int, progress: Task) -> list[Reply]:
-    replies = await client.complete(request, count)
-    progress.advance(count)
-    return replies
+                async def complete(prompt: Prompt) -> list[Reply]:
+                    replies = await client.complete(self.request(prompt, sampling), count)
+                    progress.advance(count)
+                    return replies
+
+                return await together(complete(prompt) for prompt in prompts)
+
+    def cached_replies(
+        self,
+        model: Model,  # noqa: ARG002 - the endpoint's name for it is part of the call
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        count: int,
+        cache: "CallsStore",
+    ) -> Held:
+        return count_cached([self.endpoint.call(self.request(prompt, sampling)) for prompt in prompts], count, cache)
+
+    def request(self, prompt: Prompt, sampling: Sampling) -> Request:
+        """One user turn."""
+        return self.endpoint.request(
+            [{"role": "user", "content": chat_content(prompt)}],
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=sampling.max_tokens,
+        )

@@ -1,138 +1,227 @@
-"""Rollouts on this machine: Hugging Face `generate` in a child process, on a GPU where there is one."""
+"""Rollouts on this machine: Hugging Face `generate` in a child process, on a GPU if there is one."""
 
+import json
+import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
 from dsrl.core import child_process
-from dsrl.core.component import Component, component
+from dsrl.core.component import component
 from dsrl.core.digest import digest
-from dsrl.data.images import Prompt, content, images_of, text_of
+from dsrl.core.errors import StageFailed
+from dsrl.data.images import Prompt, chat_content, prompt_images, prompt_text
 from dsrl.data.model import Model, Reply, Sampling, Usage
 from dsrl.forecast.workload import Held
-from dsrl.llm import Price, Spending
+from dsrl.llm import Spending
 from dsrl.llm.request import Call
-from dsrl.models.rollout.batching import Row, batches
-from dsrl.models.rollout.cached import held
-from dsrl.models.rollout.transformers_process import RolloutProcess
+from dsrl.models.rollout.protocols import FREE, Rollout, count_cached
 
 if TYPE_CHECKING:
     from dsrl.llm import CallsStore
     from dsrl.pipeline.context import Context
 
-FREE = Price(input=0.0, output=0.0, date="2026-11-20")
-"""Of replies that this machine draws itself."""
+MAX_TRIES = 2
+"""Starts of the child process for one batch; it may crash once."""
+
+
+class ReplyIndex(NamedTuple):
+    """One reply to one prompt, both by number."""
+
+    prompt: int
+    reply: int
 
 
 @component("rollout.transformers")
-class TransformersRollout(Component):
-    """Each reply is drawn from random numbers of its own (model, prompt, sampling, seed, index) and put into the calls
-    store with its batch: a killed scoring goes on where it was, and 64 replies after 8 cost 56."""
+class TransformersRollout(Rollout):
+    """Each reply has random numbers of its own (model, prompt, sampling, seed, index) and is cached with its batch: a
+    killed scoring resumes where it was, and 64 replies after 8 cost 56."""
 
     excluded_from_key: ClassVar[frozenset[str]] = frozenset(("batch_size", "threads", "device"))
     needs_weights: ClassVar[bool] = True
 
     batch_size: int = Field(default=256, gt=0)
-    """Replies drawn at the same time; lower it when memory runs out."""
+    """Replies generated at the same time; lower it if memory runs out."""
     threads: int | None = Field(default=None, gt=0)
-    """CPU threads; None: one a core, a single one for tiny models."""
+    """CPU threads. None: one per core, a single one for tiny models."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = 0
 
     def check(self) -> None:
-        """Raises `UserError` where the packages for local models are missing."""
+        """Raises `UserError` if the packages for local models are missing."""
         child_process.require("torch", "transformers")
 
     def generate(
         self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, context: "Context"
     ) -> list[list[Reply]]:
-        """`count` replies to each prompt, in order; an error where a prompt leaves no room for one."""
-        located = model.located()
+        """`count` replies per prompt, in order; an error if a prompt leaves no room for a reply."""
+        located = model.locate()
         calls = self._calls(located, prompts, sampling)
-        replies = _stored(calls, count, context)
+        replies = {
+            ReplyIndex(number, index): reply
+            for number, call in enumerate(calls)
+            for index in range(count)
+            if (reply := context.calls.get(call.digest, index)) is not None
+        }
         context.ledger.reuse((context.stage, "model", model.name), replies.values(), FREE)
-        plan = [batch for batch in batches(prompts, count, self.batch_size) if not all(row in replies for row in batch)]
+        missing = [
+            batch
+            for batch in make_batches(prompts, count, self.batch_size)
+            if not all(index in replies for index in batch)
+        ]
         with context.progress.task("rollouts", total=len(prompts) * count) as progress:
-            progress.advance(len(prompts) * count - sum(map(len, plan)))
-            for batch in plan:
-                asked = [(prompts[row.prompt], calls[row.prompt], row) for row in batch]
-                for row, reply in self._draw(located, asked, sampling, context).items():
-                    replies.setdefault(row, reply)
+            progress.advance(len(prompts) * count - sum(map(len, missing)))
+            for batch in missing:
+                for index, reply in self._generate_batch(located, batch, prompts, calls, sampling, context).items():
+                    replies.setdefault(index, reply)
                 progress.advance(len(batch))
-        if plan:
+        if missing:
             self._process(context).ask({"park": True})
-        return [[replies[Row(number, index)] for index in range(count)] for number in range(len(prompts))]
+        return [[replies[ReplyIndex(number, index)] for index in range(count)] for number in range(len(prompts))]
 
-    def held(
-        self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, store: "CallsStore"
+    def cached_replies(
+        self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, cache: "CallsStore"
     ) -> Held:
-        """What is in the store of these replies, for a forecast; `model` is located."""
-        return held(self._calls(model, prompts, sampling), count, store)
+        return count_cached(self._calls(model, prompts, sampling), count, cache)
 
     def _calls(self, model: Model, prompts: Sequence[Prompt], sampling: Sampling) -> list[Call]:
         """What the replies depend on, prompt by prompt."""
         common = {"model": model.fingerprint(), "engine": "transformers", "seed": self.seed, **asdict(sampling)}
         return [
-            Call.of({**common, "messages": [{"role": "user", "content": content(prompt)}]}, None) for prompt in prompts
+            Call.of({**common, "messages": [{"role": "user", "content": chat_content(prompt)}]}, None)
+            for prompt in prompts
         ]
 
-    def _draw(
-        self, model: Model, batch: list[tuple[Prompt, Call, Row]], sampling: Sampling, context: "Context"
-    ) -> dict[Row, Reply]:
-        """One batch, in the store before it is used."""
-        question = {
+    def _generate_batch(
+        self,
+        model: Model,
+        batch: Sequence[ReplyIndex],
+        prompts: Sequence[Prompt],
+        calls: Sequence[Call],
+        sampling: Sampling,
+        context: "Context",
+    ) -> dict[ReplyIndex, Reply]:
+        """The replies of one batch, cached before use."""
+        request = {
             "model": asdict(model),
             "device": self.device,
-            "prompts": [_sent(prompt, context) for prompt, _, _ in batch],
-            "streams": [digest([self.seed, content(prompt), row.reply], 32) for prompt, _, row in batch],
+            "prompts": [
+                {
+                    "text": prompt_text(prompts[index.prompt]),
+                    "images": [str(context.images.path(image)) for image in prompt_images(prompts[index.prompt])],
+                }
+                for index in batch
+            ],
+            "streams": [digest([self.seed, chat_content(prompts[index.prompt]), index.reply], 32) for index in batch],
             "sampling": asdict(sampling),
         }
-        answers = self._process(context).ask(question)["replies"]
-        pairs = zip(batch, answers, strict=True)
-        replies = {row: _reply(answer, call.id(row.reply)) for (_, call, row), answer in pairs}
-        for _, call, row in batch:
-            if replies[row].error is None:
-                context.calls.put(call.digest, call.identity, {row.reply: replies[row]}, model.name)
-        self._book(context, model, list(replies.values()))
-        return replies
-
-    def _process(self, context: "Context") -> RolloutProcess:
-        """One child for the whole run."""
-        log = context.run_dir / "rollouts.log"
-        return context.keep(f"rollouts {self}", lambda: RolloutProcess(log, self.threads), _close)
-
-    def _book(self, context: "Context", model: Model, replies: Sequence[Reply]) -> None:
+        replies = {}
+        for index, answer in zip(batch, self._process(context).ask(request)["replies"], strict=True):
+            call = calls[index.prompt]
+            reply = Reply(**{**answer, "usage": Usage(**answer["usage"]), "call": call.id(index.reply)})
+            if reply.error is None:
+                context.calls.put(call.digest, call.identity, {index.reply: reply}, model.name)
+            replies[index] = reply
         spending = Spending(
             requests=1,
-            completions=sum(reply.error is None for reply in replies),
-            errors=sum(reply.error is not None for reply in replies),
-            input_tokens=sum(reply.usage.input_tokens for reply in replies),
-            output_tokens=sum(reply.usage.output_tokens for reply in replies),
+            completions=sum(reply.error is None for reply in replies.values()),
+            errors=sum(reply.error is not None for reply in replies.values()),
+            input_tokens=sum(reply.usage.input_tokens for reply in replies.values()),
+            output_tokens=sum(reply.usage.output_tokens for reply in replies.values()),
         )
         context.ledger.add((context.stage, "model", model.name), spending)
+        return replies
+
+    def _process(self, context: "Context") -> "RolloutProcess":
+        """One child for the whole run."""
+        log = context.run_dir / "rollouts.log"
+
+        def close(process: RolloutProcess) -> None:
+            process.close()
+
+        return context.keep(f"rollouts {self}", lambda: RolloutProcess(log, self.threads), close)
 
 
-def _stored(calls: Sequence[Call], count: int, context: "Context") -> dict[Row, Reply]:
-    """The replies that are in the calls store already."""
-    found = {}
-    for number, call in enumerate(calls):
-        for index in range(count):
-            reply = context.calls.get(call.digest, index)
-            if reply is not None:
-                found[Row(number, index)] = reply
-    return found
+class RolloutProcess:
+    """The parent's side of the child process: one JSON line per request and per answer. The first request starts it."""
+
+    def __init__(self, log: Path, threads: int | None) -> None:
+        self.log = log
+        self.threads = threads
+        self._child: child_process.Child | None = None
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Raises `StageFailed` if the child fails, or crashes twice on this request."""
+        line, ending = json.dumps(request) + "\n", ""
+        for _ in range(MAX_TRIES):
+            answer = self._exchange(line)
+            if answer.endswith("\n"):
+                return self._checked(json.loads(answer))
+            ending = self.close()
+        raise StageFailed(
+            "the rollout process crashed twice on the same prompts",
+            got=f"{ending}; the end of {self.log}:\n{child_process.tail(self.log)}",
+            next_step="lower rollout.batch_size if memory ran out, then run again: finished replies are kept",
+        )
+
+    def close(self) -> str:
+        """End the child and its model. Returns how it ended."""
+        if self._child is None:
+            return ""
+        child_process.stop(self._child)
+        ending = child_process.end_in_words(self._child.returncode)
+        self._child = None
+        return ending
+
+    def _exchange(self, line: str) -> str:
+        """The child's answer; not a whole line if it crashed."""
+        if self._child is None:
+            self._child = child_process.start(
+                "dsrl.models.rollout.transformers_worker", [], self.log, self.threads, subprocess.PIPE
+            )
+        assert self._child.stdin is not None
+        assert self._child.stdout is not None
+        try:
+            self._child.stdin.write(line)
+            self._child.stdin.flush()
+        except BrokenPipeError:
+            return ""
+        return self._child.stdout.readline()
+
+    def _checked(self, answer: dict[str, Any]) -> dict[str, Any]:
+        if "failed" not in answer:
+            return answer
+        out_of_memory = answer["kind"] == "memory"
+        raise StageFailed(
+            f"generating rollouts: {'out of memory' if out_of_memory else 'failed'}",
+            got=answer["failed"],
+            next_step="give a smaller rollout.batch_size" if out_of_memory else f"see {self.log}",
+        )
 
 
-def _sent(prompt: Prompt, context: "Context") -> dict[str, Any]:
-    """A prompt as the child reads it, with the files of its pictures."""
-    return {"text": text_of(prompt), "images": [str(context.images.path(image)) for image in images_of(prompt)]}
+def make_batches(prompts: Sequence[Prompt], count: int, size: int) -> list[list[ReplyIndex]]:
+    """Every prompt `count` times in batches of `size`: prompts of similar length together, those with images last.
 
+    All first replies come before all second ones, and so on (several at a time if there are fewer prompts than `size`):
+    which replies share a batch, and with it their rounding, is the same after an interruption and when more replies are
+    asked for later.
+    """
 
-def _close(process: RolloutProcess) -> None:
-    process.close()
+    def order(number: int) -> tuple[bool, int, str, list[str]]:
+        text, images = prompt_text(prompts[number]), [image.digest for image in prompt_images(prompts[number])]
+        return bool(images), len(text), text, images
 
-
-def _reply(answer: dict[str, Any], call: str) -> Reply:
-    return Reply(**{**answer, "usage": Usage(**answer["usage"]), "call": call})
+    by_length = sorted(range(len(prompts)), key=order)
+    at_once = max(1, size // max(1, len(prompts)))
+    rows = [
+        ReplyIndex(number, reply)
+        for first in range(0, count, at_once)
+        for number in by_length
+        for reply in range(first, min(first + at_once, count))
+    ]
+    whole = at_once * len(prompts)
+    blocks = [rows[start : start + whole] for start in range(0, len(rows), whole or 1)]
+    return [block[start : start + size] for block in blocks for start in range(0, len(block), size)]

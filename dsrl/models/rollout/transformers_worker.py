@@ -1,4 +1,4 @@
-"""The child process behind `TransformersRollout`. It answers each JSON line with another.
+"""The child process behind `TransformersRollout`: one JSON line per request and per answer.
 
 It ends when its standard input does, and so with its parent, however that ended.
 """
@@ -21,7 +21,7 @@ from dsrl.models import huggingface
 
 
 @dataclass
-class Loaded:
+class LoadedModel:
     """The one model in memory."""
 
     description: Model
@@ -32,118 +32,118 @@ class Loaded:
 
     @cached_property
     def processor(self) -> Any:
-        """For prompts with pictures. Imported when the first comes."""
+        """For prompts with images; loaded when the first comes."""
         from dsrl.models import vision
 
         return vision.load_processor(self.description)
 
 
 class Worker:
-    """Holds one model at a time; another one takes its place."""
+    """Holds one model at a time; another one replaces it."""
 
     def __init__(self) -> None:
-        self.loaded: Loaded | None = None
+        self.loaded: LoadedModel | None = None
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """`{"replies"}` for `{"model", "device", "prompts", "streams", "sampling"}`; `{}` for `{"park": true}`."""
+        """`{"replies"}` for `{"model", "device", "prompts", "streams", "sampling"}`; `{}` for `{"park": true}`, which
+        frees the GPU's memory for whatever comes next, such as training."""
         if request.get("park"):
-            self._park()
+            if self.loaded is not None and torch.cuda.is_available():
+                self.loaded.weights.to("cpu")
+                torch.cuda.empty_cache()
             return {}
         loaded = self._load(Model(**request["model"]), huggingface.pick_device(request["device"]))
-        replies = draw_replies(loaded, request["prompts"], request["streams"], Sampling(**request["sampling"]))
+        replies = generate_replies(loaded, request["prompts"], request["streams"], Sampling(**request["sampling"]))
         return {"replies": [asdict(reply) for reply in replies]}
 
-    def _load(self, model: Model, device: str) -> Loaded:
+    def _load(self, model: Model, device: str) -> LoadedModel:
         if self.loaded is None or self.loaded.description != model:
-            self.loaded = None
+            self.loaded = None  # so that two models are never in memory
             weights = huggingface.load_model(model, device)
-            self.loaded = Loaded(
+            self.loaded = LoadedModel(
                 model, weights, huggingface.load_tokenizer(model), huggingface.context_length(model, weights)
             )
         self.loaded.weights.to(device)
         return self.loaded
 
-    def _park(self) -> None:
-        """Give the GPU's memory back to whoever comes next, such as a training."""
-        if self.loaded is not None and torch.cuda.is_available():
-            self.loaded.weights.to("cpu")
-            torch.cuda.empty_cache()
 
-
-def draw_replies(loaded: Loaded, prompts: list[dict[str, Any]], streams: list[str], sampling: Sampling) -> list[Reply]:
-    """One reply to each prompt: those with pictures make a batch of their own."""
+def generate_replies(
+    loaded: LoadedModel, prompts: list[dict[str, Any]], streams: list[str], sampling: Sampling
+) -> list[Reply]:
+    """One reply per prompt; prompts with images form a batch of their own."""
     replies: dict[int, Reply] = {}
-    for shown in (False, True):
-        rows = [row for row, prompt in enumerate(prompts) if bool(prompt["images"]) == shown]
-        own = [prompts[row] for row in rows], [streams[row] for row in rows]
-        found = (_of_pictures if shown else _of_texts)(loaded, *own, sampling)
-        replies |= dict(zip(rows, found, strict=True))
+    for with_images in (False, True):
+        rows = [row for row, prompt in enumerate(prompts) if bool(prompt["images"]) == with_images]
+        generate = reply_to_images if with_images else reply_to_texts
+        own = generate(loaded, [prompts[row] for row in rows], [streams[row] for row in rows], sampling)
+        replies |= dict(zip(rows, own, strict=True))
     return [replies[row] for row in range(len(prompts))]
 
 
-def _of_pictures(loaded: Loaded, prompts: list[dict[str, Any]], streams: list[str], sampling: Sampling) -> list[Reply]:
-    """One reply to each prompt with pictures; one that leaves no room gets an error."""
+def reply_to_texts(
+    loaded: LoadedModel, prompts: list[dict[str, Any]], streams: list[str], sampling: Sampling
+) -> list[Reply]:
+    """One reply per prompt; an error for a prompt that leaves no room for one."""
+    prompt_format = loaded.description.prompt_format
+    ids = [huggingface.encode_prompt(loaded.tokenizer, prompt["text"], prompt_format) for prompt in prompts]
+    room = [min(loaded.limit - len(prompt), sampling.max_tokens) for prompt in ids]
+    asks = {row: huggingface.Ask(ids[row], streams[row], limit) for row, limit in enumerate(room) if limit > 0}
+    drawn = huggingface.draw(loaded.weights, loaded.tokenizer, list(asks.values()), sampling) if asks else []
+    return collect_replies(loaded, list(map(len, ids)), dict(zip(asks, drawn, strict=True)))
+
+
+def reply_to_images(
+    loaded: LoadedModel, prompts: list[dict[str, Any]], streams: list[str], sampling: Sampling
+) -> list[Reply]:
+    """One reply per prompt with images; an error for a prompt that leaves no room for one."""
     from dsrl.models import vision
 
     if not prompts:
         return []
-    asked = [vision.Shown(**prompt) for prompt in prompts]
-    form, tokenizer = loaded.description.prompt_format, loaded.tokenizer
-    inputs = vision.encode(loaded.processor, asked, form)
-    sizes = vision.lengths(inputs)
-    fitting = [row for row, size in enumerate(sizes) if size < loaded.limit]
+    shown, prompt_format = [vision.Shown(**prompt) for prompt in prompts], loaded.description.prompt_format
+    inputs = vision.encode(loaded.processor, shown, prompt_format)
+    lengths = vision.lengths(inputs)
+    fitting = [row for row, length in enumerate(lengths) if length < loaded.limit]
     if not fitting:
-        return [_too_long(size, loaded.limit) for size in sizes]
-    if len(fitting) < len(asked):
-        inputs = vision.encode(loaded.processor, [asked[row] for row in fitting], form)
-    room = [min(loaded.limit - sizes[row], sampling.max_tokens) for row in fitting]
-    drawn = huggingface.draw_from(loaded.weights, tokenizer, inputs, [streams[row] for row in fitting], room, sampling)
-    by_row = dict(zip(fitting, drawn, strict=True))
-    return [
-        _reply(tokenizer, size, by_row[row]) if row in by_row else _too_long(size, loaded.limit)
-        for row, size in enumerate(sizes)
-    ]
+        return collect_replies(loaded, lengths, {})
+    if len(fitting) < len(shown):
+        inputs = vision.encode(loaded.processor, [shown[row] for row in fitting], prompt_format)
+    room = [min(loaded.limit - lengths[row], sampling.max_tokens) for row in fitting]
+    drawn = huggingface.draw_from(
+        loaded.weights, loaded.tokenizer, inputs, [streams[row] for row in fitting], room, sampling
+    )
+    return collect_replies(loaded, lengths, dict(zip(fitting, drawn, strict=True)))
 
 
-def _of_texts(loaded: Loaded, prompts: list[dict[str, Any]], streams: list[str], sampling: Sampling) -> list[Reply]:
-    """One reply to each prompt; a prompt that leaves no room for one gets an error."""
-    form = loaded.description.prompt_format
-    ids = [huggingface.encode_prompt(loaded.tokenizer, prompt["text"], form) for prompt in prompts]
-    room = [min(loaded.limit - len(prompt), sampling.max_tokens) for prompt in ids]
-    asks = {row: huggingface.Ask(ids[row], streams[row], limit) for row, limit in enumerate(room) if limit > 0}
-    drawn = huggingface.draw(loaded.weights, loaded.tokenizer, list(asks.values()), sampling) if asks else []
-    by_row = dict(zip(asks, drawn, strict=True))
-    return [
-        _reply(loaded.tokenizer, len(prompt), by_row[row]) if row in by_row else _too_long(len(prompt), loaded.limit)
-        for row, prompt in enumerate(ids)
-    ]
-
-
-def _reply(tokenizer: Any, num_prompt: int, drawn: huggingface.Drawn) -> Reply:
-    text = tokenizer.decode(drawn.ids, skip_special_tokens=True)
-    usage = Usage(input_tokens=num_prompt, output_tokens=len(drawn.ids))
-    return Reply(text=text, finish_reason=drawn.finish_reason, usage=usage)
-
-
-def _too_long(num_prompt: int, limit: int) -> Reply:
-    return Reply(text=None, error=f"the prompt's {num_prompt} tokens leave no room for a reply in the model's {limit}")
+def collect_replies(loaded: LoadedModel, lengths: list[int], drawn: dict[int, huggingface.Drawn]) -> list[Reply]:
+    """Replies by row; `lengths` are the prompts' tokens, and rows without a completion had no room for one."""
+    replies = []
+    for row, length in enumerate(lengths):
+        if completion := drawn.get(row):
+            text = loaded.tokenizer.decode(completion.ids, skip_special_tokens=True)
+            usage = Usage(input_tokens=length, output_tokens=len(completion.ids))
+            replies.append(Reply(text=text, finish_reason=completion.finish_reason, usage=usage))
+        else:
+            error = f"the prompt's {length} tokens leave no room for a reply in the model's {loaded.limit}"
+            replies.append(Reply(text=None, error=error))
+    return replies
 
 
 def failure(error: Exception) -> dict[str, str]:
-    """What the parent is told; the log has the rest."""
+    """The answer for the parent; the traceback goes to the log."""
     traceback.print_exception(error)
     memory = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-    what = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-    return {"failed": what, "kind": "memory" if memory else "other"}
+    message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return {"failed": message, "kind": "memory" if memory else "other"}
 
 
-def serve(questions: "SimpleQueue[str]", answers: TextIO) -> NoReturn:
-    """Until the process ends with its parent."""
+def serve(requests: "SimpleQueue[str]", answers: TextIO) -> NoReturn:
+    """Answer requests until the process ends with its parent."""
     worker = Worker()
     while True:
         try:
-            answer = worker.answer(json.loads(questions.get()))
-        except Exception as error:  # noqa: BLE001 - told to the parent, which ends the stage with it
+            answer = worker.answer(json.loads(requests.get()))
+        except Exception as error:  # noqa: BLE001 - sent to the parent, which fails the stage
             answer = failure(error)
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
@@ -151,11 +151,11 @@ def serve(questions: "SimpleQueue[str]", answers: TextIO) -> NoReturn:
 
 def main() -> None:
     """Answers go to the real standard output; whatever libraries print there goes to the log."""
-    questions: SimpleQueue[str] = SimpleQueue()
-    child_process.end_with_parent(sys.stdin, questions.put)
+    requests: SimpleQueue[str] = SimpleQueue()
+    child_process.end_with_parent(sys.stdin, requests.put)
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)
-        serve(questions, answers)
+        serve(requests, answers)
 
 
 if __name__ == "__main__":

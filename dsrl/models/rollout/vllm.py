@@ -1,42 +1,40 @@
-"""Rollouts by a `vllm serve` of our own, which holds the GPUs only while there is something to draw."""
+"""Rollouts by a `vllm serve` of our own, which holds the GPUs only while there are replies to generate."""
 
 import asyncio
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from dsrl.core.component import Component, component
+from dsrl.core.component import component
 from dsrl.core.digest import digest
 from dsrl.core.errors import StageFailed
 from dsrl.data.images import Prompt
 from dsrl.data.model import Model, Reply, Sampling
 from dsrl.forecast.workload import Held
-from dsrl.llm import Endpoint, Price
+from dsrl.llm import Endpoint
 from dsrl.llm.vllm_server import Flag, RunningVllm, VllmServer
-from dsrl.models.rollout.cached import held
+from dsrl.models.rollout.protocols import FREE, Rollout
 from dsrl.models.rollout.server import ServerRollout
 
 if TYPE_CHECKING:
     from dsrl.llm import CallsStore
     from dsrl.pipeline.context import Context
 
-FREE = Price(input=0.0, output=0.0, date="2026-11-20")
-"""Of replies that this machine draws itself."""
-NOWHERE = "http://127.0.0.1:9/v1"
-"""Stands for a server that isn't started, because every reply is in the store."""
+NO_SERVER = "http://127.0.0.1:9/v1"
+"""The URL when every reply is cached and no server is started."""
 RAW_TEMPLATE = "{{ messages[0]['content'] }}"
-"""Adds nothing to a prompt: base models are asked in plain text, with the tokenizer's own beginning of a text."""
+"""Adds nothing to a prompt: base models get plain text, with the tokenizer's own begin-of-text token."""
 
 
 @component("rollout.vllm")
-class VllmRollout(Component):
-    """Each stage starts the server for the model at hand and ends it; replies go through the calls store like a
-    teacher's, so a killed stage goes on where it was and 64 replies after 8 cost 56."""
+class VllmRollout(Rollout):
+    """Each stage starts the server for its model and ends it. Replies are cached like a teacher's, so a killed stage
+    resumes where it was, and 64 replies after 8 cost 56."""
 
     excluded_from_key: ClassVar[frozenset[str]] = frozenset(
         {"speed_args", "command", "log", "ready", "concurrency", "timeout", "outage"}
@@ -46,51 +44,49 @@ class VllmRollout(Component):
     args: dict[str, Flag] = Field(default_factory=dict)
     """Further flags of `vllm serve` that may change replies, without the dashes: `quantization: fp8`."""
     speed_args: dict[str, Flag] = Field(default_factory=dict)
-    """Further flags that only change how fast they come: `tensor-parallel-size: 2`."""
+    """Further flags that only change the speed: `tensor-parallel-size: 2`."""
     command: str = "vllm"
-    """The program, on the path or as a path."""
+    """The program, as a name on the PATH or as a path."""
     log: str = "vllm.log"
     ready: float = Field(default=1800.0, gt=0)
     """Seconds it may take to load the model."""
     concurrency: int = Field(default=256, gt=0)
     """Requests in flight."""
     timeout: float = Field(default=1800.0, gt=0)
-    """Seconds that one of them may take."""
+    """Seconds that a request may take."""
     outage: float = Field(default=60.0, gt=0)
-    """Seconds without any success after which the server is looked at: one that has died is started once more."""
+    """Seconds without any success after which a server that has died is restarted, once."""
 
     def check(self) -> None:
-        """Raises `UserError` where there is no vLLM."""
+        """Raises `UserError` if vLLM is not installed."""
         VllmServer(model="any", command=self.command).program()
 
     def generate(
         self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, context: "Context"
     ) -> list[list[Reply]]:
-        """`count` replies to each prompt, in order."""
-        with self.standing(model, context) as server:
-            return server.generate(model, prompts, sampling, count, context)
+        with self.session(model, context) as session:
+            return session.generate(model, prompts, sampling, count, context)
 
     @contextmanager
-    def standing(self, model: Model, context: "Context") -> "Iterator[Standing]":
-        """One server for all that a stage asks of a model."""
-        server = Standing(self, model.located(), context)
+    def session(self, model: Model, context: "Context") -> "Iterator[VllmSession]":
+        """One server for all `generate` calls of a stage."""
+        session = VllmSession(self, model.locate(), context)
         try:
-            yield server
+            yield session
         finally:
-            server.close()
+            session.close()
 
-    def held(
-        self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, store: "CallsStore"
+    def cached_replies(
+        self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, cache: "CallsStore"
     ) -> Held:
-        """What is in the store of these replies, for a forecast; `model` is located."""
-        return _held(self._endpoint(model), prompts, sampling, count, store)
+        return ServerRollout(endpoint=self.endpoint_for(model)).cached_replies(model, prompts, sampling, count, cache)
 
-    def _endpoint(self, model: Model) -> Endpoint:
-        """Under whose model's name whatever can change a reply is known."""
+    def endpoint_for(self, model: Model, url: str = NO_SERVER) -> Endpoint:
+        """The model's name stands in call digests for everything that can change a reply."""
         raw = {"add_special_tokens": True} if model.prompt_format == "raw" else {}
         return Endpoint(
             model=f"{model.name}-{digest([model.fingerprint(), 'vllm', self.args], 16)}",
-            base_url=NOWHERE,
+            base_url=url,
             json_mode="text",
             price=FREE,
             extra=raw,
@@ -99,12 +95,12 @@ class VllmRollout(Component):
             outage=self.outage,
         )
 
-    def _server(self, model: Model, name: str) -> VllmServer:
+    def server_for(self, model: Model) -> VllmServer:
         assert model.path is not None, "checked before the run"
         return VllmServer(
             model=model.path,
             revision=model.revision,
-            args={**_flags(model), "served-model-name": name, **self.args},
+            args={**model_flags(model), "served-model-name": self.endpoint_for(model).model, **self.args},
             speed_args=self.speed_args,
             command=self.command,
             log=self.log,
@@ -112,14 +108,9 @@ class VllmRollout(Component):
         )
 
 
-def _held(endpoint: Endpoint, prompts: Sequence[Prompt], sampling: Sampling, count: int, store: "CallsStore") -> Held:
-    rollout = ServerRollout(endpoint=endpoint)
-    return held([endpoint.call(rollout.request(prompt, sampling)) for prompt in prompts], count, store)
-
-
 @dataclass
-class Standing:
-    """A server that is started when the first reply is drawn that the store lacks."""
+class VllmSession:
+    """A server that starts with the first reply that is not cached, and stays up until `close`."""
 
     rollout: VllmRollout
     located: Model
@@ -129,43 +120,41 @@ class Standing:
     def generate(
         self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, context: "Context"
     ) -> list[list[Reply]]:
-        """`count` replies to each prompt, in order."""
-        del model  # the one that it was made for
-        endpoint = self.rollout._endpoint(self.located)
+        """`count` replies per prompt, in order. The model and context are those of the session."""
+        del model
 
-        def drawn(url: str) -> list[list[Reply]]:
-            rollout = ServerRollout(endpoint=replace(endpoint, base_url=url))
-            return asyncio.run(rollout.replies(prompts, sampling, count, context))
+        def request(url: str) -> list[list[Reply]]:
+            rollout = ServerRollout(endpoint=self.rollout.endpoint_for(self.located, url))
+            return asyncio.run(rollout.request_replies(prompts, sampling, count, context))
 
-        if _held(endpoint, prompts, sampling, count, context.calls).completions == len(prompts) * count:
-            return drawn(NOWHERE)
+        cached = self.rollout.cached_replies(self.located, prompts, sampling, count, context.calls)
+        if cached.completions == len(prompts) * count:
+            return request(NO_SERVER)
         for last in (False, True):
-            if (found := self._unless_it_died(drawn, last=last)) is not None:
-                return found
-            context.progress.warn(f"vLLM has ended while it drew replies and is started again; see {self.rollout.log}")
+            if (replies := self._request_unless_dead(request, last=last)) is not None:
+                return replies
+            context.progress.warn(f"vLLM ended while generating replies and is started again; see {self.rollout.log}")
         raise AssertionError("the last start returns or raises")
 
     def close(self) -> None:
-        """End the server, and give its GPUs back."""
+        """End the server and free its GPUs."""
         if self.running is not None:
             self.running.stop()
         self.running = None
 
-    def _started(self) -> RunningVllm:
+    def _request_unless_dead(
+        self, request: Callable[[str], list[list[Reply]]], *, last: bool
+    ) -> list[list[Reply]] | None:
+        """All replies; None if the server died on the way and may be started again."""
         if self.running is None:
-            endpoint = self.rollout._endpoint(self.located)
             with self.context.progress.task(f"vLLM loads {self.located.name}"):
-                self.running = self.rollout._server(self.located, endpoint.model).start()
-        return self.running
-
-    def _unless_it_died(self, drawn: Callable[[str], list[list[Reply]]], *, last: bool) -> list[list[Reply]] | None:
-        """All replies; None where the server died on the way and may be started again."""
-        running = self._started()
+                self.running = self.rollout.server_for(self.located).start()
+        running = self.running
         try:
-            found = drawn(running.url)
-            complete = all(reply.error is None for replies in found for reply in replies)
+            replies = request(running.url)
+            complete = all(reply.error is None for own in replies for reply in own)
             if complete or last or running.process.poll() is None:
-                return found
+                return replies
         except StageFailed:
             if last or running.process.poll() is None:
                 raise
@@ -173,21 +162,16 @@ class Standing:
         return None
 
 
-def _flags(model: Model) -> dict[str, Flag]:
-    """The model's own way of speaking; nobody else's defaults of sampling."""
+def model_flags(model: Model) -> dict[str, Flag]:
+    """Flags for the model's prompt format and context length, and no sampling defaults from its generation config."""
     raw: dict[str, Flag] = {"chat-template": RAW_TEMPLATE, "chat-template-content-format": "string"}
+    path = Path(model.path or "") / "config.json"
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    own_length = config.get("text_config", config).get("max_position_embeddings")
     return {
         "dtype": model.dtype,
-        "max-model-len": _context(model),
+        "max-model-len": min(model.max_length, own_length or model.max_length),
         "generation-config": "vllm",
         "trust-remote-code": model.trust_remote_code,
         **(raw if model.prompt_format == "raw" else {}),
     }
-
-
-def _context(model: Model) -> int:
-    """The configured one, or the model's own where that is shorter and can be read here."""
-    path = Path(model.path or "") / "config.json"
-    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    own = config.get("text_config", config).get("max_position_embeddings")
-    return min(model.max_length, own or model.max_length)

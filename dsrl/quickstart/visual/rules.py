@@ -5,7 +5,7 @@ import json
 import random
 from collections.abc import Sequence
 
-from dsrl.quickstart.rules import Habits, Said, asked_keys, sections_of
+from dsrl.quickstart.rules import Habits, TeacherReply, asked_keys, sections_of
 from dsrl.quickstart.stories import CannotDo
 from dsrl.quickstart.visual import questions
 from dsrl.quickstart.visual.documents import placed
@@ -21,7 +21,7 @@ GUESSES = (-1, 1)
 
 def reply(
     user: Sequence[str], pictures: Sequence[bytes], keys: frozenset[str], habits: Habits, rng: random.Random
-) -> Said:
+) -> TeacherReply:
     """Answer the user messages of a conversation that shows pictures."""
     prompt = next((text for text in reversed(user) if "# Task\n" in text), user[-1])
     keys = keys or asked_keys(prompt)
@@ -29,12 +29,12 @@ def reply(
         if len(pictures) != 1:
             raise CannotDo(f"{len(pictures)} pictures")
         shapes = read(pictures[0])
-        return Said(
+        return TeacherReply(
             json.dumps(_structured(prompt, keys, shapes, habits, rng)) if keys else _vote(prompt, shapes, habits, rng)
         )
     except CannotDo as reason:
         refusal = f"{SORRY} ({reason})"
-        return Said(None, refusal) if keys else Said(refusal)
+        return TeacherReply(None, refusal) if keys else TeacherReply(refusal)
 
 
 def _structured(

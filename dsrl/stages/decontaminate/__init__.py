@@ -1,4 +1,4 @@
-"""Samples held against the test set and against each other."""
+"""Samples compared with the test set and with each other."""
 
 from dsrl.stages.decontaminate.decontaminate import Decontaminate
 from dsrl.stages.decontaminate.diversity import Diversity

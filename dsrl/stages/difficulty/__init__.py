@@ -1,4 +1,4 @@
-"""How hard test items are, by pairwise battles: ratings and tiers for `dsrl difficulty`."""
+"""Difficulty of test items from pairwise battles: ratings and tiers for `dsrl difficulty`."""
 
 from dsrl.stages.difficulty.stage import Difficulty
 

@@ -1,9 +1,12 @@
-"""Bradley-Terry ratings out of battles, on the pairs that met and no others (Elo scale)."""
+"""Pairwise comparisons: which items meet, and Bradley-Terry ratings from the outcomes (Elo scale)."""
 
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from dsrl.core.digest import digest
 
 if TYPE_CHECKING:
     import numpy
@@ -13,152 +16,164 @@ if TYPE_CHECKING:
 ELO = 400 / math.log(10)
 MIDDLE = 1000.0
 NEWTON_STEPS, CG_STEPS = 50, 100
-CLOSE = 1e-4
-"""Gradient, in battles, at which the fit is done."""
+TOLERANCE = 1e-4
+"""Gradient, in battles, at which the fit has converged."""
 
 
 @dataclass(frozen=True)
-class Battles:
-    """Decided battles, one to a row."""
+class Outcomes:
+    """Decided battles; all arrays have shape (battles,)."""
 
     first: "Array"
     second: "Array"
     score: "Array"
-    """1: the first is harder; 0: the second; a half: neither."""
+    """1: the first item is harder; 0: the second; 0.5: a tie."""
     items: int
 
 
 @dataclass(frozen=True)
 class Ratings:
-    """Of every item; NaN for one without a decided battle: it stays unrated."""
+    """Ratings of shape (items,); NaN for an item without a decided battle."""
 
     rating: "Array"
     """The median over bootstraps."""
     low: "Array"
     high: "Array"
-    """The middle 95 % of bootstraps."""
+    """Ends of the middle 95 % of bootstraps."""
 
 
-def battles(first: Sequence[int], second: Sequence[int], score: Sequence[float], items: int) -> Battles:
-    """As arrays."""
+def draw_pairs(items: int, opponents: int, seed: int) -> list[tuple[int, int]]:
+    """Distinct pairs (shown first, shown second) in which every item has about `opponents` opponents, or all others.
+
+    The items stand in a circle in seeded order, and each meets those at certain distances: 1, which connects all items,
+    and others drawn by the seed. More opponents add pairs and change none.
+    """
+    rng = random.Random(digest([seed, "battles", items]))
+    circle = rng.sample(range(items), items)
+    half = (items - 1) // 2
+    distances = [1, *rng.sample(range(2, half + 1), max(0, half - 1))]
+    if items % 2 == 0 and items > 2:
+        distances.append(items // 2)
+    pairs: list[tuple[int, int]] = []
+    for distance in distances[: -(-opponents // 2)]:
+        # Items opposite each other would meet twice, once from each side.
+        starts = range(items // 2 if 2 * distance == items else items)
+        pairs += [(circle[place], circle[(place + distance) % items]) for place in starts]
+    order = random.Random(digest([seed, "order", items]))
+    return [pair if order.random() < 0.5 else (pair[1], pair[0]) for pair in pairs]
+
+
+def make_outcomes(first: Sequence[int], second: Sequence[int], score: Sequence[float], items: int) -> Outcomes:
     import numpy
 
-    return Battles(numpy.asarray(first, int), numpy.asarray(second, int), numpy.asarray(score, float), items)
+    return Outcomes(numpy.asarray(first, int), numpy.asarray(second, int), numpy.asarray(score, float), items)
 
 
-def rate(fought: Battles, *, ridge: float, bootstraps: int, seed: int) -> Ratings:
-    """Ratings with intervals. Each bootstrap draws as many battles as there are, with replacement; an item that one of
-    them leaves without a battle has no rating in it."""
+def rate(outcomes: Outcomes, *, ridge: float, bootstraps: int, seed: int) -> Ratings:
+    """Ratings with intervals. Each bootstrap draws as many battles as there are, with replacement; an item without a
+    battle in the draw has no rating in it."""
     import numpy
 
-    count, rng = len(fought.score), numpy.random.default_rng(seed)
-    whole = numpy.ones(count)
-    start = fit(fought, whole, ridge)
-    found = [] if bootstraps else [_known(fought, whole, start)]
+    count, rng = len(outcomes.score), numpy.random.default_rng(seed)
+    ones = numpy.ones(count)
+    start = fit(outcomes, ones, ridge)
+    rows = [] if bootstraps else [to_elo(outcomes, ones, start)]
     for _ in range(bootstraps):
         weight = numpy.bincount(rng.integers(count, size=count), minlength=count)
-        found.append(_known(fought, weight, fit(fought, weight, ridge, start)))
-    table = numpy.stack(found)
+        rows.append(to_elo(outcomes, weight, fit(outcomes, weight, ridge, start)))
+    table = numpy.stack(rows)  # (bootstraps, items)
     rated = ~numpy.isnan(table).all(axis=0)
-    low, middle, high = (numpy.full(fought.items, numpy.nan) for _ in range(3))
+    low, middle, high = (numpy.full(outcomes.items, numpy.nan) for _ in range(3))
     if rated.any():
         low[rated], middle[rated], high[rated] = numpy.nanpercentile(table[:, rated], [2.5, 50, 97.5], axis=0)
     return Ratings(middle, low, high)
 
 
-def fit(fought: Battles, weight: "Array", ridge: float, start: "Array | None" = None) -> "Array":
-    """Log-odds of being the harder one: the maximum of the weighted likelihood less ridge / 2 times their squares,
-    which keeps an item that always wins or loses finite and makes the mean 0.
+def fit(outcomes: Outcomes, weight: "Array", ridge: float, start: "Array | None" = None) -> "Array":
+    """Log-odds of being the harder item, shape (items,): the maximum of the weighted log-likelihood minus ridge / 2
+    times the squared norm, which keeps an item that always wins or loses finite and makes the mean 0.
 
-    Newton's method with conjugate gradients: memory and the time of a step grow with the battles, not with the square
-    of the items.
+    Newton's method with conjugate gradients: memory and time of a step grow with the battles, not with the square of
+    the items.
     """
     import numpy
 
-    strength = numpy.zeros(fought.items) if start is None else start.copy()
+    strength = numpy.zeros(outcomes.items) if start is None else start.copy()
     for _ in range(NEWTON_STEPS):
-        chance = _chance(fought, strength)
-        slope = _sum(fought, weight * (fought.score - chance)) - ridge * strength
-        if numpy.abs(slope).max(initial=0.0) < CLOSE:
+        odds = strength[outcomes.second] - strength[outcomes.first]
+        chance: Array = 1 / (1 + numpy.exp(odds))
+        gradient = sum_by_item(outcomes, weight * (outcomes.score - chance)) - ridge * strength
+        if numpy.abs(gradient).max(initial=0.0) < TOLERANCE:
             break
-        step = _solve(fought, weight * chance * (1 - chance), slope, ridge)
-        near = numpy.abs(step).max() < 0.5  # where the likelihood is as good as a parabola
-        strength = strength + (1.0 if near else _damped(fought, weight, ridge, strength, step)) * step
+        step = newton_step(outcomes, weight * chance * (1 - chance), gradient, ridge)
+        near = numpy.abs(step).max() < 0.5  # where the likelihood is close to a parabola
+        strength = strength + (1.0 if near else damping(outcomes, weight, ridge, strength, step)) * step
     return strength
 
 
-def _chance(fought: Battles, strength: "Array") -> "Array":
+def sum_by_item(outcomes: Outcomes, value: "Array") -> "Array":
+    """Sums of a value per battle, positive for the first item and negative for the second; shape (items,)."""
     import numpy
 
-    chance: Array = 1 / (1 + numpy.exp(strength[fought.second] - strength[fought.first]))
-    return chance
+    total: Array = numpy.bincount(outcomes.first, value, outcomes.items)
+    total -= numpy.bincount(outcomes.second, value, outcomes.items)
+    return total
 
 
-def _sum(fought: Battles, value: "Array") -> "Array":
-    """Item by item: what its battles say for it."""
+def newton_step(outcomes: Outcomes, curvature: "Array", gradient: "Array", ridge: float) -> "Array":
+    """Solves (Hessian + ridge) step = gradient by conjugate gradients with the diagonal as preconditioner."""
     import numpy
 
-    gain: Array = numpy.bincount(fought.first, value, fought.items)
-    gain -= numpy.bincount(fought.second, value, fought.items)
-    return gain
-
-
-def _solve(fought: Battles, curve: "Array", slope: "Array", ridge: float) -> "Array":
-    """The Newton step, by conjugate gradients with the diagonal as preconditioner."""
-    import numpy
-
-    own = numpy.bincount(fought.first, curve, fought.items) + numpy.bincount(fought.second, curve, fought.items) + ridge
-    step, left = numpy.zeros_like(slope), slope.copy()
-    ahead = left / own
-    way, size = ahead.copy(), left @ ahead
+    first = numpy.bincount(outcomes.first, curvature, outcomes.items)
+    diagonal = first + numpy.bincount(outcomes.second, curvature, outcomes.items) + ridge
+    step, residual = numpy.zeros_like(gradient), gradient.copy()
+    scaled = residual / diagonal
+    direction, size = scaled.copy(), residual @ scaled
     target = 1e-3 * size
     for _ in range(CG_STEPS):
-        bent = _sum(fought, curve * (way[fought.first] - way[fought.second])) + ridge * way
-        length = size / (way @ bent)
-        step, left = step + length * way, left - length * bent
-        ahead = left / own
-        size, before = left @ ahead, size
+        difference = direction[outcomes.first] - direction[outcomes.second]
+        product = sum_by_item(outcomes, curvature * difference) + ridge * direction
+        length = size / (direction @ product)
+        step, residual = step + length * direction, residual - length * product
+        scaled = residual / diagonal
+        size, before = residual @ scaled, size
         if size <= target:
             break
-        way = ahead + size / before * way
+        direction = scaled + size / before * direction
     return step
 
 
-def _damped(fought: Battles, weight: "Array", ridge: float, strength: "Array", step: "Array") -> float:
-    """The whole step, or as many times halved as it takes to get nearer."""
-    now, share = _loss(fought, weight, ridge, strength), 1.0
-    while share > 1e-3 and _loss(fought, weight, ridge, strength + share * step) > now:
-        share /= 2
-    return share
-
-
-def _loss(fought: Battles, weight: "Array", ridge: float, strength: "Array") -> float:
+def damping(outcomes: Outcomes, weight: "Array", ridge: float, strength: "Array", step: "Array") -> float:
+    """The factor for a step: 1, halved until the loss decreases."""
     import numpy
 
-    ahead = strength[fought.first] - strength[fought.second]
-    return float(weight @ (numpy.logaddexp(0, ahead) - fought.score * ahead) + ridge / 2 * strength @ strength)
+    def loss(strength: "Array") -> float:
+        ahead = strength[outcomes.first] - strength[outcomes.second]
+        negative_log_likelihood = weight @ (numpy.logaddexp(0, ahead) - outcomes.score * ahead)
+        return float(negative_log_likelihood + ridge / 2 * strength @ strength)
+
+    now, factor = loss(strength), 1.0
+    while factor > 1e-3 and loss(strength + factor * step) > now:
+        factor /= 2
+    return factor
 
 
-def _known(fought: Battles, weight: "Array", strength: "Array") -> "Array":
-    """On the Elo scale; NaN where an item has no battle."""
+def to_elo(outcomes: Outcomes, weight: "Array", strength: "Array") -> "Array":
+    """Log-odds on the Elo scale; NaN for items without a battle."""
     import numpy
 
-    met = numpy.bincount(fought.first, weight, fought.items) + numpy.bincount(fought.second, weight, fought.items)
-    return numpy.where(met > 0, MIDDLE + ELO * strength, numpy.nan)
+    battles = numpy.bincount(outcomes.first, weight, outcomes.items)
+    battles = battles + numpy.bincount(outcomes.second, weight, outcomes.items)
+    return numpy.where(battles > 0, MIDDLE + ELO * strength, numpy.nan)
 
 
-def groups(fought: Battles) -> int:
-    """Groups of rated items that never met: ratings of different groups can't be compared."""
-    parent = list(range(fought.items))
+def num_groups(outcomes: Outcomes) -> int:
+    """Connected groups of rated items: ratings of different groups can't be compared."""
+    import numpy
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-    def root(item: int) -> int:
-        while parent[item] != item:
-            parent[item] = parent[parent[item]]
-            item = parent[item]
-        return item
-
-    met: set[int] = set()
-    for one, other in zip(fought.first.tolist(), fought.second.tolist(), strict=True):
-        met |= {one, other}
-        parent[root(one)] = root(other)
-    return len({root(item) for item in met})
+    ones = numpy.ones(len(outcomes.first))
+    graph = coo_array((ones, (outcomes.first, outcomes.second)), shape=(outcomes.items, outcomes.items))
+    _, labels = connected_components(graph, directed=False)
+    return len(numpy.unique(labels[numpy.concatenate([outcomes.first, outcomes.second])]))

@@ -1,4 +1,4 @@
-"""The stage behind `dsrl difficulty`: a judge compares test items two at a time, and the battles become ratings."""
+"""The stage behind `dsrl difficulty`: a judge compares test items in pairs, and the outcomes become ratings."""
 
 import asyncio
 import math
@@ -13,8 +13,8 @@ from dsrl.core.component import component, record
 from dsrl.core.errors import StageFailed, UserError
 from dsrl.core.estimate import Range
 from dsrl.core.parquet import write_table
-from dsrl.data.difficulty_tiers import Rated, tier
-from dsrl.data.images import content, illustrated
+from dsrl.data.difficulty_tiers import ItemRating, rating_tier
+from dsrl.data.images import chat_content, make_prompt
 from dsrl.data.source import Item
 from dsrl.forecast.workload import Expectation, Load, Outlook
 from dsrl.llm import Endpoint
@@ -22,20 +22,19 @@ from dsrl.llm.client import together
 from dsrl.llm.structured.answer import TEMPLATES
 from dsrl.pipeline.stage import Stage
 from dsrl.pipeline.state import PipelineState
-from dsrl.stages.difficulty.bradley_terry import Ratings, battles, groups, rate
-from dsrl.stages.difficulty.opponents import pairs
+from dsrl.stages.difficulty.bradley_terry import Ratings, draw_pairs, make_outcomes, num_groups, rate
 
 if TYPE_CHECKING:
     from dsrl.llm import Client
     from dsrl.pipeline.context import Context
-    from dsrl.pipeline.progress.progress import Task as Shown
+    from dsrl.pipeline.progress.progress import Task as ProgressTask
 
 TEMPLATE = "battle"
 SCORES = {"first": 1.0, "second": 0.0, "tie": 0.5}
 REASON_TOKENS = 45.0
 
 
-class Judgement(BaseModel):
+class Judgement(BaseModel):  # sent with the request: another name or docstring would change its digest
     """What the judge is asked for."""
 
     harder: Literal["first", "second", "tie"]
@@ -44,21 +43,22 @@ class Judgement(BaseModel):
 
 @record
 class Battle:
-    """One comparison, as it was judged: a row of `battles.parquet`."""
+    """One judged comparison: a row of `battles.parquet`."""
 
     first: str
     """Id of the item that was shown first."""
     second: str
     harder: str | None
-    """`first`, `second` or `tie`; None where no judgement came."""
+    """`first`, `second` or `tie`; None if no judgement came."""
     reason: str
     call: str
-    """Of the reply, in the calls store."""
+    """Id of the reply in the cache."""
 
 
 @component("stages.difficulty")
 class Difficulty(Stage):
-    """Every test item meets `opponents` others; which is harder is for the judge to say, in seeded order of showing."""
+    """Every test item meets `opponents` others, and the judge says which of the two is harder; which one it sees first
+    is drawn by the seed."""
 
     name: ClassVar[str] = "difficulty"
     inputs = ("definition", "test")
@@ -68,40 +68,44 @@ class Difficulty(Stage):
     teacher: Endpoint
     """The judge."""
     opponents: int = Field(default=128, ge=1)
-    """Others that each item meets."""
+    """Opponents per item."""
     temperature: float = Field(default=0.6, ge=0)
     ridge: float = Field(default=0.01, gt=0)
-    """Pulls ratings to the middle, so that an item that always wins or loses has one."""
+    """Pulls ratings to the middle, so that an item that always wins or loses has a finite one."""
     bootstraps: int = Field(default=100, ge=0)
-    """Draws of the battles; the rating is the median of their ratings."""
+    """Resamplings of the battles; an item's rating is the median of its ratings in these."""
     subject: str | None = None
-    """Only items of this subject meet others, such as one version of each problem; None: all."""
+    """Compare only items of this subject, such as one version of each problem. None: all."""
     seed: int = 0
 
     def __call__(self, state: PipelineState, context: "Context") -> PipelineState:
         items = self._items(state, context)
-        fought = asyncio.run(self._fight(items, state, context))
-        names = {name: number for number, name in enumerate(items)}
-        decided = [battle for battle in fought if battle.harder is not None]
+        battles = asyncio.run(self._judge_all(items, state, context))
+        numbers = {name: number for number, name in enumerate(items)}
+        decided = [battle for battle in battles if battle.harder is not None]
         if not decided:
             raise StageFailed("difficulty: no battle was decided", next_step="see the judge's replies: dsrl doctor")
-        columns = ([names[one.first] for one in decided], [names[one.second] for one in decided])
-        table = battles(*columns, [SCORES[one.harder or ""] for one in decided], len(items))
-        ratings = rate(table, ridge=self.ridge, bootstraps=self.bootstraps, seed=self.seed)
-        if (apart := groups(table)) > 1:
-            context.progress.warn(f"difficulty: {apart} groups of items never met; their ratings can't be compared")
-        rows = _rated(items, decided, ratings)
-        write_table(context.scratch / "battles.parquet", fought, Battle)
-        write_table(context.scratch / "ratings.parquet", rows, Rated)
-        return state.add(figures=_figures(rows, fought))
+        outcomes = make_outcomes(
+            [numbers[battle.first] for battle in decided],
+            [numbers[battle.second] for battle in decided],
+            [SCORES[battle.harder or ""] for battle in decided],
+            len(items),
+        )
+        ratings = rate(outcomes, ridge=self.ridge, bootstraps=self.bootstraps, seed=self.seed)
+        if (groups := num_groups(outcomes)) > 1:
+            context.progress.warn(f"difficulty: {groups} groups of items never met; their ratings can't be compared")
+        rows = rating_rows(items, decided, ratings)
+        write_table(context.scratch / "battles.parquet", battles, Battle)
+        write_table(context.scratch / "ratings.parquet", rows, ItemRating)
+        return state.add(figures=difficulty_figures(rows, battles))
 
     def expect(self, outlook: Outlook) -> Expectation:
         source = outlook.state.task.test
         items = source.count() if source else None
         if not items:
             return outlook.expects()
-        requests = Range.of(len(pairs(items, self.opponents, self.seed)))
-        read = requests * (outlook.question_tokens() * 2 + Range.of(len(prompts.fixed(TEMPLATE)) / 3.6))
+        requests = Range.of(len(draw_pairs(items, self.opponents, self.seed)))
+        read = requests * (outlook.question_tokens() * 2 + Range.of(len(prompts.literal_text(TEMPLATE)) / 3.6))
         written = requests * Range(0.4, 1.0, 2.5) * REASON_TOKENS
         waits = outlook.waiting(self.teacher, requests)
         load = Load(
@@ -115,7 +119,7 @@ class Difficulty(Stage):
         return outlook.expects(load)
 
     def _items(self, state: PipelineState, context: "Context") -> dict[str, Item]:
-        """By id; items of the same words and pictures are one, and the first of siblings stands for all."""
+        """The items to compare by id: of items with equal words and images one, and the first of each group."""
         source = state.task.test
         if source is None:
             raise UserError(
@@ -123,50 +127,47 @@ class Difficulty(Stage):
                 next_step="give task.test.path=FILE task.test.input=... task.test.output=...",
             )
         items = source.load(state.task.answer, context.gallery(state.task))
-        found = {item.id: item for item in _first_of_siblings(self._of_subject(items))}
-        if len(found) < 2:
-            raise UserError("difficulty: it takes two items to compare", got=f"{len(found)}")
-        return found
+        chosen = [item for item in items if self.subject in (None, item.subject)]
+        if not chosen:
+            raise UserError(
+                "difficulty.subject: no test item has this subject",
+                got=self.subject,
+                allowed=sorted({item.subject for item in items if item.subject})
+                or "none: task.test.subject names no column",
+            )
+        first = {item.group: item for item in reversed(chosen)}
+        by_id = {item.id: item for item in chosen if item.group is None or item is first[item.group]}
+        if len(by_id) < 2:
+            raise UserError("difficulty: at least two items are needed", got=f"{len(by_id)}")
+        return by_id
 
-    def _of_subject(self, items: Sequence[Item]) -> list[Item]:
-        own = [item for item in items if self.subject in (None, item.subject)]
-        if own:
-            return own
-        raise UserError(
-            "difficulty.subject: no test item is of this subject",
-            got=self.subject,
-            allowed=sorted({item.subject for item in items if item.subject})
-            or "none: task.test.subject names no column",
-        )
-
-    async def _fight(self, items: dict[str, Item], state: PipelineState, context: "Context") -> list[Battle]:
+    async def _judge_all(self, items: dict[str, Item], state: PipelineState, context: "Context") -> list[Battle]:
         names = list(items)
-        drawn = [(names[one], names[other]) for one, other in pairs(len(names), self.opponents, self.seed)]
+        pairs = [(names[one], names[other]) for one, other in draw_pairs(len(names), self.opponents, self.seed)]
         async with context.connect(self.teacher, "teacher") as client:
-            with context.progress.task("battles", len(drawn)) as shown:
-                return await together(self._battle(*pair, items, state, client, shown) for pair in drawn)
+            with context.progress.task("battles", len(pairs)) as progress:
+                return await together(self._judge(*pair, items, state, client, progress) for pair in pairs)
 
-    async def _battle(
-        self, first: str, second: str, items: dict[str, Item], state: PipelineState, client: "Client", shown: "Shown"
+    async def _judge(
+        self,
+        first: str,
+        second: str,
+        items: dict[str, Item],
+        state: PipelineState,
+        client: "Client",
+        progress: "ProgressTask",
     ) -> Battle:
         one, other = items[first], items[second]
-        asked = {"first": one.input, "second": other.input}
-        prompt = prompts.render(TEMPLATE, task=state.task, pattern=None, demos=(), **asked)
-        messages = [{"role": "user", "content": content(illustrated(prompt, one.images + other.images))}]
+        prompt = prompts.render(TEMPLATE, task=state.task, pattern=None, demos=(), first=one.input, second=other.input)
+        messages = [{"role": "user", "content": chat_content(make_prompt(prompt, one.images + other.images))}]
         answer = await client.ask(messages, Judgement, index=self.seed, temperature=self.temperature)
-        shown.advance(1)
+        progress.advance(1)
         harder = answer.value.harder if answer.value else None
         reason = answer.value.reason if answer.value else f"{answer.error}: {answer.detail}"
         return Battle(first=first, second=second, harder=harder, reason=reason, call=answer.calls[-1])
 
 
-def _first_of_siblings(items: Sequence[Item]) -> list[Item]:
-    """All items without a group, and the first of each."""
-    first = {item.group: item for item in reversed(items)}
-    return [item for item in items if item.group is None or item is first[item.group]]
-
-
-def _rated(items: dict[str, Item], decided: Sequence[Battle], ratings: Ratings) -> list[Rated]:
+def rating_rows(items: dict[str, Item], decided: Sequence[Battle], ratings: Ratings) -> list[ItemRating]:
     won: Counter[str] = Counter()
     tied: Counter[str] = Counter()
     lost: Counter[str] = Counter()
@@ -178,15 +179,19 @@ def _rated(items: dict[str, Item], decided: Sequence[Battle], ratings: Ratings) 
             won[ends[battle.harder == "second"]] += 1
             lost[ends[battle.harder == "first"]] += 1
     values = zip(items.items(), ratings.rating.tolist(), ratings.low.tolist(), ratings.high.tolist(), strict=True)
+
+    def finite(value: float) -> float | None:
+        return None if math.isnan(value) else value
+
     return [
-        Rated(
+        ItemRating(
             id=name,
             input=item.input,
             group=item.group,
-            rating=_number(value),
-            low=_number(low),
-            high=_number(high),
-            tier=tier(value),
+            rating=finite(value),
+            low=finite(low),
+            high=finite(high),
+            tier=rating_tier(value),
             wins=won[name],
             ties=tied[name],
             losses=lost[name],
@@ -195,15 +200,11 @@ def _rated(items: dict[str, Item], decided: Sequence[Battle], ratings: Ratings) 
     ]
 
 
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else value
-
-
-def _figures(rows: Sequence[Rated], fought: Sequence[Battle]) -> dict[str, object]:
-    tiers, verdicts = Counter(row.tier for row in rows), Counter(battle.harder for battle in fought)
+def difficulty_figures(rows: Sequence[ItemRating], battles: Sequence[Battle]) -> dict[str, object]:
+    tiers, verdicts = Counter(row.tier for row in rows), Counter(battle.harder for battle in battles)
     return {
         "items": len(rows),
-        "battles": len(fought),
+        "battles": len(battles),
         "easy": tiers["easy"],
         "medium": tiers["medium"],
         "hard": tiers["hard"],

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from dsrl.data.difficulty_tiers import in_order
+from dsrl.data.difficulty_tiers import sort_tiers
 from dsrl.pipeline.state import Evaluation, Setting
 from dsrl.stages.evaluate.intervals import DIFFERENCES, bootstrap, few
 from dsrl.stages.evaluate.statistics import detectable, mcnemar, sign_flip_p_value
@@ -79,7 +79,7 @@ def by_name(base: Evaluation, trained: Evaluation, column: str, resamples: int, 
             resamples,
             seed,
         )
-        for subject in in_order(names)
+        for subject in sort_tiers(names)
     }
 
 

@@ -101,7 +101,7 @@ class Evaluate(Stage):
             context.progress.warn(f"evaluate: {lacking}; the {self.of} model is not measured")
             return self._add(state, None, {"of": self.of})
         items = source.load(state.task.answer, context.gallery(state.task))
-        tiers = read_tiers(self._ratings()).of_all(items, str(self.tiers)) if self.tiers is not None else []
+        tiers = read_tiers(self._ratings()).tiers_of(items, str(self.tiers)) if self.tiers is not None else []
         predictions = self._answers(model, items, tiers, state, context)
         setting = self._setting(model, state)
         write(context.scratch / PREDICTIONS, predictions, setting)
@@ -177,7 +177,7 @@ def shaky(result: Evaluation) -> str | None:
 
 def seen_in_pretraining(items: Sequence[Item], models: Iterable[Model | None]) -> dict[str, int]:
     """Number of items that the first model with a list of its pre-training texts has read; empty where none has one."""
-    located = (model.located() for model in models if model is not None and (model.path or model.prepare))
+    located = (model.locate() for model in models if model is not None and (model.path or model.prepare))
     for model in located:
         listed = Path(model.path or "") / PRETRAINING
         if listed.is_file():

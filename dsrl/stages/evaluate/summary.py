@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 
 from dsrl.core.errors import StageFailed
-from dsrl.data.difficulty_tiers import in_order
+from dsrl.data.difficulty_tiers import sort_tiers
 from dsrl.pipeline.state import Estimate, Evaluation, Setting, Siblings, Subject
 from dsrl.stages.evaluate.intervals import bootstrap, proportion
 from dsrl.stages.evaluate.predictions import GREEDY, Prediction
@@ -92,7 +92,7 @@ def of_known(verdicts: Iterable[bool | None]) -> Estimate | None:
 def by_name(items: Sequence[Rows], column: str, resamples: int, seed: int) -> Iterable[Subject]:
     """The figures of each subject or tier; nothing where items have none."""
     names = named(items, column)
-    for name in in_order(names):
+    for name in sort_tiers(names):
         own = [rows for rows, known in zip(items, names, strict=True) if known == name]
         yield Subject(
             name=name,

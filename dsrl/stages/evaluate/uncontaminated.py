@@ -18,8 +18,8 @@ def equal_items(state: "PipelineState", context: "Context") -> set[int] | None:
     source = state.task.test
     if source is None or not state.selected:
         return None
-    marks = {sample.mark for sample in state.chosen(state.selected)}
-    items = source.marks(context.gallery(state.task))
+    marks = {sample.content_key for sample in state.chosen(state.selected)}
+    items = source.content_keys(context.gallery(state.task))
     return {place for place, mark in enumerate(items) if mark in marks}
 
 

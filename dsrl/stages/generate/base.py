@@ -1,4 +1,4 @@
-"""What all ways of writing new samples share: candidates in the order of their numbers until enough are accepted."""
+"""What all generators share: setup calls, then candidates in the order of their numbers until `n` are accepted."""
 
 import asyncio
 import dataclasses
@@ -10,193 +10,177 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from dsrl import prompts
 from dsrl.core.component import Many, component
 from dsrl.core.digest import digest
 from dsrl.core.errors import StageFailed
 from dsrl.core.estimate import Range
-from dsrl.data.images import marked, shown_first
-from dsrl.data.images.preprocess import Unfit
-from dsrl.data.sample import Image, Provenance, Rejected, Sample
+from dsrl.data.images.preprocess import UnusableImage
+from dsrl.data.sample import Image, Rejected, Sample
 from dsrl.forecast.offline_clients import DryClient, UnpaidError
 from dsrl.forecast.workload import CHARACTERS_PER_TOKEN, Expectation, Load, Outlook
 from dsrl.llm import Endpoint
 from dsrl.pipeline.stage import Stage
 from dsrl.pipeline.state import PipelineState
-from dsrl.stages.generate.accept_until import Harvest, Novelty, Patience, accept_until, hopeless
-from dsrl.stages.generate.candidate import Candidate, SampleDraft, Verifier, check_verifiers, unusable, verified
+from dsrl.stages.generate.accept_until import OrderedResults, StopRule, accept_until
+from dsrl.stages.generate.candidate import DraftPrompt, Verifier, check_verifiers, draft_and_verify
 from dsrl.stages.generate.dry_run import Rehearsal, longest_gap, rehearse, spread
+from dsrl.stages.generate.duplicates import DuplicateFilter, NoveltyTest
 from dsrl.stages.generate.forecast import foretold, load
-from dsrl.stages.generate.near_duplicates import Near
 
 if TYPE_CHECKING:
     from dsrl.llm import Client
     from dsrl.pipeline.context import Context
 
-Earlier = Callable[[int], Awaitable[Sequence[Sample]]]
-"""The accepted samples among the candidates below a number, once all of these are settled."""
-
 
 @dataclass(frozen=True)
-class Desk:
-    """What a candidate is written from."""
+class GenerationInputs:
+    """What candidates are generated from."""
 
     state: PipelineState
     client: "Client"
-    material: Any
-    """What the stage asked for beforehand, once for all candidates."""
-    earlier: Earlier
-    near: Near
-    """What was accepted so far."""
-    pictures: Sequence[Image] = ()
-    """Candidate i is asked for about picture i, from the first again when they run out."""
+    shared: Any
+    """Built from the setup calls, once for all candidates."""
+    duplicates: DuplicateFilter
+    accepted_before: Callable[[int], Awaitable[Sequence[Sample]]]
+    """The accepted samples among the candidates below a number, once all of these are resolved."""
+    images: Sequence[Image] = ()
+    """Candidate i asks about image i, starting over when they run out."""
 
 
 @component(None)
 class TeacherGenerator(Stage):
-    """Writes candidates until `n` are accepted. Candidate i depends only on (seed, i), and on earlier accepted ones
-    where a subclass shows these. A subclass says what is asked for beforehand and how one candidate is written; the
-    first of its templates is that of the draft."""
+    """Generates candidates until `n` are accepted. Candidate i depends only on (seed, i), and on earlier accepted ones
+    if a subclass shows these.
+
+    A subclass writes the prompt of a candidate (`draft_prompt`) and may make setup calls first. The first of its
+    templates is that of the prompt.
+    """
 
     name: ClassVar[str] = "generate"
     outputs = ("samples",)
     excluded_from_key: ClassVar[frozenset[str]] = frozenset({"min_yield", "max_repeats"})
     place: ClassVar[str] = "generate"
-    """Its key in the config of the pipeline that ships."""
+    """Its name in the shipped pipelines, for messages."""
     drafts: ClassVar[int] = 1
-    """Requests before the verifiers are asked."""
+    """Requests per candidate before the verifiers run."""
 
     teacher: Endpoint
     n: int = Field(ge=1)
     max_candidates: int | None = Field(default=None, ge=1)
-    """Give up after so many candidates; None: four times `n`."""
+    """Candidates to try at most. None: four times `n`."""
     min_yield: float = Field(default=0.02, ge=0, lt=1)
-    """Fail once fewer than this share of a hundred candidates or more is accepted; 0: never."""
+    """Fail if fewer than this share of a hundred candidates or more is accepted. 0: never."""
     max_repeats: int | None = Field(default=50, ge=1)
-    """Fail after so many duplicates in a row; None: never."""
+    """Fail after this many duplicates in a row. None: never."""
     near_duplicates: float | None = Field(default=None, gt=0, lt=1)
-    """Leave out candidates of which so large a share of word triples is that of an accepted one (Jaccard similarity,
-    estimated by MinHash); None: only equal inputs."""
+    """Reject candidates whose word triples are this similar to those of an accepted sample (Jaccard similarity,
+    estimated by MinHash). None: only equal inputs are rejected."""
     temperature: float = Field(default=0.7, ge=0)
     verify: Many[Verifier] = ()
-    """Verifiers, asked in this order."""
+    """Verifiers in the order in which they run."""
     seed: int = 0
 
     @abstractmethod
-    async def attempt(self, number: int, desk: Desk) -> Sample | Rejected:
-        """Write candidate `number` and put it before the verifiers."""
+    async def draft_prompt(self, number: int, inputs: GenerationInputs) -> DraftPrompt | Rejected:
+        """The prompt for candidate `number`, or its rejection if a reply that the prompt needs is of no use."""
 
-    async def draft(self, number: int, desk: Desk, prompt: str, **origin: Any) -> Sample | Rejected:
-        """Have candidate `number` written and put it before the verifiers. `origin`: what its provenance says besides;
-        `calls` are those that came before."""
-        images = desk.pictures[number % len(desk.pictures) :][:1] if desk.pictures else ()
-        messages = [{"role": "user", "content": shown_first(prompt, images)}]
-        answer = await desk.client.ask(messages, SampleDraft, index=self.seed, temperature=self.temperature)
-        calls = (*origin.pop("calls", ()), *answer.calls)
-        provenance = Provenance(
-            teacher=self.teacher.model,
-            prompt=digest(prompts.source(self.templates[0])),
-            index=number,
-            calls=calls,
-            **origin,
-        )
-        if answer.value is None:
-            return unusable(self.name, answer.error, answer.detail, provenance)
-        if not images and (refused := desk.near.refusal(self.name, answer.value.input, None, provenance)):
-            return refused
-        text = marked(answer.value.input, len(images))
-        written = Candidate(
-            text or answer.value.input, answer.value.output, "initial", provenance, images=tuple(images)
-        )
-        if text is None:
-            return written.rejected(self.name, "placeholders", "more of <image> than its one picture")
-        return await verified(written, self.verify, desk.state.task, desk.client, self.name)
-
-    async def prepare(self, state: PipelineState, client: "Client", number: int) -> Any:  # noqa: ARG002
-        """Piece `number` of what is asked for beforehand; there are `pieces` of them. Raises `StageFailed`."""
-        return None
-
-    def pieces(self, state: PipelineState) -> int:  # noqa: ARG002
-        """Requests that are made once, before the first candidate."""
+    def num_setup_calls(self, state: PipelineState) -> int:  # noqa: ARG002
         return 0
 
-    def imagined(self, state: PipelineState) -> tuple[Any, Range]:  # noqa: ARG002
-        """A piece of usual size, and the tokens of its reply, for forecasts."""
-        return None, Range.of(0.0)
-
-    def assembled(self, state: PipelineState, pieces: Sequence[Any]) -> Any:  # noqa: ARG002
-        """The material out of its pieces."""
-        return pieces[0] if pieces else None
-
-    def novelty(self, state: PipelineState) -> Novelty | None:  # noqa: ARG002
-        """What decides, besides equality, whether a sample is new."""
+    async def setup_call(self, number: int, state: PipelineState, client: "Client") -> Any:  # noqa: ARG002
+        """The result of setup call `number`. Raises `StageFailed`."""
         return None
 
-    def told(self, material: Any) -> dict[str, Any]:  # noqa: ARG002
-        """Figures about the material."""
+    def build_shared(self, results: Sequence[Any]) -> Any:
+        """`GenerationInputs.shared`, from the results of the setup calls."""
+        return results[0] if results else None
+
+    def placeholder(self) -> tuple[Any, Range]:
+        """For forecasts: a setup result of typical size, and the tokens of its reply."""
+        return None, Range.of(0.0)
+
+    def novelty_test(self, state: PipelineState) -> NoveltyTest | None:  # noqa: ARG002
+        return None
+
+    def shared_figures(self, shared: Any) -> dict[str, Any]:  # noqa: ARG002
+        """Figures about the results of the setup calls, for `metrics.json`."""
         return {}
 
     @property
-    def most(self) -> int:
-        """Candidates after which it gives up."""
+    def max_attempts(self) -> int:
         return self.max_candidates or 4 * self.n
 
     def check(self) -> None:
         check_verifiers(self.place, self.verify)
 
     def __call__(self, state: PipelineState, context: "Context") -> PipelineState:
-        return asyncio.run(self._write(state, context))
+        return asyncio.run(self._generate(state, context))
 
-    async def _write(self, state: PipelineState, context: "Context") -> PipelineState:
-        patience, near = Patience(self.min_yield, self.max_repeats), Near(self.near_duplicates)
-        pictures = await asyncio.to_thread(pool, state, self.seed, context)
-        harvest = Harvest(self.name, patience=patience, near=near, novelty=self.novelty(state))
+    async def _generate(self, state: PipelineState, context: "Context") -> PipelineState:
+        images = await asyncio.to_thread(shuffled_images, state, self.seed, context)
+        duplicates = DuplicateFilter(self.near_duplicates, self.novelty_test(state))
+        results = OrderedResults(self.name, duplicates, StopRule(self.min_yield, self.max_repeats))
         async with context.connect(self.teacher, "teacher") as client:
-            work = (self.prepare(state, client, number) for number in range(self.pieces(state)))
-            material = self.assembled(state, await asyncio.gather(*work))
-            desk = Desk(state, client, material, harvest.before, near, pictures)
-            with context.progress.task(self.place, self.n) as shown:
+            calls = (self.setup_call(number, state, client) for number in range(self.num_setup_calls(state)))
+            shared = self.build_shared(await asyncio.gather(*calls))
+            inputs = GenerationInputs(state, client, shared, duplicates, results.accepted_before, images)
+            with context.progress.task(self.place, self.n) as progress:
                 await accept_until(
-                    self.n, self.most, self.teacher.window, lambda i: self.attempt(i, desk), harvest, shown
+                    self.n,
+                    self.max_attempts,
+                    self.teacher.window,
+                    lambda number: self.attempt(number, inputs),
+                    results,
+                    progress,
                 )
-        self._check(harvest, context)
-        rows = {"in": harvest.settled, "out": len(harvest.accepted)}
+        self._check_yield(results, context)
+        rows = {"in": results.num_resolved, "out": len(results.accepted)}
         return state.add(
-            samples=tuple(harvest.accepted),
-            rejected=tuple(harvest.rejected),
-            figures={"rows": rows, **self.told(desk.material)},
+            samples=tuple(results.accepted),
+            rejected=tuple(results.rejected),
+            figures={"rows": rows, **self.shared_figures(shared)},
         )
 
-    def _check(self, harvest: Harvest, context: "Context") -> None:
-        """Too few is said; none at all, or a teacher who has nothing more to give, is a failure."""
-        accepted = len(harvest.accepted)
-        if harvest.lost:
-            cure = f"raise {self.place}.temperature, or give more passages or demos"
+    async def attempt(self, number: int, inputs: GenerationInputs) -> Sample | Rejected:
+        """Generate candidate `number`."""
+        prompt = await self.draft_prompt(number, inputs)
+        if isinstance(prompt, Rejected):
+            return prompt
+        if inputs.images:
+            prompt = dataclasses.replace(prompt, images=(inputs.images[number % len(inputs.images)],))
+        return await draft_and_verify(self, prompt, inputs.state.task, inputs.client, inputs.duplicates)
+
+    def _check_yield(self, results: OrderedResults, context: "Context") -> None:
+        """Warn about too few samples. Raises `StageFailed` if there are none or the stop rule ended the stage."""
+        accepted = len(results.accepted)
+        if results.stop_reason:
+            next_step = f"raise {self.place}.temperature, or give more passages or demos"
             if accepted:
-                knobs = {"min_yield": 0, "max_repeats": "null", "max_candidates": harvest.settled}
-                dials = " ".join(f"{self.place}.{name}={value}" for name, value in knobs.items())
-                cure += f"; {dials} goes on with the {accepted} there are"
-            raise hopeless(harvest, self.n, cure)
+                fields = {"min_yield": 0, "max_repeats": "null", "max_candidates": results.num_resolved}
+                overrides = " ".join(f"{self.place}.{name}={value}" for name, value in fields.items())
+                next_step += f"; {overrides} goes on with the {accepted} there are"
+            raise results.failure(self.n, next_step)
         if accepted == self.n:
             return
-        text = f"{self.place}: {accepted} of {self.n} samples after {self.most} candidates ({harvest.reasons_text})"
+        reasons = results.describe_reasons()
+        text = f"{self.place}: {accepted} of {self.n} samples after {self.max_attempts} candidates ({reasons})"
         if not accepted:
             raise StageFailed(
                 text,
-                got=harvest.example,
+                got=results.example(),
                 next_step=f"change the task or the teacher, or raise {self.place}.max_candidates",
             )
         context.progress.warn(text)
 
     def pilot(self, count: int) -> "TeacherGenerator":
-        """The first candidates are those of the whole run, so their replies are too."""
+        """The stage with fewer samples: its candidates are the first of the whole run and send the same requests."""
         return dataclasses.replace(self, n=min(count, self.n))
 
     def expect(self, outlook: Outlook) -> Expectation:
         rehearsal, asked = asyncio.run(self._rehearsed(outlook))
         each = foretold(self.name, self.teacher, self.verify, rehearsal, outlook, self.drafts)
         missing = Range.of(max(0, self.n - rehearsal.num_accepted))
-        candidates = (missing / each.usable).within(0.0, self.most - rehearsal.num_whole)
+        candidates = (missing / each.usable).within(0.0, self.max_attempts - rehearsal.num_whole)
         made = Range.of(rehearsal.num_accepted) + candidates * each.usable
         return outlook.expects(
             asked + load(self.teacher, rehearsal, each, candidates, outlook),
@@ -207,13 +191,14 @@ class TeacherGenerator(Stage):
         )
 
     async def _rehearsed(self, outlook: Outlook) -> tuple[Rehearsal, Load]:
-        """Candidates on the replies that are there, and what is still to be paid for the material."""
-        material, asked = await self._foretold_material(outlook)
-        calls = None if asked.requests.high else outlook.calls  # every prompt holds the material
-        rehearsal = Rehearsal(near=Near(self.near_duplicates), novelty=self.novelty(outlook.state))
+        """Candidates rehearsed on cached replies, and what the setup calls will still cost."""
+        shared, asked = await self._rehearsed_setup(outlook)
+        calls = None if asked.requests.high else outlook.calls  # every prompt holds what the setup calls bring
+        rehearsal = Rehearsal(DuplicateFilter(self.near_duplicates, self.novelty_test(outlook.state)))
 
         async def attempt(number: int, client: DryClient) -> Sample | Rejected:
-            return await self.attempt(number, Desk(outlook.state, client, material, rehearsal.before, rehearsal.near))
+            inputs = GenerationInputs(outlook.state, client, shared, rehearsal.duplicates, rehearsal.before)
+            return await self.attempt(number, inputs)
 
         for number, weight in itertools.chain(spread(self.n, outlook.limit), self._further(outlook.limit)):
             if rehearsal.hopeful >= self.n:
@@ -224,35 +209,37 @@ class TeacherGenerator(Stage):
         return rehearsal, asked
 
     def _further(self, limit: int | None) -> Iterator[tuple[int, int]]:
-        """Candidates beyond the first n, which take the place of rejected ones."""
-        last = self.most if limit is None else min(self.most, self.n + limit // 2)
+        """Candidates beyond the first n, which replace rejected ones."""
+        last = self.max_attempts if limit is None else min(self.max_attempts, self.n + limit // 2)
         return ((number, 1) for number in range(self.n, last))
 
-    async def _foretold_material(self, outlook: Outlook) -> tuple[Any, Load]:
-        """The material as far as it is in the store, else of usual length, and what it costs to ask for the rest."""
-        piece, written = self.imagined(outlook.state)
-        found, asked = [], Load(self.teacher)
-        for number in range(self.pieces(outlook.state)):
+    async def _rehearsed_setup(self, outlook: Outlook) -> tuple[Any, Load]:
+        """The shared inputs from cached setup calls, with placeholders for the others, and what these will cost."""
+        placeholder, written = self.placeholder()
+        results, asked = [], Load(self.teacher)
+        for number in range(self.num_setup_calls(outlook.state)):
             client = DryClient(self.teacher, outlook.calls)
             try:
-                found.append(await self.prepare(outlook.state, client, number))
+                results.append(await self.setup_call(number, outlook.state, client))
                 asked += Load(self.teacher, held=client.tally.held)
             except UnpaidError:
-                found.append(piece)
+                results.append(placeholder)
                 read = Range.of(client.tally.prompt_characters / CHARACTERS_PER_TOKEN)
                 asked += Load(self.teacher, requests=Range.of(1), input_tokens=read, output_tokens=written)
-        return self.assembled(outlook.state, found), asked
+        return self.build_shared(results), asked
 
 
-def pool(state: PipelineState, seed: int, context: "Context") -> Sequence[Image]:
-    """The task's pictures in seeded order, without those that can't be shown. Raises `StageFailed` where none can."""
+def shuffled_images(state: PipelineState, seed: int, context: "Context") -> Sequence[Image]:
+    """The task's unlabelled images in seeded order, without unusable ones. Raises `StageFailed` if none is usable."""
     if state.task.pictures is None:
         return ()
-    found = state.task.pictures.images(context.gallery(state.task))
-    fit = {image.digest: image for image in found if isinstance(image, Image)}
-    if faults := [one for one in found if isinstance(one, Unfit)]:
-        told = f"task.pictures: {len(faults)} of {len(found)} can't be shown, such as {faults[0].reason}: {faults[0]}"
-        if not fit:
-            raise StageFailed(told, next_step="mend them, or give another task.pictures.path")
-        context.progress.warn(told)
-    return sorted(fit.values(), key=lambda image: digest([seed, "pictures", image.digest]))
+    loaded = state.task.pictures.images(context.gallery(state.task))
+    usable = {image.digest: image for image in loaded if isinstance(image, Image)}
+    if faults := [image for image in loaded if isinstance(image, UnusableImage)]:
+        message = (
+            f"task.pictures: {len(faults)} of {len(loaded)} images are unusable, e.g. {faults[0].reason}: {faults[0]}"
+        )
+        if not usable:
+            raise StageFailed(message, next_step="repair them, or give another task.pictures.path")
+        context.progress.warn(message)
+    return sorted(usable.values(), key=lambda image: digest([seed, "pictures", image.digest]))

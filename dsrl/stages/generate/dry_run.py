@@ -7,8 +7,7 @@ from dsrl.data.sample import Rejected, Sample
 from dsrl.forecast.offline_clients import DryClient, Tally, UnpaidError
 from dsrl.forecast.workload import CHARACTERS_PER_TOKEN, Held
 from dsrl.llm import CallsStore, Endpoint
-from dsrl.stages.generate.accept_until import Novelty
-from dsrl.stages.generate.near_duplicates import Near
+from dsrl.stages.generate.duplicates import DuplicateFilter
 
 Try = Callable[[int, DryClient], Awaitable[Sample | Rejected]]
 
@@ -29,13 +28,11 @@ class Rehearsed:
 class Rehearsal:
     """The candidates that were tried on stored replies."""
 
+    duplicates: DuplicateFilter = field(default_factory=DuplicateFilter)
     accepted: list[Sample] = field(default_factory=list)
     whole: list[Rehearsed] = field(default_factory=list)
     parts: list[Rehearsed] = field(default_factory=list)
     """Those that lack a reply."""
-    seen: set[str] = field(default_factory=set)
-    near: Near = field(default_factory=lambda: Near(None))
-    novelty: Novelty | None = None
     num_accepted: int = 0
     """With those that the ones looked up stand for."""
     weights: dict[str, int] = field(default_factory=dict)
@@ -48,11 +45,8 @@ class Rehearsal:
             self.parts.append(tried)
             return
         self.whole.append(tried)
-        if isinstance(tried.outcome, Sample) and self._is_new(tried.outcome):
-            self.seen.add(tried.outcome.mark)
-            self.near.add(tried.outcome)
-            if self.novelty:
-                self.novelty.add(tried.outcome.input)
+        if isinstance(tried.outcome, Sample) and not self.duplicates.check(tried.outcome, "forecast"):
+            self.duplicates.add(tried.outcome)
             self.accepted.append(tried.outcome)
             self.num_accepted += tried.weight
             self.weights[tried.outcome.id] = tried.weight
@@ -60,9 +54,6 @@ class Rehearsal:
     async def before(self, number: int) -> list[Sample]:
         """Those accepted so far among the candidates below `number`."""
         return [sample for sample in self.accepted if (sample.provenance.index or 0) < number]
-
-    def _is_new(self, sample: Sample) -> bool:
-        return sample.mark not in self.seen and not (self.novelty and self.novelty.fault(sample.input))
 
     @property
     def num_tried(self) -> int:

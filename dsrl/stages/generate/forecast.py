@@ -14,7 +14,7 @@ from dsrl.forecast.workload import CHARACTERS_PER_TOKEN, Load, Outlook
 from dsrl.graders import Grader
 from dsrl.llm import Endpoint
 from dsrl.pipeline.store import Manifest
-from dsrl.stages.generate.candidate import Candidate, Verifier, verified
+from dsrl.stages.generate.candidate import Candidate, Verifier, run_verifiers
 from dsrl.stages.generate.dry_run import Rehearsal
 
 ENOUGH = 4
@@ -126,7 +126,7 @@ async def _play(
     requests, completions, accepted = 0, 0, 0
     for number in range(IMAGINED):
         client = ImaginedClient(endpoint, agreement[number % len(agreement)], seed=number)
-        outcome = await verified(draft, verify, task, client, "imagined") if verify else None
+        outcome = await run_verifiers(draft, verify, task, client, "imagined") if verify else None
         requests, completions = requests + client.tally.requests, completions + client.tally.completions
         accepted += not isinstance(outcome, Rejected)
     return requests / IMAGINED, completions / IMAGINED, accepted / IMAGINED

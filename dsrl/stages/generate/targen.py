@@ -1,4 +1,4 @@
-"""TarGEN (arXiv 2310.17876): from contexts to instance seeds to instances of a given label, each looked over again."""
+"""TarGEN (arXiv 2310.17876): contexts, then instance seeds, then instances of a given label, then self-correction."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import BaseModel, Field, StringConstraints
 
 from dsrl import prompts
-from dsrl.core.component import component
+from dsrl.core.component import Component, component
 from dsrl.core.errors import StageFailed
 from dsrl.core.estimate import Range
-from dsrl.data.sample import Provenance, Rejected, Sample
+from dsrl.data.images import images_first
+from dsrl.data.sample import Provenance, Rejected
+from dsrl.data.task import Task
 from dsrl.forecast import defaults
+from dsrl.llm import Endpoint
 from dsrl.llm.structured.answer import TEMPLATES, usable
 from dsrl.pipeline.state import PipelineState
-from dsrl.stages.generate.base import Desk, TeacherGenerator
-from dsrl.stages.generate.candidate import unusable
+from dsrl.stages.generate.base import GenerationInputs, TeacherGenerator
+from dsrl.stages.generate.candidate import Candidate, DraftPrompt, Refusal, parse_failure
 
 if TYPE_CHECKING:
     from dsrl.llm import Client
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
+# Both are sent with requests: another name or docstring would change their digests.
 class Contexts(BaseModel):
     """Settings in which samples may play."""
 
@@ -36,8 +40,8 @@ class InstanceSeed(BaseModel):
 
 @component("stages.generate.targen")
 class TarGen(TeacherGenerator):
-    """Seedless: no demos, no passages. Labels take turns where the answer kind has a few (choice, label); where answers
-    are open, the writer settles on one first. The last step, self-correction, is a verifier."""
+    """Uses no demos and no passages. Labels take turns if the answer kind has a fixed set of them (choice, label); else
+    the writer decides on an answer first. The last step, self-correction, is a verifier."""
 
     place: ClassVar[str] = "targen"
     inputs = ("definition",)
@@ -45,12 +49,12 @@ class TarGen(TeacherGenerator):
     drafts: ClassVar[int] = 2
 
     num_contexts: int = Field(default=20, ge=1)
-    """Settings asked for; candidates go through them in turn."""
+    """Contexts that the teacher is asked for; candidates take them in turn."""
 
-    def pieces(self, state: PipelineState) -> int:  # noqa: ARG002
+    def num_setup_calls(self, state: PipelineState) -> int:  # noqa: ARG002
         return 1
 
-    async def prepare(self, state: PipelineState, client: "Client", number: int) -> Sequence[str]:  # noqa: ARG002
+    async def setup_call(self, number: int, state: PipelineState, client: "Client") -> Sequence[str]:  # noqa: ARG002
         """The contexts."""
         prompt = prompts.render("contexts", task=state.task, pattern=None, demos=(), count=self.num_contexts)
         answer = await usable(client.ask, [{"role": "user", "content": prompt}], Contexts, temperature=self.temperature)
@@ -58,22 +62,58 @@ class TarGen(TeacherGenerator):
             raise StageFailed("targen: the teacher gave no contexts", got=f"{answer.error}: {answer.detail}")
         return tuple(dict.fromkeys(answer.value.contexts))[: self.num_contexts]
 
-    def imagined(self, state: PipelineState) -> tuple[Sequence[str], Range]:  # noqa: ARG002
+    def placeholder(self) -> tuple[Sequence[str], Range]:
         return ("a setting",), defaults.KEYWORDS_TOKENS * (self.num_contexts / 10)
 
-    def told(self, material: Any) -> dict[str, Any]:
-        return {"contexts": list(material)}
+    def shared_figures(self, shared: Any) -> dict[str, Any]:
+        return {"contexts": list(shared)}
 
-    async def attempt(self, number: int, desk: Desk) -> Sample | Rejected:
-        task, labels, contexts = desk.state.task, desk.state.task.answer.answers, desk.material
+    async def draft_prompt(self, number: int, inputs: GenerationInputs) -> DraftPrompt | Rejected:
+        task, labels, contexts = inputs.state.task, inputs.state.task.answer.answers, inputs.shared
         context = contexts[number // max(1, len(labels)) % len(contexts)]
-        shown = {"task": task.turn(number), "pattern": None, "demos": (), "context": context, "index": number}
-        prompt = prompts.render("instance_seed", **shown)
-        messages = [{"role": "user", "content": prompt}]
-        seed = await desk.client.ask(messages, InstanceSeed, index=self.seed, temperature=self.temperature)
+        fields = {"task": task.turn(number), "pattern": None, "demos": (), "context": context, "index": number}
+        messages = [{"role": "user", "content": prompts.render("instance_seed", **fields)}]
+        seed = await inputs.client.ask(messages, InstanceSeed, index=self.seed, temperature=self.temperature)
         if seed.value is None:
             provenance = Provenance(teacher=self.teacher.model, index=number, calls=seed.calls)
-            return unusable(self.name, seed.error, seed.detail, provenance)
+            return parse_failure(self.name, seed.error, seed.detail, provenance)
         label = labels[number % len(labels)] if labels else None
-        prompt = prompts.render("constrained", **shown, seed=seed.value.seed, label=label)
-        return await self.draft(number, desk, prompt, calls=seed.calls)
+        text = prompts.render("constrained", **fields, seed=seed.value.seed, label=label)
+        return DraftPrompt(text, number, calls=seed.calls)
+
+
+@component("verify.self_correction")
+class SelfCorrection(Component):
+    """Shows the teacher the candidate with its answer, has it look for mistakes and answer anew; the new answer is the
+    label (TarGEN's last step)."""
+
+    prompt: ClassVar[str] = "correct"
+
+    teacher: Endpoint
+    temperature: float = Field(default=0.0, ge=0)
+
+    async def verify(self, candidate: Candidate, task: Task, client: "Client") -> Candidate | Refusal:
+        text = prompts.render(
+            self.prompt, task=task, pattern=None, demos=(), input=candidate.input, answer=candidate.output
+        )
+        message = {"role": "user", "content": images_first(text, candidate.images)}
+        (reply,) = await client.complete(self.teacher.request([message], temperature=self.temperature))
+        provenance = candidate.add_calls([reply.call] if reply.error is None else [])
+        grader = task.answer.for_question(candidate.input)
+        answer = None if reply.text is None else grader.parse(reply.text)
+        if answer is None:
+            reason = "calls failed" if reply.text is None else "no readable correction"
+            return Refusal(reason, (reply.text or reply.error or "")[-80:], candidate)
+        before = grader.parse(candidate.output)
+        confirmed = before is not None and grader.same(before, answer)
+        return candidate.accept(
+            "SelfCorrection",
+            "confirmed" if confirmed else "corrected",
+            answer=answer,
+            solution=reply.text,
+            provenance=provenance,
+        )
+
+    def key_fields(self) -> dict[str, object]:
+        """Includes the prompt's text, because no stage lists it among its templates."""
+        return {**super().key_fields(), "prompt": prompts.source(self.prompt)}

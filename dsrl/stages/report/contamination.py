@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dsrl.data.overlap.longest_run import parts
-from dsrl.data.overlap.rules import KINDS, rank
+from dsrl.data.overlap.index import KINDS, rule_rank, split_shared
 from dsrl.data.sample import Match, Rejected, Sample
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.report import formatting
@@ -81,7 +80,7 @@ def clean(state: PipelineState, metrics: Mapping[str, Any]) -> Clean | None:
         return None
     found: list[Sample | Rejected] = [sample for sample in state.samples if sample.matches]
     found += [candidate for candidate in state.rejected if candidate.matches]
-    found.sort(key=lambda row: min((rank(match.kind), -match.share) for match in row.matches))
+    found.sort(key=lambda row: min((rule_rank(match.kind), -match.share) for match in row.matches))
     kinds = figures.get("kinds") or {}
     subset = (metrics.get("evaluate") or {}).get("clean") or {}
     return Clean(
@@ -96,7 +95,7 @@ def clean(state: PipelineState, metrics: Mapping[str, Any]) -> Clean | None:
 
 def pairs(state: PipelineState, found: Sequence[Sample | Rejected]) -> tuple[Pair, ...]:
     """Each with its surest match."""
-    surest = [(row, min(row.matches, key=lambda match: (rank(match.kind), -match.share))) for row in found]
+    surest = [(row, min(row.matches, key=lambda match: (rule_rank(match.kind), -match.share))) for row in found]
     items = _items(state, {match.source for _, match in surest})
     return tuple(_pair(row, match, items) for row, match in surest)
 
@@ -116,7 +115,7 @@ def _pair(row: Sample | Rejected, match: Match, items: Mapping[str, Sequence[str
 
 def _pieces(ours: str, theirs: str) -> tuple[tuple[str, bool], ...]:
     ours, theirs = ours[:LONGEST], theirs[:LONGEST]
-    return tuple(parts(ours, theirs))
+    return tuple(split_shared(ours, theirs))
 
 
 def _items(state: PipelineState, names: set[str]) -> dict[str, list[str]]:

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dsrl.data.images import ImageStore
-from dsrl.data.images.store import side_by_side
+from dsrl.data.images import ImageStore, map_in_threads
 from dsrl.data.sample import Image
 
 FORM, QUALITY = "WEBP", 82
@@ -33,7 +32,7 @@ class Pictures:
         new = list({image.digest: image for image in images if image.digest not in self._places}.values())
         if self.side == 0 or self.room <= 0:
             return
-        for image, made in zip(new, side_by_side(self._made, new), strict=False):
+        for image, made in zip(new, map_in_threads(self._made, new), strict=False):
             if made.startswith("data:"):
                 self._places[image.digest] = len(self.urls)
                 self.urls.append(made)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dsrl.core.digest import digest
-from dsrl.data.images import numbered
+from dsrl.data.images import label_images
 from dsrl.data.sample import Passage, Rate, Rejected, Sample, Votes
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.report import rollouts
@@ -94,7 +94,7 @@ class RowWriter:
     def sample(self, sample: Sample) -> Row:
         row = {
             "id": sample.id,
-            "question": numbered(sample.input, len(sample.images)),
+            "question": label_images(sample.input, len(sample.images)),
             "images": self.pictures.shown(sample.images),
             "answer": sample.answer,
             "solution": sample.solution,
@@ -117,7 +117,7 @@ class RowWriter:
     def rejected(self, number: int, candidate: Rejected) -> Row:
         row = {
             "id": f"rejected-{number + 1}",
-            "question": candidate.input and numbered(candidate.input, len(candidate.images)),
+            "question": candidate.input and label_images(candidate.input, len(candidate.images)),
             "images": self.pictures.shown(candidate.images),
             "answer": candidate.answer,
             "origin": "rewrite" if candidate.parent_id else "initial",

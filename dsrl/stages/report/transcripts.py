@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dsrl.data.images import content, spoken
+from dsrl.data.images import chat_content, content_text
 from dsrl.data.sample import Image, Provenance
 from dsrl.data.task import Task
 from dsrl.llm.reply_cache.cache import CallsStore
@@ -63,12 +63,12 @@ class Evidence:
         images: Sequence[Image],
     ) -> dict[str, Any]:
         messages = request.get("messages") or []
-        put = content(self.task.prompt(question, images)) if question is not None else None
+        put = chat_content(self.task.prompt(question, images)) if question is not None else None
         vote = put is not None and bool(messages) and messages[-1].get("content") == put
         return {
             "title": "Votes" if vote else "TeacherGenerator" if number == 0 else "Further request",
             "how": sampling(request),
-            "prompt": [[str(turn.get("role")), self.texts.add(spoken(turn.get("content")))] for turn in messages],
+            "prompt": [[str(turn.get("role")), self.texts.add(content_text(turn.get("content")))] for turn in messages],
             "replies": [
                 reply for index in indices if (reply := self._reply(digest, index, question if vote else None))
             ],

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dsrl.data.images import numbered
+from dsrl.data.images import label_images
 from dsrl.data.sample import Rate, Sample
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.report import formatting
@@ -145,8 +145,8 @@ def _pair(seed: Sample, variant: Sample, pictures: Pictures) -> Pair:
     shown = len(seed.images)
     return Pair(
         pictures=tuple(pictures.drawn(seed.images)),
-        seed=numbered(seed.input, shown),
-        variant=numbered(variant.input, shown),
+        seed=label_images(seed.input, shown),
+        variant=label_images(variant.input, shown),
         answer=variant.answer,
         seed_count=_count(seed.score),
         accepting=tuple(f"{verdict.verifier}: {verdict.reason}" for verdict in variant.verdicts if verdict.reason),

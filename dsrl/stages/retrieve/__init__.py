@@ -1,4 +1,4 @@
-"""Finds passages that serve as raw material for samples."""
+"""Retrieves passages, the raw material of generated samples, from corpora."""
 
 from dsrl.stages.retrieve.elastic import Elasticsearch
 from dsrl.stages.retrieve.ingest import Ingest

@@ -1,80 +1,78 @@
-"""An index of passages on disk, searched by BM25 (k1 = 1.2, b = 0.75) in this process: memory-mapped, no server."""
+"""The embedded index: BM25 (k1 = 1.2, b = 0.75) by tantivy over memory-mapped files, without a server."""
 
 import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsrl.pipeline.store import write_json
 from dsrl.stages.retrieve.ingest.records import Piece
+from dsrl.stages.retrieve.searcher import SearchHit
 
 if TYPE_CHECKING:
     from tantivy import DocAddress, Document, Index, Query, Schema, TextAnalyzer
 
 ANALYZER = "english"
-LONGEST_TOKEN = 40
-JOINED = "\ua78f"
-"""Stands between digits that are one number: a letter, so that the tokenizer doesn't part them."""
+MAX_TOKEN_CHARS = 40
+NUMBER_JOINER = "\ua78f"
+"""Replaces the point and comma within numbers. It is a letter, so the tokenizer doesn't split there."""
 WITHIN_NUMBER = re.compile(r"[.,](?<=\d.)(?=\d)")
 POSSESSIVE = re.compile(r"['\u2019]s\b")
-SINGLE = re.compile("[\u3005-\u3007\u3041-\u309f\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
-"""Scripts without spaces, in which every character is a word."""
-# The stop words of Lucene, and so of Elasticsearch's `english`.
+SINGLE_CHARACTER_WORD = re.compile(
+    "[\u3005-\u3007\u3041-\u309f\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+"""Characters of scripts without spaces; each is indexed as a word."""
+# Lucene's English stop words, which the analyzer `english` of Elasticsearch and OpenSearch removes as well.
 STOP_WORDS = (  # noqa: SIM905
     "a an and are as at be but by for if in into is it no not of on or such that the their then there these they this "
     "to was will with"
 ).split()
-MOST_TERMS = 1000
-"""Of a query; those beyond are not searched."""
-BLOCK = 4096
-"""Bytes of text that are compressed together, and unpacked for one of its passages. A quarter of tantivy's own: a
-passage is had in half the time, and the index is 7 % larger."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hit:
-    """A passage that a query found."""
-
-    source: str
-    """`<corpus>/<id of the document>`."""
-    text: str
-    score: float
-    offset: int = 0
-    """Where the text starts in its document, in characters."""
+MAX_TERMS = 1000
+"""Terms of a query that are searched; further ones are ignored."""
+BLOCK_BYTES = 4096
+"""Size of the blocks in which texts are compressed. With tantivy's default of 16 KB, the index is 7 % smaller and
+reading a passage takes twice as long."""
 
 
 class TantivySearcher:
-    """Searches one index. Equal scores are settled by the order of the documents in their corpora."""
+    """Searches one index; a `Searcher`."""
 
     def __init__(self, folder: Path) -> None:
         import tantivy
 
-        self._schema, self._analyzer = schema(), analyzer()
+        self._schema, self._analyzer = make_schema(), make_analyzer()
         index = tantivy.Index.open(str(folder))
         index.register_tokenizer(ANALYZER, self._analyzer)
         self._searcher = index.searcher()
         self.num_documents: int = self._searcher.num_docs
 
-    def search(self, query: str, limit: int) -> list[Hit]:
-        """The best hits for any of the query's words, best first. The query isn't parsed, so it may hold anything."""
-        terms = self._analyzer.analyze(words(query))[:MOST_TERMS]
+    def search(self, query: str, limit: int) -> list[SearchHit]:
+        from tantivy import Occur, Query
+
+        terms = self._analyzer.analyze(normalize(query))[:MAX_TERMS]
         if not terms or not self.num_documents or limit < 1:
             return []
-        ranked = self._ranked(_any_of(self._schema, terms), limit)
-        return [self._hit(score, address) for score, address in ranked]
+        clauses = [(Occur.Should, Query.term_query(self._schema, "words", term, "freq")) for term in terms]
+        hits = []
+        for score, address in self._rank(Query.boolean_query(clauses), limit):
+            field = self._searcher.doc(address).get_first
+            hits.append(
+                SearchHit(source=field("source"), text=field("text").decode(), score=score, offset=field("offset"))
+            )
+        return hits
 
-    def search_many(self, queries: Sequence[str], limit: int) -> list[list[Hit]]:
-        """The hits of each query, in its place."""
+    def search_many(self, queries: Sequence[str], limit: int) -> list[list[SearchHit]]:
         return [self.search(query, limit) for query in queries]
 
     def close(self) -> None:
-        """Let go of the files."""
         del self._searcher
 
-    def _ranked(self, query: "Query", limit: int) -> list[tuple[float, "DocAddress"]]:
-        """The first `limit` by score, then by number; where a tie crosses the limit, all of it is looked at."""
+    def _rank(self, query: "Query", limit: int) -> list[tuple[float, "DocAddress"]]:
+        """The first `limit` hits by score, ties by piece number.
+
+        tantivy breaks ties by segment, so a tie that crosses the limit must be fetched whole before it is sorted.
+        """
         size = limit + 1
         hits = self._searcher.search(query, limit=size, count=False).hits
         while len(hits) == size and hits[-1][0] == hits[limit - 1][0]:
@@ -84,25 +82,20 @@ class TantivySearcher:
         order = sorted(range(len(hits)), key=lambda place: (-hits[place][0], numbers[place]))
         return [hits[place] for place in order[:limit]]
 
-    def _hit(self, score: float, address: "DocAddress") -> Hit:
-        found = self._searcher.doc(address).get_first
-        return Hit(source=found("source"), text=found("text").decode(), score=score, offset=found("offset"))
 
-
-def create(folder: Path) -> "Index":
-    """An empty index in an empty folder. The size of blocks can't be said to tantivy from Python but in its file."""
+def create_index(folder: Path) -> "Index":
+    """An empty index in an empty folder."""
     import tantivy
 
-    tantivy.Index(schema(), path=str(folder))
+    tantivy.Index(make_schema(), path=str(folder))
     meta = folder / "meta.json"
     values = json.loads(meta.read_text(encoding="utf-8"))
-    values["index_settings"]["docstore_blocksize"] = BLOCK
+    values["index_settings"]["docstore_blocksize"] = BLOCK_BYTES  # tantivy's Python API has no argument for it
     write_json(meta, values)
     return tantivy.Index.open(str(folder))
 
 
-def schema() -> "Schema":
-    """What the index knows of a passage."""
+def make_schema() -> "Schema":
     import tantivy
 
     builder = tantivy.SchemaBuilder()
@@ -114,34 +107,31 @@ def schema() -> "Schema":
     return builder.build()
 
 
-def document(piece: Piece, number: int) -> "Document":
-    """A passage as it is indexed."""
+def make_document(piece: Piece, number: int) -> "Document":
+    """A piece as tantivy indexes it. `number` is its position among all pieces."""
     import tantivy
 
-    text = piece.text.encode()
-    return tantivy.Document(source=piece.source, text=text, words=words(piece.text), offset=piece.offset, number=number)
+    text, words = piece.text.encode(), normalize(piece.text)
+    return tantivy.Document(source=piece.source, text=text, words=words, offset=piece.offset, number=number)
 
 
-def words(text: str) -> str:
-    """The text without possessives, and with numbers and the characters of Chinese as the words that they are. Parted
-    at whatever is no letter or digit, it gives nearly the words of Unicode (UAX #29), which Elasticsearch takes."""
-    spaced = text if text.isascii() else SINGLE.sub(r" \g<0> ", text)
-    if "'" in spaced or "\u2019" in spaced:  # looked for in a tenth of the time
+def normalize(text: str) -> str:
+    """Prepare a text for tantivy's simple tokenizer, which splits at everything but letters and digits.
+
+    Removes possessive 's, joins numbers, and puts spaces around Chinese characters; the tokens are then nearly those
+    of Elasticsearch (Unicode word boundaries, UAX #29).
+    """
+    spaced = text if text.isascii() else SINGLE_CHARACTER_WORD.sub(r" \g<0> ", text)
+    if "'" in spaced or "\u2019" in spaced:  # ten times faster than the regular expression
         spaced = POSSESSIVE.sub("", spaced)
-    return WITHIN_NUMBER.sub(JOINED, spaced)
+    return WITHIN_NUMBER.sub(NUMBER_JOINER, spaced)
 
 
-def analyzer() -> "TextAnalyzer":
-    """Of `words`: lower case, without stop words, stemmed by Porter 2. 98 % of the top ten are those of Elasticsearch's
-    `english`, whose stemmer is Porter's first."""
+def make_analyzer() -> "TextAnalyzer":
+    """Analyzer for normalized text: lower case, no stop words, Porter 2 stemmer. 98 % of the top ten are those of
+    Elasticsearch's `english`, which uses the first Porter stemmer."""
     from tantivy import Filter, TextAnalyzerBuilder, Tokenizer
 
-    builder = TextAnalyzerBuilder(Tokenizer.simple()).filter(Filter.remove_long(LONGEST_TOKEN))
+    builder = TextAnalyzerBuilder(Tokenizer.simple()).filter(Filter.remove_long(MAX_TOKEN_CHARS))
     builder = builder.filter(Filter.lowercase()).filter(Filter.custom_stopword(STOP_WORDS))
     return builder.filter(Filter.stemmer("english")).build()
-
-
-def _any_of(fields: "Schema", terms: Iterable[str]) -> "Query":
-    from tantivy import Occur, Query
-
-    return Query.boolean_query([(Occur.Should, Query.term_query(fields, "words", term, "freq")) for term in terms])

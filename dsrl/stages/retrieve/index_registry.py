@@ -1,7 +1,7 @@
-"""The indexes under a store: which are whole, which were begun, and which one can be gone on from."""
+"""The embedded indexes in a store: which are complete, what they contain, which one can be extended."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -10,29 +10,29 @@ from typing import Any
 from dsrl.core.digest import digest
 from dsrl.pipeline.store import write_json
 from dsrl.stages.retrieve.corpus import Corpus
-from dsrl.stages.retrieve.ingest.options import Ingest
-from dsrl.stages.retrieve.ingest.records import IngestReport
+from dsrl.stages.retrieve.ingest.records import Ingest, IngestReport
 
 VERSION = 4
-"""Raised when the analyzer or the fields change: indexes of another version are built anew."""
+"""Raised when the analyzer or the fields change: indexes of another version are rebuilt."""
 COMPLETE = "complete.json"
-"""Written last: what is in the index, and the size of every file."""
-DIGESTS = "digests.bin"
-"""All texts in the index, for those that are added later."""
+"""Written last: the content of the index, and the size of every file."""
+SEEN = "seen.sqlite"
+"""The texts in the index, for deduplicating corpora that are added later."""
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What an index is to hold."""
+class IndexSpec:
+    """The corpora of an index and how they are read."""
 
     corpora: tuple[Corpus, ...]
     ingest: Ingest
 
     def key_fields(self) -> dict[str, Any]:
-        """Everything that decides what is found in it, and in which order."""
+        """Everything that can change a search result."""
         return {
             "version": VERSION,
-            "library": library(),
+            # without the patch level: only other releases of tantivy may write other files
+            "library": version("tantivy").rpartition(".")[0],
             "ingest": self.ingest.key_fields(),
             "corpora": [corpus.key_fields() for corpus in self.corpora],
         }
@@ -41,89 +41,83 @@ class Wanted:
     def key(self) -> str:
         return digest(self.key_fields())
 
+    @property
+    def names(self) -> str:
+        return ", ".join(corpus.name for corpus in self.corpora)
+
 
 @dataclass(frozen=True)
-class Index:
-    """A whole index on disk."""
+class BuiltIndex:
+    """A complete index on disk."""
 
     folder: Path
-    holds: dict[str, Any]
-    """The identity of what was wanted."""
-    documents: int
-    """Pieces that are searched."""
+    key_fields: dict[str, Any]
+    """Those of its `IndexSpec`."""
+    num_pieces: int
     report: IngestReport
-    """How they were read."""
 
     @property
-    def names(self) -> list[str]:
-        """Of its corpora, in order."""
-        return [corpus[0] for corpus in self.holds["corpora"]]
+    def corpus_names(self) -> list[str]:
+        return [corpus[0] for corpus in self.key_fields["corpora"]]
 
 
-def library() -> str:
-    """Release of the search library without its patch level: another one may write other files."""
-    return version("tantivy").rpartition(".")[0]
-
-
-def found(folder: Path) -> Index | str | None:
-    """The index in a folder; in words what is wrong with it; None where there is none."""
+def load_index(folder: Path) -> BuiltIndex | str | None:
+    """The index in a folder; a description of the damage if it is damaged; None if there is no such folder."""
     if not folder.is_dir():
         return None
     try:
         values = json.loads((folder / COMPLETE).read_text(encoding="utf-8"))
         for name, size in values["files"].items():
             if (folder / name).stat().st_size != size:
-                return f"{name} has changed its length"
+                return f"the size of {name} has changed"
         if "holds" not in values:
-            return "it was made by an older version"
-        return Index(folder, values["holds"], values["documents"], IngestReport.of(values["report"]))
+            return "it was built by an older version"
+        return BuiltIndex(folder, values["holds"], values["documents"], IngestReport.from_json(values["report"]))
     except OSError as error:
         return f"{Path(error.filename).name} can't be read ({error.strerror})"
     except (ValueError, KeyError, TypeError) as error:
         return f"{COMPLETE} can't be read ({type(error).__name__}: {error})"
 
 
-def finish(folder: Path, wanted: Wanted, documents: int, report: IngestReport) -> None:
-    """Say that the index in a folder is whole."""
+def mark_complete(folder: Path, spec: IndexSpec, num_pieces: int, report: IngestReport) -> None:
+    """Write `complete.json`, without which a folder doesn't count as an index."""
     files = {path.name: path.stat().st_size for path in folder.iterdir() if not path.name.startswith(".tantivy")}
-    values = {"documents": documents, "holds": wanted.key_fields(), "report": asdict(report), "files": files}
+    values = {"documents": num_pieces, "holds": spec.key_fields(), "report": asdict(report), "files": files}
     write_json(folder / COMPLETE, values)
 
 
-def all_of(root: Path) -> Iterator[tuple[Path, Index | str]]:
-    """Every index under a root, whole or not, those that are being made apart."""
+def list_indexes(root: Path) -> Iterator[tuple[Path, BuiltIndex | str]]:
+    """Every index under a root, complete or damaged; those under construction are left out."""
     for folder in sorted(path for path in root.glob("[!.]*") if path.is_dir()):
-        index = found(folder)
+        index = load_index(folder)
         if index is not None:
             yield folder, index
 
 
-def older(root: Path, wanted: Wanted) -> str | None:
-    """What distinguishes an index of the same corpora that an older version made; None where there is none."""
-    identity = wanted.key_fields()
-    for _, index in all_of(root):
-        if isinstance(index, str) or index.holds["corpora"] != identity["corpora"]:
+def outdated_by(root: Path, spec: IndexSpec) -> str | None:
+    """How an index of the same corpora, built by another version, differs; None if there is no such index."""
+    wanted = spec.key_fields()
+    for _, index in list_indexes(root):
+        if isinstance(index, str) or index.key_fields["corpora"] != wanted["corpora"]:
             continue
         for part in ("version", "library"):
-            if index.holds[part] != identity[part]:
-                return f"{part} {index.holds[part]}, now {identity[part]}"
+            if index.key_fields[part] != wanted[part]:
+                return f"{part} {index.key_fields[part]}, now {wanted[part]}"
     return None
 
 
-def beginning(root: Path, wanted: Wanted) -> Index | None:
-    """The largest whole index of the first ones of the corpora, in this order: the others can be added to it, and what
-    comes out is the same as if all had been indexed together."""
-    identity = wanted.key_fields()
-    corpora = identity.pop("corpora")
-    fitting = [
-        index
-        for _, index in all_of(root)
-        if isinstance(index, Index) and _starts(corpora, index.holds, identity) and (index.folder / DIGESTS).is_file()
-    ]
-    return max(fitting, key=lambda index: len(index.names), default=None)
+def find_extendable(root: Path, spec: IndexSpec) -> BuiltIndex | None:
+    """The largest index of the first corpora of `spec`, in this order and with the same options.
 
-
-def _starts(corpora: Sequence[Any], holds: dict[str, Any], rest: dict[str, Any]) -> bool:
-    inside = holds["corpora"]
-    same = all(holds[name] == value for name, value in rest.items())
-    return same and len(inside) < len(corpora) and list(corpora[: len(inside)]) == inside
+    Adding the other corpora to it gives the same results as indexing all of them together.
+    """
+    wanted = spec.key_fields()
+    candidates = []
+    for folder, index in list_indexes(root):
+        if isinstance(index, str) or not (folder / SEEN).is_file():
+            continue
+        corpora = index.key_fields["corpora"]
+        expected = {**wanted, "corpora": wanted["corpora"][: len(corpora)]}
+        if len(corpora) < len(wanted["corpora"]) and index.key_fields == expected:
+            candidates.append(index)
+    return max(candidates, key=lambda index: len(index.corpus_names), default=None)

@@ -1,5 +1,5 @@
-"""Solved samples are rewritten harder, unsolved ones easier (Synthetic Data RL); or labelled questions are made harder
-with the answer kept (`synthrl/`)."""
+"""Rewrites of samples: solved ones harder and unsolved ones easier (Synthetic Data RL), or labelled questions harder
+with the answer kept (SynthRL)."""
 
 from dsrl.stages.rewrite.rewrite import Rewrite
 from dsrl.stages.rewrite.synthrl import (

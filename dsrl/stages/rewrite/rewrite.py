@@ -1,4 +1,4 @@
-"""Difficulty: solved samples rewritten harder, unsolved ones easier, each verified anew (paper, section 3.3)."""
+"""Difficulty adaptation: solved samples rewritten harder, unsolved ones easier, each verified (paper, section 3.3)."""
 
 import asyncio
 from collections import Counter
@@ -8,10 +8,8 @@ from pydantic import Field
 
 from dsrl import prompts
 from dsrl.core.component import Many, component
-from dsrl.core.digest import digest
 from dsrl.core.estimate import Range, share
-from dsrl.data.images import marked, shown_first
-from dsrl.data.sample import Provenance, Rejected, Sample
+from dsrl.data.sample import Rejected, Sample
 from dsrl.forecast import defaults
 from dsrl.forecast.offline_clients import DryClient, UnpaidError
 from dsrl.forecast.workload import Expectation, Load, Outlook
@@ -19,11 +17,11 @@ from dsrl.llm import Endpoint
 from dsrl.llm.structured.answer import TEMPLATES
 from dsrl.pipeline.stage import Stage
 from dsrl.pipeline.state import PipelineState
-from dsrl.stages.generate.accept_until import Harvest, Patience, accept_until, hopeless
-from dsrl.stages.generate.candidate import Candidate, SampleDraft, Verifier, check_verifiers, unusable, verified
+from dsrl.stages.generate.accept_until import OrderedResults, StopRule, accept_until
+from dsrl.stages.generate.candidate import DraftPrompt, Verifier, check_verifiers, draft_and_verify
 from dsrl.stages.generate.dry_run import Rehearsal, longest_gap, rehearse, spread
+from dsrl.stages.generate.duplicates import DuplicateFilter
 from dsrl.stages.generate.forecast import foretold, load, typical
-from dsrl.stages.generate.near_duplicates import Near
 
 if TYPE_CHECKING:
     from dsrl.llm import Client
@@ -34,7 +32,7 @@ Direction = Literal["harder", "easier"]
 
 @component("stages.rewrite")
 class Rewrite(Stage):
-    """One rewrite a sample; the samples themselves stay in the pool."""
+    """One rewrite per sample; the samples themselves stay in the pool."""
 
     name: ClassVar[str] = "rewrite"
     inputs = ("definition", "samples", "probe")
@@ -45,14 +43,15 @@ class Rewrite(Stage):
 
     teacher: Endpoint
     direction: Literal["both", "harder", "easier", "none"] = "both"
-    """Which rewrites are made: of the solved samples, of the unsolved ones, of both, or none."""
+    """`harder` rewrites the solved samples, `easier` the unsolved ones."""
     temperature: float = Field(default=0.7, ge=0)
     min_yield: float = Field(default=0.02, ge=0, lt=1)
-    """Fail once fewer than this share of a hundred rewrites or more is accepted; 0: never."""
+    """Fail if fewer than this share of a hundred rewrites or more is accepted. 0: never."""
     max_repeats: int | None = Field(default=50, ge=1)
-    """Fail after so many duplicates in a row; None: never."""
+    """Fail after this many duplicates in a row. None: never."""
     near_duplicates: float | None = Field(default=None, gt=0, lt=1)
-    """Leave out rewrites that share so many word triples with another sample than their own; None: only equal ones."""
+    """Reject rewrites whose word triples are this similar to those of a sample other than their own. None: only equal
+    inputs are rejected."""
     verify: Many[Verifier] = ()
     seed: int = 0
 
@@ -64,64 +63,71 @@ class Rewrite(Stage):
         return asyncio.run(self._rewrite(state, context))
 
     async def _rewrite(self, state: PipelineState, context: "Context") -> PipelineState:
-        work = [(sample, way) for sample in state.samples if (way := self._way(sample)) is not None]
-        seen = {sample.mark for sample in state.samples}
-        near = Near(self.near_duplicates, state.samples)
-        harvest = Harvest(self.name, seen, Patience(self.min_yield, self.max_repeats), near)
+        work = [(sample, direction) for sample in state.samples if (direction := self._direction(sample)) is not None]
+        duplicates = DuplicateFilter(self.near_duplicates, samples=state.samples)
+        results = OrderedResults(self.name, duplicates, StopRule(self.min_yield, self.max_repeats))
         async with context.connect(self.teacher, "teacher") as client:
 
             async def attempt(number: int) -> Sample | Rejected:
-                return await self._attempt(number, *work[number], state, client, near)
+                return await self._attempt(number, *work[number], state, client, duplicates)
 
-            with context.progress.task("rewrite", len(work)) as shown:
-                # One more is wanted than there are, so that every sample gets its try.
-                await accept_until(len(work) + 1, len(work), self.teacher.window, attempt, harvest, shown)
-        if harvest.lost:
-            cure = "raise rewrite.temperature; rewrite.direction=none does without; rewrite.min_yield=0 "
-            raise hopeless(harvest, len(work), f"{cure}rewrite.max_repeats=null tries them all")
-        samples = (*state.samples, *harvest.accepted)
-        return state.add(samples=samples, rejected=tuple(harvest.rejected), figures=self._figures(state, work, harvest))
+            with context.progress.task("rewrite", len(work)) as progress:
+                # One more is wanted than there are, so that every sample gets its attempt.
+                await accept_until(len(work) + 1, len(work), self.teacher.window, attempt, results, progress)
+        if results.stop_reason:
+            raise results.failure(
+                len(work),
+                "raise rewrite.temperature; rewrite.direction=none goes on without rewrites; rewrite.min_yield=0 "
+                "rewrite.max_repeats=null tries them all",
+            )
+        samples = (*state.samples, *results.accepted)
+        asked = Counter(direction for _, direction in work)
+        accepted = Counter(sample.origin for sample in results.accepted)
+        figures = {
+            "rows": {"in": len(state.samples), "out": len(samples)},
+            "harder": accepted["harder"],
+            "easier": accepted["easier"],
+            "asked": {"harder": asked["harder"], "easier": asked["easier"]},
+        }
+        return state.add(samples=samples, rejected=tuple(results.rejected), figures=figures)
 
-    def _way(self, sample: Sample) -> Direction | None:
-        """Solved samples get harder, unsolved ones easier; one that the model never answered is left alone."""
+    def _direction(self, sample: Sample) -> Direction | None:
+        """Solved samples get harder, unsolved ones easier; without a probe result a sample is left alone."""
         if sample.probe is None or sample.probe.value is None:
             return None
-        way: Direction = "harder" if sample.probe.value == 1.0 else "easier"
-        return way if self.direction in ("both", way) else None
+        direction: Direction = "harder" if sample.probe.value == 1.0 else "easier"
+        return direction if self.direction in ("both", direction) else None
 
     async def _attempt(
-        self, number: int, sample: Sample, way: Direction, state: PipelineState, client: "Client", near: Near
+        self,
+        number: int,
+        sample: Sample,
+        direction: Direction,
+        state: PipelineState,
+        client: "Client",
+        duplicates: DuplicateFilter,
     ) -> Sample | Rejected:
-        prompt = prompts.render(
+        """Rewrite one sample."""
+        text = prompts.render(
             "rewrite",
             task=state.task,
             pattern=None,
             demos=(),
-            direction=way,
+            direction=direction,
             input=sample.input,
             answer=sample.solution or sample.answer,
             images=len(sample.images),
         )
-        messages = [{"role": "user", "content": shown_first(prompt, sample.images)}]
-        answer = await client.ask(messages, SampleDraft, index=self.seed, temperature=self.temperature)
-        provenance = Provenance(
-            teacher=self.teacher.model,
-            prompt=digest(prompts.source("rewrite")),
-            index=number,
-            calls=answer.calls,
+        prompt = DraftPrompt(
+            text,
+            number,
             keyword=sample.provenance.keyword,
             passage=sample.provenance.passage,
-            demos=(),
+            origin=direction,
+            parent=sample,
+            images=sample.images,
         )
-        if answer.value is None:
-            return unusable(self.name, answer.error, answer.detail, provenance, sample)
-        text = marked(answer.value.input, len(sample.images))
-        draft = Candidate(text or answer.value.input, answer.value.output, way, provenance, sample, sample.images)
-        if text is None:
-            return draft.rejected(self.name, "placeholders", f"not as many as its {len(sample.images)} images")
-        if refused := near.refusal(self.name, draft.input, sample.id, provenance):
-            return refused
-        return await verified(draft, self.verify, state.task, client, self.name)
+        return await draft_and_verify(self, prompt, state.task, client, duplicates)
 
     @property
     def asks(self) -> bool:
@@ -138,21 +144,21 @@ class Rewrite(Stage):
         return outlook.expects(left, samples=outlook.samples + made, whole=False)
 
     async def _rehearsed(self, outlook: Outlook) -> Rehearsal:
-        """Rewrites of the samples that are known, on the replies that are there."""
+        """Rewrites of the known samples, on cached replies."""
         samples = outlook.state.samples or (typical(outlook),)
-        near = Near(self.near_duplicates, outlook.state.samples)
-        rehearsal = Rehearsal(seen={sample.mark for sample in samples}, near=near)
-        work = [sample for sample in samples if self._ways(sample)]
+        rehearsal = Rehearsal(DuplicateFilter(self.near_duplicates, samples=samples))
+        work = [sample for sample in samples if self._directions(sample)]
 
         async def attempt(number: int, client: DryClient) -> Sample | Rejected:
-            *others, last = self._ways(work[number])
-            for way in others:
+            sample = work[number]
+            *others, last = self._directions(sample)
+            for direction in others:
                 try:
-                    return await self._attempt(number, work[number], way, outlook.state, client, near)
+                    return await self._attempt(number, sample, direction, outlook.state, client, rehearsal.duplicates)
                 except UnpaidError:
                     if client.tally.completions:
                         raise
-            return await self._attempt(number, work[number], last, outlook.state, client, near)
+            return await self._attempt(number, sample, last, outlook.state, client, rehearsal.duplicates)
 
         for number, weight in spread(len(work), outlook.limit if outlook.whole else None):
             weight *= outlook.weights.get(work[number].id, 1)
@@ -161,13 +167,13 @@ class Rewrite(Stage):
                 break
         return rehearsal
 
-    def _ways(self, sample: Sample) -> tuple[Direction, ...]:
-        """The rewrites that may be made of a sample: before it is probed, the store knows which one was."""
+    def _directions(self, sample: Sample) -> tuple[Direction, ...]:
+        """The rewrites that may be made of a sample: before it is probed, the cache tells which one was."""
         if sample.probe is None:
             both: tuple[Direction, ...] = ("harder", "easier")
-            return tuple(way for way in both if self.direction in ("both", way))
-        way = self._way(sample)
-        return (way,) if way else ()
+            return tuple(direction for direction in both if self.direction in ("both", direction))
+        direction = self._direction(sample)
+        return (direction,) if direction else ()
 
     def _asked(self, outlook: Outlook, rehearsal: Rehearsal) -> Range:
         """Samples that will be rewritten."""
@@ -176,20 +182,8 @@ class Rewrite(Stage):
         assumed, samples = defaults.SOLVED, outlook.state.samples
         if self.direction == "easier":
             assumed = Range(1 - assumed.high, 1 - assumed.expected, 1 - assumed.low)
-        ways = [self._way(sample) for sample in samples if sample.probe is not None]
+        known = [self._direction(sample) for sample in samples if sample.probe is not None]
         begun = rehearsal.num_begun
-        if ways:
-            return outlook.samples * share(len(ways) - ways.count(None), len(ways), assumed.expected, weight=1.0)
+        if known:
+            return outlook.samples * share(len(known) - known.count(None), len(known), assumed.expected, weight=1.0)
         return outlook.samples * (share(begun, len(samples), assumed.expected, weight=1.0) if begun else assumed)
-
-    def _figures(
-        self, state: PipelineState, work: list[tuple[Sample, Direction]], harvest: Harvest
-    ) -> dict[str, object]:
-        asked = Counter(way for _, way in work)
-        made = Counter(sample.origin for sample in harvest.accepted)
-        return {
-            "rows": {"in": len(state.samples), "out": len(state.samples) + len(harvest.accepted)},
-            "harder": made["harder"],
-            "easier": made["easier"],
-            "asked": {"harder": asked["harder"], "easier": asked["easier"]},
-        }

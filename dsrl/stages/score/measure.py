@@ -1,4 +1,4 @@
-"""From replies to a rate: every rollout graded by the task's one grader, failures counted as failures."""
+"""From replies to a pass rate: every rollout graded by the task's one grader, failures counted as failures."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ class GradedRollout:
     """The sample's id."""
     index: int
     text: str | None
-    """None where no reply came."""
+    """None if no reply came."""
     correct: bool
     format_ok: bool
     parsed: str | None
@@ -34,55 +34,56 @@ class GradedRollout:
 
     @property
     def ended(self) -> bool:
-        """Whether it came, and whole."""
+        """Whether the reply came and was not truncated."""
         return self.error is None and self.finish_reason != "length"
 
 
 def measure(
     state: "PipelineState", rollout: Rollout, sampling: Sampling, count: int, context: "Context"
 ) -> list[tuple[Sample, Rate]]:
-    """Each sample with the rate at which the base model solves it; the graded rollouts go into a side table."""
+    """Each sample with the base model's pass rate; writes the graded rollouts into a side table."""
     assert state.base is not None
     grader, fingerprint = state.task.answer, state.base.fingerprint()
     prompts = [state.task.prompt(sample.input, sample.images) for sample in state.samples]
     replies = rollout.generate(state.base, prompts, sampling, count, context)
-    pairs = zip(state.samples, replies, strict=True)
-    rolled = [graded(sample.id, sample.input, sample.answer, own, grader) for sample, own in pairs]
+    rolled = [
+        grade_replies(sample.id, sample.input, sample.answer, own, grader)
+        for sample, own in zip(state.samples, replies, strict=True)
+    ]
     write_table(context.scratch / TABLE, [row for rows in rolled for row in rows], GradedRollout)
-    rates = [rate(rows, fingerprint, sampling, grader) for rows in rolled]
+    rates = [pass_rate(rows, fingerprint, sampling, grader) for rows in rolled]
     return list(zip(state.samples, rates, strict=True))
 
 
-def graded(
+def grade_replies(
     name: str, question: str, answer: str, replies: Sequence[Reply], grader: Grader, *, first: int = 0
 ) -> list[GradedRollout]:
-    """All replies to a question at once: a kind that compares in another process makes one trip. `first` is the number
-    of the first of them."""
+    """Grade all replies to a question at once, so that a grader in another process makes one round trip. `first` is the
+    number of the first reply."""
     came = [(reply.text, answer) for reply in replies if reply.text is not None and not reply.error]
     grades = iter(grader.for_question(question).grade_many(came))
-    return [
-        _row(name, number, reply, None if reply.text is None or reply.error else next(grades))
-        for number, reply in enumerate(replies, first)
-    ]
+    rows = []
+    for index, reply in enumerate(replies, first):
+        grade: Grade | None = None if reply.text is None or reply.error else next(grades)
+        rows.append(
+            GradedRollout(
+                sample=name,
+                index=index,
+                text=reply.text,
+                correct=grade is not None and grade.correct,
+                format_ok=grade is not None and grade.format_ok,
+                parsed=grade.parsed if grade else None,
+                finish_reason=reply.finish_reason,
+                error=None if grade else reply.error or "no reply",
+            )
+        )
+    return rows
 
 
-def _row(name: str, index: int, reply: Reply, grade: Grade | None) -> GradedRollout:
-    return GradedRollout(
-        sample=name,
-        index=index,
-        text=reply.text,
-        correct=grade is not None and grade.correct,
-        format_ok=grade is not None and grade.format_ok,
-        parsed=grade.parsed if grade else None,
-        finish_reason=reply.finish_reason,
-        error=None if grade else reply.error or "no reply",
-    )
-
-
-def rate(
+def pass_rate(
     rows: Sequence[GradedRollout], model: str, sampling: Sampling, grader: Grader, *, censored: bool = False
 ) -> Rate:
-    """Over all replies that came."""
+    """The rate over all replies that came; `model` is a fingerprint."""
     num_error = sum(row.error is not None for row in rows)
     return Rate(
         model=model,

@@ -1,4 +1,4 @@
-"""The pass rate: how often the base model solves each sample."""
+"""The stages `probe` (one greedy reply per sample, steers the rewriting) and `score` (the pass rate over many)."""
 
 from typing import TYPE_CHECKING, ClassVar
 
@@ -18,9 +18,41 @@ if TYPE_CHECKING:
     from dsrl.pipeline.state import PipelineState
 
 
+@component("stages.probe")
+class Probe(Stage):
+    """One greedy rollout per sample; fills `Sample.probe`."""
+
+    name: ClassVar[str] = "probe"
+    inputs = ("samples", "base", "format")
+    outputs = ("samples", "probe")
+
+    rollout: Rollout
+    max_tokens: int = Field(default=1024, gt=0)
+
+    def expect(self, outlook: "Outlook") -> "Expectation":
+        inputs = [sample.input for sample in outlook.state.samples]
+        return outlook.expects(outlook.rollouts(self.rollout, outlook.samples, self.sampling, 1, inputs))
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(temperature=0.0, max_tokens=self.max_tokens)
+
+    def __call__(self, state: "PipelineState", context: "Context") -> "PipelineState":
+        measured = measure(state, self.rollout, self.sampling, 1, context)
+        values = [rate.value for _, rate in measured]
+        figures = {
+            "rows": {"in": len(measured), "out": len(measured)},
+            "solved": values.count(1.0),
+            "unsolved": values.count(0.0),
+            "undecided": values.count(None),
+            "truncated": sum(rate.num_truncated for _, rate in measured),
+        }
+        return state.add(samples=tuple(sample.replace(probe=rate) for sample, rate in measured), figures=figures)
+
+
 @component("stages.score")
 class Score(Stage):
-    """`rollouts` replies a sample; fills `Sample.score`."""
+    """`rollouts` replies per sample; fills `Sample.score`."""
 
     name: ClassVar[str] = "score"
     inputs = ("samples", "base", "format")
@@ -28,17 +60,17 @@ class Score(Stage):
 
     rollout: Rollout
     rollouts: int = Field(default=64, gt=0)
-    """Replies a sample (the paper's L)."""
+    """Replies per sample (the paper's L)."""
     temperature: float = Field(default=0.7, gt=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_tokens: int = Field(default=1024, gt=0)
     low: float = Field(default=0.0, ge=0, le=1)
-    """Samples solved this often or less can't be learned from."""
+    """Samples with this pass rate or less teach nothing."""
     high: float = Field(default=1.0, ge=0, le=1)
-    """Samples solved this often or more can't be learned from."""
+    """Samples with this pass rate or more teach nothing."""
 
     def check(self) -> None:
-        """An empty band selects nothing."""
+        """Raises `UserError` for an empty band of pass rates."""
         if self.low >= self.high:
             raise UserError(
                 "score.low must be less than score.high", got=f"{self.low} and {self.high}", next_step="widen the band"

@@ -11,12 +11,11 @@ from dsrl.core.component import component
 from dsrl.core.digest import digest, normalised, text_digest
 from dsrl.core.errors import StageFailed, UserError
 from dsrl.core.estimate import Range
-from dsrl.data.fields import lookup, text
-from dsrl.data.images import Gallery, Unfit
-from dsrl.data.images.store import side_by_side
-from dsrl.data.labelled import in_format
+from dsrl.data.fields import cell_text, lookup
+from dsrl.data.images import Gallery, UnusableImage, map_in_threads
+from dsrl.data.labelled import format_answer
 from dsrl.data.sample import Provenance, Rejected, Sample, new_sample
-from dsrl.data.source import NO_OPTION, NO_QUESTION, PLACEHOLDERS, UNREAD, Item, Source
+from dsrl.data.source import NO_OPTION, NO_QUESTION, UNREADABLE_ANSWER, WRONG_PLACEHOLDERS, Item, Source
 from dsrl.forecast.workload import Load
 from dsrl.pipeline.stage import Stage
 from dsrl.pipeline.state import PipelineState
@@ -32,33 +31,33 @@ OPTIONS_NEEDED = re.compile(
     r"|\bthe following (?:is|are|statements?|options?|choices?|answers?)\b",
     re.IGNORECASE,
 )
-"""Words of a question that nobody can answer without its options."""
+"""Words of a question that can't be answered without its options."""
 REASONS = {
-    UNREAD: "no readable answer",
+    UNREADABLE_ANSWER: "no readable answer",
     NO_OPTION: "no such option",
     NO_QUESTION: "no question",
-    PLACEHOLDERS: "placeholders",
+    WRONG_PLACEHOLDERS: "placeholders",
 }
 
 
 @component("stages.seeds")
 class Seeds(Stage):
-    """Reads a labelled data set. What can't be used is rejected with a reason, row by row."""
+    """Reads a labelled data set; unusable rows are rejected one by one, each with its reason."""
 
     name: ClassVar[str] = "seeds"
     outputs = ("samples",)
 
     source: Source | None
-    """The data; mostly the task's `gold`."""
+    """The data; by default the task's `gold`."""
     size: int | None = Field(default=None, gt=0)
-    """A seeded draw of so many; a smaller draw is part of a larger one. None: all."""
+    """Number of seeds, drawn at random; a smaller draw is part of a larger one. None: all."""
     free_form: bool = False
-    """Ask multiple-choice questions without their options, with the right option's text for an answer."""
+    """Ask multiple-choice questions without their options, with the correct option's text as the answer."""
     drop_yes_no: bool = False
-    """Leave out questions whose answer is yes, no, true or false: half of all guesses are right."""
+    """Leave out questions whose answer is yes, no, true or false: half of all guesses are correct."""
     drop_test_items: bool = True
-    """Leave out questions of the test set, which then takes part in the key: another test set, other seeds. Where it is
-    off, `select` still leaves them out, but not their variants."""
+    """Leave out questions of the test set, whose content is then part of the key. If false, `select` still leaves them
+    out, but not their variants."""
     seed: int = 0
 
     @property
@@ -83,20 +82,20 @@ class Seeds(Stage):
             )
 
     def parts(self) -> dict[str, Any]:
-        """The data count by their content."""
+        """The key includes the content of the data."""
         parts = super().parts()
         parts["stage"]["source"] = self.source.fingerprint() if self.source else None
         return parts
 
     def expect(self, outlook: "Outlook") -> "Expectation":
-        """Nothing is asked; data on this machine are read, those on the hub only counted."""
+        """No requests; local data are read, data on the hub only counted."""
         assert self.source is not None
         if self.source.local is None or self.source.images:
             count = self.source.count() or self.size
             known = Range(0.9, 1.0, 1.0) * min(count, self.size or count) if count else None
             return outlook.expects(Load(), samples=known or outlook.samples)
         samples = tuple(row for row in self._read(outlook.state.task) if isinstance(row, Sample))
-        chosen = self._drawn(samples)
+        chosen = self._draw(samples)
         state = outlook.state.add(samples=chosen)
         return outlook.expects(Load(), state=state, samples=Range.of(len(chosen)), whole=True)
 
@@ -105,24 +104,24 @@ class Seeds(Stage):
         good = tuple(row for row in rows if isinstance(row, Sample))
         rejected = tuple(row for row in rows if isinstance(row, Rejected))
         if rejected:
-            context.progress.warn(f"seeds: {len(rejected)} of {len(rows)} rows can't be used: {_counted(rejected)}")
+            context.progress.warn(f"seeds: {len(rejected)} of {len(rows)} rows are unusable: {count_reasons(rejected)}")
         if not good:
             raise StageFailed(
-                f"seeds: none of the {len(rows)} rows can be used",
-                got=f"{_counted(rejected)}; such as {(rejected[0].detail or rejected[0].input or '')[:120]!r}",
+                f"seeds: none of the {len(rows)} rows is usable",
+                got=f"{count_reasons(rejected)}; such as {(rejected[0].detail or rejected[0].input or '')[:120]!r}",
                 next_step="check task.answer.kind, and task.gold.input and task.gold.output; `dsrl task check` helps",
             )
-        chosen = self._drawn(good)
+        chosen = self._draw(good)
         if self.size is not None and len(good) < self.size:
-            context.progress.warn(f"seeds: {len(good)} rows can be used, fewer than seeds.size={self.size}")
+            context.progress.warn(f"seeds: {len(good)} rows are usable, fewer than seeds.size={self.size}")
         return state.add(
             samples=chosen,
             rejected=rejected,
             figures={"rows": {"in": len(rows), "out": len(chosen)}, "usable": len(good)},
         )
 
-    def _drawn(self, samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
-        """`size` of them by a seeded hash, in their own order."""
+    def _draw(self, samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
+        """`size` samples by a seeded hash, in their own order."""
         if self.size is None or len(samples) <= self.size:
             return samples
         ranked = sorted(samples, key=lambda sample: digest([self.seed, "seeds", sample.id]))
@@ -130,63 +129,69 @@ class Seeds(Stage):
         return tuple(sample for sample in samples if sample.id in taken)
 
     def _read(self, task: "Task", gallery: Gallery | None = None) -> Iterator[Sample | Rejected]:
-        """Every row as a seed, or as a rejection."""
+        """Every row as a seed or a rejection. Without a gallery, for forecasts, no image is read."""
         test, seen = self._test_marks(task, gallery), set[str]()
-        for number, found in enumerate(self._rows(task, gallery)):
-            if isinstance(found, Sample):
-                mark = found.mark
+        for number, row in enumerate(self._parse_rows(task, gallery)):
+            if isinstance(row, Sample):
+                mark = row.content_key
                 if mark in seen or mark in test:
-                    found = _rejected("duplicate" if mark in seen else "a test item", found.input, number)
+                    row = reject_row("duplicate" if mark in seen else "a test item", row.input, number)
                 seen.add(mark)
-            yield found
+            yield row
 
     def _test_marks(self, task: "Task", gallery: Gallery | None) -> set[str]:
         if task.test is None or not self.drop_test_items:
             return set()
         if gallery is not None:
-            return set(task.test.marks(gallery))
+            return set(task.test.content_keys(gallery))
         return {text_digest(task.test.question(row)) for row in task.test.rows()}
 
-    def _rows(self, task: "Task", gallery: Gallery | None) -> Iterator[Sample | Rejected]:
+    def _parse_rows(self, task: "Task", gallery: Gallery | None) -> Iterator[Sample | Rejected]:
         assert self.source is not None
         numbered = enumerate(self.source.rows())
         if not self.source.images or gallery is None:
-            return (self._seed(number, row, task, None) for number, row in numbered)
-        return side_by_side(lambda pair: self._seed(*pair, task, gallery), numbered)
+            return (self._parse_row(number, row, task, None) for number, row in numbered)
+        return map_in_threads(lambda pair: self._parse_row(*pair, task, gallery), numbered)
 
-    def _seed(self, number: int, row: Mapping[str, Any], task: "Task", gallery: Gallery | None) -> Sample | Rejected:
+    def _parse_row(
+        self, number: int, row: Mapping[str, Any], task: "Task", gallery: Gallery | None
+    ) -> Sample | Rejected:
         assert self.source is not None
-        question = self.source.bare_question(row) if self.free_form else self.source.question(row)
-        gold = text(lookup(row, self.source.output))
+        question = self.source.question_without_options(row) if self.free_form else self.source.question(row)
+        gold = cell_text(lookup(row, self.source.output))
         if not gold.strip():
-            return _rejected("no answer", question, number)
+            return reject_row("no answer", question, number)
         if self.free_form and OPTIONS_NEEDED.search(question):
-            return _rejected("needs its options", question, number)
-        item = self.source.free_item(row, task.answer) if self.free_form else self.source.item(row, task.answer)
+            return reject_row("needs its options", question, number)
+        item = (
+            self.source.read_free_form_item(row, task.answer)
+            if self.free_form
+            else self.source.read_item(row, task.answer)
+        )
         if not isinstance(item, Item):
-            return _rejected(REASONS.get(item, item), question, number, detail=gold[-200:])
+            return reject_row(REASONS.get(item, item), question, number, detail=gold[-200:])
         if self.drop_yes_no and normalised(item.answer) in YES_NO:
-            return _rejected("yes or no", question, number)
+            return reject_row("yes or no", question, number)
         try:
-            images = self.source.pictured.pictures(row, gallery) if gallery is not None else ()
-        except Unfit as fault:
-            return _rejected(fault.reason, question, number, detail=str(fault))
+            images = self.source.image_columns.store_images(row, gallery) if gallery is not None else ()
+        except UnusableImage as fault:
+            return reject_row(fault.reason, question, number, detail=str(fault))
         return new_sample(
             task.name,
             item.input,
             item.answer,
             "seed",
             images=images,
-            solution=None if self.free_form else in_format(gold, item, task.answer),
+            solution=None if self.free_form else format_answer(gold, item, task.answer),
             provenance=Provenance(index=number),
         )
 
 
-def _rejected(reason: str, question: str, number: int, detail: str = "") -> Rejected:
+def reject_row(reason: str, question: str, number: int, detail: str = "") -> Rejected:
     where = f"row {number + 1}" + (f": {detail}" if detail else "")
     return Rejected(stage=Seeds.name, reason=reason, detail=where, input=question, provenance=Provenance(index=number))
 
 
-def _counted(rejected: tuple[Rejected, ...]) -> str:
+def count_reasons(rejected: tuple[Rejected, ...]) -> str:
     counts = Counter(row.reason for row in rejected).most_common()
     return ", ".join(f"{count} x {reason}" for reason, count in counts)

@@ -3,6 +3,7 @@
 from dsrl.stages.select.base import Select
 from dsrl.stages.select.strategies import (
     AllScored,
+    Augment,
     Easiest,
     Hardest,
     Learnable,
@@ -10,8 +11,9 @@ from dsrl.stages.select.strategies import (
     Probability,
     RandomChoice,
     RandomUnscored,
+    Replace,
+    SeedsOnly,
 )
-from dsrl.stages.select.synthrl import Augment, Replace, SeedsOnly
 
 __all__ = [
     "AllScored",

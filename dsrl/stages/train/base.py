@@ -190,7 +190,7 @@ class Training(Stage):
         steps, per_step = self.plan(len(rows))
         return Job(
             folder=str(folder.resolve()),
-            model=state.base.located(),
+            model=state.base.locate(),
             algorithm=self.label,
             settings=self.settings(),
             grader=state.task.answer.key_fields(),

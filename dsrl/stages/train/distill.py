@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 from dsrl.core.component import component
 from dsrl.core.digest import text_digest
 from dsrl.core.errors import StageFailed
-from dsrl.data.images import content
+from dsrl.data.images import chat_content
 from dsrl.data.sample import Sample
 from dsrl.data.task import Task
 from dsrl.stages.train.multi_solution_sft import MultiSolutionSft
@@ -52,7 +52,7 @@ def right_votes(sample: Sample, task: Task, calls: "CallsStore", most: int) -> l
                 got=f"sample {sample.id}, call {call}",
                 next_step="restore store/calls, or make the samples again under another seed",
             )
-        asked = request["messages"][-1]["content"] == content(task.prompt(sample.input, sample.images))
+        asked = request["messages"][-1]["content"] == chat_content(task.prompt(sample.input, sample.images))
         if asked and reply.text is not None and len(found) < most and grader.grade(reply.text, sample.answer).correct:
             found.setdefault(text_digest(reply.text), reply.text)
     return list(found.values())

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 from dsrl.core.digest import digest
 from dsrl.core.errors import StageFailed
-from dsrl.data.images import text_of
-from dsrl.data.labelled import drawn
+from dsrl.data.images import prompt_text
+from dsrl.data.labelled import draw_worked_examples
 from dsrl.data.sample import Sample
 from dsrl.data.source import Source
 from dsrl.data.task import Task
@@ -34,7 +34,7 @@ def sample_row(task: Task, sample: Sample) -> Row:
     """A synthetic sample as it is put to a model."""
     return Row(
         id=sample.id,
-        prompt=text_of(task.prompt(sample.input, sample.images)),
+        prompt=prompt_text(task.prompt(sample.input, sample.images)),
         images=tuple(image.path for image in sample.images),
         answer=sample.answer,
         solution=sample.solution,
@@ -48,8 +48,13 @@ def sample_row(task: Task, sample: Sample) -> Row:
 def gold_rows(task: Task, gold: Source, count: int, seed: int) -> tuple[Row, ...]:
     """A seeded draw of labelled data."""
     return tuple(
-        Row(id=digest(item.input), prompt=text_of(task.prompt(item.input)), answer=item.answer, solution=item.solution)
-        for item in drawn(gold, task.answer, count, seed)
+        Row(
+            id=digest(item.input),
+            prompt=prompt_text(task.prompt(item.input)),
+            answer=item.answer,
+            solution=item.solution,
+        )
+        for item in draw_worked_examples(gold, task.answer, count, seed)
     )
 
 

@@ -9,11 +9,12 @@ import pytest
 import yaml
 
 from dsrl.cli.app import dispatch
-from dsrl.core.component import Component, component
-from dsrl.data.images import Prompt, text_of
+from dsrl.core.component import component
+from dsrl.data.images import Prompt, prompt_text
 from dsrl.data.model import Model, Reply, Sampling
 from dsrl.data.source import Source
 from dsrl.llm import Endpoint
+from dsrl.models.rollout.protocols import Rollout
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.runner import run
 from dsrl.pipeline.state import PipelineState
@@ -37,7 +38,7 @@ class Named(Model):
 
 
 @component("tests.test_whole.Toy")
-class Toy(Component):
+class Toy(Rollout):
     """Always right on seeds, every second time on variants."""
 
     excluded_from_key: ClassVar[frozenset[str]] = frozenset()
@@ -45,7 +46,7 @@ class Toy(Component):
     def generate(
         self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, context: Context
     ) -> list[list[Reply]]:
-        return [[self.reply(text_of(prompt), number) for number in range(count)] for prompt in prompts]
+        return [[self.reply(prompt_text(prompt), number) for number in range(count)] for prompt in prompts]
 
     def reply(self, prompt: str, number: int) -> Reply:
         right = HARDER not in prompt or number % 2 == 0

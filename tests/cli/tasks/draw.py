@@ -14,7 +14,7 @@ import pyarrow.parquet
 from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
-from dsrl.data.images.decode import LEAST_BASE64
+from dsrl.data.images.columns import MIN_BASE64_LENGTH
 
 DATA = Path(__file__).parent / "data"
 SIDE = 56
@@ -65,7 +65,7 @@ def coded(picture: Image.Image) -> str:
     about.add_text("Source", "Drawn for the tests of dsrl, as all others here.")
     picture.save(out, "PNG", optimize=True, pnginfo=about)
     written = base64.b64encode(out.getvalue()).decode()
-    assert len(written) >= LEAST_BASE64
+    assert len(written) >= MIN_BASE64_LENGTH
     return written
 
 

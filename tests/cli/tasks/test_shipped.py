@@ -55,7 +55,7 @@ def test_every_task_says_where_it_comes_from(name: str) -> None:
     for word in ("source", "licence", "split", "answer"):
         assert word in readme
     task = loaded(name)
-    assert len(task.demos) == (0 if task.illustrated else 3)  # a demo has no picture
+    assert len(task.demos) == (0 if task.has_images else 3)  # a demo has no picture
     assert task.input_format
     assert task.domain
     assert task.test is not None

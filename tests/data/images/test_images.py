@@ -6,9 +6,19 @@ from typing import Any
 import pytest
 
 from dsrl.core.errors import UserError
-from dsrl.data.images import Gallery, ImageStore, Pixels, Unfit, UnlabelledImages, content, decode, illustrated, marked
-from dsrl.data.images.digest_cache import known_digests
-from dsrl.data.images.prompt import blind, unnumbered, with_pictures
+from dsrl.data.images import (
+    Gallery,
+    ImageStore,
+    Pixels,
+    UnlabelledImages,
+    UnusableImage,
+    chat_content,
+    make_prompt,
+    with_placeholders,
+)
+from dsrl.data.images.columns import flatten_cell, read_image
+from dsrl.data.images.digest_cache import cached_digests
+from dsrl.data.images.prompt import embed_images, resolve_numbered, strip_placeholders
 from dsrl.data.model import Model
 from dsrl.data.source import Source
 from dsrl.data.task import Task
@@ -32,7 +42,7 @@ def test_a_picture_is_kept_once_by_its_content(tmp_path: Path) -> None:
     assert store.put(file(halves()), SMALL) == image
     assert (image.width, image.height) == (40, 20)
     assert store.path(image).read_bytes() == file(halves())
-    assert base64.b64decode(store.url(image.digest).partition(",")[2]) == file(halves())
+    assert base64.b64decode(store.data_url(image.digest).partition(",")[2]) == file(halves())
     assert store.put(file(halves()), Pixels(min_pixels=1, max_pixels=200)).width == 20
 
 
@@ -48,20 +58,20 @@ def test_a_picture_is_kept_once_by_its_content(tmp_path: Path) -> None:
     ],
 )
 def test_placeholders_are_as_many_as_pictures(text: str, count: int, found: str | None) -> None:
-    assert marked(text, count) == found
+    assert with_placeholders(text, count) == found
 
 
 def test_pictures_go_out_where_they_are_shown(tmp_path: Path) -> None:
     store = ImageStore(tmp_path)
     one, other = store.put(file(halves()), SMALL), store.put(file(halves("L")), SMALL)
-    said = content(illustrated("Look: <image> and <image>?", (one, other)))
+    said = chat_content(make_prompt("Look: <image> and <image>?", (one, other)))
     assert [part["type"] for part in said] == ["text", "image_url", "text", "image_url", "text"]
     assert file(halves()).hex() not in json.dumps(said)
     body = {"messages": [{"role": "system", "content": "Be short."}, {"role": "user", "content": said}]}
-    sent = with_pictures(body, store)["messages"][1]["content"]
+    sent = embed_images(body, store)["messages"][1]["content"]
     urls = [part["image_url"]["url"] for part in sent if part["type"] == "image_url"]
     assert [opened(base64.b64decode(url.partition("base64,")[2])).mode for url in urls] == ["RGB", "L"]
-    assert with_pictures({"messages": body["messages"][:1]}, None) == {"messages": body["messages"][:1]}
+    assert embed_images({"messages": body["messages"][:1]}, None) == {"messages": body["messages"][:1]}
 
 
 def data(folder: Path) -> None:
@@ -88,16 +98,16 @@ def encoded() -> str:
 )
 def test_a_cell_holds_a_picture_in_many_ways(tmp_path: Path, cell: Any) -> None:
     data(tmp_path)
-    (one,) = decode.listed([cell])
-    assert opened(decode.read(one, tmp_path)).getpixel((2, 2)) is not None
+    (one,) = flatten_cell([cell])
+    assert opened(read_image(one, tmp_path)).getpixel((2, 2)) is not None
 
 
 @pytest.mark.parametrize(
     ("cell", "reason"), [("lost.png", "missing image"), (7, "no image"), ("?" * 300, "broken image")]
 )
 def test_a_cell_without_a_picture_says_so(tmp_path: Path, cell: Any, reason: str) -> None:
-    with pytest.raises(Unfit) as refused:
-        decode.read(cell, tmp_path)
+    with pytest.raises(UnusableImage) as refused:
+        read_image(cell, tmp_path)
     assert refused.value.reason == reason
 
 
@@ -173,12 +183,12 @@ def test_a_changed_picture_changes_the_data(tmp_path: Path) -> None:
 def test_files_are_read_again_only_when_they_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data(tmp_path)
     paths = sorted(tmp_path.glob("*.png"))
-    first = known_digests(paths)
+    first = cached_digests(paths)
     monkeypatch.setattr("dsrl.data.images.digest_cache.file_digest", lambda path: "read again")
-    assert known_digests(paths) == first
+    assert cached_digests(paths) == first
     (tmp_path / "good.png").write_bytes(file(halves("CMYK"), "TIFF"))
-    assert known_digests(paths) == [first[0], "read again", first[2]]
-    assert known_digests([tmp_path / "none.png"]) == ["missing"]
+    assert cached_digests(paths) == [first[0], "read again", first[2]]
+    assert cached_digests([tmp_path / "none.png"]) == ["missing"]
 
 
 def test_the_size_of_images_is_in_the_key(tmp_path: Path) -> None:
@@ -192,10 +202,10 @@ def test_a_folder_of_pictures_is_a_pool(tmp_path: Path) -> None:
     pool = UnlabelledImages(path=str(tmp_path / "below"))
     before = pool.key_fields()
     found = pool.images(Gallery(ImageStore(tmp_path / "images"), SMALL))
-    assert [one.reason if isinstance(one, Unfit) else one.width for one in found] == ["broken image", 40, 40]
+    assert [one.reason if isinstance(one, UnusableImage) else one.width for one in found] == ["broken image", 40, 40]
     (tmp_path / "below" / "new.JPG").write_bytes(file(halves(), "JPEG"))
     assert pool.key_fields() != before
-    with pytest.raises(UserError, match=r"no picture in this folder"):
+    with pytest.raises(UserError, match=r"task.pictures: no image"):
         UnlabelledImages(path=str(tmp_path / "images" / "made")).check()
 
 
@@ -205,7 +215,7 @@ def test_a_column_of_a_table_is_a_pool(tmp_path: Path) -> None:
     found = UnlabelledImages(path=str(tmp_path / "rows.jsonl"), limit=2).images(
         Gallery(ImageStore(tmp_path / "images"), SMALL)
     )
-    assert [one.width for one in found if not isinstance(one, Unfit)] == [40, 40]
+    assert [one.width for one in found if not isinstance(one, UnusableImage)] == [40, 40]
 
 
 @pytest.mark.parametrize(
@@ -219,8 +229,8 @@ def test_a_column_of_a_table_is_a_pool(tmp_path: Path) -> None:
     ],
 )
 def test_numbered_placeholders_are_placeholders(text: str, count: int, found: str) -> None:
-    assert unnumbered(text, count) == found
+    assert resolve_numbered(text, count) == found
 
 
 def test_a_question_without_its_pictures_is_its_words() -> None:
-    assert blind("<image>\n<image>\nHow many, <image> or not?") == "How many,  or not?"
+    assert strip_placeholders("<image>\n<image>\nHow many, <image> or not?") == "How many,  or not?"

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
-from dsrl.data.images import Pixels, Unfit
+from dsrl.data.images import Pixels, UnusableImage
 from tests.data.images.drawn import WIDE, file, halves, opened
 
 AS_IT_IS = Pixels(min_pixels=1, max_pixels=10**6)
@@ -89,7 +89,7 @@ def bomb() -> bytes:
     ],
 )
 def test_what_cannot_be_shown_says_why(data: bytes, reason: str) -> None:
-    with pytest.raises(Unfit) as refused:
+    with pytest.raises(UnusableImage) as refused:
         AS_IT_IS.fit(data)
     assert refused.value.reason == reason
     assert str(refused.value)

@@ -11,7 +11,7 @@ import pytest
 from dsrl.core.errors import StageFailed, UserError
 from dsrl.data.model import Model, Sampling
 from dsrl.models.rollout import VllmRollout
-from dsrl.models.rollout.vllm import RAW_TEMPLATE, _flags
+from dsrl.models.rollout.vllm import RAW_TEMPLATE, model_flags
 from dsrl.pipeline.context import Context
 
 FAKE = """\
@@ -80,14 +80,14 @@ def test_a_stage_starts_it_once_and_what_is_stored_needs_no_server(
     assert [[reply.text for reply in own] for own in first] == [["one raw"] * 2, ["two raw"] * 2]
     assert engine.generate(model, ["one", "two"], SAMPLING, 2, context) == first
     assert len(starts(tmp_path)) == 1
-    assert engine.held(model.located(), ["one", "two"], SAMPLING, 3, context.calls).completions == 4
+    assert engine.cached_replies(model.locate(), ["one", "two"], SAMPLING, 3, context.calls).completions == 4
     chat = engine.generate(replace(model, prompt_format="chat"), ["one"], SAMPLING, 1, context)
     assert chat[0][0].text == "one"
     assert len(starts(tmp_path)) == 2
 
 
 def test_one_server_serves_several_waves(tmp_path: Path, context: Context, model: Model) -> None:
-    with rollout(tmp_path, dies=1).standing(model, context) as server:
+    with rollout(tmp_path, dies=1).session(model, context) as server:
         for count in (1, 2, 2, 3):
             assert len(server.generate(model, ["one"], SAMPLING, count, context)[0]) == count
     assert len(starts(tmp_path)) == 2, "the first has died at its first request"
@@ -108,7 +108,7 @@ def test_one_that_keeps_dying_fails_the_stage(tmp_path: Path, context: Context, 
 
 
 def test_it_speaks_as_the_model_does_everywhere(model: Model) -> None:
-    raw, chat = _flags(model), _flags(replace(model, prompt_format="chat", max_length=128))
+    raw, chat = model_flags(model), model_flags(replace(model, prompt_format="chat", max_length=128))
     assert raw["chat-template"] == RAW_TEMPLATE
     assert "chat-template" not in chat
     assert (raw["max-model-len"], chat["max-model-len"]) == (256, 128)

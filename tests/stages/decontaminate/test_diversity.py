@@ -12,25 +12,24 @@ from dsrl.data.task import Task
 from dsrl.graders import Choice, Number
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.state import PipelineState
-from dsrl.stages.decontaminate import Diversity, diversity_measures
-from dsrl.stages.decontaminate.diversity import balance
+from dsrl.stages.decontaminate import Diversity, diversity
 
 
 def test_distinct_by_hand() -> None:
     texts = [["a", "b", "a"], ["a", "b"]]
-    assert diversity_measures.distinct(texts, 1) == 2 / 5
-    assert diversity_measures.distinct(texts, 2) == 2 / 3
-    assert diversity_measures.distinct(texts, 4) is None
+    assert diversity.distinct_share(texts, 1) == 2 / 5
+    assert diversity.distinct_share(texts, 2) == 2 / 3
+    assert diversity.distinct_share(texts, 4) is None
 
 
 def test_equal_texts_are_alike_and_others_are_not() -> None:
     equal, apart = [["red", "hat"]] * 4 + [["x"]], [["a", "b"], ["c", "d"], ["e", "f"]]
-    (one,) = diversity_measures.vectors([equal])
-    found = diversity_measures.similarity(one[:4])
+    (one,) = diversity.tfidf_vectors([equal])
+    found = diversity.similarity_within(one[:4])
     assert found == {"pairs": 1.0, "nearest": 1.0, "nearest_p95": 1.0}
-    (two,) = diversity_measures.vectors([apart])
-    assert diversity_measures.similarity(two) == {"pairs": 0.0, "nearest": 0.0, "nearest_p95": 0.0}
-    assert diversity_measures.similarity(two[:1]) is None
+    (two,) = diversity.tfidf_vectors([apart])
+    assert diversity.similarity_within(two) == {"pairs": 0.0, "nearest": 0.0, "nearest_p95": 0.0}
+    assert diversity.similarity_within(two[:1]) is None
 
 
 def test_the_nearest_in_another_set() -> None:
@@ -38,25 +37,25 @@ def test_the_nearest_in_another_set() -> None:
     vocabulary = [f"w{number}" for number in range(300)]
     test = [[rng.choice(vocabulary) for _ in range(12)] for _ in range(40)]
     fresh = [[rng.choice(vocabulary) for _ in range(12)] for _ in range(40)]
-    near, far, there = diversity_measures.vectors([test, fresh, test[:10]])
-    copied, other = diversity_measures.nearest_in(there, near), diversity_measures.nearest_in(far, near)
+    near, far, there = diversity.tfidf_vectors([test, fresh, test[:10]])
+    copied, other = diversity.similarity_to(there, near), diversity.similarity_to(far, near)
     assert copied is not None
     assert other is not None
     assert copied["nearest"] == pytest.approx(1.0, abs=0.01)
     assert other["nearest"] < 0.5
-    assert diversity_measures.nearest_in(near[:0], near) is None
+    assert diversity.similarity_to(near[:0], near) is None
 
 
 def test_lengths_fall_into_bins() -> None:
-    bounds = diversity_measures.edges([[1, 2, 3, 50], [4]])
-    assert sum(diversity_measures.histogram([1, 2, 3, 50], bounds)) == 4
-    assert diversity_measures.histogram([0, 10**6], bounds)[-1] == 1
-    assert diversity_measures.edges([]) == [0, 1]
-    assert diversity_measures.spread([7]) == {"mean": 7, "p5": 7.0, "p50": 7.0, "p95": 7.0}
+    bounds = diversity.bin_edges([[1, 2, 3, 50], [4]])
+    assert sum(diversity.histogram([1, 2, 3, 50], bounds)) == 4
+    assert diversity.histogram([0, 10**6], bounds)[-1] == 1
+    assert diversity.bin_edges([]) == [0, 1]
+    assert diversity.summarise([7]) == {"mean": 7, "p5": 7.0, "p50": 7.0, "p95": 7.0}
 
 
 def test_balance() -> None:
-    assert balance({"samples": ["B", "A", "B", "B"], "selected": ["A"], "test": []}) == {
+    assert diversity.answer_balance({"samples": ["B", "A", "B", "B"], "selected": ["A"], "test": []}) == {
         "samples": {"A": 0.25, "B": 0.75},
         "selected": {"A": 1.0, "B": 0.0},
     }

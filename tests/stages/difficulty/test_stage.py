@@ -5,7 +5,7 @@ import pytest
 
 from dsrl.core.errors import StageFailed, UserError
 from dsrl.core.parquet import read_table
-from dsrl.data.difficulty_tiers import Rated
+from dsrl.data.difficulty_tiers import ItemRating
 from dsrl.data.source import Source
 from dsrl.data.task import Task
 from dsrl.graders import Number
@@ -36,7 +36,7 @@ def test_stories_are_rated_by_their_steps_and_every_battle_is_kept(tmp_path: Pat
     texts = [story(changes) for changes in range(1, 9)]
     teacher = Endpoint(model="offline-rules-v1", server=OfflineTeacher(busy=0.0), concurrency=8)
     after = run({"difficulty": Difficulty(teacher=teacher, bootstraps=10)}, state(tmp_path, texts), where)
-    rated = read_table(after.files["difficulty/ratings.parquet"], Rated)
+    rated = read_table(after.files["difficulty/ratings.parquet"], ItemRating)
     fought = read_table(after.files["difficulty/battles.parquet"], Battle)
     assert [row.input for row in sorted(rated, key=lambda row: row.rating or 0)] == texts
     assert (rated[0].tier, rated[-1].tier, rated[0].losses, rated[-1].wins) == ("easy", "hard", 7, 7)
@@ -68,12 +68,12 @@ def test_siblings_share_the_rating_of_one_of_them(tmp_path: Path) -> None:
         teacher = Endpoint(model="offline-rules-v1", server=OfflineTeacher(busy=0.0), concurrency=8)
         stage = Difficulty(teacher=teacher, bootstraps=2, subject=subject)
         after = run({"difficulty": stage}, PipelineState(task=task), where)
-        rated = read_table(after.files["difficulty/ratings.parquet"], Rated)
+        rated = read_table(after.files["difficulty/ratings.parquet"], ItemRating)
         assert [row.input for row in rated] == texts
         assert [row.group for row in rated] == ["1", "2", "3", "4"]
         where.close()
     where = context(folder)
-    with pytest.raises(UserError, match="no test item is of this subject"):
+    with pytest.raises(UserError, match=r"difficulty\.subject"):
         Difficulty(teacher=teacher, subject="2")(PipelineState(task=task), where)
     where.close()
 
@@ -95,7 +95,7 @@ def test_prose_is_no_verdict_and_an_item_without_verdicts_stays_unrated(tmp_path
     with serve(answer=answer) as script:
         stage = Difficulty(teacher=Endpoint(model="m", base_url=script.url), bootstraps=5)
         after = stage(state(tmp_path, ["hard", "easy", "lost"]), where)
-    rated = {row.input: row for row in read_table(tmp_path / "ratings.parquet", Rated)}
+    rated = {row.input: row for row in read_table(tmp_path / "ratings.parquet", ItemRating)}
     assert (rated["hard"].tier, rated["easy"].tier, rated["lost"].tier) == ("hard", "easy", None)
     assert rated["lost"].rating is None
     assert (after.figures["undecided"], after.figures["unrated"]) == (2, 1)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsrl.core.component import Component, component
+from dsrl.core.component import component
 from dsrl.core.digest import text_digest
 from dsrl.core.errors import StageFailed, UserError
 from dsrl.core.estimate import wilson
@@ -20,6 +20,7 @@ from dsrl.data.sample import Match, new_sample
 from dsrl.data.source import Item, Source
 from dsrl.data.task import Task
 from dsrl.graders import Number
+from dsrl.models.rollout.protocols import Rollout
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.state import Estimate, Evaluation, PipelineState
 from dsrl.stages.evaluate import Compare, Evaluate
@@ -41,7 +42,7 @@ SHAPES = {
 
 
 @component("tests.test_evaluate.Scripted")
-class Scripted(Component):
+class Scripted(Rollout):
     """Answers item i as `sampled[i]` and `greedy[i]` say, whatever the model."""
 
     sampled: tuple[str, ...]

@@ -19,7 +19,7 @@ from dsrl.pipeline.state import PipelineState
 from dsrl.stages.generate import MajorityVote, OwnAnswer, SelfCorrection, SelfInstruct, SynthLlm, TarGen
 from dsrl.stages.generate.base import TeacherGenerator
 from dsrl.stages.generate.candidate import Candidate, Refusal
-from dsrl.stages.generate.similarity import rouge_l, words
+from dsrl.stages.generate.self_instruct import rouge_l, tokenize
 from tests.stages.generate.test_generate import TASK, offline
 from tests.toys import context
 
@@ -105,7 +105,7 @@ def test_a_forecast_finds_what_is_in_the_store(kind: type[TeacherGenerator], tmp
 def test_self_instruct_shows_what_it_wrote_and_keeps_its_distance(tmp_path: Path) -> None:
     made = stage(SelfInstruct, n=24, round_size=6, max_similarity=0.6)
     found, where = carried_out(made, tmp_path)
-    pool = [words(text) for text in (*(demo.input for demo in TASK.demos), *(one.input for one in found.samples))]
+    pool = [tokenize(text) for text in (*(demo.input for demo in TASK.demos), *(one.input for one in found.samples))]
     assert max(rouge_l(one, other) for i, one in enumerate(pool) for other in pool[:i] if i >= len(TASK.demos)) < 0.6
     assert {"too similar"} <= {one.reason for one in found.rejected}
     store = where.calls
@@ -126,7 +126,7 @@ def test_self_instruct_shows_what_it_wrote_and_keeps_its_distance(tmp_path: Path
 
 def test_self_instruct_needs_a_pool(tmp_path: Path) -> None:
     bare = PipelineState(task=dataclasses.replace(TASK, num_demos=0))
-    with pytest.raises(StageFailed, match="there is no pool to start from"):
+    with pytest.raises(StageFailed, match="0 demos"):
         carried_out(stage(SelfInstruct), tmp_path, bare)
 
 

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from dsrl.core.component import Component, component
-from dsrl.data.images import IMAGE, Illustrated, Pixels, Prompt, UnlabelledImages
+from dsrl.core.component import component
+from dsrl.data.images import IMAGE, ImagePrompt, Pixels, Prompt, UnlabelledImages
 from dsrl.data.model import Model, Reply, Sampling
 from dsrl.data.sample import new_sample
 from dsrl.data.task import Task
 from dsrl.graders import Number
 from dsrl.llm import Endpoint
+from dsrl.models.rollout.protocols import Rollout
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.generate import Generate, MajorityVote
@@ -102,14 +103,14 @@ def test_a_broken_picture_of_the_pool_is_said_and_passed_over(tmp_path: Path) ->
 
 
 @component("tests.test_pictures.RandomUnscored")
-class RandomUnscored(Component):
+class RandomUnscored(Rollout):
     """A model that is right as often as the text says, where it is shown as many pictures as there are placeholders."""
 
     def generate(
         self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, context: Context
     ) -> list[list[Reply]]:
-        assert all(isinstance(prompt, Illustrated) and len(prompt.images) == 1 for prompt in prompts)
-        texts = [prompt.text for prompt in prompts if isinstance(prompt, Illustrated)]
+        assert all(isinstance(prompt, ImagePrompt) and len(prompt.images) == 1 for prompt in prompts)
+        texts = [prompt.text for prompt in prompts if isinstance(prompt, ImagePrompt)]
         return [[self._reply("harder" in text, number) for number in range(count)] for text in texts]
 
     def _reply(self, hard: bool, number: int) -> Reply:

@@ -12,7 +12,7 @@ from dsrl.data.model import Reply, Usage
 from dsrl.data.sample import Votes
 from dsrl.graders import Number
 from dsrl.quickstart import OfflineTeacher, stories
-from dsrl.stages.generate.ballot import Ballot, Rule
+from dsrl.stages.generate.vote import Ballot, VotingRule
 from dsrl.stages.report import Report
 from dsrl.stages.report.audit import shared
 from dsrl.stages.report.label_noise import Tally, Teacher, beta_tail, fitted
@@ -35,9 +35,9 @@ class Digit(Number):
         return first == second
 
 
-def ballot(draw: Callable[[], int | None], rule: Rule) -> Ballot:
+def ballot(draw: Callable[[], int | None], rule: VotingRule) -> Ballot:
     found = Ballot(Digit(), rule)
-    while not found.over():
+    while not found.is_over():
         answers = [draw() for _ in range(found.next_wave())]
         found.add([Reply(text="hm" if answer is None else str(answer)) for answer in answers])
     return found
@@ -61,7 +61,7 @@ def stubborn(rng: random.Random) -> Question:
     return lambda rng: usual if rng.random() < 0.95 else rng.randint(2, 9)
 
 
-def voted(question: Callable[[random.Random], Question], rule: Rule, count: int = 400) -> list[Ballot]:
+def voted(question: Callable[[random.Random], Question], rule: VotingRule, count: int = 400) -> list[Ballot]:
     rng = random.Random(7)
     asked = [question(rng) for _ in range(count)]
     return [ballot(lambda draw=draw: draw(rng), rule) for draw in asked]  # type: ignore[misc]
@@ -75,10 +75,10 @@ def expected_and_true(ballots: list[Ballot]) -> tuple[float, float]:
     return sum(expected) / len(accepted), sum(found.winner() != "0" for found in accepted) / len(accepted)
 
 
-@pytest.mark.parametrize("rule", [Rule(16, stop="none"), Rule(16), Rule(8)])
+@pytest.mark.parametrize("rule", [VotingRule(16, stop="none"), VotingRule(16), VotingRule(8)])
 @pytest.mark.parametrize(("question", "within"), [(slips, 0.02), (of_four, 0.02)])
 def test_independent_slips_show_in_the_votes(
-    question: Callable[[random.Random], Question], within: float, rule: Rule
+    question: Callable[[random.Random], Question], within: float, rule: VotingRule
 ) -> None:
     expected, true = expected_and_true(voted(question, rule))
     assert expected == pytest.approx(true, abs=within)
@@ -86,7 +86,7 @@ def test_independent_slips_show_in_the_votes(
 
 def test_a_mistake_made_every_time_does_not() -> None:
     """The limit of the method, which the report states beside its figures."""
-    expected, true = expected_and_true(voted(stubborn, Rule(16)))
+    expected, true = expected_and_true(voted(stubborn, VotingRule(16)))
     assert expected < 0.005
     assert true > 0.03
 
@@ -97,14 +97,14 @@ def test_rows_kept_by_other_thresholds_are_foretold(question: Callable[[random.R
     """The same votes stopped early and in full: what the first foretells, the second shows."""
     asked = [question(random.Random(number)) for number in range(400)]
 
-    def votes(rule: Rule) -> list[Votes]:
+    def votes(rule: VotingRule) -> list[Votes]:
         streams = [random.Random(1000 + number) for number in range(400)]
         return [
             ballot(lambda draw=draw, rng=rng: draw(rng), rule).votes(None)  # type: ignore[misc]
             for draw, rng in zip(asked, streams, strict=True)
         ]
 
-    seen, whole = votes(Rule(16, stop=stop)), votes(Rule(16, stop="none"))  # type: ignore[arg-type]
+    seen, whole = votes(VotingRule(16, stop=stop)), votes(VotingRule(16, stop="none"))  # type: ignore[arg-type]
     teacher = fitted(seen)
     for share in THRESHOLDS:
         kept = sum(sum(teacher.kept(Tally.of(found), share)) for found in seen)
@@ -124,8 +124,8 @@ def test_the_offline_teacher_s_labels_are_as_wrong_as_foretold(wrong: float) -> 
             "messages": [{"role": "user", "content": f"{story.text}\n\nEnd with ####"}],
         }
         counter = iter(range(100))
-        found = Ballot(Number(), Rule(8))
-        while not found.over():
+        found = Ballot(Number(), VotingRule(8))
+        while not found.is_over():
             said = [teacher.choice(body, next(counter)).content for _ in range(found.next_wave())]
             found.add([Reply(text=text) for text in said])
         ballots.append(found)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.data.images import ImageStore, Pixels, numbered, spoken
+from dsrl.data.images import ImageStore, Pixels, content_text, label_images
 from dsrl.stages.report import Report
 from dsrl.stages.report.pictures import Pictures
 from dsrl.stages.report.replies import lengths
@@ -29,12 +29,12 @@ def of(page: str, name: str = "data") -> dict:
     ],
 )
 def test_placeholders_are_numbered(text: str, count: int, expected: str) -> None:
-    assert numbered(text, count) == expected
+    assert label_images(text, count) == expected
 
 
 def test_a_turn_with_pictures_is_said_in_one_text() -> None:
     said = [{"type": "image_url", "image_url": {"url": "image:ab"}}, {"type": "text", "text": "How many?"}]
-    assert spoken(said) == "[image 1]\nHow many?"
+    assert content_text(said) == "[image 1]\nHow many?"
 
 
 def test_thumbnails_are_made_once_and_no_larger_than_asked_for(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_the_identity_knows_the_passages_and_not_the_server(tmp_path: Path, monk
 def test_two_corpora_of_one_name_are_refused(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     corpora = (write(tmp_path, "one", "a"), write(tmp_path / "other", "one", "b"))
-    with pytest.raises(UserError, match="one name"):
+    with pytest.raises(UserError, match="one, one"):
         Elasticsearch(corpora=corpora).check()
 
 

@@ -1,4 +1,4 @@
-"""Real passages: the corpora of CRAFT (github.com/ziegler-ingo/CRAFT), five folders' worth in one."""
+"""Searches the real corpora of CRAFT (github.com/ziegler-ingo/CRAFT)."""
 
 import io
 import os
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(
         ("banana bread with chocolate", "recipegen"),
     ],
 )
-def test_a_keyword_leads_to_its_subject(keyword: str, file: str, tmp_path: Path) -> None:
+def test_the_best_hit_is_from_the_corpus_of_its_subject(keyword: str, file: str, tmp_path: Path) -> None:
     retriever = Embedded(corpora=(str(DATA / "craft"),), ingest=Ingest(field="Text"))
     retriever.check()
     best = retriever.open(tmp_path, Progress(io.StringIO())).search(keyword, 3)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.data.images.prompt import text_of
+from dsrl.data.images.prompt import prompt_text
 from dsrl.data.model import Reply
 from dsrl.data.sample import Image, Provenance, new_sample
 from dsrl.pipeline.state import PipelineState
@@ -32,8 +32,8 @@ def judged(
     those that never come."""
 
     def says(prompt: object, number: int) -> Reply:
-        seen = "<image>" in text_of(prompt)  # type: ignore[arg-type]
-        assert seen or WORDS in text_of(prompt)  # type: ignore[arg-type]
+        seen = "<image>" in prompt_text(prompt)  # type: ignore[arg-type]
+        assert seen or WORDS in prompt_text(prompt)  # type: ignore[arg-type]
         if not seen and number < lost:
             return LOST
         return RIGHT if number % N < right[seen] else WRONG
@@ -63,7 +63,7 @@ def test_few_right_replies_may_come_without_it(
     if needed:
         assert isinstance(outcome, Candidate)
         assert outcome.verdicts[-1].verifier == "ImageNeeded"
-        assert (outcome.drawn, outcome.rate and outcome.rate.num_correct) == (N, seeing)
+        assert (outcome.num_consumed, outcome.rate and outcome.rate.num_correct) == (N, seeing)
     else:
         assert isinstance(outcome, Refusal)
         assert (outcome.reason, outcome.detail.partition(";")[0]) == (
@@ -88,8 +88,12 @@ def test_a_count_that_was_made_before_is_not_made_again(tmp_path: Path) -> None:
     asked: list[str] = []
 
     def says(prompt: object, number: int) -> Reply:
-        asked.append(text_of(prompt))  # type: ignore[arg-type]
-        return RIGHT if number % N < (8 if "red" in text_of(prompt) and "<image>" in text_of(prompt) else 14) else WRONG  # type: ignore[arg-type]
+        asked.append(prompt_text(prompt))  # type: ignore[arg-type]
+        return (
+            RIGHT
+            if number % N < (8 if "red" in prompt_text(prompt) and "<image>" in prompt_text(prompt) else 14)
+            else WRONG
+        )  # type: ignore[arg-type]
 
     where, count = context(tmp_path), counter(says, rollout=Pictured(says=says))
     state = PipelineState(task=TASK, base=Named(name="target", path="m"))

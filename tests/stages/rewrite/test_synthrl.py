@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pyarrow.parquet
 import pytest
 
-from dsrl.core.component import Component, component
+from dsrl.core.component import component
 from dsrl.core.errors import StageFailed, UserError
 from dsrl.data.model import Model, Reply, Sampling
 from dsrl.data.sample import Provenance, Rate, Sample, new_sample
@@ -19,14 +19,14 @@ from dsrl.data.source import Source
 from dsrl.data.task import Task
 from dsrl.graders import Number, Text
 from dsrl.llm import Endpoint
-from dsrl.models.rollout.protocols import Asked
+from dsrl.models.rollout.protocols import Question, Rollout
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.runner import run
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.generate import MajorityVote
 from dsrl.stages.generate.candidate import Candidate, Refusal
 from dsrl.stages.rewrite import HarderVariants, IntervalBand, PassBand, QualityJudge, SecondModel, SinglePass
-from dsrl.stages.rewrite.synthrl.interval import least_drop
+from dsrl.stages.rewrite.synthrl.pass_band import lower_bound_of_drop
 from dsrl.stages.score import PassCount
 from dsrl.stages.seeds import Seeds
 from tests.llm.server import Json, serve
@@ -45,7 +45,7 @@ class Named(Model):
 
 
 @component("tests.test_synthrl.Toy")
-class Toy(Component):
+class Toy(Rollout):
     """A model whose reply number i to a question is what the test says."""
 
     excluded_from_key: ClassVar[frozenset[str]] = frozenset({"says", "asked"})
@@ -224,12 +224,12 @@ def test_what_failed_or_was_cut_is_replaced_by_number(missing: Reply, tmp_path: 
     where = context(tmp_path)
     state = PipelineState(task=TASK, base=Named(name="m", path="m"))
     says = lambda question, number: missing if number < 5 else RIGHT if number % 2 else WRONG  # noqa: E731
-    (rate,) = counter(says).count([Asked("q", "4")], state, where)
+    (rate,) = counter(says).count([Question("q", "4")], state, where)
     assert (rate.num_rollouts, rate.num_valid, rate.num_correct) == (21, 16, 8)
     assert rate.num_error + rate.num_truncated == 5
-    (short,) = counter(says, spare=4).count([Asked("q", "4")], state, where)
+    (short,) = counter(says, spare=4).count([Question("q", "4")], state, where)
     assert (short.num_rollouts, short.num_valid) == (20, 15)
-    (fresh,) = counter(says).count([Asked("q", "4", drawn=21)], state, where)
+    (fresh,) = counter(says).count([Question("q", "4", num_consumed=21)], state, where)
     assert (fresh.num_rollouts, fresh.num_correct) == (16, 8)
     where.close()
 
@@ -237,7 +237,9 @@ def test_what_failed_or_was_cut_is_replaced_by_number(missing: Reply, tmp_path: 
 def test_nothing_more_is_drawn_than_needed(tmp_path: Path) -> None:
     where, asked = context(tmp_path), []
     count = PassCount(rollout=Toy(says=lambda *_: RIGHT, asked=asked), rollouts=N, spare=N)
-    count.count([Asked("a", "4"), Asked("b", "4", drawn=16)], PipelineState(task=TASK, base=Named(name="m")), where)
+    count.count(
+        [Question("a", "4"), Question("b", "4", num_consumed=16)], PipelineState(task=TASK, base=Named(name="m")), where
+    )
     assert asked == [("m", "a", 16), ("m", "b", 32)]
     where.close()
 
@@ -251,16 +253,16 @@ def rate(correct: int, n: int = N, **fields: int) -> Rate:
     ("seed", "variant", "harder"), [(16, 14, True), (16, 15, False), (12, 10, True), (12, 12, False)]
 )
 def test_the_papers_margin(seed: int, variant: int, harder: bool) -> None:
-    assert (PassBand(counter=counter(scripted({}))).refused(rate(seed), rate(variant)) == "") is harder
+    assert (PassBand(counter=counter(scripted({}))).refusal(rate(seed), rate(variant)) == "") is harder
 
 
 def test_the_interval_asks_for_more_than_chance() -> None:
     band = IntervalBand(counter=counter(scripted({})))
-    assert band.refused(rate(16), rate(14)) != ""
-    assert band.refused(rate(16), rate(8)) == ""
-    assert band.refused(rate(64, 64), rate(56, 64)) == ""  # more replies, more certainty
+    assert band.refusal(rate(16), rate(14)) != ""
+    assert band.refusal(rate(16), rate(8)) == ""
+    assert band.refusal(rate(64, 64), rate(56, 64)) == ""  # more replies, more certainty
     # Newcombe's own example (1998, table II, 56/70 against 48/80, method 10): 0.0524 to 0.3339
-    assert least_drop(rate(56, 70), rate(48, 80), 0.95) == pytest.approx(0.0524, abs=5e-5)
+    assert lower_bound_of_drop(rate(56, 70), rate(48, 80), 0.95) == pytest.approx(0.0524, abs=5e-5)
 
 
 def test_a_second_band_is_a_second_test(tmp_path: Path) -> None:
@@ -357,7 +359,7 @@ def test_seeds_that_are_all_too_hard_or_too_easy_are_said(right: int, words: str
     _, then, _ = rewritten(tmp_path, writer(lambda old, _: "v" if old == "a" else "w"), count, before)
     assert words in said(then)
     histogram = " ".join("2" if number == right else "0" for number in range(17))
-    assert f"right replies 0 to 16: {histogram} seeds" in said(then)
+    assert f"0 to 16: {histogram} seeds" in said(then)
 
 
 def test_a_kept_variant_without_enough_fresh_replies_stays_undecided(tmp_path: Path) -> None:
@@ -445,11 +447,11 @@ def test_the_same_bytes_after_a_kill(tmp_path: Path) -> None:
 
 
 def test_an_answer_that_is_a_text_leaks_only_where_it_is_stated() -> None:
-    from dsrl.stages.rewrite.synthrl.leak_check import leak
+    from dsrl.stages.rewrite.synthrl.leak_check import find_leak
 
     grader = Text()
-    assert leak("Which river flows through Paris, and not the Loire?", "Seine", grader) is None
-    assert leak("Which river? The answer is: Seine", "Seine", grader) is not None
+    assert find_leak("Which river flows through Paris, and not the Loire?", "Seine", grader) is None
+    assert find_leak("Which river? The answer is: Seine", "Seine", grader) is not None
 
 
 def sample_ids(state: PipelineState) -> list[str]:
@@ -473,7 +475,7 @@ def test_seeds_without_enough_replies_are_no_hard_seeds(tmp_path: Path) -> None:
     where.close()
     after, then, _ = rewritten(tmp_path, writer(lambda *_: "v"), count, before)
     assert after.figures["seed_counts"] == [0] * 17
-    assert "and 2 without 16 replies that came to an end" in said(then)
+    assert "and 2 without 16" in said(then)
 
 
 def test_a_writer_who_brings_nothing_is_given_up(tmp_path: Path) -> None:

@@ -3,13 +3,14 @@ from typing import Any
 
 import pytest
 
-from dsrl.core.component import Component, component
+from dsrl.core.component import component
 from dsrl.core.errors import UserError
 from dsrl.core.parquet import read_table
 from dsrl.data.model import Model, Reply, Sampling
 from dsrl.data.sample import Rate, Sample, new_sample
 from dsrl.data.task import Task
 from dsrl.graders import Number
+from dsrl.models.rollout.protocols import Rollout
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.stage import SAMPLE_FIELDS
 from dsrl.pipeline.state import PipelineState
@@ -24,7 +25,7 @@ LOST = Reply(text=None, error="no room for a reply")
 
 
 @component("tests.test_stages.Scripted")
-class Scripted(Component):
+class Scripted(Rollout):
     """Says to each prompt what the test wants."""
 
     replies: Any

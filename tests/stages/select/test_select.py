@@ -34,7 +34,7 @@ from dsrl.stages.select import (
     SeedsOnly,
     Select,
 )
-from dsrl.stages.select.base import rate
+from dsrl.stages.select.base import pass_rate
 
 TASK = Task(name="stories", instruction="Answer stories.", answer=Number())
 RATES = (0, 1, 2, 3, 4, 5, 6, 7, 8)
@@ -68,7 +68,7 @@ def study_of(rates: tuple[int, ...], copies: int = 1, task: Task = TASK) -> Pipe
 
 
 def chosen_rates(state: PipelineState) -> list[float]:
-    return [8 * rate(sample) for sample in state.chosen(state.selected)]
+    return [8 * pass_rate(sample) for sample in state.chosen(state.selected)]
 
 
 def said(context: Context) -> str:
@@ -93,7 +93,7 @@ def test_order(cls: type[Select], dials: dict[str, Any], expected: list[int], co
 
 def test_learnable_takes_the_middle_first(context: Context) -> None:
     state = Learnable(m=7, n=9)(study_of(RATES), context)
-    assert [abs(8 * rate(sample) - 4) for sample in state.chosen(state.selected)] == [0, 1, 1, 2, 2, 3, 3]
+    assert [abs(8 * pass_rate(sample) - 4) for sample in state.chosen(state.selected)] == [0, 1, 1, 2, 2, 3, 3]
 
 
 def test_all_takes_all_and_random_is_seeded(context: Context) -> None:
@@ -118,7 +118,7 @@ def test_control_is_random_of_the_same_size_and_from_all(context: Context) -> No
     state = PaperRanking(m=40, n=9)(study_of(RATES, 30), context)
     control = state.chosen(state.control)
     assert len(set(state.control)) == len(state.selected) == 40
-    assert {rate(sample) for sample in control} >= {0.0, 1.0}
+    assert {pass_rate(sample) for sample in control} >= {0.0, 1.0}
     assert PaperRanking(m=40, n=9, seed=1)(state, context).control != state.control
 
 

@@ -11,8 +11,8 @@ from dsrl.pipeline.progress.progress import Progress
 from dsrl.stages.retrieve.corpus import Corpus
 from dsrl.stages.retrieve.elastic.access import Access
 from dsrl.stages.retrieve.elastic.mapping import VERSION, Place, places, settings
-from dsrl.stages.retrieve.index_build import measure
-from dsrl.stages.retrieve.ingest import IngestReport, read
+from dsrl.stages.retrieve.index_build import progress_unit
+from dsrl.stages.retrieve.ingest import IngestReport, read_pieces
 from dsrl.stages.retrieve.retriever import CorpusRetriever, Retriever
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Elasticsearch(CorpusRetriever, Access):
         """Raises `UserError` within seconds where the server is down, denies access or lacks data."""
         from dsrl.stages.retrieve.elastic.searcher import ElasticSearcher
 
-        corpora = self._found()
+        corpora = self.find_corpora()
         connection = self._connect()
         try:
             holds = self._made(connection, corpora, root, progress)
@@ -78,7 +78,7 @@ class Elasticsearch(CorpusRetriever, Access):
 
     def index(self, root: Path, progress: Progress) -> IngestReport:
         with self._connect() as connection:
-            return self._made(connection, self._found(), root, progress)[-1].report
+            return self._made(connection, self.find_corpora(), root, progress)[-1].report
 
     def _connect(self) -> "Connection":
         """To a server that was seen to be fit."""
@@ -106,7 +106,7 @@ class Elasticsearch(CorpusRetriever, Access):
 
         where = self._places(corpora)
         if holds := connection.run(all_whole(connection.client, where)):
-            self.ingest.put_up_with(holds[-1].report, f"index {where[-1].alias}")
+            self.ingest.check_malformed(holds[-1].report, f"index {where[-1].alias}")
             return holds
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / f".{where[-1].alias}.lock"):
@@ -121,7 +121,7 @@ class Elasticsearch(CorpusRetriever, Access):
         from dsrl.stages.retrieve.elastic.index import Load, make_whole
 
         report = IngestReport()
-        load = Load(self.concurrency, self.request_bytes, settings(self.shards, self.replicas), measure(corpora))
+        load = Load(self.concurrency, self.request_bytes, settings(self.shards, self.replicas), progress_unit(corpora))
         entries = self._entries(corpora, where, report)
         connection.run(make_whole(connection.client, self, where, entries, report, load, progress))
 
@@ -130,7 +130,7 @@ class Elasticsearch(CorpusRetriever, Access):
         from dsrl.stages.retrieve.elastic.index import Entry
 
         at = 0
-        for number, piece in enumerate(read(corpora, self.ingest, report)):
+        for number, piece in enumerate(read_pieces(corpora, self.ingest, report)):
             while not piece.source.startswith(f"{where[at].corpus}/"):
                 at += 1
             yield Entry(where[at], number, piece)

@@ -19,7 +19,7 @@ from dsrl.stages.retrieve.elastic.access import Access
 from dsrl.stages.retrieve.elastic.connection import FIRST_WAIT, LONGEST_WAIT
 from dsrl.stages.retrieve.elastic.failures import another_product, refused
 from dsrl.stages.retrieve.elastic.mapping import Place
-from dsrl.stages.retrieve.index_build import show
+from dsrl.stages.retrieve.index_build import show_progress
 from dsrl.stages.retrieve.ingest import IngestReport, Piece
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ async def whole(client: "AsyncElasticsearch", place: Place) -> Whole | None:
             allowed=f"{kept.get('passages')} passages",
             next_step="delete it, and it is made again, or restore it",
         )
-    return Whole(counted, IngestReport.of(kept["report"]))
+    return Whole(counted, IngestReport.from_json(kept["report"]))
 
 
 async def create(client: "AsyncElasticsearch", place: Place, settings: dict[str, Any]) -> None:
@@ -161,7 +161,7 @@ async def make_whole(
             progress.say(f"index: the one of {place.corpus} is of another version of dsrl; built anew beside it")
         await create(client, place, load.settings)
     with progress.task(*load.measure) as task:
-        feed = Feed(entries, missing, lambda: show(task, report))
+        feed = Feed(entries, missing, lambda: show_progress(task, report))
         await _together(_send(client, access, feed, load) for _ in range(load.senders))
     for place in missing:
         await complete(client, place, Whole(feed.counts[place], report))

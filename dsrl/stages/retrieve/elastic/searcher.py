@@ -10,7 +10,7 @@ from dsrl.stages.retrieve.elastic.access import Access
 from dsrl.stages.retrieve.elastic.connection import BUSY, FIRST_WAIT, LONGEST_WAIT, Connection
 from dsrl.stages.retrieve.elastic.failures import refused
 from dsrl.stages.retrieve.elastic.mapping import Place
-from dsrl.stages.retrieve.index import Hit
+from dsrl.stages.retrieve.searcher import SearchHit
 
 if TYPE_CHECKING:
     from elasticsearch import AsyncElasticsearch
@@ -35,11 +35,11 @@ class ElasticSearcher:
         self._index = [place.alias for place in places]
         self.num_documents = num_documents
 
-    def search(self, query: str, limit: int) -> list[Hit]:
+    def search(self, query: str, limit: int) -> list[SearchHit]:
         """The best hits for any of the query's words, best first. The query isn't parsed, so it may hold anything."""
         return self.search_many([query], limit)[0]
 
-    def search_many(self, queries: Sequence[str], limit: int) -> list[list[Hit]]:
+    def search_many(self, queries: Sequence[str], limit: int) -> list[list[SearchHit]]:
         """The hits of each query, in its place."""
         found = self._connection.run(self._pages([bounded(query) for query in queries], limit))
         return [[_hit(row) for row in rows] for rows in found]
@@ -117,6 +117,6 @@ def _failed(reply: Body) -> int | None:
     return 503 if reply["timed_out"] or reply["_shards"]["failed"] else None
 
 
-def _hit(row: dict[str, Any]) -> Hit:
+def _hit(row: dict[str, Any]) -> SearchHit:
     fields = row["_source"]
-    return Hit(source=fields["source"], text=fields["text"], score=float(row["_score"]), offset=fields["offset"])
+    return SearchHit(source=fields["source"], text=fields["text"], score=float(row["_score"]), offset=fields["offset"])

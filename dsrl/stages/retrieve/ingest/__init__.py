@@ -1,7 +1,6 @@
-"""From files, archives and data sets of any size to one stream of short pieces, each once."""
+"""Reads files, archives and Hugging Face datasets of any size as one stream of short, distinct pieces."""
 
-from dsrl.stages.retrieve.ingest.options import Ingest
-from dsrl.stages.retrieve.ingest.pipeline import read
-from dsrl.stages.retrieve.ingest.records import Document, IngestReport, Malformed, Piece
+from dsrl.stages.retrieve.ingest.pipeline import read_pieces
+from dsrl.stages.retrieve.ingest.records import Document, Ingest, IngestReport, MalformedRow, Piece
 
-__all__ = ["Document", "Ingest", "IngestReport", "Malformed", "Piece", "read"]
+__all__ = ["Document", "Ingest", "IngestReport", "MalformedRow", "Piece", "read_pieces"]

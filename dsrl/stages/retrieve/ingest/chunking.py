@@ -1,4 +1,4 @@
-"""Long documents as pieces that end where a sentence does. A piece is found in its document at its offset."""
+"""Cuts long documents into pieces that end at the end of a sentence."""
 
 import re
 from collections.abc import Iterator
@@ -7,34 +7,31 @@ SENTENCE_END = re.compile(r"[.!?][\"'\u201d\u2019)\]]*(?=\s)|[\u3002\uff01\uff1f
 ABBREVIATION = re.compile(
     r"\b(?:[A-Z]|Dr|Mr|Mrs|Ms|Prof|St|vs|etc|cf|al|Fig|Figs|No|Vol|pp?|eds?|e\.g|i\.e|approx|ca|Inc|Ltd)\.$"
 )
-WHITE = re.compile(r"\s*")
+NOT_SPACE = re.compile(r"\S")
 LOOK_BACK = 12
-"""Characters before a full stop in which an abbreviation is sought."""
+"""Characters before a full stop in which an abbreviation is looked for."""
 
 
-def pieces(text: str, max_chars: int) -> Iterator[tuple[int, str]]:
-    """Offsets and texts of consecutive pieces of at most `max_chars` characters, without space at either end."""
-    start = _skip(text, 0)
-    while start < len(text):
-        end = start + cut(text[start : start + max_chars + 1], max_chars)
+def split_text(text: str, max_chars: int) -> Iterator[tuple[int, str]]:
+    """Yield (offset, piece) for consecutive pieces of 1 to `max_chars` characters, stripped of surrounding space."""
+    start = 0
+    while match := NOT_SPACE.search(text, start):
+        start = match.start()
+        end = start + find_cut(text[start : start + max_chars + 1], max_chars)
         yield start, text[start:end].rstrip()
-        start = _skip(text, end)
+        start = end
 
 
-def cut(text: str, max_chars: int) -> int:
-    """Where to end a text: after the last sentence that fits whole, else the last word, else in the middle of one."""
+def find_cut(text: str, max_chars: int) -> int:
+    """End of the last sentence within `max_chars` characters; failing that, of the last word; else `max_chars`."""
     if len(text) <= max_chars:
         return len(text)
-    ends = [end for match in SENTENCE_END.finditer(text) if (end := match.end()) <= max_chars and _ends(text, match)]
+    ends = [
+        match.end() for match in SENTENCE_END.finditer(text) if match.end() <= max_chars and _ends_sentence(text, match)
+    ]
     return ends[-1] if ends else max(text.rfind(" ", 0, max_chars + 1), 0) or max_chars
 
 
-def _ends(text: str, match: re.Match[str]) -> bool:
-    """Whether a full stop ends a sentence, and not an abbreviation or an initial."""
+def _ends_sentence(text: str, match: re.Match[str]) -> bool:
     stop = match.start() + 1
     return text[match.start()] != "." or not ABBREVIATION.search(text[max(0, stop - LOOK_BACK) : stop])
-
-
-def _skip(text: str, start: int) -> int:
-    found = WHITE.match(text, start)
-    return found.end() if found else start

@@ -1,11 +1,16 @@
-"""What flows from a corpus into an index, and the count of it."""
+"""How corpora are read (`Ingest`), what flows from them into an index, and the count of it (`IngestReport`)."""
 
 import dataclasses
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from dsrl.core.component import Component, component
+from dsrl.core.errors import UserError
 
 NUM_SHOWN = 20
-"""Malformed lines that are kept as examples."""
+"""Malformed rows that are kept as examples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,23 +23,22 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of a document that is indexed by itself: `text` stands in its document at `offset`, character for
-    character."""
+    """The unit that is indexed: `text` is the part of its document that starts at character `offset`."""
 
     source: str
-    """`<corpus>/<id of the document>`."""
+    """`<corpus>/<document id>`."""
     offset: int
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Malformed:
-    """A line that is no document."""
+class MalformedRow:
+    """A row that can't be read as a document."""
 
     file: str
     line: int
     found: str
-    """What stands there, in words."""
+    """What the row contains instead."""
 
     def __str__(self) -> str:
         return f"{self.file}, line {self.line}: {self.found}"
@@ -42,42 +46,73 @@ class Malformed:
 
 @dataclass
 class IngestReport:
-    """What became of the documents; filled while they flow."""
+    """Counts of documents by outcome, updated while they are read. Stored as JSON with every index."""
 
     read: int = 0
     """Documents with a text."""
     kept: int = 0
-    """Those that were not left out as repeats."""
+    """Documents that are not duplicates."""
     pieces: int = 0
-    """Into which they were cut."""
+    """Pieces that the kept documents were cut into."""
     duplicates: int = 0
-    """Documents whose text had come before, but for case and spacing."""
+    """Documents whose text came before, ignoring case and spacing."""
     near_duplicates: int = 0
     empty: int = 0
-    """Documents without a word."""
     num_malformed: int = 0
-    malformed: list[Malformed] = field(default_factory=list)
-    """The first of them."""
+    malformed: list[MalformedRow] = dataclasses.field(default_factory=list)
+    """The first `NUM_SHOWN` of them."""
     skipped: int = 0
-    """Files of a folder or an archive whose kind isn't known."""
+    """Files of a folder or an archive in an unknown format."""
     bytes: int = 0
-    """Read from disk, as they lie there."""
+    """Bytes read from disk, before decompression."""
 
-    def spoilt(self, line: Malformed) -> None:
-        """Count a line that is no document."""
+    def add_malformed(self, row: MalformedRow) -> None:
         self.num_malformed += 1
         if len(self.malformed) < NUM_SHOWN:
-            self.malformed.append(line)
+            self.malformed.append(row)
 
-    def plus(self, other: "IngestReport") -> "IngestReport":
-        """Both together."""
+    def merge(self, other: "IngestReport") -> "IngestReport":
+        """Sum of both reports."""
         values = {
-            place.name: getattr(self, place.name) + getattr(other, place.name) for place in dataclasses.fields(self)
+            field.name: getattr(self, field.name) + getattr(other, field.name) for field in dataclasses.fields(self)
         }
         values["malformed"] = values["malformed"][:NUM_SHOWN]
         return IngestReport(**values)
 
     @classmethod
-    def of(cls, values: dict[str, Any]) -> "IngestReport":
-        """From its JSON form, `dataclasses.asdict`."""
-        return cls(**{**values, "malformed": [Malformed(**line) for line in values["malformed"]]})
+    def from_json(cls, values: dict[str, Any]) -> "IngestReport":
+        """Inverse of `dataclasses.asdict`."""
+        return cls(**{**values, "malformed": [MalformedRow(**row) for row in values["malformed"]]})
+
+
+@component("retriever.ingest")
+class Ingest(Component):
+    """How corpora are read and cut; the same for every retriever."""
+
+    excluded_from_key: ClassVar[frozenset[str]] = frozenset({"max_malformed", "max_expansion"})
+
+    field: str = Field(default="text", min_length=1)
+    """Field of a row that contains the text; a manifest's `field` takes precedence."""
+    id_field: str = Field(default="id", min_length=1)
+    """Field of a row that names the document; without it, file and line do."""
+    max_chars: int = Field(default=2048, ge=1)
+    """Maximum characters of a piece. Longer documents are cut at the end of a sentence."""
+    max_document_bytes: int = Field(default=32_000_000, ge=1)
+    """Longer lines and text files count as malformed and are not held in memory."""
+    near_duplicates: float | None = Field(default=None, gt=0, lt=1)
+    """Drop documents whose word triples are this similar (Jaccard) to those of an earlier one; null: keep them.
+    Memory grows with the corpus."""
+    max_malformed: int = Field(default=100, ge=0)
+    """Stop after more malformed rows than this."""
+    max_expansion: float = Field(default=250.0, ge=1)
+    """Refuse compressed files that expand by more than this factor."""
+
+    def check_malformed(self, report: IngestReport, what: str) -> None:
+        """Raise `UserError` if `report` counts more malformed rows than `max_malformed`."""
+        if report.num_malformed > self.max_malformed:
+            raise UserError(
+                f"{what}: {report.num_malformed} malformed rows",
+                got="\n           ".join(map(str, report.malformed[:3])) or None,
+                allowed=f"{self.max_malformed} (retriever.ingest.max_malformed)",
+                next_step="set retriever.ingest.field=..., correct the rows, or raise retriever.ingest.max_malformed",
+            )

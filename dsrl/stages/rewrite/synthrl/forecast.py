@@ -48,7 +48,7 @@ def foretold(stage: Costly, outlook: Outlook) -> Expectation:
     drafts = eligible * tries
     judges = sum(hasattr(verifier, "threshold") for verifier in stage.verify)
     requests = drafts * (1 + JUDGED * judges)
-    words = len(prompts.fixed("task") + prompts.fixed("harder")) + len(outlook.state.task.instruction)
+    words = len(prompts.literal_text("task") + prompts.literal_text("harder")) + len(outlook.state.task.instruction)
     read = requests * (outlook.question_tokens() * 1.5 + Range.of(words / CHARACTERS_PER_TOKEN))
     written = drafts * (outlook.question_tokens() * 1.5) + drafts * (40.0 * judges)
     load = Load(
@@ -65,6 +65,6 @@ def foretold(stage: Costly, outlook: Outlook) -> Expectation:
 
 def _flops(counter: Any, drafts: Range, outlook: Outlook) -> Range | None:
     """Of the target's replies to the drafts, where it is asked on this machine."""
-    if hasattr(counter.rollout, "endpoint"):
+    if counter.rollout.served_by is not None:
         return NOTHING
     return outlook.rollouts(counter.rollout, drafts * JUDGED, counter.sampling, counter.rollouts).flops

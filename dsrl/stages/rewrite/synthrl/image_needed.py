@@ -1,4 +1,4 @@
-"""Whether a variant still needs its picture: does the target come to the answer as often without it?"""
+"""Whether a variant still needs its image: does the target reach the answer as often without it?"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from dsrl.core.component import Component, component
-from dsrl.data.images.prompt import blind
+from dsrl.data.images.prompt import strip_placeholders
 from dsrl.data.model import Model
 from dsrl.data.sample import Rate
-from dsrl.models.rollout.protocols import Asked, PassCounter
+from dsrl.models.rollout.protocols import PassCounter, Question
 from dsrl.stages.generate.candidate import Candidate, Refusal
-from dsrl.stages.rewrite.synthrl.pass_band import Outcome, shown
+from dsrl.stages.rewrite.synthrl.pass_band import Outcome, describe_rate
 
 if TYPE_CHECKING:
     from dsrl.pipeline.context import Context
@@ -21,48 +21,55 @@ if TYPE_CHECKING:
 
 @component("verify.image_needed")
 class ImageNeeded(Component):
-    """Refuses a candidate that tells in words what its picture shows: the target, shown the words alone, is right
-    nearly as often as with the picture. Questions without pictures pass unlooked at."""
+    """Refuses a candidate whose words describe what its image shows: given the words alone, the target is correct
+    nearly as often as with the image. Questions without images pass untested."""
 
     counter: PassCounter
     model: Model | None = None
-    """Who is asked; None: the model that is to be trained."""
+    """The model that answers. None: the one to be trained."""
     share: float = Field(default=0.5, ge=0, lt=1)
-    """Right replies without the pictures may be at most this share of those with them."""
+    """Correct replies without the images may be at most this share of those with them."""
 
     def verify_all(self, candidates: Sequence[Candidate], state: "PipelineState", context: "Context") -> list[Outcome]:
-        pictured = [one for one in candidates if one.images]
-        seen = self._counted(pictured, state, context)
-        words = [Asked(blind(one.input), one.answer or "") for one in pictured]
-        unseeing = self.counter.count(words, state, context, self.model)
-        judged = (self._judged(one, rate, without) for (one, rate), without in zip(seen, unseeing, strict=True))
-        return [next(judged) if one.images else one for one in candidates]
+        with_images = self._count_with_images([one for one in candidates if one.images], state, context)
+        texts = [Question(strip_placeholders(candidate.input), candidate.answer or "") for candidate, _ in with_images]
+        text_rates = self.counter.count(texts, state, context, self.model)
+        outcomes = (
+            self._judge(candidate, rate, text_rate)
+            for (candidate, rate), text_rate in zip(with_images, text_rates, strict=True)
+        )
+        return [next(outcomes) if one.images else one for one in candidates]
 
-    def _counted(
+    def _count_with_images(
         self, candidates: Sequence[Candidate], state: "PipelineState", context: "Context"
     ) -> list[tuple[Candidate, Rate]]:
-        """With the counts with pictures: those of an earlier verifier that asked the same model, else made now."""
-        asker = self.model or state.base
-        assert asker is not None
-        known = [one.rate if one.rate and self._whole(one.rate, asker) else None for one in candidates]
-        pairs = list(zip(candidates, known, strict=True))
-        asked = [Asked(one.input, one.answer or "", one.images, one.drawn) for one, rate in pairs if rate is None]
-        made = iter(self.counter.count(asked, state, context, self.model))
-        return [(one, rate) if rate else self._looked_at(one, next(made)) for one, rate in pairs]
+        """Each candidate with its pass rate with images: of an earlier verifier that asked the same model, else counted
+        now."""
+        model = self.model or state.base
+        assert model is not None
+        fingerprint = model.fingerprint()
+        known = [
+            rate
+            if (rate := one.rate) and rate.model == fingerprint and rate.num_valid >= self.counter.rollouts
+            else None
+            for one in candidates
+        ]
+        missing = [one.to_question() for one, rate in zip(candidates, known, strict=True) if rate is None]
+        counted = iter(self.counter.count(missing, state, context, self.model))
+        results = []
+        for candidate, rate in zip(candidates, known, strict=True):
+            if rate is None:
+                rate = next(counted)
+                if self.model is None:  # replies of the target that were counted now are no longer fresh
+                    consumed = candidate.num_consumed + rate.num_rollouts
+                    candidate = replace(candidate, rate=rate, num_consumed=consumed)
+            results.append((candidate, rate))
+        return results
 
-    def _whole(self, rate: Rate, asker: Model) -> bool:
-        return rate.model == asker.fingerprint() and rate.num_valid >= self.counter.rollouts
-
-    def _looked_at(self, candidate: Candidate, rate: Rate) -> tuple[Candidate, Rate]:
-        """The target's own replies that were counted now are no longer fresh."""
-        if self.model is not None:
-            return candidate, rate
-        return replace(candidate, rate=rate, drawn=candidate.drawn + rate.num_rollouts), rate
-
-    def _judged(self, counted: Candidate, seeing: Rate, unseeing: Rate) -> Outcome:
-        words = f"{shown(seeing)}, without the picture {shown(unseeing)}"
-        if min(seeing.num_valid, unseeing.num_valid) < self.counter.rollouts:
-            return Refusal("undecided", f"{words}; {self.counter.rollouts} replies are needed", counted)
-        if unseeing.num_correct > self.share * seeing.num_correct:
-            return Refusal("image not needed", f"{words}; at most {self.share:.0%} of these are wanted", counted)
-        return counted.passed(type(self).__name__, words)
+    def _judge(self, candidate: Candidate, rate: Rate, text_rate: Rate) -> Outcome:
+        detail = f"{describe_rate(rate)}, without the picture {describe_rate(text_rate)}"
+        if min(rate.num_valid, text_rate.num_valid) < self.counter.rollouts:
+            return Refusal("undecided", f"{detail}; {self.counter.rollouts} replies are needed", candidate)
+        if text_rate.num_correct > self.share * rate.num_correct:
+            return Refusal("image not needed", f"{detail}; at most {self.share:.0%} of these are wanted", candidate)
+        return candidate.accept(type(self).__name__, detail)

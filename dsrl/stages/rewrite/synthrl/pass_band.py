@@ -1,8 +1,10 @@
-"""What the target's own replies say of a candidate: it still reaches the answer, and less often than on the seed."""
+"""Verifiers by pass count: the target still reaches the answer, and less often than on the seed."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from pydantic import Field
@@ -11,9 +13,8 @@ from dsrl.core.component import Component, component
 from dsrl.core.errors import UserError
 from dsrl.data.model import Model
 from dsrl.data.sample import Rate
-from dsrl.models.rollout.protocols import Asked, PassCounter
+from dsrl.models.rollout.protocols import PassCounter, Question
 from dsrl.stages.generate.candidate import Candidate, Refusal
-from dsrl.stages.rewrite.synthrl.interval import least_drop
 
 if TYPE_CHECKING:
     from dsrl.pipeline.context import Context
@@ -24,110 +25,127 @@ Outcome = Candidate | Refusal
 
 @runtime_checkable
 class BatchVerifier(Protocol):
-    """Verifies many candidates at once, because a local model is asked in batches."""
+    """Verifies many candidates at once, because a local model answers in batches."""
 
     def verify_all(self, candidates: Sequence[Candidate], state: "PipelineState", context: "Context") -> list[Outcome]:
-        """One outcome for each candidate, which depends on nothing but that candidate."""
+        """One outcome per candidate, which may depend on that candidate only."""
 
 
 @component(None)
-class Band(Component, ABC):
-    """Accepts a candidate by a pass count. Replies that an earlier verifier has looked at are not looked at again, so a
-    second band in the list is a second, independent test."""
+class PassCountBand(Component, ABC):
+    """Accepts a candidate by a pass count. Replies that an earlier verifier has used are not used again, so a second
+    band in the list is a second, independent test."""
 
     counter: PassCounter
     model: Model | None = None
-    """Who is asked; None: the model that is to be trained."""
+    """The model that answers. None: the one to be trained."""
     min_correct: int = Field(default=4, ge=1)
     """Replies, of the counter's `rollouts`, that must reach the seed's answer (the paper's T_min)."""
 
     def check(self) -> None:
         if self.min_correct > self.counter.rollouts:
             raise UserError(
-                f"{type(self).__name__}: min_correct can't be reached",
+                f"{type(self).__name__}: min_correct is larger than rollouts",
                 got=f"min_correct={self.min_correct} of {self.counter.rollouts} rollouts",
                 next_step="lower verify.N.min_correct or raise rollouts",
             )
 
     @abstractmethod
-    def refused(self, seed: Rate, variant: Rate) -> str:
-        """Why the variant doesn't count as harder than the seed, in a few words; empty where it does."""
+    def refusal(self, seed: Rate, variant: Rate) -> str:
+        """Why the variant is not considered harder than the seed; empty if it is."""
 
     def verify_all(self, candidates: Sequence[Candidate], state: "PipelineState", context: "Context") -> list[Outcome]:
-        asked = [Asked(one.input, one.answer or "", one.images, one.drawn) for one in candidates]
-        rates = self.counter.count(asked, state, context, self.model)
-        seeds = self._seeds(candidates, rates, state, context)
-        return [self._judged(*trio) for trio in zip(candidates, rates, seeds, strict=True)]
+        questions = [candidate.to_question() for candidate in candidates]
+        rates = self.counter.count(questions, state, context, self.model)
+        seed_rates = self._count_seeds(candidates, rates, state, context)
+        return [self._judge(*each) for each in zip(candidates, rates, seed_rates, strict=True)]
 
-    def _seeds(
+    def _count_seeds(
         self, candidates: Sequence[Candidate], rates: Sequence[Rate], state: "PipelineState", context: "Context"
     ) -> list[Rate | None]:
-        """The counts of the seeds, as far as they matter: by the same model, and as fresh as the candidates' own."""
-        places = [place for place, rate in enumerate(rates) if self._solvable(rate)]
-        parents = [(candidates[place], candidates[place].parent) for place in places]
-        asked = [
-            Asked(parent.input, parent.answer, parent.images, one.drawn_of_parent) for one, parent in parents if parent
+        """The counts of the seeds by the same model, as fresh as the candidates' own; None where they don't matter."""
+        places = [place for place, rate in enumerate(rates) if self._is_solvable(rate)]
+        questions = [
+            Question(parent.input, parent.answer, parent.images, candidates[place].num_consumed_of_parent)
+            for place in places
+            if (parent := candidates[place].parent)
         ]
-        found = self.counter.count(asked, state, context, self.model)
-        known = dict(zip(places, found, strict=True))
-        return [known.get(place) for place in range(len(candidates))]
+        counted = dict(zip(places, self.counter.count(questions, state, context, self.model), strict=True))
+        return [counted.get(place) for place in range(len(candidates))]
 
-    def _judged(self, candidate: Candidate, rate: Rate, seed: Rate | None) -> Outcome:
+    def _judge(self, candidate: Candidate, rate: Rate, seed: Rate | None) -> Outcome:
         own = self.model is None
-        counted = replace(candidate, rate=rate, drawn=candidate.drawn + (rate.num_rollouts if own else 0))
-        words = shown(rate)
+        counted = replace(candidate, rate=rate, num_consumed=candidate.num_consumed + (rate.num_rollouts if own else 0))
+        detail = describe_rate(rate)
         if rate.num_valid < self.counter.rollouts:
-            return Refusal("undecided", f"{words} replies, {self.counter.rollouts} are needed", counted)
-        if not self._solvable(rate):
-            return Refusal("too hard", f"{words}, at least {self.min_correct} are needed", counted)
+            return Refusal("undecided", f"{detail} replies, {self.counter.rollouts} are needed", counted)
+        if not self._is_solvable(rate):
+            return Refusal("too hard", f"{detail}, at least {self.min_correct} are needed", counted)
         assert seed is not None
-        counted = replace(counted, drawn_of_parent=candidate.drawn_of_parent + (seed.num_rollouts if own else 0))
-        words = f"{words}, the seed {shown(seed)}"
+        consumed = candidate.num_consumed_of_parent + (seed.num_rollouts if own else 0)
+        counted = replace(counted, num_consumed_of_parent=consumed)
+        detail = f"{detail}, the seed {describe_rate(seed)}"
         if seed.num_valid < self.counter.rollouts:
-            return Refusal("undecided", words, counted)
-        if doubt := self.refused(seed, rate):
-            return Refusal("not harder", f"{words}; {doubt}", counted)
-        return counted.passed(type(self).__name__, words)
+            return Refusal("undecided", detail, counted)
+        if reason := self.refusal(seed, rate):
+            return Refusal("not harder", f"{detail}; {reason}", counted)
+        return counted.accept(type(self).__name__, detail)
 
-    def _solvable(self, rate: Rate) -> bool:
+    def _is_solvable(self, rate: Rate) -> bool:
         return rate.num_valid >= self.counter.rollouts and rate.num_correct >= self.min_correct
 
 
 @component("verify.pass_band")
-class PassBand(Band):
-    """The paper's rule: at least `min_correct` right, and at least `margin` fewer than on the seed."""
+class PassBand(PassCountBand):
+    """The paper's rule: at least `min_correct` correct replies, and at least `margin` fewer than on the seed."""
 
     margin: int = Field(default=2, ge=0)
 
-    def refused(self, seed: Rate, variant: Rate) -> str:
+    def refusal(self, seed: Rate, variant: Rate) -> str:
         harder = variant.num_correct <= seed.num_correct - self.margin
         return "" if harder else f"at least {self.margin} fewer are needed"
 
 
 @component("verify.interval_band")
-class IntervalBand(Band):
-    """The pass rate must have fallen by more than chance explains: the interval of the difference leaves out 0."""
+class IntervalBand(PassCountBand):
+    """The pass rate must have fallen by more than chance explains: the interval of the difference excludes 0."""
 
     confidence: float = Field(default=0.95, gt=0, lt=1)
     """Of the two-sided interval, for one attempt."""
 
-    def refused(self, seed: Rate, variant: Rate) -> str:
-        drop = least_drop(seed, variant, self.confidence)
+    def refusal(self, seed: Rate, variant: Rate) -> str:
+        drop = lower_bound_of_drop(seed, variant, self.confidence)
         return "" if drop > 0 else f"the pass rate may not have fallen (lower bound {drop:+.2f})"
 
 
 @component("verify.single_pass")
-class SinglePass(Band):
-    """The answer is reached often enough; whether the question is harder is not asked (the paper's single pass)."""
+class SinglePass(PassCountBand):
+    """The answer is reached often enough; whether the question is harder is not tested (the paper's single pass)."""
 
     min_correct: int = Field(default=1, ge=1)
 
-    def refused(self, seed: Rate, variant: Rate) -> str:  # noqa: ARG002
+    def refusal(self, seed: Rate, variant: Rate) -> str:  # noqa: ARG002
         return ""
 
 
-def shown(rate: Rate) -> str:
-    """`6 of 16`, and what is missing."""
+def describe_rate(rate: Rate) -> str:
+    """`6 of 16 (1 failed)`."""
     missing = [f"{rate.num_error} failed"] if rate.num_error else []
     missing += [f"{rate.num_truncated} truncated"] if rate.num_truncated else []
     return f"{rate.num_correct} of {rate.num_valid}" + (f" ({', '.join(missing)})" if missing else "")
+
+
+def lower_bound_of_drop(seed: Rate, variant: Rate, confidence: float) -> float:
+    """Lower bound of the pass rate's fall from seed to variant, with Newcombe's interval of a difference (1998, method
+    10), two-sided at `confidence`. Above 0 the variant is harder by more than chance explains."""
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    first, second = seed.num_correct / seed.num_valid, variant.num_correct / variant.num_valid
+    low, high = wilson(first, seed.num_valid, z)[0], wilson(second, variant.num_valid, z)[1]
+    return first - second - math.hypot(first - low, high - second)
+
+
+def wilson(share: float, n: int, z: float) -> tuple[float, float]:
+    """Wilson's score interval of a share of `n`, `z` standard deviations to each side."""
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return centre - half, centre + half
