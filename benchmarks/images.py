@@ -25,7 +25,7 @@ from dsrl.data.model import Model
 from dsrl.data.source import Source
 from dsrl.data.task import Task
 from dsrl.graders import Number
-from dsrl.llm.reply_cache.cache import CallsStore
+from dsrl.llm.reply_cache.cache import ReplyCache
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.progress.progress import Progress
 from dsrl.pipeline.state import PipelineState
@@ -96,7 +96,7 @@ def main() -> None:
         context = Context(
             run_dir=where,
             store=Store(where / "store"),
-            calls=CallsStore(where / "calls"),
+            calls=ReplyCache(where / "calls"),
             progress=Progress(io.StringIO()),
         )
         stage, state = Seeds(source=source, drop_test_items=False), PipelineState(task=task, base=Model(name="any"))

@@ -33,8 +33,8 @@ from dsrl.data.model import Model, Reply, Sampling
 from dsrl.data.sample import Sample, new_sample
 from dsrl.data.task import Task
 from dsrl.graders import Number
-from dsrl.llm import CallsStore, Endpoint
-from dsrl.llm.vllm_server import _has_gpu
+from dsrl.llm import Endpoint, ReplyCache
+from dsrl.llm.servers import has_gpu
 from dsrl.models.rollout import ServerRollout, VllmRollout
 from dsrl.models.rollout.protocols import Rollout
 from dsrl.pipeline.context import Context
@@ -143,7 +143,7 @@ def offline(
 ) -> Callable[[int], dict[str, Any]]:
     """Asks plain vLLM for all replies, by seed."""
     engine: dict[str, Any] = {"dtype": base.dtype, "max_model_len": base.max_length, "generation_config": "vllm"}
-    if not _has_gpu():
+    if not has_gpu():
         engine["enable_chunked_prefill"] = False  # as the server
     settings = {
         "model": base.path,
@@ -198,7 +198,7 @@ def scoring(score: Score, base: Model, task: Task, samples: Sequence[Sample], fo
     context = Context(
         run_dir=folder / "run",
         store=Store(folder / "store"),
-        calls=CallsStore(folder / "calls"),
+        calls=ReplyCache(folder / "calls"),
         progress=Progress(io.StringIO()),
         stage="score",
         scratch=folder / "scratch",

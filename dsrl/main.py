@@ -113,7 +113,7 @@ def experiment(config: "DictConfig", run_dir: Path) -> "PipelineState":
     from dsrl.cli.export import check_free, copied_out
     from dsrl.cli.overrides import refuse_idle_launcher
     from dsrl.forecast.run_forecast import foretell
-    from dsrl.llm.price import unpriced
+    from dsrl.llm.price import price_warning
     from dsrl.pipeline import config as checked
     from dsrl.pipeline.runner import Keys, roots, run
 
@@ -131,7 +131,7 @@ def experiment(config: "DictConfig", run_dir: Path) -> "PipelineState":
     pipeline, state = assemble(values, dials)
     keys = Keys(roots(state))
     with surroundings(values, dials, run_dir) as context:
-        if warning := unpriced(values["pipeline"], dials.prices):
+        if warning := price_warning(values["pipeline"], dials.prices):
             context.progress.warn(warning)
         foretell(pipeline, state, context, keys, rounds=dials.rounds, stop_after=dials.stop_after)
         state = run(pipeline, state, context, keys=keys, rounds=dials.rounds, stop_after=dials.stop_after)
@@ -146,14 +146,14 @@ def assemble(
     """Build the stages and the state they start from, and check all that can be checked before any work. `dry`: not
     what only matters once there is work: keys, installed packages, the test set."""
     from dsrl.core.plugins import load_plugins
-    from dsrl.llm.price import priced, read_prices
+    from dsrl.llm.price import read_prices, with_prices
     from dsrl.pipeline import config as checked
     from dsrl.pipeline.stage import check_chain
     from dsrl.pipeline.state import PipelineState
 
     load_plugins(dials.plugins)
     if dials.prices is not None:
-        values = priced(values, read_prices(Path(dials.prices).expanduser()))
+        values = with_prices(values, read_prices(Path(dials.prices).expanduser()))
     task = checked.build(values["task"], "task", dials.plugins)
     base = checked.build(values["model"], "model", dials.plugins) or None
     pipeline = {name: checked.build(node, name, dials.plugins) for name, node in values["pipeline"].items()}
@@ -174,7 +174,7 @@ def assemble(
 def surroundings(values: dict[str, Any], dials: "Settings", run_dir: Path) -> Iterator["Context"]:
     """Open what a run needs, write down what it is, and at its end, however it ends, track and close it."""
     from dsrl.llm.ledger.ledger import Ledger
-    from dsrl.llm.reply_cache.cache import CallsStore
+    from dsrl.llm.reply_cache.cache import ReplyCache
     from dsrl.pipeline import run_folder
     from dsrl.pipeline.config import build
     from dsrl.pipeline.context import Context
@@ -187,7 +187,7 @@ def surroundings(values: dict[str, Any], dials: "Settings", run_dir: Path) -> It
     context = Context(
         run_dir=run_dir,
         store=store,
-        calls=CallsStore(store.root / "calls"),
+        calls=ReplyCache(store.root / "calls"),
         progress=Progress(),
         ledger=Ledger(dials.budget_usd, dials.budget_tokens),
         accept_missing=dials.accept_missing,
@@ -217,8 +217,8 @@ def surroundings(values: dict[str, Any], dials: "Settings", run_dir: Path) -> It
             context.close()
 
 
-UNSAID = ("use +", "Full traceback", "\t_base")
-"""Advice to force a mistyped key in, a hint for developers, and a file that is no choice."""
+UNSAID = ("use +", "Full traceback", "\t_")
+"""Advice to force a mistyped key in, a hint for developers, and files that are no choice."""
 
 
 def plain(error: BaseException) -> str:
@@ -240,7 +240,7 @@ def advice(message: str) -> str:
     if name in known_keys():
         return f"`{name}` belongs to another pipeline: give pipeline=..., or its verb, such as dsrl evaluate"
     close = get_close_matches(name, known_keys(), 1) if name and "." not in name else []
-    return f"did you mean `{close[0]}`?" if close else "dsrl --help lists groups and dials; --cfg job prints all keys"
+    return f"did you mean `{close[0]}`?" if close else "dsrl --help lists groups and settings, --cfg job all keys"
 
 
 def explain(error: UserError) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from dsrl.llm.reply_cache.cache import CallsStore
+from dsrl.llm.reply_cache.cache import ReplyCache
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.progress.progress import Progress
 from dsrl.pipeline.store import Store
@@ -56,7 +56,7 @@ def context(tmp_path: Path) -> Context:
     return Context(
         run_dir=tmp_path / "run",
         store=Store(tmp_path / "store"),
-        calls=CallsStore(tmp_path / "calls"),
+        calls=ReplyCache(tmp_path / "calls"),
         progress=Progress(io.StringIO()),
         scratch=scratch,
     )

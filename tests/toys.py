@@ -13,7 +13,7 @@ from dsrl.data.sample import Passage, Rate, Rejected, new_sample
 from dsrl.data.task import Task
 from dsrl.graders import Number
 from dsrl.llm.ledger.spending import Spending
-from dsrl.llm.reply_cache.cache import CallsStore
+from dsrl.llm.reply_cache.cache import ReplyCache
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.progress.progress import Progress
 from dsrl.pipeline.stage import Stage
@@ -208,7 +208,7 @@ def context(folder: Path) -> Context:
     return Context(
         run_dir=run_dir,
         store=store,
-        calls=CallsStore(store.root / "calls"),
+        calls=ReplyCache(store.root / "calls"),
         progress=Progress(io.StringIO()),
         scratch=run_dir,
     )

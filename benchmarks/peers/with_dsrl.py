@@ -14,7 +14,7 @@ import yaml
 from dsrl.core.resources import home
 from dsrl.llm import Client, Endpoint, Ledger
 from dsrl.llm.endpoint import Price
-from dsrl.llm.reply_cache.cache import CallsStore
+from dsrl.llm.reply_cache.cache import ReplyCache
 from dsrl.pipeline.config import build
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.progress.progress import Progress
@@ -48,7 +48,7 @@ async def row(client: Client, endpoint: Endpoint, number: int, work: str) -> boo
 
 async def calls(asked) -> int:
     """Rows that came whole, as many at a time as a stage keeps in flight."""
-    endpoint, store = teacher(asked), CallsStore(asked.folder / "calls")
+    endpoint, store = teacher(asked), ReplyCache(asked.folder / "calls")
     numbers = iter(range(asked.count))
 
     async def work(client: Client) -> int:
@@ -70,7 +70,7 @@ def stage(asked) -> dict:
     context = Context(
         run_dir=asked.folder,
         store=Store(asked.folder / "store"),
-        calls=CallsStore(asked.folder / "calls"),
+        calls=ReplyCache(asked.folder / "calls"),
         progress=Progress(io.StringIO()),
         stage="generate",
     )

@@ -98,7 +98,7 @@ def store_verb(name: str) -> Callable[[list[str]], int]:
 
 
 def help_text() -> str:
-    """Groups with their choices and dials with their defaults, read from the conf folder."""
+    """Return the help: groups with their choices and settings with their defaults, read from the conf folder."""
     from dsrl.core.resources import home
 
     conf = home() / "conf"
@@ -109,8 +109,9 @@ def help_text() -> str:
     }
     rows = "\n".join(f"  {name:<11} {', '.join(choices)}" for name, choices in groups.items())
     text = (conf / "config.yaml").read_text(encoding="utf-8")
-    dials = text.partition("# Settings\n")[2].partition("\n\n")[0]
-    return HELP.format(version=__version__, groups=rows, dials="\n".join(f"  {line}" for line in dials.splitlines()))
+    settings = text.partition("# Settings\n")[2].partition("\n\n")[0]
+    lines = "\n".join(f"  {line}" for line in settings.splitlines())
+    return HELP.format(version=__version__, groups=rows, settings=lines)
 
 
 def _folders(folder: "os.PathLike[str]") -> list[str]:
@@ -124,22 +125,22 @@ def _folders(folder: "os.PathLike[str]") -> list[str]:
 HELP = """\
 dsrl {version}: from one task definition to a trained and measured language model
 
-  dsrl [run] task=NAME teacher=NAME [OVERRIDE ...]   run the pipeline; what is in the store is used again
-  dsrl evaluate task=NAME model=hf model.path=...    measure a model on the task's test set
+  dsrl [run] task=NAME teacher=NAME [OVERRIDE ...]   run the pipeline; results in the store are reused
+  dsrl evaluate task=NAME model=hf model.path=...    evaluate a model on the task's test set
   dsrl compare RUN | A B                             two models on the same test items: difference, interval, flips
-  dsrl difficulty task=NAME teacher=NAME             rate the task's test items, from easy to hard
-  dsrl plan [pilot=10] task=NAME teacher=NAME        requests, tokens, dollars, GPU-hours, before anything is spent
+  dsrl difficulty task=NAME teacher=NAME             rate the difficulty of the task's test items
+  dsrl plan [pilot=10] task=NAME teacher=NAME        forecast requests, tokens, dollars and GPU-hours
   dsrl -m ... m=100,300,500                          a sweep; the teacher is paid once
-  dsrl submit ... slurm.partition=NAME               one run as a job of Slurm (sweeps: -m hydra/launcher=slurm)
-  dsrl status [JOB | FOLDER]                         how runs, jobs and sweeps stand; closes those that were killed
-  dsrl ls | why STAGE | trace SAMPLE | gc            what was made; why a stage ran again; where a sample came from
+  dsrl submit ... slurm.partition=NAME               submit a run as a Slurm job (sweeps: -m hydra/launcher=slurm)
+  dsrl status [JOB | FOLDER]                         state of runs, jobs and sweeps; marks killed runs as failed
+  dsrl ls | why STAGE | trace SAMPLE | gc            store: content, why a stage ran again, a sample's origin, clean-up
   dsrl export RUN out=FOLDER [push=OWNER/NAME]       data set with a card, and trained model; format=verl: rows for veRL
-  dsrl audit write | read FILE.csv                   labels checked by hand: a sheet to fill in, and what it tells
-  dsrl corpus index | search | ls | rm               texts from which passages are taken (docs/corpora.md)
-  dsrl task ls | new NAME | check NAME               the tasks there are; begin one; prove its data and its grader
-  dsrl task demos NAME count=10                      demos drawn from its labelled data
-  dsrl experiment ls [WORD]                          whole settings: the paper's rows, ablations, baselines
-  dsrl doctor [teacher=NAME] [live=true]             what is there, what is missing; a tiny request to a teacher
+  dsrl audit write | read FILE.csv                   check labels by hand: write a sheet, read the result
+  dsrl corpus index | search | ls | rm               corpora from which passages are retrieved (docs/corpora.md)
+  dsrl task ls | new NAME | check NAME               list tasks; start a new one; test its data and grader
+  dsrl task demos NAME count=10                      sample demos from its labelled data
+  dsrl experiment ls [WORD]                          named settings: the paper's rows, ablations, baselines
+  dsrl doctor [teacher=NAME] [live=true]             what is installed and what is missing; one request to a teacher
   dsrl --cfg job ...                                 print the config and stop
 
   dsrl experiment=quickstart                         try it: no GPU, no key, no network
@@ -147,8 +148,8 @@ dsrl {version}: from one task definition to a trained and measured language mode
 Groups (group=choice; add your own with --config-dir FOLDER):
 {groups}
 
-Dials (dial=value):
-{dials}
+Settings (setting=value):
+{settings}
 
 Every other key of --cfg job can be set the same way: rewrite.direction=harder, select.fill=unsolved, train.seed=1.
 """

@@ -18,7 +18,7 @@ from dsrl.pipeline.store import Store, write_json
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from dsrl.llm.reply_cache.cache import CallsStore
+    from dsrl.llm.reply_cache.cache import ReplyCache
     from dsrl.pipeline.config import Settings
     from dsrl.pipeline.context import Context
     from dsrl.pipeline.stage import Stage
@@ -33,7 +33,7 @@ def plan(config: "DictConfig") -> Forecast:
     """Print the forecast. Without a pilot nobody is asked and nothing is written but `plan.out`."""
     from hydra.core.hydra_config import HydraConfig
 
-    from dsrl.llm.price import unpriced
+    from dsrl.llm.price import price_warning
     from dsrl.main import assemble
     from dsrl.pipeline import config as checked
 
@@ -49,7 +49,7 @@ def plan(config: "DictConfig") -> Forecast:
         tried = _try(pipeline, state, store, keys, dials, Path(HydraConfig.get().runtime.output_dir))
     foresight = Foresight(store, keys, paid(store), latency=tried.latency if tried else None)
     forecast = foresight.look(pipeline, state, rounds=dials.rounds, stop_after=dials.stop_after)
-    if warning := unpriced(values["pipeline"], dials.prices):
+    if warning := price_warning(values["pipeline"], dials.prices):
         print(f"\nWARNING {warning}")
     print(f"\n{table(forecast, settings)}")
     _judge(forecast, dials)
@@ -58,12 +58,12 @@ def plan(config: "DictConfig") -> Forecast:
     return forecast
 
 
-def paid(store: Store) -> "CallsStore | None":
+def paid(store: Store) -> "ReplyCache | None":
     """The replies there are, or None: to look for them must not make a folder."""
-    from dsrl.llm.reply_cache.cache import CallsStore
+    from dsrl.llm.reply_cache.cache import ReplyCache
 
     folder = store.root / "calls"
-    return CallsStore(folder) if folder.is_dir() else None
+    return ReplyCache(folder) if folder.is_dir() else None
 
 
 def _try(
@@ -71,7 +71,7 @@ def _try(
 ) -> Pilot:
     """The pilot, what it brought and what it cost."""
     from dsrl.llm.ledger.ledger import Ledger
-    from dsrl.llm.reply_cache.cache import CallsStore
+    from dsrl.llm.reply_cache.cache import ReplyCache
     from dsrl.pipeline.context import Context
     from dsrl.pipeline.progress.log_bridge import heard
     from dsrl.pipeline.progress.progress import Progress
@@ -82,7 +82,7 @@ def _try(
     context = Context(
         run_dir=folder,
         store=store,
-        calls=CallsStore(store.root / "calls"),
+        calls=ReplyCache(store.root / "calls"),
         progress=Progress(),
         ledger=Ledger(dials.budget_usd, dials.budget_tokens),
     )

@@ -190,12 +190,12 @@ def _swept(store: Store, kept: list[Path], limit: float, sure: bool) -> Iterator
 
 def _shrunk(calls: Path, sure: bool) -> Iterator[str]:
     """What is done to the calls store, or would be."""
-    from dsrl.llm.batch.journal import tidy
-    from dsrl.llm.reply_cache.cache import CallsStore
+    from dsrl.llm.batch.journal import remove_finished_jobs
+    from dsrl.llm.reply_cache.cache import ReplyCache
     from dsrl.llm.reply_cache.compact import compact
 
-    paid = CallsStore(calls)
-    freed = tidy(calls / "batches", paid, sure)
+    paid = ReplyCache(calls)
+    freed = remove_finished_jobs(calls / "batches", paid, sure)
     paid.close()
     yield str(compact(calls, sure))
     if freed:
@@ -218,9 +218,9 @@ def age(moment: float) -> str:
 
 def _replies(store: Store, calls: tuple[str, ...]) -> Iterator[str]:
     """Prompt and raw replies of every paid call."""
-    from dsrl.llm.reply_cache.cache import CallsStore
+    from dsrl.llm.reply_cache.cache import ReplyCache
 
-    paid = CallsStore(store.root / "calls")
+    paid = ReplyCache(store.root / "calls")
     shown: set[str] = set()
     for call in calls:
         request_digest, _, index = call.partition(":")

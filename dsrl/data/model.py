@@ -86,6 +86,17 @@ def reads_images(config: Mapping[str, Any]) -> bool:
     return any(name in config for name in ("vision_config", "vision_model_config", "image_token_id"))
 
 
+def count_parameters(config: Mapping[str, Any]) -> int:
+    """Weights of a decoder with gated layers and grouped attention (Llama, Qwen2, Mistral), without norms and biases.
+    `config` is its config.json. Raises KeyError for other architectures."""
+    width, heads = config["hidden_size"], config["num_attention_heads"]
+    head_dim = config.get("head_dim") or width // heads
+    attention = 2 * width * head_dim * (heads + (config.get("num_key_value_heads") or heads))
+    mlp = 3 * width * config["intermediate_size"]
+    embeddings = config["vocab_size"] * width * (1 if config.get("tie_word_embeddings") else 2)
+    return int(embeddings + config["num_hidden_layers"] * (attention + mlp))
+
+
 @component("data.sampling")
 class Sampling(Component):
     """Sampling parameters of a reply."""

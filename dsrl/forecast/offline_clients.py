@@ -11,13 +11,13 @@ from pathlib import Path
 from dsrl.data.images.prompt import content_length
 from dsrl.data.model import Reply
 from dsrl.forecast.workload import Held
-from dsrl.llm.client import MOST_CHOICES, Client
+from dsrl.llm.client import MAX_CHOICES, Client
 from dsrl.llm.endpoint import Endpoint
 from dsrl.llm.ledger.ledger import Ledger
-from dsrl.llm.reply_cache.cache import CallsStore
+from dsrl.llm.reply_cache.cache import ReplyCache
 from dsrl.llm.request import Request
 
-UNUSED = CallsStore(Path("nowhere"))
+UNUSED = ReplyCache(Path("nowhere"))
 """Never opened: these clients neither store nor, through their base class, look anything up."""
 WRONG_ANSWERS = 3
 """Different wrong answers that an imagined teacher gives."""
@@ -59,7 +59,7 @@ class Tally:
 class DryClient(Client):
     """Replies that are in the store, and `UnpaidError` at the first that isn't."""
 
-    def __init__(self, endpoint: Endpoint, store: CallsStore | None) -> None:
+    def __init__(self, endpoint: Endpoint, store: ReplyCache | None) -> None:
         """`store`: None where no reply was ever stored."""
         super().__init__(endpoint, store or UNUSED, Ledger())
         self._paid = store
@@ -99,4 +99,4 @@ class ImaginedClient(Client):
 
 def requests_for(endpoint: Endpoint, completions: int) -> int:
     """HTTP requests that bring so many completions of one question."""
-    return -(-completions // MOST_CHOICES) if endpoint.takes_n else completions
+    return -(-completions // MAX_CHOICES) if endpoint.takes_n else completions

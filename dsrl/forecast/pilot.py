@@ -11,7 +11,7 @@ from dsrl.core.errors import BudgetReached, UserError
 from dsrl.core.estimate import mean
 from dsrl.data.model import Model
 from dsrl.data.sample import Rate, Sample
-from dsrl.llm.reply_cache.cache import CallsStore
+from dsrl.llm.reply_cache.cache import ReplyCache
 from dsrl.pipeline.config import pieces
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.runner import Keys, load, output_keys, step
@@ -78,7 +78,7 @@ class Trial:
             if not any(getattr(piece, "needs_weights", False) for piece in pieces(stage)):
                 return self._timed(stage, state)
             # Which replies of a local model share a batch decides about their last digits, so the run draws its own.
-            context = replace(self.context, calls=CallsStore(Path(folder) / "calls"))
+            context = replace(self.context, calls=ReplyCache(Path(folder) / "calls"))
             return self._measured(name, stage, state, context)
 
     def _timed(self, stage: Stage, state: PipelineState) -> PipelineState:

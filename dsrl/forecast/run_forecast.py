@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from dsrl.core.disk_space import check_room
 from dsrl.core.estimate import NOTHING, Range
-from dsrl.data.model import Model
+from dsrl.data.model import Model, count_parameters
 from dsrl.forecast.workload import Load, Outlook
-from dsrl.llm import CallsStore
+from dsrl.llm import ReplyCache
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.runner import Keys, load, output_keys
 from dsrl.pipeline.stage import Stage
@@ -92,7 +92,7 @@ def plain(load: Load) -> dict[str, Any]:
 class Foresight:
     """Looks ahead from what stands in a store. It asks nobody and writes nothing."""
 
-    def __init__(self, store: Store, keys: Keys, calls: CallsStore | None, **known: Any) -> None:
+    def __init__(self, store: Store, keys: Keys, calls: ReplyCache | None, **known: Any) -> None:
         """`calls`: None where no reply was ever stored. `known`: fields of the outlook: `latency`, `limit`."""
         self._outlook = known
         self._store = store
@@ -184,20 +184,9 @@ def parameters(model: Model | None) -> float | None:
         return None
     shapes = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
     try:
-        return counted(shapes) / 1e9
+        return count_parameters(shapes) / 1e9
     except KeyError:  # another family of models than the usual decoders
         return None
-
-
-def counted(shapes: Mapping[str, Any]) -> int:
-    """Weights of a decoder with gated layers and grouped attention (Llama, Qwen2, Mistral); norms and biases apart.
-    Raises KeyError for other shapes."""
-    width, layers = shapes["hidden_size"], shapes["num_hidden_layers"]
-    heads = shapes["num_attention_heads"]
-    head = shapes.get("head_dim") or width // heads
-    attention = width * head * (2 * heads + 2 * shapes.get("num_key_value_heads", heads))
-    embeddings = shapes["vocab_size"] * width * (1 if shapes.get("tie_word_embeddings") else 2)
-    return int(embeddings + layers * (attention + 3 * width * shapes["intermediate_size"]))
 
 
 def foretell(

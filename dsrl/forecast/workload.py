@@ -10,7 +10,7 @@ from dsrl.forecast import defaults
 
 if TYPE_CHECKING:
     from dsrl.data.model import Sampling
-    from dsrl.llm import CallsStore, Endpoint
+    from dsrl.llm import Endpoint, ReplyCache
     from dsrl.pipeline.state import PipelineState
     from dsrl.pipeline.store import Manifest
 
@@ -97,7 +97,7 @@ class Outlook:
 
     state: "PipelineState"
     """As far as it is known without asking anybody: out of stored stages and stored replies."""
-    calls: "CallsStore | None" = None
+    calls: "ReplyCache | None" = None
     """To be read only; None: there are no replies yet."""
     made: Sequence["Manifest"] = ()
     """Entries of earlier runs, oldest first."""

@@ -6,37 +6,49 @@ import subprocess
 from dataclasses import dataclass
 from functools import cache
 
-QUERY = ("--query-gpu=index,memory.total", "--format=csv,noheader,nounits")
+QUERY = ("--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits")
 MIB_PER_GIB = 1024
 
 
 @dataclass(frozen=True)
-class Gpus:
-    """Those that this process may use."""
+class VisibleGpus:
+    """The GPUs that CUDA shows to this process."""
 
     names: tuple[str, ...] = ()
-    """As in `CUDA_VISIBLE_DEVICES`."""
+    """Indices or UUIDs, as in `CUDA_VISIBLE_DEVICES`."""
     gibibytes: float | None = None
-    """Memory of the smallest; None: unknown."""
+    """Memory of the smallest one; None if unknown, as for MIG slices."""
 
 
 @cache
-def gpus_here() -> Gpus:
-    """What `nvidia-smi` reports, as far as `CUDA_VISIBLE_DEVICES` allows it."""
+def visible_gpus() -> VisibleGpus:
+    """Ask `nvidia-smi`, and apply `CUDA_VISIBLE_DEVICES`."""
     program = shutil.which("nvidia-smi")
     if program is None:
-        return Gpus()
+        return VisibleGpus()
     try:
         done = subprocess.run([program, *QUERY], capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return Gpus()
-    return parsed(done.stdout if done.returncode == 0 else "", os.environ.get("CUDA_VISIBLE_DEVICES"))
+        return VisibleGpus()
+    return parse_gpus(done.stdout if done.returncode == 0 else "", os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
-def parsed(report: str, visible: str | None) -> Gpus:
-    """Out of the lines `index, MiB`; `visible` names some of them, by index or by name."""
-    rows = [line.split(",") for line in report.splitlines() if line.count(",") == 1]
-    sizes = {index.strip(): size.strip() for index, size in rows}
-    names = tuple(sizes) if visible is None else tuple(name.strip() for name in visible.split(",") if name.strip())
-    known = [float(size) / MIB_PER_GIB for size in sizes.values() if size.replace(".", "").isdigit()]
-    return Gpus(names if sizes else (), min(known, default=None))
+def parse_gpus(report: str, visible: str | None) -> VisibleGpus:
+    """Parse lines of `index, UUID, MiB`. `visible` is read as CUDA reads it: indices, or UUIDs that may be shortened;
+    an entry that matches no GPU hides itself and all entries after it (so `-1` and `NoDevFiles` hide every GPU)."""
+    rows = [[cell.strip() for cell in line.split(",")] for line in report.splitlines() if line.count(",") == 2]
+    if visible is None:
+        names = [index for index, _, _ in rows]
+    else:
+        names = []
+        for name in map(str.strip, visible.split(",")):
+            if not (_row_of(name, rows) or (rows and name.startswith("MIG-"))):
+                break
+            names.append(name)
+    sizes = [row[2] if (row := _row_of(name, rows)) else "" for name in names]
+    known = [float(size) / MIB_PER_GIB for size in sizes if size.replace(".", "", 1).isdigit()]
+    return VisibleGpus(tuple(names), min(known, default=None) if len(known) == len(names) else None)
+
+
+def _row_of(name: str, rows: list[list[str]]) -> list[str] | None:
+    return next((row for row in rows if name == row[0] or (name.startswith("GPU-") and row[1].startswith(name))), None)

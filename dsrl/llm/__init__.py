@@ -1,24 +1,25 @@
-"""Every paid call of the project: one client for the teacher and for served models, its store, its ledger."""
+"""The client for paid and served models: reply cache, rate limits, retries, budget, structured output, batch API."""
 
 from dsrl.llm.client import Client
-from dsrl.llm.endpoint import Endpoint, Price
-from dsrl.llm.ledger.ledger import Ledger, Size, Spending
-from dsrl.llm.reply_cache.cache import CallsStore
+from dsrl.llm.endpoint import Endpoint
+from dsrl.llm.ledger.ledger import Ledger
+from dsrl.llm.ledger.spending import RequestSize, Spending
+from dsrl.llm.price import Price
+from dsrl.llm.reply_cache.cache import ReplyCache
 from dsrl.llm.request import Request
-from dsrl.llm.servers import Servers
+from dsrl.llm.servers import Servers, VllmServer
 from dsrl.llm.structured.answer import Answer
-from dsrl.llm.vllm_server import VllmServer
 
 __all__ = [
     "Answer",
-    "CallsStore",
     "Client",
     "Endpoint",
     "Ledger",
     "Price",
+    "ReplyCache",
     "Request",
+    "RequestSize",
     "Servers",
-    "Size",
     "Spending",
     "VllmServer",
 ]

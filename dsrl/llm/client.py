@@ -1,4 +1,4 @@
-"""Completions of one endpoint: out of the store where they are, over the wire where they are not, paid for once."""
+"""Completions of one endpoint: from the reply cache if they are there, else over the network, paid for once."""
 
 import asyncio
 import itertools
@@ -13,27 +13,25 @@ from typing import Any, Self, TypeVar, Unpack
 from dsrl.data.images import ImageStore
 from dsrl.data.model import Reply
 from dsrl.llm.completions import Completions
-from dsrl.llm.endpoint import Endpoint, SamplingDials
+from dsrl.llm.endpoint import Endpoint, SamplingOptions
 from dsrl.llm.failures import CallError
-from dsrl.llm.http import Transport, Wire
-from dsrl.llm.in_flight import Flight
+from dsrl.llm.http import HttpTransport, Transport
 from dsrl.llm.ledger.ledger import Ledger
-from dsrl.llm.ratelimit.status import Status
-from dsrl.llm.reply_cache.cache import CallsStore
+from dsrl.llm.ratelimit.controller import ClientStatus
+from dsrl.llm.reply_cache.cache import ReplyCache
 from dsrl.llm.request import Call, Request
-from dsrl.llm.retry import Sender
+from dsrl.llm.retry import InFlightRequest, RetryingSender
 from dsrl.llm.servers import Servers
-from dsrl.llm.structured.answer import Answer, Fields, structured
-from dsrl.llm.structured.fallback import Formats
+from dsrl.llm.structured.answer import Answer, Fields, request_object
+from dsrl.llm.structured.schema import JsonModeFallback
 
-MOST_CHOICES = 128
-"""Completions that one HTTP request may ask for, by OpenAI's own bound."""
-OTHERS_SECONDS = 0.2
-"""Between two looks for what another process is asking for."""
-OTHERS_SAID_AFTER = 5.0
-"""Seconds after which such a wait is said."""
-QUIET_SECONDS = 0.5
-"""Waits at the end that are no longer than this aren't worth a line."""
+MAX_CHOICES = 128
+"""OpenAI's limit on the completions of one HTTP request."""
+LOCK_POLL_SECONDS = 0.2
+LOCK_WARN_SECONDS = 5.0
+"""Seconds of waiting for another process after which a warning is logged."""
+SILENT_DRAIN_SECONDS = 0.5
+"""A shorter wait for requests in flight is not logged."""
 
 Outcome = TypeVar("Outcome")
 
@@ -41,71 +39,73 @@ log = logging.getLogger(__name__)
 
 
 class Client:
-    """Used inside one event loop: `async with Client(...) as client`. Neither the network nor aiohttp is touched, and
-    no server started, before the first completion that the store lacks.
+    """Use it inside one event loop: `async with Client(...) as client`.
 
-    Requests go out in the order of asking, repeats included. To finish what is begun before anything new was tried:
-    with the few candidates that a stage has open it brings the first results half a second earlier, and the last ones
-    later, because the youngest are then begun last.
+    The network is not touched, aiohttp not imported and no server started before the first completion that is not
+    cached. Requests are sent in the order in which they are made, retries included. We measured sending retries and
+    second requests of a candidate first: with the few candidates that a stage has in flight, the first results came
+    half a second earlier and the last ones later.
     """
 
     def __init__(
         self,
         endpoint: Endpoint,
-        store: CallsStore,
+        cache: ReplyCache,
         ledger: Ledger,
         servers: Servers | None = None,
         *,
         role: str = "teacher",
         stage: str = "",
-        formats: Formats | None = None,
+        json_modes: JsonModeFallback | None = None,
         images: ImageStore | None = None,
     ) -> None:
-        """Calls are booked to the stage and the role. `servers` keeps what the endpoint starts beyond this client;
-        without it, a started server ends with the client. `formats` keeps what the endpoint was found to refuse,
-        `images` the pictures that requests refer to."""
+        """Calls are booked under stage and role. `servers` keeps a server of the endpoint running beyond this client;
+        without it, the server stops with the client. `json_modes` remembers refused modes across clients, `images`
+        holds the images that requests refer to."""
         self.endpoint = endpoint
-        self._store = store
+        self._cache = cache
         self._ledger = ledger
         self._key = (stage, role, endpoint.model)
         self._servers = Servers() if servers is None else servers
         self._owns_servers = servers is None
-        self._sender = Sender(endpoint, ledger, self._key, self._connected, self._receive, formats or Formats())
-        self._coming: dict[str, Flight] = {}
+        self._sender = RetryingSender(
+            endpoint, ledger, self._key, self._connect, self._receive, json_modes or JsonModeFallback()
+        )
+        self._in_flight: dict[str, InFlightRequest] = {}
         self._numbers = itertools.count()
-        self._wire: Transport | None = None
+        self._transport: Transport | None = None
         self._images = images
-        self._waited = False
-        """Whether it was said that another process is waited for."""
+        self._lock_warned = False
         self._connecting = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         self.endpoint.check()
-        self._store.refresh()
+        self._cache.refresh()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            await self._land()
+            await self._drain()
         finally:
-            if self._wire is not None:
-                await self._wire.close()
-            self._wire = None
+            if self._transport is not None:
+                await self._transport.close()
+            self._transport = None
             if self._owns_servers:
                 self._servers.close()
 
     async def complete(self, request: Request, count: int = 1, first: int = 0) -> list[Reply]:
-        """Completions first .. first + count - 1 of the request, in order.
+        """Completions `first` to `first + count - 1` of the request, in order.
 
-        What the endpoint can't bring after all repeats comes back with `error` set and is asked for again in the next
-        run. Raises `UserError` for what no repeat cures: key, permission, model, quota, malformed request, wrong URL,
-        an endpoint that stays down. Those who ask for the same completion at the same time share it.
+        A completion that the endpoint does not return after all retries comes back with `error` set; the next run
+        requests it again. Callers that need the same completion at the same time share one request. Raises
+        `UserError` for what no retry can cure: key, permission, model, quota, malformed request, wrong URL, an
+        endpoint that stays down.
         """
         call = self.endpoint.call(request)
         indices = range(first, first + count)
-        replies = self._stored(call, indices)
+        replies = self._cached(call, indices)
         if missing := [i for i in indices if i not in replies]:
             replies |= await self._fetch(call, missing)
         return [replies[i] for i in indices]
@@ -115,146 +115,147 @@ class Client:
         messages: Iterable[Mapping[str, Any]],
         schema: type[Fields],
         index: int = 0,
-        **sampling: Unpack[SamplingDials],
+        **sampling: Unpack[SamplingOptions],
     ) -> Answer[Fields]:
-        """Completion `index` as an object of `schema`, with one repair turn where it isn't one."""
+        """Completion `index` as an object of `schema`; if it is not one, the model gets one repair turn."""
         request = self.endpoint.request(messages, schema, **sampling)
-        answer = await structured(self.complete, request, schema, index)
+        answer = await request_object(self.complete, request, schema, index)
         if answer.failures:
             self._sender.book(repairs=int(len(answer.calls) > 1), parse_failures=Counter(answer.failures))
         return answer
 
-    def status(self) -> Status:
-        """How it is doing now; to be called from any thread."""
-        status, wire = self._sender.pace.status(), self._wire
-        return replace(status, batch=wire.status()) if wire is not None and wire.batch else status
+    def status(self) -> ClientStatus:
+        """The current state, for progress displays. Safe from any thread."""
+        status, transport = self._sender.controller.status(), self._transport
+        return replace(status, batch=transport.status()) if transport is not None and transport.batch else status
 
-    def _stored(self, call: Call, indices: Iterable[int]) -> dict[int, Reply]:
-        replies = {i: reply for i in indices if (reply := self._store.get(call.digest, i)) is not None}
+    def _cached(self, call: Call, indices: Iterable[int]) -> dict[int, Reply]:
+        replies = {i: reply for i in indices if (reply := self._cache.get(call.digest, i)) is not None}
         if replies:
             self._ledger.reuse(self._key, replies.values(), self.endpoint.price)
         return replies
 
     async def _fetch(self, call: Call, indices: list[int]) -> dict[int, Reply]:
-        """Joins the flights that bring some already, starts those that lack, and waits for all."""
-        known = {i: flight for i in indices if (flight := self._coming.get(call.id(i))) is not None}
+        """Join the requests in flight that bring some of the completions, start new ones for the rest, await all."""
+        known = {i: request for i in indices if (request := self._in_flight.get(call.id(i))) is not None}
         new = [self._start(call, block) for block in self._blocks([i for i in indices if i not in known])]
-        known |= {i: flight for flight in new for i in flight.indices}
-        flights = set(known.values())
-        for flight in flights:
-            flight.askers += 1
+        known |= {i: request for request in new for i in request.indices}
+        requests = set(known.values())
+        for request in requests:
+            request.waiters += 1
         try:
-            await all_done([flight.task for flight in flights])
+            await wait_all([request.task for request in requests])
         finally:
-            for flight in flights:
-                flight.leave()
-        return {i: flight.replies[i] for i, flight in known.items()}
+            for request in requests:
+                request.leave()
+        return {i: request.replies[i] for i, request in known.items()}
 
-    def _start(self, call: Call, block: list[int]) -> Flight:
-        flight = Flight(call, block, next(self._numbers), self._fly)
-        self._coming |= {call.id(i): flight for i in block}
-        flight.task.add_done_callback(lambda task: self._landed(flight, task))
-        return flight
+    def _start(self, call: Call, block: list[int]) -> InFlightRequest:
+        def done(task: "asyncio.Task[None]") -> None:
+            for i in request.indices:
+                del self._in_flight[request.call.id(i)]
+            if not task.cancelled():
+                task.exception()  # the waiters raise it; without waiters it must not be logged as unretrieved
 
-    def _landed(self, flight: Flight, task: "asyncio.Task[None]") -> None:
-        for i in flight.indices:
-            del self._coming[flight.call.id(i)]
-        if not task.cancelled():
-            task.exception()  # whoever waits gets it; if nobody does, nothing is wrong
+        request = InFlightRequest(call, block, next(self._numbers), self._run)
+        self._in_flight |= {call.id(i): request for i in block}
+        request.task.add_done_callback(done)
+        return request
 
     def _blocks(self, indices: list[int]) -> list[list[int]]:
-        """Runs of neighbouring indices, each for one HTTP request."""
-        most = MOST_CHOICES if self.endpoint.takes_n else 1
-        runs = itertools.groupby(enumerate(indices), lambda pair: pair[1] - pair[0])
-        whole_runs = [[index for _, index in run] for _, run in runs]
-        return [run[start : start + most] for run in whole_runs for start in range(0, len(run), most)]
+        """Runs of consecutive indices, each for one HTTP request."""
+        longest = MAX_CHOICES if self.endpoint.takes_n else 1
+        groups = itertools.groupby(enumerate(indices), lambda pair: pair[1] - pair[0])
+        runs = [[index for _, index in group] for _, group in groups]
+        return [run[start : start + longest] for run in runs for start in range(0, len(run), longest)]
 
-    async def _fly(self, flight: Flight) -> None:
-        """One HTTP request for all; again for the rest as long as the endpoint brings fewer than it was asked for."""
-        call = flight.call
-        await self._claim(call)
+    async def _run(self, request: InFlightRequest) -> None:
+        """Send HTTP requests until all completions are there: an endpoint may return fewer than it was asked for."""
+        call = request.call
+        await self._lock(call)
         try:
-            flight.replies |= self._stored(call, flight.indices)
-            while flight.missing:
-                if not flight.wanted:
+            request.replies |= self._cached(call, request.indices)
+            while request.missing:
+                if not request.wanted:
                     raise asyncio.CancelledError
-                await self._sender.send(flight)
+                await self._sender.send(request)
         except CallError as failure:
-            lost = 0 if failure.kind == "prompt" else len(flight.missing)
-            self._sender.book(errors=len(flight.missing), lost=lost)
-            flight.replies |= {i: Reply(text=None, error=str(failure), call=call.id(i)) for i in flight.missing}
+            lost = 0 if failure.kind == "prompt" else len(request.missing)
+            self._sender.book(errors=len(request.missing), lost=lost)
+            request.replies |= {i: Reply(text=None, error=str(failure), call=call.id(i)) for i in request.missing}
         finally:
-            self._store.free(call.digest)
+            self._cache.unlock(call.digest)
 
-    async def _claim(self, call: Call) -> None:
-        """Waits while another process asks for the same; said once."""
+    async def _lock(self, call: Call) -> None:
+        """Wait while another process fetches completions of the same call."""
         began = time.monotonic()
-        while not self._store.claim(call.digest):
-            await asyncio.sleep(OTHERS_SECONDS)
-            if not self._waited and time.monotonic() - began > OTHERS_SAID_AFTER:
-                self._waited = True
+        while not self._cache.try_lock(call.digest):
+            await asyncio.sleep(LOCK_POLL_SECONDS)
+            if not self._lock_warned and time.monotonic() - began > LOCK_WARN_SECONDS:
+                self._lock_warned = True
                 log.warning(
-                    "another process that shares %s is asking %s for the same replies, perhaps in a batch job: "
-                    "waiting for it, so that nothing is paid twice; end it to go on here",
-                    *(self._store.folder, self.endpoint.model),
+                    "another process that shares %s is requesting the same replies of %s, perhaps in a batch job: "
+                    "waiting for it, so that nothing is paid twice; stop it to continue here",
+                    *(self._cache.folder, self.endpoint.model),
                 )
 
-    def _receive(self, flight: Flight, completions: Completions) -> None:
-        """Stores what came, before anybody sees it."""
-        call, received = flight.call, zip(flight.block, completions.replies(), strict=False)
+    def _receive(self, request: InFlightRequest, completions: Completions) -> None:
+        """Store the completions before any caller sees them."""
+        call, received = request.call, zip(request.block, completions.replies(), strict=False)
         replies = {i: replace(reply, call=call.id(i)) for i, reply in received}
-        self._store.put(call.digest, call.identity, replies, completions.model or self.endpoint.model)
-        flight.replies |= replies
+        self._cache.put(call.digest, call.identity, replies, completions.model or self.endpoint.model)
+        request.replies |= replies
 
-    async def _connected(self) -> Transport:
+    async def _connect(self) -> Transport:
         async with self._connecting:
-            if self._wire is None:
+            if self._transport is None:
                 url = await asyncio.to_thread(self._servers.url, self.endpoint)
-                self._wire = self._open(url)
-            return self._wire
+                if self.endpoint.batch:
+                    from dsrl.llm.batch.transport import BatchTransport
 
-    def _open(self, url: str | None) -> Transport:
-        if not self.endpoint.batch:
-            return Wire(self.endpoint, url, self._images)
-        from dsrl.llm.batch.transport import BatchWire
+                    folder = self._cache.folder / "batches"
+                    self._transport = BatchTransport(self.endpoint, url, folder, self._images)
+                else:
+                    self._transport = HttpTransport(self.endpoint, url, self._images)
+            return self._transport
 
-        return BatchWire(self.endpoint, url, self._store.folder / "batches", self._images)
-
-    async def _land(self) -> None:
-        """Lets what is in the air come home for `drain` seconds: it is paid for. What wasn't sent isn't."""
-        flights = set(self._coming.values())
-        for flight in flights:
-            flight.landing = True
-            flight.stop()
-        tasks = [flight.task for flight in flights]
+    async def _drain(self) -> None:
+        """Wait up to `drain` seconds for requests that were sent, which are paid for; cancel the others."""
+        requests = set(self._in_flight.values())
+        for request in requests:
+            request.closing = True
+            request.cancel_unsent()
+        tasks = [request.task for request in requests]
         try:
-            airborne = [flight for flight in flights if flight.airborne]
-            if airborne and self._wire is not None and not self._wire.batch:
-                await self._wait_for(airborne)
+            sent = [request for request in requests if request.sent]
+            if sent and self._transport is not None and not self._transport.batch:
+                await self._wait_for(sent)
         finally:
             for task in tasks:
                 task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _wait_for(self, flights: list[Flight]) -> None:
-        tasks, drain = [flight.task for flight in flights], self.endpoint.drain
-        _, late = await asyncio.wait(tasks, timeout=min(QUIET_SECONDS, drain))
-        if late:
-            log.warning("stopping: up to %g s for %d replies that are under way", drain, len(late))
-            await asyncio.wait(late, timeout=drain - min(QUIET_SECONDS, drain))
-            kept = sum(not flight.missing for flight in flights)
-            log.warning("%d of %d came and are kept; the same command goes on from here", kept, len(flights))
+    async def _wait_for(self, requests: list[InFlightRequest]) -> None:
+        drain = self.endpoint.drain
+        _, open_tasks = await asyncio.wait(
+            [request.task for request in requests], timeout=min(SILENT_DRAIN_SECONDS, drain)
+        )
+        if open_tasks:
+            log.warning("stopping: waiting up to %g s for %d replies in flight", drain, len(open_tasks))
+            await asyncio.wait(open_tasks, timeout=drain - min(SILENT_DRAIN_SECONDS, drain))
+            kept = sum(not request.missing for request in requests)
+            log.warning("%d of %d arrived and are kept; the same command resumes here", kept, len(requests))
 
 
-async def all_done(tasks: list["asyncio.Task[None]"]) -> None:
-    """Waits for all, and raises the first error as it is; being cancelled cancels none of them."""
+async def wait_all(tasks: list["asyncio.Task[None]"]) -> None:
+    """Wait for all tasks and raise the first error unchanged. Cancelling the wait cancels none of them."""
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
     for task in done:
         task.result()
 
 
-async def together(coroutines: Iterable[Coroutine[Any, Any, Outcome]]) -> list[Outcome]:
-    """All at once; the first error cancels the others and is raised as it is, not inside a group."""
+async def gather_or_cancel(coroutines: Iterable[Coroutine[Any, Any, Outcome]]) -> list[Outcome]:
+    """Run all at once; the first error cancels the others and is raised unchanged, not inside a group."""
     tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     try:
         return await asyncio.gather(*tasks)

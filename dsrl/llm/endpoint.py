@@ -1,4 +1,4 @@
-"""Where completions come from: an OpenAI-compatible endpoint as a frozen description, checked before work starts."""
+"""An OpenAI-compatible endpoint as a frozen component, checked before work starts."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -14,43 +14,41 @@ from dsrl.llm.price import Price
 from dsrl.llm.request import Call, Request
 from dsrl.llm.structured.schema import JsonMode
 
-__all__ = ["Endpoint", "Price", "Running", "SamplingDials", "Server"]
-
-BATCH_WINDOW = 50_000
-"""Requests that one batch file may hold, by OpenAI's own bound."""
+MAX_BATCH_REQUESTS = 50_000
+"""OpenAI's limit on the requests in one batch file."""
 TokenLimit = Literal["max_tokens", "max_completion_tokens"]
-OWN_FIELDS = {"model", "messages", "n", "seed", "stream", "response_format"}
-"""Fields of the request body that dsrl itself fills in."""
-WHERE = ("base_url", "api_key_env", "headers", "price", "tried")
-FORM = ("context", "token_limit", "json_mode", "takes_n", "takes_batch", "batch")
-PACE = (
+RESERVED_FIELDS = {"model", "messages", "n", "seed", "stream", "response_format"}
+"""Fields of the request body that dsrl fills in."""
+ADDRESS_FIELDS = ("base_url", "api_key_env", "headers", "price", "tried")
+FORMAT_FIELDS = ("context", "token_limit", "json_mode", "takes_n", "takes_batch", "batch")
+RATE_FIELDS = (
     *("concurrency", "requests_per_minute", "tokens_per_minute"),
     *("timeout", "max_retries", "backoff", "outage", "drain"),
 )
 SECRET_HEADERS = {"authorization", "proxy-authorization", "api-key", "x-api-key", "cookie"}
 
 
-class Running(Protocol):
-    """A server that has been started."""
+class RunningServer(Protocol):
+    """A started server."""
 
     @property
     def url(self) -> str:
         """Base URL, ending in `/v1`."""
 
     def stop(self) -> None:
-        """Ends the server and frees its port."""
+        """Stop the server and free its port."""
 
 
 @runtime_checkable
 class Server(Protocol):
-    """Describes a server that the run itself starts and stops."""
+    """Describes a server that the run starts and stops."""
 
-    def start(self) -> Running:
-        """Returns once the server takes requests."""
+    def start(self) -> RunningServer:
+        """Return once the server accepts requests."""
 
 
-class SamplingDials(TypedDict, total=False):
-    """What a single request may set differently from its endpoint."""
+class SamplingOptions(TypedDict, total=False):
+    """Settings in which a single request may differ from its endpoint."""
 
     temperature: float
     top_p: float
@@ -59,84 +57,91 @@ class SamplingDials(TypedDict, total=False):
 
 @component("llm.endpoint")
 class Endpoint(Component):
-    """A model behind an OpenAI-compatible URL. The replies it gave are known by model, request and index: neither the
-    address nor the key, the concurrency or the time-outs change what a reply is."""
+    """A model behind an OpenAI-compatible URL. Replies are cached by model, request and index; address, key,
+    concurrency and timeouts are not part of the cache key."""
 
-    excluded_from_key: ClassVar[frozenset[str]] = frozenset({*WHERE, *FORM, *PACE})
+    excluded_from_key: ClassVar[frozenset[str]] = frozenset({*ADDRESS_FIELDS, *FORMAT_FIELDS, *RATE_FIELDS})
 
     model: str
-    """Id sent with every request. Two models must never share one: their replies would be taken for each other's."""
+    """Id sent with every request. Two models must never share an id: they would share cached replies."""
     base_url: str | None = None
-    """None: that of `server`, or the public one of OpenAI."""
+    """None uses `server`, or else OpenAI's public URL."""
     api_key_env: str | None = None
-    """Name of the environment variable that holds the key, whose value is never written anywhere. None: no key."""
+    """Name of the environment variable that holds the key; its value is never written anywhere. None: no key."""
     headers: dict[str, str] = Field(default_factory=dict)
-    """Further HTTP headers. They are written into run folders: no secrets."""
+    """Further HTTP headers. They are written into run folders, so they must not hold secrets."""
     server: Server | None = None
-    """A server of our own, started at the first request of a run that the store cannot answer."""
+    """A server that the run starts itself, at the first request that the reply cache cannot answer."""
     temperature: float = Field(default=0.7, ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_tokens: int = Field(default=4000, gt=0)
-    """Longest reply, in tokens."""
+    """Longest reply in tokens."""
     context: int | None = Field(default=None, gt=0)
-    """Tokens of prompt and reply together that the model takes; None: unknown, and nothing is checked."""
+    """Tokens of prompt plus reply that the model takes; None: unknown, and lengths are not checked."""
     token_limit: TokenLimit = "max_tokens"  # noqa: S105
-    """Name of the field that bounds the reply; reasoning models take the longer one alone."""
+    """Name of the request field that bounds the reply; reasoning models take only `max_completion_tokens`."""
     takes_temperature: bool = True
-    """Whether the model takes temperature and top_p; reasoning models refuse them."""
+    """Whether the model accepts temperature and top_p; reasoning models refuse them."""
     json_mode: JsonMode = "schema"
-    """What structured output the endpoint takes: a strict JSON schema, any JSON object, or text between tags. A refused
-    one gives way to the next for the rest of the run. It is the way in which an object is asked for, not part of what
-    is asked: a reply that was paid for in one way is found in every other."""
+    """Structured output that the endpoint accepts: a strict JSON schema, any JSON object, or text between tags. A mode
+    that it refuses is replaced by the next simpler one for the rest of the run. Not part of the cache key."""
     takes_n: bool = True
-    """Whether one request may ask for several completions; otherwise each is a request of its own."""
+    """Whether one request may ask for several completions; otherwise one request is sent for each."""
     takes_seed: bool = True
     takes_batch: bool = False
-    """Whether the endpoint has `/v1/files` and `/v1/batches`."""
+    """Whether the endpoint offers `/v1/files` and `/v1/batches`."""
     batch: bool = False
-    """Send all requests through them: cheaper and, within a day, as late as the provider likes."""
+    """Send all requests through the batch API: cheaper, and done within a day."""
     images: bool = False
-    """Whether the model reads images; asked by the stages that have some to show."""
+    """Whether the model reads images."""
     extra: dict[str, Any] = Field(default_factory=dict)
-    """Further fields of the request body (`top_k`, `reasoning_effort`); null takes a field out (`max_tokens: null`)."""
+    """Further fields of the request body (`top_k`, `reasoning_effort`); null removes a field (`max_tokens: null`)."""
     price: Price | None = None
-    """None: unknown, and so is every sum of dollars that contains it."""
+    """None: unknown, and so is every sum of dollars that includes it."""
     concurrency: int = Field(default=32, gt=0)
-    """Most requests in flight."""
+    """Maximum number of requests in flight."""
     requests_per_minute: int | None = Field(default=None, gt=0)
-    """Ceiling besides `concurrency`; None: none."""
+    """Rate limit in addition to `concurrency`; None: no limit."""
     tokens_per_minute: int | None = Field(default=None, gt=0)
-    """Ceiling on prompt and reply together; None: none."""
+    """Rate limit on prompt plus reply tokens; None: no limit."""
     timeout: float = Field(default=600.0, gt=0)
-    """Seconds that one HTTP request may take."""
+    """Seconds allowed for one HTTP request."""
     max_retries: int = Field(default=8, ge=0)
-    """Times a request is repeated after a failure that may pass; then its completions are missing data."""
+    """Retries of a request after a transient failure; after that its completions are missing data."""
     backoff: float = Field(default=0.5, ge=0)
-    """Seconds before the first repeat, doubled each time; an endpoint's own `Retry-After` goes before it."""
+    """Seconds before the first retry, doubled for each further one. `Retry-After` takes precedence."""
     outage: float = Field(default=600.0, ge=0)
     """Seconds without any success after which the endpoint counts as down and the run stops."""
     drain: float = Field(default=3.0, ge=0)
-    """Seconds that requests in flight get to come home when a run is stopped."""
+    """Seconds for which a stopping run waits for requests in flight."""
     tried: str | None = None
-    """Day on which these settings were last tried against the live provider; None: never."""
+    """Date on which these settings were last tried against the live provider; None: never."""
 
     @property
     def window(self) -> int:
-        """Candidates that a stage keeps in flight."""
-        return BATCH_WINDOW if self.batch else 2 * self.concurrency
+        """Number of candidates that a stage keeps in flight."""
+        return MAX_BATCH_REQUESTS if self.batch else 2 * self.concurrency
 
     def check(self) -> None:
-        """Raises `UserError` for what would make every request fail and can be seen without a request."""
-        self._check_address()
+        """Raise `UserError` for settings with which every request would fail."""
+        if self.base_url is not None:
+            if self.server is not None:
+                raise UserError(f"endpoint {self.model}: base_url and server exclude each other", next_step="keep one")
+            _check_url(self.base_url)
+        elif self.server is None and self.api_key_env is None:
+            raise UserError(
+                f"endpoint {self.model}: neither base_url nor api_key_env is set",
+                next_step="give the URL of a server, or name the variable that holds the key of the public one",
+            )
         if self.batch and not self.takes_batch:
             raise UserError(
                 f"endpoint {self.model}: batch=true, but it has no batch API (takes_batch is false)",
                 next_step="leave batch=false, or set takes_batch=true if it offers /v1/files and /v1/batches",
             )
-        if taken := OWN_FIELDS & set(self.extra):
+        if reserved := RESERVED_FIELDS & set(self.extra):
             raise UserError(
-                f"endpoint {self.model}: extra may not hold {' '.join(sorted(taken))}",
-                next_step="leave them out: dsrl fills them in",
+                f"endpoint {self.model}: extra may not hold {' '.join(sorted(reserved))}",
+                next_step="remove them: dsrl fills them in",
             )
         if secret := [name for name in self.headers if name.lower() in SECRET_HEADERS]:
             raise UserError(
@@ -145,32 +150,20 @@ class Endpoint(Component):
             )
         self.api_key()
 
-    def _check_address(self) -> None:
-        if self.base_url is not None and self.server is not None:
-            raise UserError(f"endpoint {self.model}: base_url and server exclude each other", next_step="keep one")
-        if self.base_url is not None:
-            _check_url(self.base_url)
-        if self.base_url is None and self.server is None and self.api_key_env is None:
-            raise UserError(
-                f"endpoint {self.model}: neither base_url nor api_key_env is set",
-                next_step="give the URL of a server, or name the variable that holds the key of the public one",
-            )
-
     def check_prompt(
         self,
         messages: Iterable[Mapping[str, Any]] = (),
         max_tokens: int | None = None,
         parts: Mapping[str, str] | None = None,
     ) -> None:
-        """Raises `UserError` for a prompt that can't fit into `context`, naming its largest part: one of `parts`
+        """Raise `UserError` for a prompt that cannot fit into `context`, naming its largest part: one of `parts`
         (name -> text), or else a paragraph of the messages."""
-        if self.context is None:
-            return
-        limit = self.max_tokens if max_tokens is None else max_tokens
-        check_fit(self.model, self.context, limit, parts or paragraphs(messages))
+        if self.context is not None:
+            limit = self.max_tokens if max_tokens is None else max_tokens
+            check_fit(self.model, self.context, limit, parts or paragraphs(messages))
 
     def api_key(self) -> str:
-        """The key out of the environment; `none` where no key is needed."""
+        """The key from the environment; `none` if the endpoint needs no key. Raises `UserError` if it is not set."""
         if self.api_key_env is None:
             return "none"
         value = os.environ.get(self.api_key_env, "").strip()
@@ -185,9 +178,9 @@ class Endpoint(Component):
         self,
         messages: Iterable[Mapping[str, Any]],
         schema: type[BaseModel] | None = None,
-        **sampling: Unpack[SamplingDials],
+        **sampling: Unpack[SamplingOptions],
     ) -> Request:
-        """A request with this endpoint's sampling where none is given."""
+        """A request with this endpoint's sampling settings as defaults."""
         return Request(
             messages=tuple(dict(message) for message in messages),
             temperature=sampling.get("temperature", self.temperature),
@@ -197,7 +190,7 @@ class Endpoint(Component):
         )
 
     def call(self, request: Request) -> Call:
-        """What is sent for the request, and the identity of what comes back."""
+        """The body sent for the request, and the digest of its replies."""
         sampled = {"temperature": float(request.temperature), "top_p": float(request.top_p)}
         body = {
             "messages": list(request.messages),
@@ -209,16 +202,13 @@ class Endpoint(Component):
         return Call.of(body, request.schema, self.json_mode, self.token_limit, to_key_value(self.server))
 
 
-def _is_url(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
-
-
 def _check_url(url: str) -> None:
-    if not _is_url(url):
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
         raise UserError(
             "base_url is not a URL",
             got=url,

@@ -1,4 +1,4 @@
-"""Why a call failed: what passes with time, what concerns one prompt alone, and what only the user can put right."""
+"""Why a call failed: transient, caused by one prompt, or something that only the user can fix."""
 
 import email.utils
 import random
@@ -10,37 +10,39 @@ from typing import Literal
 from dsrl.core.errors import StageFailed, UserError
 from dsrl.llm.endpoint import Endpoint
 
-Kind = Literal["throttled", "server", "timeout", "connection", "unreachable", "reply", "foreign", "prompt", "final"]
-"""`unreachable`: no connection was made. `reply`: a damaged chat completion. `foreign`: an answer of another kind, as a
-web page is, or a method that is not known there. `prompt`: this one prompt is too long or filtered; others may do.
-`final`: no repeat can cure it."""
+FailureKind = Literal[
+    "throttled", "server", "timeout", "connection", "unreachable", "reply", "foreign", "prompt", "final"
+]
+"""`unreachable`: no connection was made. `reply`: a damaged chat completion. `foreign`: an answer of another kind, such
+as a web page or an unknown method. `prompt`: this prompt is too long or filtered, others may pass. `final`: a retry
+cannot help."""
 
-PASSING_STATUS = (408, 409, 425)
-UNKNOWN_STATUS = (501, 505)
-"""Said by servers of another kind, to any POST or to its version of HTTP."""
+TRANSIENT_STATUS = (408, 409, 425)
+FOREIGN_STATUS = (501, 505)
+"""Sent by servers of another kind, for any POST or for its HTTP version."""
 GATEWAY_STATUS = (502, 503, 504, *range(520, 530))
-"""Said, often as a web page, by what stands before a server that is down or loading."""
-ABOUT_THE_KEY = (401, 402, 403)
+"""Sent, often as a web page, by a gateway whose server is down or loading."""
+CREDENTIAL_STATUS = (401, 402, 403)
 PROMPT_CODES = ("context_length_exceeded", "content_filter", "content_policy_violation", "string_above_max_length")
 PROMPT_WORDS = (
     *("maximum context length", "context window", "max_model_len", "prompt is too long"),
     *("exceeds the maximum number of tokens", "content management policy", "input was flagged", "content exists risk"),
 )
 QUOTA_CODES = ("insufficient_quota", "billing_hard_limit_reached")
-LONGEST_PAUSE = 8.0
-"""Longest pause of one request after a failure of its own; an endpoint that is down is the breaker's matter."""
-LONGEST_TURN = 5.0
-"""Longest pause of a request that was turned away as too many, where the endpoint asks for none."""
+MAX_DELAY = 8.0
+"""Longest delay in seconds before a retry of a failed request; an outage is handled by the circuit breaker."""
+MAX_THROTTLED_DELAY = 5.0
+"""Longest delay in seconds after a 429 without `Retry-After`."""
 CLOCK_SLACK = 0.01
-"""Seconds by which an event loop's timers may come early."""
+"""Seconds by which the timers of an event loop may fire early."""
 NEXT_STEPS = {
     401: "check the key in {key}",
-    402: "pay the account up, or take another endpoint",
+    402: "top up the account, or use another endpoint",
     403: "ask the provider for access to {model}, or check the key in {key}",
-    404: "check the model's name and that base_url ends as the server wants it, mostly in /v1",
-    429: "raise the quota of the account, or take another endpoint",
+    404: "check the model's name and that base_url ends as the server expects, mostly in /v1",
+    429: "raise the quota of the account, or use another endpoint",
 }
-FIELDS = {
+FIELD_STEPS = {
     "max_completion_tokens": "set token_limit=max_completion_tokens, if the model wants that instead of max_tokens",
     "temperature": "set takes_temperature=false, or a temperature that the model takes",
     "top_p": "set takes_temperature=false, or a top_p that the model takes",
@@ -48,8 +50,8 @@ FIELDS = {
     "max_tokens": "lower max_tokens to what the model takes",
     "n": "set takes_n=false",
 }
-"""What a request is refused for -> what to do about it."""
-ANY_NEXT_STEP = (
+"""Field that an error message names -> next step."""
+DEFAULT_STEP = (
     "adapt the endpoint to what the server takes: json_mode, takes_n, takes_seed, takes_temperature, token_limit, "
     "max_tokens, extra"
 )
@@ -59,18 +61,20 @@ class CallError(Exception):
     """One HTTP request that brought no completion."""
 
     page = False
-    """Whether a web page was the answer."""
+    """Whether the answer was a web page."""
 
-    def __init__(self, kind: Kind, message: str, status: int | None = None, retry_after: float | None = None) -> None:
+    def __init__(
+        self, kind: FailureKind, message: str, status: int | None = None, retry_after: float | None = None
+    ) -> None:
         super().__init__(message)
         self.kind = kind
         self.status = status
         self.retry_after = retry_after
-        """Seconds that the endpoint asks to wait."""
+        """Seconds to wait that the endpoint requests."""
 
 
-def refused(status: int, code: str, message: str, headers: Mapping[str, str], page: bool = False) -> CallError:
-    """The failure that an HTTP status of 400 or more stands for; `page`: it came with a web page."""
+def http_failure(status: int, code: str, message: str, headers: Mapping[str, str], page: bool = False) -> CallError:
+    """The failure for an HTTP status of 300 or more; `page`: the body was a web page."""
     kind = status_kind(status, code, message)
     if page and kind == "server" and status >= 500 and status not in GATEWAY_STATUS:
         kind = "foreign"
@@ -79,11 +83,11 @@ def refused(status: int, code: str, message: str, headers: Mapping[str, str], pa
     return failure
 
 
-def status_kind(status: int, code: str, message: str) -> Kind:
-    """How to take an HTTP error; `code` and `message` are the endpoint's own."""
-    if status in UNKNOWN_STATUS:
+def status_kind(status: int, code: str, message: str) -> FailureKind:
+    """Classify an HTTP error; `code` and `message` come from the endpoint."""
+    if status in FOREIGN_STATUS:
         return "foreign"
-    if status >= 500 or status in PASSING_STATUS:
+    if status >= 500 or status in TRANSIENT_STATUS:
         return "server"
     if status == 429:
         return "final" if code in QUOTA_CODES else "throttled"
@@ -93,94 +97,92 @@ def status_kind(status: int, code: str, message: str) -> Kind:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, given as milliseconds, seconds or a date; None where nothing legible is said. A date is
-    counted from the endpoint's own, where it says it, because clocks differ and jump."""
+    """Seconds to wait, from milliseconds, seconds or an HTTP date; None if absent or unreadable.
+
+    A date is compared with the response's own `Date`, because the clocks of two machines differ.
+    """
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         value = headers.get(name, "").strip()
         if value.replace(".", "", 1).isdecimal():
             return float(value) * unit
-    date = _seconds(headers.get("retry-after", ""))
-    return None if date is None else max(0.0, date - (_seconds(headers.get("date", "")) or time.time()))
+    date = _timestamp(headers.get("retry-after", ""))
+    return None if date is None else max(0.0, date - (_timestamp(headers.get("date", "")) or time.time()))
 
 
-def _seconds(date: str) -> float | None:
-    """Since 1970."""
+def _timestamp(date: str) -> float | None:
     parsed = email.utils.parsedate_tz(date)
     return None if parsed is None else email.utils.mktime_tz(parsed)
 
 
-def pause(attempt: int, endpoint: Endpoint, failure: CallError) -> float:
-    """Seconds before the repeat that follows attempt 0, 1, ...: what the endpoint asks, but no longer than its
-    `outage`, or else doubling, with jitter."""
+def retry_delay(attempt: int, endpoint: Endpoint, failure: CallError) -> float:
+    """Seconds before the retry that follows attempt 0, 1, ...: what the endpoint requests, at most its `outage`, or
+    else exponential backoff with jitter."""
     if failure.retry_after is not None:
         return min(failure.retry_after, endpoint.outage) + CLOCK_SLACK
-    longest = LONGEST_TURN if failure.kind == "throttled" else LONGEST_PAUSE
+    longest = MAX_THROTTLED_DELAY if failure.kind == "throttled" else MAX_DELAY
     return min(longest, endpoint.backoff * 2.0 ** min(attempt, 30)) * random.uniform(0.5, 1.0)
 
 
-def user_error(failure: CallError, endpoint: Endpoint, url: str) -> UserError:
-    """What the user is told about a failure that no repeat can cure."""
+def final_error(failure: CallError, endpoint: Endpoint, url: str) -> UserError:
+    """The error for a failure that no retry can cure."""
     if failure.kind == "unreachable":
         return StageFailed(
             f"{endpoint.model}: no connection to {url}",
             got=failure,
-            next_step="check the URL and that the server is up; everything paid for is kept",
+            next_step="check the URL and that the server is up; all replies paid for are kept",
         )
-    if failure.kind == "foreign" or (failure.page and failure.status not in ABOUT_THE_KEY):
+    if failure.kind == "foreign" or (failure.page and failure.status not in CREDENTIAL_STATUS):
         return UserError(
             f"{url} does not answer as an OpenAI-compatible server does",
             got=failure,
-            next_step="check base_url, which mostly ends in /v1, and that no proxy or login page stands before it",
+            next_step="check base_url, which mostly ends in /v1, and that no proxy or login page is in between",
         )
     return UserError(
         f"{endpoint.model} at {url} refuses the request",
         got=failure,
-        next_step=_next_step(failure).format(
+        next_step=next_step(failure).format(
             key=endpoint.api_key_env or "api_key_env (none is set)", model=endpoint.model
         ),
     )
 
 
-def _next_step(failure: CallError) -> str:
-    """By the status, or by the field that a malformed request is said to have."""
+def next_step(failure: CallError) -> str:
+    """The advice for a refusal, by its status or by the request field that its message names."""
     words = str(failure).lower()
-    if failure.status == 400 and "api key" in words:  # so says Google
+    if failure.status == 400 and "api key" in words:  # Google's status for a wrong key
         return NEXT_STEPS[401]
     if failure.status in (400, 422):
-        return next((step for field, step in FIELDS.items() if _names(field, words)), ANY_NEXT_STEP)
-    step = NEXT_STEPS.get(failure.status or 0, ANY_NEXT_STEP)
-    return f"{step}; a web page has answered, so check base_url as well" if failure.page else step
+        # as a whole word, and not the `n` of a written-out `\n`
+        named = (step for field, step in FIELD_STEPS.items() if re.search(rf"(?<!\\)\b{field}\b", words))
+        return next(named, DEFAULT_STEP)
+    step = NEXT_STEPS.get(failure.status or 0, DEFAULT_STEP)
+    return f"{step}; the answer was a web page, so check base_url as well" if failure.page else step
 
 
-def _names(field: str, words: str) -> bool:
-    """As a word of its own, and not as the end of a written-out line break."""
-    return re.search(rf"(?<!\\)\b{field}\b", words) is not None
-
-
-def waiting_advice(endpoint: Endpoint) -> str:
-    """What to do where requests run into their time-out."""
-    timeout = f"timeout (now {endpoint.timeout:g} s; of a teacher it is teacher.timeout)"
+def timeout_advice(endpoint: Endpoint) -> str:
+    """The advice for requests that time out."""
+    timeout = f"timeout (now {endpoint.timeout:g} s; for a teacher it is teacher.timeout)"
     return f"raise the endpoint's {timeout} or lower its concurrency ({endpoint.concurrency})"
 
 
-def hanging_error(failure: CallError, endpoint: Endpoint, url: str) -> StageFailed:
-    """What the user is told where every request has run into its time-out and none ever brought anything."""
+def all_timed_out_error(failure: CallError, endpoint: Endpoint, url: str) -> StageFailed:
+    """The error for an endpoint of which every request timed out."""
     return StageFailed(
-        f"{endpoint.model} at {url}: every request ran into its time-out, none brought a reply",
-        got=f"{failure}; what was sent may be billed all the same",
-        next_step=f"{waiting_advice(endpoint)}, then run the same command",
+        f"{endpoint.model} at {url}: every request timed out, none brought a reply",
+        got=f"{failure}; the requests sent may be billed all the same",
+        next_step=f"{timeout_advice(endpoint)}, then run the same command",
     )
 
 
 def outage_error(failure: CallError, endpoint: Endpoint, down: float) -> StageFailed:
-    """What the user is told when an endpoint has brought nothing for too long."""
-    turned_away, hangs = failure.kind == "throttled", failure.kind == "timeout"
-    again = "run the same command when it answers again: it goes on here, all that was paid for is kept"
-    state = "turns every request away" if turned_away else "is down"
-    asks = f", and asks to wait {failure.retry_after:.0f} s" if turned_away and failure.retry_after else ""
+    """The error for an endpoint without a success for `down` seconds."""
+    throttled, timed_out = failure.kind == "throttled", failure.kind == "timeout"
+    resume = "run the same command once it answers again: it resumes here, and all replies paid for are kept"
+    state = "throttles every request" if throttled else "is down"
+    asks = f", and asks to wait {failure.retry_after:.0f} s" if throttled and failure.retry_after else ""
     return StageFailed(
         f"{endpoint.model} {state}: no reply for {down:.0f} s",
         got=f"{failure}{asks}",
         allowed=f"{endpoint.outage:g} s without a reply (the endpoint's `outage`)",
-        next_step=f"if it is slow rather than down, {waiting_advice(endpoint)}; {again}" if hangs else again,
+        next_step=f"if it is slow rather than down, {timeout_advice(endpoint)}; {resume}" if timed_out else resume,
     )

@@ -1,4 +1,4 @@
-"""What tokens cost: prices with the day on which they were looked up, out of the teacher's YAML or a file of yours."""
+"""Prices of tokens, with the date on which they were looked up, from the teacher's YAML or the user's CSV file."""
 
 import csv
 import math
@@ -24,15 +24,15 @@ class Price(Component):
 
     input: float = Field(ge=0)
     cached_input: float | None = Field(default=None, ge=0)
-    """Price of input tokens that the endpoint found in its own cache; None: that of the others."""
+    """Price of input tokens read from the endpoint's prompt cache; None: the same as `input`."""
     output: float = Field(ge=0)
     batch: float = Field(default=1.0, ge=0, le=1)
-    """Factor on all prices for requests that go through the batch API."""
+    """Factor on all prices for requests sent through the batch API."""
     date: str
-    """Day on which the price was looked up, as in 2026-11-20."""
+    """Date on which the price was looked up, as in 2026-11-20."""
 
     def cost(self, usage: Usage, batch: bool = False) -> float:
-        """Dollars for what an endpoint says it has read and written."""
+        """Dollars for the tokens that the endpoint reports."""
         cached = self.input if self.cached_input is None else self.cached_input
         fresh = usage.input_tokens - usage.cached_tokens
         dollars = (fresh * self.input + usage.cached_tokens * cached + usage.output_tokens * self.output) / MILLION
@@ -40,12 +40,18 @@ class Price(Component):
 
 
 def read_prices(path: Path) -> dict[str, Price]:
-    """Model -> price, out of a CSV file with the columns `model,input,cached_input,output,date` and, if wanted,
-    `batch`. Raises `UserError` with file and line for whatever is not a price."""
+    """Read model -> price from a CSV file with columns `model,input,cached_input,output,date` and optionally `batch`.
+
+    Raises `UserError` with file and line for an invalid row.
+    """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file, restkey="(more)", strict=True)
-            _check_columns(path, rows.fieldnames or ())
+            names = rows.fieldnames or ()
+            if not set(COLUMNS) <= set(names) <= {*COLUMNS, "batch"}:
+                raise UserError(
+                    f"prices: {path}, line 1: wrong columns", got=",".join(names), allowed=",".join(COLUMNS)
+                )
             return {row["model"].strip(): _price(row, f"{path}, line {rows.line_num}") for row in rows}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(
@@ -55,46 +61,39 @@ def read_prices(path: Path) -> dict[str, Price]:
         ) from error
 
 
-def _check_columns(path: Path, names: Any) -> None:
-    if not set(COLUMNS) <= set(names) <= {*COLUMNS, "batch"}:
-        raise UserError(f"prices: {path}, line 1: wrong columns", got=",".join(names), allowed=",".join(COLUMNS))
-
-
 def _price(row: Mapping[str, Any], place: str) -> Price:
+    def invalid(allowed: str) -> UserError:
+        fields = [value for name, value in row.items() if name != "(more)" and value is not None]
+        return UserError(
+            f"prices: {place} is not a price",
+            got=",".join([*map(str, fields), *map(str, row.get("(more)", ()))]),
+            allowed=f"{allowed}  ({','.join(COLUMNS)})",
+            next_step="correct the line",
+        )
+
     text = {name: str(value or "").strip() for name, value in row.items()}
     if "(more)" in row or None in row.values() or not text["model"]:
-        raise _bad(place, row, "a line has as many fields as the first, and begins with a model")
+        raise invalid("a line has as many fields as the first, and begins with a model")
     if not DATE.fullmatch(text["date"]):
-        raise _bad(place, row, "a date as in 2026-11-20")
+        raise invalid("a date as in 2026-11-20")
     try:
         numbers = {name: float(text[name]) for name in ("input", "output")}
         numbers |= {name: float(text[name]) for name in ("cached_input", "batch") if text.get(name)}
         price = Price(**numbers, date=text["date"])
     except (ValueError, ValidationError) as error:
-        raise _bad(place, row, "numbers of 0 or more; cached_input may be empty, batch is at most 1") from error
+        raise invalid("numbers of 0 or more; cached_input may be empty, batch is at most 1") from error
     if not all(math.isfinite(number) for number in numbers.values()):
-        raise _bad(place, row, "finite numbers")
+        raise invalid("finite numbers")
     return price
 
 
-def _bad(place: str, row: Mapping[str, Any], allowed: str) -> UserError:
-    fields = [value for name, value in row.items() if name != "(more)" and value is not None]
-    found = ",".join([*map(str, fields), *map(str, row.get("(more)", ()))])
-    return UserError(
-        f"prices: {place} is no price",
-        got=found,
-        allowed=f"{allowed}  ({','.join(COLUMNS)})",
-        next_step="mend the line",
-    )
-
-
-def priced(node: Any, prices: Mapping[str, Price]) -> Any:
-    """A composed config in which every endpoint whose model stands in the file has the price that stands there."""
+def with_prices(node: Any, prices: Mapping[str, Price]) -> Any:
+    """A composed config in which each endpoint whose model is in `prices` has that price."""
     if isinstance(node, list):
-        return [priced(item, prices) for item in node]
+        return [with_prices(item, prices) for item in node]
     if not isinstance(node, dict):
         return node
-    node = {name: priced(value, prices) for name, value in node.items()}
+    node = {name: with_prices(value, prices) for name, value in node.items()}
     if {"model", "price"} <= node.keys() and isinstance(node["model"], str) and node["model"] in prices:
         price = prices[node["model"]]
         values = {name: getattr(price, name) for name in (*COLUMNS[1:], "batch")}
@@ -102,20 +101,21 @@ def priced(node: Any, prices: Mapping[str, Price]) -> Any:
     return node
 
 
-def unpriced(pipeline: Any, file: str | None) -> str | None:
-    """Words of warning where a file of prices names none of the models that a pipeline asks."""
+def price_warning(pipeline: Any, file: str | None) -> str | None:
+    """A warning if the price file contains none of the models that the pipeline calls, else None."""
     if file is None:
         return None
-    held, asked = set(read_prices(Path(file).expanduser())), set(models(pipeline))
-    if not asked or held & asked:
+    priced, called = set(read_prices(Path(file).expanduser())), set(_endpoint_models(pipeline))
+    if not called or priced & called:
         return None
-    return f"prices={file} has no price of {', '.join(sorted(asked))}, only of {', '.join(sorted(held)) or 'nothing'}"
+    return (
+        f"prices={file} has no price for {', '.join(sorted(called))}, only for {', '.join(sorted(priced)) or 'nothing'}"
+    )
 
 
-def models(node: Any) -> Iterator[str]:
-    """Of the endpoints in a composed config."""
+def _endpoint_models(node: Any) -> Iterator[str]:
     if isinstance(node, Mapping) and {"model", "price"} <= node.keys() and isinstance(node["model"], str):
         yield node["model"]
     if isinstance(node, (Mapping, list)):
         for value in node.values() if isinstance(node, Mapping) else node:
-            yield from models(value)
+            yield from _endpoint_models(value)

@@ -1,4 +1,4 @@
-"""What is asked of a model, and the identity under which the replies are stored."""
+"""A request to a model, and the digest under which its replies are cached."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,35 +6,35 @@ from typing import Any
 from pydantic import BaseModel
 
 from dsrl.core.digest import digest
-from dsrl.llm.structured.schema import JsonMode, asked, response_format
+from dsrl.llm.structured.schema import JsonMode, response_format, with_response_format
 
 DIGEST_LENGTH = 32
 
 
 @dataclass(frozen=True)
 class Request:
-    """One question to a model; its completions are told apart by their index."""
+    """One question to a model. Its completions are numbered from 0."""
 
     messages: tuple[dict[str, Any], ...]
-    """The content of a turn is a text, or parts that refer to pictures (`dsrl.data.images.content`)."""
+    """The content of a turn is text, or a list of parts that refer to images (`dsrl.data.images.content`)."""
     temperature: float
     top_p: float
     max_tokens: int
     schema: type[BaseModel] | None = None
-    """The fields of a structured reply; None: free text."""
+    """Fields of a structured reply; None for free text."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """A request as one endpoint gets it."""
+    """A request in the form in which one endpoint receives it."""
 
     digest: str
-    """Over `identity`: equal calls share their completions, whoever makes them and wherever the endpoint listens."""
+    """Hash of `identity`. Equal calls share their completions, whatever the stage and the endpoint's address."""
     identity: dict[str, Any]
     body: dict[str, Any]
-    """The JSON body but for `n` and `seed`, with objects asked for as the endpoint says that it takes them."""
+    """JSON body without `n` and `seed`; structured output is requested in the endpoint's `json_mode`."""
     plain: dict[str, Any]
-    """The same without that."""
+    """The body without any request for structured output."""
     schema: type[BaseModel] | None
 
     @classmethod
@@ -46,32 +46,32 @@ class Call:
         limit: str = "max_tokens",
         server: Any = None,
     ) -> "Call":
-        """`server` is the identity of a server that the run starts itself, whose dials change its replies;
-        `limit` the endpoint's name for `max_tokens`.
+        """`server` is the key of a server that the run starts itself, whose flags can change replies; `limit` is the
+        endpoint's name for `max_tokens`.
 
-        The identity holds the schema of an object, not the way in which it was asked for: an endpoint that refuses
-        the schema is asked in another way, and the next run finds what was paid for without being refused again.
+        The identity holds the schema of an object, not the mode in which it was requested. After an endpoint refused
+        the schema and another mode was used, the next run still finds the replies without being refused again.
         """
         identity = plain if schema is None else {**plain, "response_format": response_format(schema, "schema")}
         identity = identity if server is None else {**identity, "server": server}
         sent = {limit if name == "max_tokens" else name: value for name, value in plain.items()}
-        body = sent if schema is None else asked(sent, schema, mode)
+        body = sent if schema is None else with_response_format(sent, schema, mode)
         return cls(digest(identity, DIGEST_LENGTH), identity, body, sent, schema)
 
     def body_in(self, mode: JsonMode) -> dict[str, Any]:
-        """The body with the object asked for in another way."""
-        return self.plain if self.schema is None else asked(self.plain, self.schema, mode)
+        """The body that requests the object in another mode."""
+        return self.plain if self.schema is None else with_response_format(self.plain, self.schema, mode)
 
     def id(self, index: int) -> str:
-        """Names one completion: its place in the calls store."""
+        """Key of one completion in the reply cache."""
         return f"{self.digest}:{index}"
 
     def seed(self, index: int) -> int:
-        """Seed for a request whose first choice is completion `index`.
+        """Seed of an HTTP request whose first choice is completion `index`.
 
-        A server that draws choice j from seed + j, as vLLM does, then gives completion i the seed `seed(i)`, however
-        the completions were cut into requests: a resumed run that asks for other blocks gets the same words. With any
-        other seeded server that holds for equal blocks, which is what a run killed and started again asks for, because
-        a block is stored whole or not at all.
+        A server that draws choice j from seed + j, as vLLM does, gives completion i the seed `seed(i)` however the
+        completions are split into requests, so a resumed run that needs other blocks gets the same text. With other
+        seeded servers this holds for equal blocks, which is what a killed and resumed run requests: a block is cached
+        whole or not at all.
         """
         return int(self.digest[:7], 16) + index

@@ -1,46 +1,124 @@
-"""HTTP requests of one client: each in its turn, booked whatever becomes of it, and again where that may help."""
+"""Send requests in flight with rate limits, bookkeeping and retries."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
 from dsrl.core.errors import UserError
 from dsrl.data.images.prompt import content_length
-from dsrl.data.model import Usage
+from dsrl.data.model import Reply, Usage
 from dsrl.llm.completions import Completions
-from dsrl.llm.context_refusals import Refusals
 from dsrl.llm.endpoint import Endpoint
-from dsrl.llm.failures import CallError, hanging_error, pause, user_error
+from dsrl.llm.failures import CallError, all_timed_out_error, final_error, retry_delay
 from dsrl.llm.http import Transport
-from dsrl.llm.in_flight import Flight
-from dsrl.llm.ledger.ledger import Key, Ledger, Reservation, Size, Spending
-from dsrl.llm.ratelimit.breaker import DIFFERENT
-from dsrl.llm.ratelimit.controller import Pace
+from dsrl.llm.ledger.budget import Reservation
+from dsrl.llm.ledger.ledger import Ledger
+from dsrl.llm.ledger.spending import Key, RequestSize, Spending
+from dsrl.llm.ratelimit.controller import MIN_DISTINCT, RateController
 from dsrl.llm.ratelimit.limiter import Slot
-from dsrl.llm.structured.fallback import Formats
+from dsrl.llm.request import Call
+from dsrl.llm.structured.schema import JsonModeFallback
 
-TRIES_TO_CONNECT = 3
-TRIES_TO_UNDERSTAND = 3
-"""Answers of another kind, before the first completion, after which the address is taken to be wrong."""
+CONNECT_ATTEMPTS = 3
+FOREIGN_ATTEMPTS = 3
+"""Answers that are not chat completions, before the first completion, after which the URL counts as wrong."""
+MAX_REFUSED_PROMPTS = 20
+"""Prompts refused from the start, without one accepted, after which the endpoint and not the prompt is the reason."""
+
+
+class InFlightRequest:
+    """Consecutive completions of one call, fetched in one HTTP request if the endpoint returns them all.
+
+    A request that was sent is paid for, so it is awaited even if no caller waits any more. One that is still queued,
+    or waiting before a retry, is cancelled with its last caller.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        indices: list[int],
+        number: int,
+        run: Callable[["InFlightRequest"], Coroutine[Any, Any, None]],
+    ) -> None:
+        """`run` fills `replies`. Requests with smaller numbers go first."""
+        self.call, self.indices, self.number = call, indices, number
+        self.replies: dict[int, Reply] = {}
+        self.waiters = 0
+        self.sent = False
+        """Whether an HTTP request for it is open now."""
+        self.closing = False
+        """The client is closing: nothing more is sent."""
+        self.task = asyncio.ensure_future(run(self))
+
+    @property
+    def missing(self) -> list[int]:
+        return [i for i in self.indices if i not in self.replies]
+
+    @property
+    def block(self) -> list[int]:
+        """Indices of the next HTTP request: the first run of consecutive missing ones."""
+        missing = self.missing
+        return [index for place, index in enumerate(missing) if index == missing[0] + place]
+
+    @property
+    def wanted(self) -> bool:
+        return self.waiters > 0 and not self.closing
+
+    def leave(self) -> None:
+        """Remove one waiter."""
+        self.waiters -= 1
+        if not self.waiters:
+            self.cancel_unsent()
+
+    def cancel_unsent(self) -> None:
+        if not self.sent:
+            self.task.cancel()
 
 
 @dataclass
-class Tries:
-    """What became of one flight's requests so far."""
+class Attempts:
+    """What happened so far to the HTTP requests of one request in flight."""
 
     body: dict[str, Any] = field(default_factory=dict)
-    """The one sent last."""
+    """The body sent last."""
     sent: int = 0
-    own: int = 0
-    """Failures of the request itself, while the endpoint was up."""
-    turned_away: int = 0
-    late: int = 0
-    """Time-outs."""
+    failed: int = 0
+    """Failures other than throttling, while the endpoint was up."""
+    throttled: int = 0
+    timed_out: int = 0
 
 
-class Sender:
-    """What the endpoint brings goes to `receive` before anything else can happen."""
+class RefusedPrompts:
+    """Prompts that the endpoint refused because they are too long or filtered; they are not sent again."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._reasons: dict[str, str] = {}
+
+    def check(self, call: Call) -> None:
+        """Raise `CallError` for a prompt that was refused before or cannot fit into the model's context."""
+        if (reason := self._reasons.get(call.digest)) is not None:
+            raise CallError("prompt", reason)
+        try:
+            self._endpoint.check_prompt(call.body["messages"], call.body.get(self._endpoint.token_limit))
+        except UserError as error:
+            raise CallError("prompt", str(error).partition("\n")[0]) from error
+
+    def add(self, call: Call, failure: CallError, any_accepted: bool) -> None:
+        """Raise `UserError` if many prompts were refused and none accepted: the next ones would fail as well."""
+        self._reasons[call.digest] = str(failure)
+        if not any_accepted and len(self._reasons) >= MAX_REFUSED_PROMPTS:
+            raise UserError(
+                f"{self._endpoint.model} accepts none of the prompts: the first {len(self._reasons)} were all refused",
+                got=failure,
+                next_step="shorten the task's instruction, its demos or the passages, lower max_tokens, "
+                "or choose a model with a longer context",
+            )
+
+
+class RetryingSender:
+    """Sends the HTTP requests of one client. Completions are passed to `receive` before anything else happens."""
 
     def __init__(
         self,
@@ -48,158 +126,169 @@ class Sender:
         ledger: Ledger,
         key: Key,
         connect: Callable[[], Awaitable[Transport]],
-        receive: Callable[[Flight, Completions], None],
-        formats: Formats,
+        receive: Callable[[InFlightRequest, Completions], None],
+        json_modes: JsonModeFallback,
     ) -> None:
         self._endpoint, self._ledger, self._key = endpoint, ledger, key
-        self._connect, self._receive, self._formats = connect, receive, formats
-        self.pace = Pace(endpoint)
-        self._refusals = Refusals(endpoint)
-        self._busy = self._foreign = 0
-        self._late: set[str] = set()
-        """Calls that ran into a time-out before anything came."""
-        self._answered = self._completed = False
-        self._over: UserError | None = None
-        """What ended the run: nothing more is sent after it."""
+        self._connect, self._receive, self._json_modes = connect, receive, json_modes
+        self.controller = RateController(endpoint)
+        self._refused = RefusedPrompts(endpoint)
+        self._num_active = self._num_foreign = 0
+        self._timed_out: set[str] = set()
+        """Digests of calls that timed out before the endpoint answered anything."""
+        self._any_answer = self._any_completion = False
+        self._fatal: UserError | None = None
+        """The error that ended the run: nothing is sent after it."""
 
-    async def send(self, flight: Flight) -> None:
-        """Brings what the flight lacks, or as many of them as the endpoint gives at once.
+    async def send(self, request: InFlightRequest) -> None:
+        """Fetch the missing completions, or as many of them as the endpoint returns at once.
 
-        Raises `CallError` where nothing came after all repeats, `UserError` for what no repeat cures.
+        Raises `CallError` if all retries failed, `UserError` for what no retry can cure.
         """
-        self._refusals.check(flight.call)
-        self._busy += 1
+        self._refused.check(request.call)
+        self._num_active += 1
         try:
-            await self._repeat(await self._connect(), flight)
+            await self._retry(await self._connect(), request)
         except UserError as error:
-            self._over = error
+            self._fatal = error
             raise
         finally:
-            self._busy -= 1
-            if not self._busy:
-                self._over = None
-                self.pace.rest()
+            self._num_active -= 1
+            if not self._num_active:
+                self._fatal = None
+                self.controller.reset_outage()
 
-    async def _repeat(self, wire: Transport, flight: Flight) -> None:
-        tries = Tries()
+    async def _retry(self, transport: Transport, request: InFlightRequest) -> None:
+        attempts = Attempts()
         while True:
             try:
-                return await self._try(wire, flight, tries)
+                return await self._attempt(transport, request, attempts)
             except CallError as failure:
-                seconds = 0.0
-                if not self._formats.refused(self._endpoint, tries.body, failure):
-                    self._check(wire, flight, failure, tries)
-                    seconds = self._seconds(failure, tries)
-            if not flight.wanted:
+                delay = 0.0
+                if not self._json_modes.refused(self._endpoint, attempts.body, failure):
+                    self._raise_if_final(transport, request, failure, attempts)
+                    delay = self._delay(failure, attempts)
+            if not request.wanted:
                 raise asyncio.CancelledError
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(delay)
 
-    async def _try(self, wire: Transport, flight: Flight, tries: Tries) -> None:
+    async def _attempt(self, transport: Transport, request: InFlightRequest, attempts: Attempts) -> None:
         """One HTTP request in a slot of its own."""
-        body = tries.body = self._body(flight)
+        body = attempts.body = self._body(request)
         size = _size(body, self._endpoint)
         usage: Usage | None = None
-        slot = await self.pace.slot(flight.number, size)
+        slot = await self.controller.slot(request.number, size)
         try:
-            if self._over is not None:
-                raise self._over
-            async with self._ledger.reserve(self._key, size, self._endpoint.price, wire.batch) as reservation:
-                completions = await self._exchange(wire, flight, slot, tries)
-                self._answered = self._completed = True
-                self.pace.succeeded(slot)
+            if self._fatal is not None:
+                raise self._fatal
+            async with self._ledger.reserve(self._key, size, self._endpoint.price, transport.batch) as reservation:
+                completions = await self._exchange(transport, request, slot, attempts)
+                self._any_answer = self._any_completion = True
+                self.controller.succeeded(slot)
                 usage = completions.usage.usage() if completions.usage else Usage()
-                self._book_paid(wire, reservation, flight, completions, tries)
-                self._receive(flight, completions)
+                self._settle(transport, reservation, request, completions, attempts)
+                self._receive(request, completions)
         finally:
-            self.pace.release(slot, size, usage)
+            self.controller.release(slot, size, usage)
 
-    async def _exchange(self, wire: Transport, flight: Flight, slot: Slot, tries: Tries) -> Completions:
-        """The moment in which a request is paid for: it is booked even if it is broken off. Not so in a batch: its job
-        goes on, is billed later, and is booked by the run that fetches it."""
-        counts = {"requests": 1, "retries": min(tries.sent, 1), "batch_requests": int(wire.batch)}
-        tries.sent += 1
-        flight.airborne = True
-        self.pace.sent()
+    async def _exchange(
+        self, transport: Transport, request: InFlightRequest, slot: Slot, attempts: Attempts
+    ) -> Completions:
+        """From here on the request is paid for, so it is booked even if it is cancelled. A cancelled batch request is
+        not: its job continues, is billed later, and is booked by the run that fetches it."""
+        counts = {"requests": 1, "retries": min(attempts.sent, 1), "batch_requests": int(transport.batch)}
+        attempts.sent += 1
+        request.sent = True
+        self.controller.sent()
         try:
-            return await wire.send(tries.body, flight.call.id(flight.block[0]))
+            return await transport.send(attempts.body, request.call.id(request.block[0]))
         except CallError as failure:
             self.book(**counts, throttled=int(failure.kind == "throttled"))
-            if not wire.batch:
-                self.pace.failed(slot, flight.call.digest, failure, tries.turned_away)
+            if not transport.batch:
+                self.controller.failed(slot, request.call.digest, failure, attempts.throttled)
             raise
         except asyncio.CancelledError:
-            if not wire.batch:
+            if not transport.batch:
                 self.book(**counts)
             raise
         finally:
-            flight.airborne = False
+            request.sent = False
 
-    def _check(self, wire: Transport, flight: Flight, failure: CallError, tries: Tries) -> None:
-        """Raises what a repeat can't help, or has not helped."""
-        self._answered |= failure.status is not None
-        self._check_time(wire, flight, failure, tries)
-        self._foreign += failure.kind == "foreign"
-        tries.turned_away += failure.kind == "throttled"
-        tries.own += failure.kind != "throttled" and not self.pace.is_down
-        nobody = failure.kind == "unreachable" and not self._answered and tries.sent >= TRIES_TO_CONNECT
-        stranger = failure.kind == "foreign" and not self._completed and self._foreign >= TRIES_TO_UNDERSTAND
-        if failure.kind == "final" or nobody or stranger:
-            raise user_error(failure, self._endpoint, wire.url) from failure
+    def _raise_if_final(
+        self, transport: Transport, request: InFlightRequest, failure: CallError, attempts: Attempts
+    ) -> None:
+        """Raise if a retry cannot help, or if the retries are used up."""
+        self._any_answer |= failure.status is not None
+        if failure.kind == "timeout" and not self._any_answer:
+            self._count_timeout(transport, request, failure, attempts)
+        self._num_foreign += failure.kind == "foreign"
+        attempts.throttled += failure.kind == "throttled"
+        attempts.failed += failure.kind != "throttled" and not self.controller.is_down
+        unreachable = failure.kind == "unreachable" and not self._any_answer and attempts.sent >= CONNECT_ATTEMPTS
+        wrong_url = failure.kind == "foreign" and not self._any_completion and self._num_foreign >= FOREIGN_ATTEMPTS
+        if failure.kind == "final" or unreachable or wrong_url:
+            raise final_error(failure, self._endpoint, transport.url) from failure
         if failure.kind == "prompt":
-            self._refusals.add(flight.call, failure, any_taken=self._completed)
-        unknown = failure.kind == "foreign" and not self._completed  # soon nobody's, or everybody's
-        spent = tries.own > self._endpoint.max_retries and not unknown
-        if failure.kind == "prompt" or wire.batch or spent:
+            self._refused.add(request.call, failure, any_accepted=self._any_completion)
+        undecided = failure.kind == "foreign" and not self._any_completion  # `wrong_url` soon decides for all requests
+        used_up = attempts.failed > self._endpoint.max_retries and not undecided
+        if failure.kind == "prompt" or transport.batch or used_up:
             raise failure
 
-    def _check_time(self, wire: Transport, flight: Flight, failure: CallError, tries: Tries) -> None:
-        """Where nothing but time-outs ever came, more of them help nobody, and each may be billed."""
-        if failure.kind != "timeout" or self._answered:
-            return
-        tries.late += 1
-        self._late.add(flight.call.digest)
-        if tries.late > self._endpoint.max_retries and len(self._late) >= min(DIFFERENT, self._busy):
-            raise hanging_error(failure, self._endpoint, wire.url) from failure
+    def _count_timeout(
+        self, transport: Transport, request: InFlightRequest, failure: CallError, attempts: Attempts
+    ) -> None:
+        """Stop soon if there were only timeouts so far: more of them would not help, and each may be billed."""
+        attempts.timed_out += 1
+        self._timed_out.add(request.call.digest)
+        enough = len(self._timed_out) >= min(MIN_DISTINCT, self._num_active)
+        if attempts.timed_out > self._endpoint.max_retries and enough:
+            raise all_timed_out_error(failure, self._endpoint, transport.url) from failure
 
-    def _seconds(self, failure: CallError, tries: Tries) -> float:
-        """Before the next try. While the endpoint is down the pace says who knocks, and nobody pauses by himself."""
+    def _delay(self, failure: CallError, attempts: Attempts) -> float:
+        """Seconds before the next attempt; 0 during an outage, when the rate controller paces the probe requests."""
         if failure.kind == "throttled":
-            return pause(tries.turned_away - 1, self._endpoint, failure)
-        return 0.0 if self.pace.is_down else pause(tries.own - 1, self._endpoint, failure)
+            return retry_delay(attempts.throttled - 1, self._endpoint, failure)
+        return 0.0 if self.controller.is_down else retry_delay(attempts.failed - 1, self._endpoint, failure)
 
-    def _body(self, flight: Flight) -> dict[str, Any]:
-        call, mode = flight.call, self._formats.mode(self._endpoint)
+    def _body(self, request: InFlightRequest) -> dict[str, Any]:
+        call, mode = request.call, self._json_modes.mode(self._endpoint)
         body = dict(call.body if mode == self._endpoint.json_mode else call.body_in(mode))
-        block = flight.block
+        block = request.block
         if len(block) > 1:
             body["n"] = len(block)
         if self._endpoint.takes_seed:
             body["seed"] = call.seed(block[0])
         return body
 
-    def _book_paid(
-        self, wire: Transport, reservation: Reservation, flight: Flight, completions: Completions, tries: Tries
+    def _settle(
+        self,
+        transport: Transport,
+        reservation: Reservation,
+        request: InFlightRequest,
+        completions: Completions,
+        attempts: Attempts,
     ) -> None:
         price, billed = self._endpoint.price, completions.billed
         usage = completions.usage.usage() if completions.usage else Usage()
-        came = flight.block[: len(completions.choices)]
+        received = request.block[: len(completions.choices)]
         spending = Spending(
             requests=1,
-            retries=int(tries.sent > 1),
-            batch_requests=int(wire.batch),
-            completions=len(came),
+            retries=int(attempts.sent > 1),
+            batch_requests=int(transport.batch),
+            completions=len(received),
             input_tokens=usage.input_tokens,
             cached_tokens=usage.cached_tokens,
             output_tokens=usage.output_tokens,
-            usd=price.cost(billed, wire.batch) if price and billed else None,
+            usd=price.cost(billed, transport.batch) if price and billed else None,
         )
-        reservation.settle(spending, tuple(flight.call.id(i) for i in came))
+        reservation.settle(spending, tuple(request.call.id(i) for i in received))
 
     def book(self, **counts: Any) -> None:
-        """Adds to the ledger; dollars stay unknown where the price is."""
+        """Add counters to the ledger at no cost; dollars stay unknown if the price is."""
         self._ledger.add(self._key, Spending(**counts, usd=None if self._endpoint.price is None else 0.0))
 
 
-def _size(body: dict[str, Any], endpoint: Endpoint) -> Size:
+def _size(body: dict[str, Any], endpoint: Endpoint) -> RequestSize:
     characters = sum(content_length(message.get("content")) for message in body["messages"])
-    return Size(characters, body.get("n", 1), body.get(endpoint.token_limit) or endpoint.max_tokens)
+    return RequestSize(characters, body.get("n", 1), body.get(endpoint.token_limit) or endpoint.max_tokens)

@@ -1,6 +1,6 @@
-"""Runs a program that ends with the process that started it, even if that one is killed.
+"""Run a program that stops when the process that started it is gone, even after `kill -9`.
 
-`python keeper.py PROGRAM ARGUMENT ...`, with a pipe as its standard input: it closes when the parent is gone.
+`python vllm_server_child.py PROGRAM ARGUMENT ...`, with a pipe as standard input: it closes with the parent.
 """
 
 import os
@@ -9,25 +9,25 @@ import subprocess
 import sys
 from threading import Thread
 
-PATIENCE = 8.0
-"""Seconds in which the program may end by itself. Less than a parent waits for this process."""
+GRACE_SECONDS = 8.0
+"""Time for the program to exit by itself; shorter than the time a parent waits for this process."""
 
 
 def main() -> int:
     program = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
-    Thread(target=_end_with_input, args=[program], daemon=True).start()
+    Thread(target=stop_with_parent, args=[program], daemon=True).start()
     return program.wait()
 
 
-def _end_with_input(program: "subprocess.Popen[bytes]") -> None:
+def stop_with_parent(program: "subprocess.Popen[bytes]") -> None:
     while os.read(0, 4096):
         pass
     program.terminate()
     try:
-        program.wait(PATIENCE)
+        program.wait(GRACE_SECONDS)
     except subprocess.TimeoutExpired:
         program.kill()
-    os.killpg(0, signal.SIGKILL)  # whatever the program has started, and ourselves
+    os.killpg(0, signal.SIGKILL)  # all processes that the program started, and this one
 
 
 if __name__ == "__main__":

@@ -332,9 +332,9 @@ def known_keys() -> frozenset[str]:
 @cache
 def known_stages() -> frozenset[str]:
     """Names of all stages of the shipped pipelines."""
-    files = (home() / "conf" / "pipeline").glob("*.yaml")
+    files = (home() / "conf" / "pipeline").glob("[!_]*.yaml")
     contents = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in files]
-    return frozenset(name for content in contents for name in content.get("stages", content["pipeline"]))
+    return frozenset(name for content in contents for name in content["pipeline"])
 
 
 def _where(key: str) -> str:

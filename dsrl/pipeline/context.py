@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dsrl.data.images import Gallery, ImageStore
 from dsrl.llm.ledger.ledger import Ledger
-from dsrl.llm.reply_cache.cache import CallsStore
+from dsrl.llm.reply_cache.cache import ReplyCache
 from dsrl.llm.servers import Servers
-from dsrl.llm.structured.fallback import Formats
+from dsrl.llm.structured.schema import JsonModeFallback
 from dsrl.pipeline.progress.progress import Progress
 from dsrl.pipeline.store import Store, write_json
 
@@ -28,7 +28,7 @@ class Context:
 
     run_dir: Path
     store: Store
-    calls: CallsStore
+    calls: ReplyCache
     progress: Progress
     ledger: Ledger = field(default_factory=Ledger)
     accept_missing: bool = False
@@ -46,7 +46,7 @@ class Context:
     _stack: ExitStack = field(default_factory=ExitStack)
     _kept: dict[str, Any] = field(default_factory=dict)
     _servers: Servers | None = None
-    _formats: Formats = field(default_factory=Formats)
+    _json_modes: JsonModeFallback = field(default_factory=JsonModeFallback)
 
     def begin(self, stage: str) -> None:
         """A stage begins: what is spent and shown from now on is its own."""
@@ -74,10 +74,10 @@ class Context:
             *(endpoint, self.calls, self.ledger, self._servers),
             role=role,
             stage=self.stage,
-            formats=self._formats,
+            json_modes=self._json_modes,
             images=self.images,
         )
-        self.progress.follow(client.status, self.ledger.at_work)
+        self.progress.follow(client.status, self.ledger.current_stage)
         return client
 
     def keep(self, name: str, make: Callable[[], Thing], close: Callable[[Thing], None]) -> Thing:

@@ -10,7 +10,7 @@ from dsrl.core.errors import StageFailed, UserError
 from dsrl.data.model import Reply, Usage
 from dsrl.forecast.run_forecast import foretell
 from dsrl.llm.ledger.spending import Spending
-from dsrl.llm.reply_cache.cache import CallsStore
+from dsrl.llm.reply_cache.cache import ReplyCache
 from dsrl.pipeline import run_folder
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.runner import Keys, roots, run
@@ -117,7 +117,7 @@ def test_what_could_not_be_stored_is_said_and_counted(tmp_path: Path) -> None:
 
 
 def test_a_store_counts_what_the_disk_does_not_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = CallsStore(tmp_path / "calls")
+    store = ReplyCache(tmp_path / "calls")
     reply = Reply(text="a", usage=USAGE)
     store.put("1" * 32, {}, {0: reply}, "m")
     assert store.unstored == []
@@ -125,7 +125,7 @@ def test_a_store_counts_what_the_disk_does_not_take(tmp_path: Path, monkeypatch:
     def full(descriptor: int, data: memoryview) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("dsrl.llm.reply_cache.writer.os.write", full)
+    monkeypatch.setattr("dsrl.llm.reply_cache.segments.os.write", full)
     for digest in ("2" * 32, "3" * 32):
         with pytest.raises(StageFailed):
             store.put(digest, {}, {0: reply}, "m")

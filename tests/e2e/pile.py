@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tests.support.faultserver.answers import Said
+from tests.support.faultserver.answers import ModelReply
 
 _NAMES = "Ada Ben Cara Dan Emma Finn Greta Hugo Iris Jack Lena Max Nina Omar Paul Rosa Sam Tina Vera Zoe"
 _THINGS = "apples books coins cards eggs keys lemons marbles nails pens plates shells stamps toys"
@@ -48,18 +48,18 @@ def solution(text: str, rng: random.Random | None = None) -> str:
     return f"{', '.join(sums)} #### {count}"
 
 
-def say(body: Mapping[str, Any], _: str, index: int) -> Said:
+def say(body: Mapping[str, Any], _: str, index: int) -> ModelReply:
     """What the teacher says, as a model would read it out of the prompt."""
     prompt = body["messages"][-1]["content"]
     rng = random.Random(f"{prompt} {(body.get('seed') or 0) + index}")
     if "Name " in prompt and "search keywords" in prompt:
-        return Said(json.dumps({"keywords": ["market stall", "school library", "kitchen shelf", "post office"]}))
+        return ModelReply(json.dumps({"keywords": ["market stall", "school library", "kitchen shelf", "post office"]}))
     if "Describe in general terms" in prompt:
-        return Said(json.dumps({"pattern": "A pile of things that several people change one after another."}))
+        return ModelReply(json.dumps({"pattern": "A pile of things that several people change one after another."}))
     if "What to do" not in prompt:
-        return Said(solution(prompt, rng))
+        return ModelReply(solution(prompt, rng))
     written = story(rng, _steps(prompt, rng))
-    return Said(json.dumps({"input": written, "output": solution(written)}))
+    return ModelReply(json.dumps({"input": written, "output": solution(written)}))
 
 
 def _steps(prompt: str, rng: random.Random) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.infra.ray.node_child import MARK
+from dsrl.infra.ray.node_child import FOLDER_VARIABLE
 from tests.command import CHECKOUT
 
 
@@ -26,14 +26,14 @@ def marked() -> set[str]:
     found: set[str] = set()
     for path in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
-            found |= {path.parent.name} if f"{MARK}=".encode() in path.read_bytes() else set()
+            found |= {path.parent.name} if f"{FOLDER_VARIABLE}=".encode() in path.read_bytes() else set()
     return found
 
 
 def abandoned() -> set[str]:
     """Folders of Rays of which nothing lives any more."""
     alive = b"".join(_environment(path) for path in Path("/proc").glob("[0-9]*/environ"))
-    return {path.name for path in Path("/tmp").glob("dsrl-ray-*") if f"{MARK}={path}/".encode() not in alive}  # noqa: S108
+    return {path.name for path in Path("/tmp").glob("dsrl-ray-*") if f"{FOLDER_VARIABLE}={path}/".encode() not in alive}  # noqa: S108
 
 
 def _environment(path: Path) -> bytes:

@@ -14,9 +14,8 @@ from dsrl.data.model import Model, Sampling
 from dsrl.data.sample import Image as Kept
 from dsrl.models.rollout import TransformersRollout
 from dsrl.pipeline.context import Context
-from dsrl.stages.train.job import Row
-from dsrl.stages.train.verl.rows import write_table
-from dsrl.stages.train.verl.tables import longest, shown_sizes
+from dsrl.stages.train.job import TrainingRow
+from dsrl.stages.train.verl.rows import image_prompt_sizes, longest_prompt, write_table
 from tests.e2e.tiny_vision import tiny_vision
 from tests.stages.train.verl.test_worker import job
 from tests.toys import context
@@ -82,18 +81,18 @@ def test_rows_for_verl_hold_files_and_their_length_counts_pictures(model: Model,
     where = context(tmp_path)
     image = kept(where)[0]
     rows = [
-        Row(id="shown", prompt="<image>\nWhich colour?", images=(image.path,), answer="red"),
-        Row(id="told", prompt="Which colour?", answer="red"),
+        TrainingRow(id="shown", prompt="<image>\nWhich colour?", images=(image.path,), answer="red"),
+        TrainingRow(id="told", prompt="Which colour?", answer="red"),
     ]
     made = replace(job(tmp_path), model=model, images=str(where.images.folder))
-    sizes = shown_sizes(made, rows)
+    sizes = image_prompt_sizes(made, rows)
     assert sizes == {"shown": TOKENS + len("\nWhich colour?")}
-    assert longest(rows, {"Which colour?": [1] * 13}, 256, 8, sizes) == sizes["shown"]
+    assert longest_prompt(rows, {"Which colour?": [1] * 13}, 256, 8, sizes) == sizes["shown"]
     write_table(tmp_path / "rows.parquet", rows, "train", Path(made.images))
     shown, told = pq.read_table(tmp_path / "rows.parquet").to_pylist()
     assert shown["images"] == [{"bytes": where.images.path(image).read_bytes()}]
     assert shown["prompt"][0]["content"].count("<image>") == 1
     assert not told["images"]
     with pytest.raises(UserError, match="chat turns only"):
-        shown_sizes(replace(made, model=replace(model, prompt_format="raw")), rows)
+        image_prompt_sizes(replace(made, model=replace(model, prompt_format="raw")), rows)
     where.close()

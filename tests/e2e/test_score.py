@@ -13,7 +13,7 @@ import pytest
 
 from dsrl.core.errors import StageFailed
 from dsrl.data.model import Model, Reply, Sampling
-from dsrl.llm import CallsStore
+from dsrl.llm import ReplyCache
 from dsrl.models.rollout import TransformersRollout
 from dsrl.models.rollout.transformers import RolloutProcess
 from dsrl.pipeline.context import Context
@@ -57,7 +57,7 @@ def test_a_reply_depends_on_its_index_not_on_its_neighbours(model: Model, contex
     more = rollout().generate(model, PROMPTS, SAMPLING, 6, context)
     assert [own[:2] for own in more] == few
     assert context.ledger.of("stage")["model"]["completions"] == 6 * len(PROMPTS)
-    other = replace(context, calls=CallsStore(tmp_path))
+    other = replace(context, calls=ReplyCache(tmp_path))
     again = rollout().generate(model, PROMPTS[::-1], SAMPLING, 6, other)
     assert texts(again[::-1]) == texts(more)
     assert len({text for own in texts(more) for text in own}) > 5

@@ -15,12 +15,12 @@ import pytest
 
 from dsrl.core.parquet import read_table
 from dsrl.data.sample import Sample
-from dsrl.llm import CallsStore, Client, Endpoint, Ledger
-from dsrl.llm.client import together
+from dsrl.llm import Client, Endpoint, Ledger, ReplyCache
+from dsrl.llm.client import gather_or_cancel
 from tests.command import Outcome
 from tests.e2e.runs import Place, metrics
 from tests.support.faultserver import Faults, FaultServer, Outage, serve
-from tests.support.faultserver.answers import Said
+from tests.support.faultserver.answers import ModelReply
 
 pytestmark = pytest.mark.e2e
 
@@ -175,9 +175,9 @@ def busy(log: list[dict[str, Any]], capacity: int) -> float:
 async def ask_all(server: FaultServer, folder: Path, count: int, **dials: Any) -> list[str | None]:
     """`count` different questions at once, through the real client and store."""
     endpoint = Endpoint(model="fault-1", base_url=server.url, max_tokens=64, **dials)
-    async with Client(endpoint, CallsStore(folder / "calls"), Ledger()) as client:
+    async with Client(endpoint, ReplyCache(folder / "calls"), Ledger()) as client:
         requests = [endpoint.request([{"role": "user", "content": f"question {i}"}]) for i in range(count)]
-        replies = await together(client.complete(request) for request in requests)
+        replies = await gather_or_cancel(client.complete(request) for request in requests)
     return [reply.text for (reply,) in replies]
 
 
@@ -299,5 +299,5 @@ def one_idea(body: dict[str, Any], key: str, index: int) -> Any:
     if "response_format" in body:
         fields = body["response_format"]["json_schema"]["schema"]["properties"]
         values = {"keywords": ["counting"], "pattern": "stories", "input": "Ann has 2 pens.", "output": "#### 2"}
-        return Said(json.dumps({name: values[name] for name in fields}))
-    return Said("#### 2")
+        return ModelReply(json.dumps({name: values[name] for name in fields}))
+    return ModelReply("#### 2")

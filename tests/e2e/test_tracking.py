@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dsrl.infra.tracking import Tracking
-from dsrl.llm.reply_cache.cache import CallsStore
+from dsrl.llm.reply_cache.cache import ReplyCache
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.progress.progress import Progress
 from dsrl.pipeline.store import Store
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 def bare(folder: Path, store: Path) -> Context:
     """A run that has only begun."""
     folder.mkdir(parents=True)
-    return Context(run_dir=folder, store=Store(store), calls=CallsStore(store / "calls"), progress=Progress())
+    return Context(run_dir=folder, store=Store(store), calls=ReplyCache(store / "calls"), progress=Progress())
 
 
 def rows(store: Path, query: str, *values: Any) -> list[Any]:

@@ -137,7 +137,7 @@ def test_adapters_are_trained_merged_and_go_on(state: PipelineState, tmp_path: P
 
 def test_a_training_that_breaks_fails_the_stage(state: PipelineState, tmp_path: Path) -> None:
     stage = Trl(algorithm=Grpo(**{**RL, "learning_rate": 1e30}), **STAGE)
-    with pytest.raises(StageFailed, match=r"no finite number|not finite"):
+    with pytest.raises(StageFailed, match="not finite"):
         stage(state, surroundings(tmp_path))
 
 

@@ -73,12 +73,12 @@ from dataclasses import replace
 from dsrl.data.model import Model
 from dsrl.stages.train import Dapo, DrGrpo, Grpo, Gspo, Ppo, ReinforcePlusPlus, Remax, Rloo, Verl
 from dsrl.stages.train.verl.launch import validate
-from dsrl.stages.train.verl.config import patch
-from dsrl.stages.train.verl.config_schema import compose_tree
+from dsrl.stages.train.verl.config import verl_config
+from dsrl.stages.train.verl.config_schema import compose_config
 for gpus in (0, 2):
     for algorithm in (Grpo(), DrGrpo(), Ppo(), Rloo(), ReinforcePlusPlus(), Remax(), Dapo(), Gspo()):
-        supposed = replace(Verl(algorithm=algorithm, gpus=gpus)._supposed(), model=Model(name="m", path=sys.argv[1]))
-        validate(compose_tree(patch(supposed, 100, validates=True)))
+        job = replace(Verl(algorithm=algorithm, gpus=gpus).assumed_job(), model=Model(name="m", path=sys.argv[1]))
+        validate(compose_config(verl_config(job, 100, validates=True)))
         print("fine:", algorithm.label, gpus)
 """
 
@@ -121,11 +121,11 @@ from dataclasses import replace
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 from dsrl.stages.train import Grpo, Verl
-from dsrl.stages.train.verl.export import folded
+from dsrl.stages.train.verl.export import merge_adapters
 base = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
 names = list(base.state_dict())
 model = get_peft_model(base, LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False))
-own = folded(dict(model.state_dict()), Verl(algorithm=Grpo(), gpus=0, lora_rank=4, lora_alpha=8).setup())
+own = merge_adapters(dict(model.state_dict()), Verl(algorithm=Grpo(), gpus=0, lora_rank=4, lora_alpha=8).resources())
 theirs = model.merge_and_unload().state_dict()
 assert list(theirs) == names and set(own) == set(names), set(own) ^ set(names)
 print("largest difference:", max(float((own[name] - theirs[name]).abs().max()) for name in names))

@@ -10,15 +10,20 @@ from tokenizers import processors
 from dsrl.core.errors import UserError
 from dsrl.data.model import Model
 from dsrl.models import huggingface
-from dsrl.stages.train.job import Job, Row
-from dsrl.stages.train.verl.rows import write_table
-from dsrl.stages.train.verl.tables import RAW_TEMPLATES, encode, longest, template
+from dsrl.stages.train.job import TrainingJob, TrainingRow
+from dsrl.stages.train.verl.rows import (
+    RAW_TEMPLATES,
+    choose_chat_template,
+    encode_prompts,
+    longest_prompt,
+    write_table,
+)
 from tests.e2e.tiny import tiny_model
 from tests.stages.train.verl.test_worker import job
 
 pytestmark = pytest.mark.e2e
 ROWS = tuple(
-    Row(id=f"s{number}", prompt="1 2 " * number, answer="1", origin="harder", parent="s0", passage="p")
+    TrainingRow(id=f"s{number}", prompt="1 2 " * number, answer="1", origin="harder", parent="s0", passage="p")
     for number in range(1, 4)
 )
 
@@ -28,14 +33,14 @@ def model(tmp_path: Path) -> Model:
     return tiny_model(tmp_path / "model")
 
 
-def asked(folder: Path, model: Model) -> Job:
+def asked(folder: Path, model: Model) -> TrainingJob:
     return replace(job(folder), model=model)
 
 
 def test_a_base_model_is_asked_in_plain_text(model: Model, tmp_path: Path) -> None:
     tokenizer, made = huggingface.load_tokenizer(model), asked(tmp_path, model)
-    encoded = encode(tokenizer, made, ROWS)
-    assert template(tokenizer, made, encoded) == RAW_TEMPLATES[0]
+    encoded = encode_prompts(tokenizer, made, ROWS)
+    assert choose_chat_template(tokenizer, made, encoded) == RAW_TEMPLATES[0]
 
 
 def test_one_whose_texts_begin_with_a_token_is_asked_with_it(model: Model, tmp_path: Path) -> None:
@@ -44,29 +49,29 @@ def test_one_whose_texts_begin_with_a_token_is_asked_with_it(model: Model, tmp_p
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="# $A", special_tokens=[("#", tokenizer.convert_tokens_to_ids("#"))]
     )
-    encoded = encode(tokenizer, made, ROWS)
+    encoded = encode_prompts(tokenizer, made, ROWS)
     assert encoded[ROWS[0].prompt][0] == tokenizer.convert_tokens_to_ids("#")
-    assert template(tokenizer, made, encoded) == RAW_TEMPLATES[1]
+    assert choose_chat_template(tokenizer, made, encoded) == RAW_TEMPLATES[1]
 
 
 def test_an_instruct_model_keeps_its_own_template(model: Model, tmp_path: Path) -> None:
     tokenizer, made = huggingface.load_tokenizer(model), asked(tmp_path, replace(model, prompt_format="chat"))
     tokenizer.chat_template = "# {{ messages[0]['content'] }} #"
-    assert template(tokenizer, made, encode(tokenizer, made, ROWS)) is None
+    assert choose_chat_template(tokenizer, made, encode_prompts(tokenizer, made, ROWS)) is None
 
 
 def test_other_tokens_than_elsewhere_are_refused(model: Model, tmp_path: Path) -> None:
     tokenizer, made = huggingface.load_tokenizer(model), asked(tmp_path, model)
-    with pytest.raises(UserError, match="other tokens than the stages before"):
-        template(tokenizer, made, {"1 2": [4, 4, 4]})
+    with pytest.raises(UserError, match=r"model\.prompt_format"):
+        choose_chat_template(tokenizer, made, {"1 2": [4, 4, 4]})
 
 
 def test_a_prompt_that_leaves_no_room_is_refused_with_its_sample(model: Model, tmp_path: Path) -> None:
     tokenizer, made = huggingface.load_tokenizer(model), asked(tmp_path, model)
-    encoded = encode(tokenizer, made, ROWS)
-    assert longest(ROWS, encoded, limit=16, reply=10) == 6
+    encoded = encode_prompts(tokenizer, made, ROWS)
+    assert longest_prompt(ROWS, encoded, limit=16, reply=10) == 6
     with pytest.raises(UserError, match=r"sample s3(.|\n)*6 tokens(.|\n)*rl\.max_response_tokens"):
-        longest(ROWS, encoded, limit=16, reply=11)
+        longest_prompt(ROWS, encoded, limit=16, reply=11)
 
 
 def test_a_row_says_where_it_came_from(tmp_path: Path) -> None:

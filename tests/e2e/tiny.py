@@ -8,7 +8,7 @@ from dsrl.data.model import Model
 from dsrl.data.sample import Rate, new_sample
 from dsrl.data.task import Task
 from dsrl.graders import Number
-from dsrl.llm import CallsStore
+from dsrl.llm import ReplyCache
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.progress.progress import Progress
 from dsrl.pipeline.state import PipelineState
@@ -66,7 +66,7 @@ def surroundings(folder: Path) -> Context:
     context = Context(
         run_dir=folder / "run",
         store=Store(folder / "store"),
-        calls=CallsStore(folder / "calls"),
+        calls=ReplyCache(folder / "calls"),
         progress=Progress(io.StringIO()),
         stage="stage",
         scratch=folder / "scratch",

@@ -95,7 +95,7 @@ def test_prices_that_name_no_model_of_the_run_are_warned_of(call: Call, tmp_path
     path = tmp_path / "prices.csv"
     path.write_text("model,input,cached_input,output,date\nother,1,,2,2026-11-20\n")
     said = call("plan", *PAID, f"prices={path}").out
-    assert re.search(r"WARNING prices=\S+ has no price of gpt-4o\S*, only of other\n", said)
+    assert re.search(r"WARNING prices=\S+ has no price for gpt-4o\S*, only for other\n", said)
 
 
 def test_an_evaluation_can_be_planned(call: Call) -> None:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.data.model import Model
+from dsrl.data.model import Model, count_parameters
 from dsrl.data.source import Source
-from dsrl.forecast.run_forecast import Foresight, counted, foretell, parameters
+from dsrl.forecast.run_forecast import Foresight, foretell, parameters
 from dsrl.forecast.workload import Load
 from dsrl.llm import Endpoint
 from dsrl.llm.ledger.ledger import Spending
@@ -222,7 +222,7 @@ def test_the_size_of_a_model_is_read_from_its_folder(tmp_path: Path) -> None:
         "vocab_size": 152064,
         "tie_word_embeddings": False,
     }
-    assert counted(shapes) == pytest.approx(7.62e9, rel=0.01)  # Qwen2.5-7B
+    assert count_parameters(shapes) == pytest.approx(7.62e9, rel=0.01)  # Qwen2.5-7B
     write_json(tmp_path / "config.json", shapes)
     assert parameters(Model(name="m", path=str(tmp_path))) == pytest.approx(7.62, rel=0.01)
     assert parameters(Model(name="m", path=str(tmp_path), parameters=3.0)) == 3.0

@@ -9,7 +9,7 @@ from dsrl.core.errors import BudgetReached, StageFailed
 from dsrl.data.model import Model, Reply
 from dsrl.forecast.pilot import Pilot, Trial
 from dsrl.llm.ledger.ledger import Ledger
-from dsrl.llm.reply_cache.cache import CallsStore
+from dsrl.llm.reply_cache.cache import ReplyCache
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.runner import Keys, roots
 from dsrl.pipeline.stage import Stage
@@ -94,7 +94,7 @@ def test_the_budget_holds(tmp_path: Path) -> None:
     where = piloting(tmp_path, ledger=Ledger(budget_usd=0.001))
     with pytest.raises(BudgetReached):
         tried(pipeline(n=24, price=PRICE), where)
-    assert len(CallsStore(tmp_path / "store" / "calls")) > 0
+    assert len(ReplyCache(tmp_path / "store" / "calls")) > 0
 
 
 def test_nothing_is_probed_for_a_rewrite_that_is_not_made(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from dsrl.core.estimate import NOTHING, Range
 from dsrl.data.model import Model, Reply, Usage
 from dsrl.data.sample import Sample, new_sample
 from dsrl.forecast.workload import Load, Outlook
-from dsrl.llm import CallsStore, Endpoint
+from dsrl.llm import Endpoint, ReplyCache
 from dsrl.models.rollout import ServerRollout, TransformersRollout
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.score import Probe, Score
@@ -18,15 +18,15 @@ SERVER = ServerRollout(endpoint=Endpoint(model="served", base_url="http://127.0.
 SAMPLES = tuple(new_sample("quickstart", f"How many are {number} and 1?", "1", "initial") for number in range(10))
 
 
-def outlook(calls: CallsStore | None = None, **known: object) -> Outlook:
+def outlook(calls: ReplyCache | None = None, **known: object) -> Outlook:
     state = PipelineState(task=TASK, base=MODEL, samples=SAMPLES)
     values = {"samples": Range.of(10), "whole": True, "parameters": 2.0, **known}
     return Outlook(state, calls, **values)  # type: ignore[arg-type]
 
 
-def answered(stage: Score, samples: tuple[Sample, ...], count: int, folder: Path) -> CallsStore:
+def answered(stage: Score, samples: tuple[Sample, ...], count: int, folder: Path) -> ReplyCache:
     """A store with the first replies to some samples."""
-    store = CallsStore(folder)
+    store = ReplyCache(folder)
     for sample in samples:
         request = SERVER.endpoint.request(
             [{"role": "user", "content": TASK.prompt(sample.input)}],

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.infra.gpus import gpus_here
+from dsrl.infra.gpus import visible_gpus
 from tests.gpu.shapes import TINY
 
 HERE = Path(__file__).parent
@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.gpu)
             item.add_marker(pytest.mark.filterwarnings("default"))
-            if not gpus_here().names and not TINY:
+            if not visible_gpus().names and not TINY:
                 item.add_marker(absent)
 
 

@@ -1,4 +1,4 @@
-"""What `dsrl.stages.train.memory` foretells of a GRPO update, against what it took."""
+"""The memory estimate of a GRPO update, compared with a measurement."""
 
 import json
 import subprocess
@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from dsrl.data.model import Sampling
-from dsrl.stages.train import Grpo, Trl, memory
-from dsrl.stages.train.job import Job, write_rows
+from dsrl.stages.train import Grpo, Trl
+from dsrl.stages.train.job import TrainingJob, write_rows
+from dsrl.stages.train.memory import GIB, OVERHEAD, estimate_memory, read_shape
 from dsrl.stages.train.rows import training_rows
 from tests.command import CHECKOUT
 from tests.gpu.conftest import Say
@@ -24,8 +25,8 @@ import json, sys, torch
 from transformers import TrainerCallback
 from pathlib import Path
 from dsrl.stages.train.job import read_job
-from dsrl.stages.train.trl_worker import settings, trainer
-from dsrl.stages.train.hf_worker import load
+from dsrl.stages.train.trl_worker import build_trainer, grpo_arguments
+from dsrl.stages.train.hf_worker import load_run
 
 MARKS = {}
 class Marks(TrainerCallback):
@@ -41,22 +42,22 @@ class Marks(TrainerCallback):
     def on_optimizer_step(self, args, state, control, **others):
         self.note(f"update {state.global_step}")
 
-trainee = load(read_job(Path(sys.argv[1])))
-made = trainer(trainee, {**settings(trainee), "save_strategy": "no"})
-draw, marks = trainee.replies, Marks()
-def watched(*asked):
-    found = draw(*asked)
-    marks.note(f"drawing {made.state.global_step}")
-    return found
-trainee.replies = watched
-made.add_callback(marks)
-made.train()
-print("MARKS", json.dumps({"parameters": sum(weights.numel() for weights in made.model.parameters()), **MARKS}))
+run = load_run(read_job(Path(sys.argv[1])))
+trainer = build_trainer(run, {**grpo_arguments(run), "save_strategy": "no"})
+replies, marks = run.replies, Marks()
+def watched(*arguments):
+    completions = replies(*arguments)
+    marks.note(f"drawing {trainer.state.global_step}")
+    return completions
+run.replies = watched
+trainer.add_callback(marks)
+trainer.train()
+print("MARKS", json.dumps({"parameters": sum(weights.numel() for weights in trainer.model.parameters()), **MARKS}))
 """
 
 
-def job(base_size: str, kl: float, folder: Path) -> tuple[Job, Trl]:
-    """Two updates of one device batch each."""
+def write_job(base_size: str, kl: float, folder: Path) -> tuple[TrainingJob, Trl]:
+    """A job of two updates with one device batch each."""
     base = make(base_size, folder / "model")
     own = state(base, words=WORDS)
     stage = Trl(
@@ -66,7 +67,7 @@ def job(base_size: str, kl: float, folder: Path) -> tuple[Job, Trl]:
     )
     write_rows(folder / "train.jsonl", training_rows(own, "selected", None, 0))
     write_rows(folder / "validation.jsonl", ())
-    made = Job(
+    job = TrainingJob(
         folder=str(folder),
         model=base,
         algorithm="grpo",
@@ -81,22 +82,22 @@ def job(base_size: str, kl: float, folder: Path) -> tuple[Job, Trl]:
         keep="last",
         device_batch=None,
     )
-    return made, stage
+    return job, stage
 
 
 @pytest.mark.parametrize(("size", "kl"), [("0.5B", 0.01), ("1.5B", 0.0), ("1.5B", 0.01), ("3B", 0.0)])
-def test_the_estimate_of_a_grpo_update(size: str, kl: float, tmp_path: Path, say: Say) -> None:
-    made, stage = job(size, kl, tmp_path)
+def test_estimate_agrees_with_the_measured_peak(size: str, kl: float, tmp_path: Path, say: Say) -> None:
+    job, stage = write_job(size, kl, tmp_path)
     done = subprocess.run(
-        [sys.executable, "-P", "-c", CHILD, str(made.write())],
+        [sys.executable, "-P", "-c", CHILD, str(job.write())],
         cwd=CHECKOUT, capture_output=True, text=True, check=False, env=child_environment(),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     marks = json.loads(done.stdout.split("MARKS ")[1])
-    model = memory.shapes(Path(made.model.path or ""), None)
+    model = read_shape(Path(job.model.path or ""), None)
     assert model is not None
-    parts = memory.needed(model, replace(stage.load(made), tokens=WORDS + REPLY))
-    foretold = sum(parts.values()) - memory.OVERHEAD / memory.GIB
+    parts = estimate_memory(model, replace(stage.memory_shape(job), tokens=WORDS + REPLY))
+    estimate = sum(parts.values()) - OVERHEAD / GIB
     say("memory", size=size, kl=kl, parts={name: round(value, 2) for name, value in parts.items()}, **marks)
     assert model.parameters == pytest.approx(marks["parameters"], rel=0.02)
     peaks = [values[1] for values in marks.values() if isinstance(values, list)]
@@ -105,11 +106,11 @@ def test_the_estimate_of_a_grpo_update(size: str, kl: float, tmp_path: Path, say
             "estimate",
             size=size,
             kl=kl,
-            foretold=round(foretold, 2),
+            estimate=round(estimate, 2),
             peak=max(peaks),
-            ratio=round(foretold / max(peaks), 3),
+            ratio=round(estimate / max(peaks), 3),
         )
-        assert 1 / BOUND < foretold / max(peaks) < BOUND
+        assert 1 / BOUND < estimate / max(peaks) < BOUND
 
 
 def child_environment() -> dict[str, str]:

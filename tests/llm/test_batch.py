@@ -14,24 +14,22 @@ import pytest
 
 from dsrl.core.errors import StageFailed, UserError
 from dsrl.data.model import Reply
-from dsrl.llm import CallsStore, Client, Endpoint, Ledger
+from dsrl.llm import Client, Endpoint, Ledger, ReplyCache
 from dsrl.llm.batch.api import BatchApi
-from dsrl.llm.batch.files import result
-from dsrl.llm.batch.journal import Journal, custom_id, tidy
-from dsrl.llm.batch.results import Results
-from dsrl.llm.batch.transport import BatchWire, Waits
+from dsrl.llm.batch.journal import JobJournal, JobResults, custom_id, read_result, remove_finished_jobs
+from dsrl.llm.batch.transport import BatchTransport, PollIntervals
 from dsrl.llm.completions import Completions
 from dsrl.llm.endpoint import Price
 from dsrl.llm.failures import CallError
 from tests.support.faultserver import FaultServer, serve
 
-QUICK = Waits(gather=0.05, first=0.02, slowest=0.05)
+QUICK = PollIntervals(gather=0.05, first=0.02, slowest=0.05)
 PRICE = Price(input=1.0, output=1.0, date="2026-11-20", batch=0.5)
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dsrl.llm.batch.transport.Waits", lambda: QUICK)
+    monkeypatch.setattr("dsrl.llm.batch.transport.PollIntervals", lambda: QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +60,7 @@ def asked(folder: Path, teacher: Endpoint, questions: range = range(6), ledger: 
     """Texts of three votes on each question, through the whole client."""
 
     async def run() -> list[list[Reply]]:
-        async with Client(teacher, CallsStore(folder), ledger or Ledger()) as client:
+        async with Client(teacher, ReplyCache(folder), ledger or Ledger()) as client:
             return await ask(client, questions)
 
     return [[reply.text for reply in replies] for replies in asyncio.run(run())]
@@ -104,7 +102,7 @@ def test_a_budget_holds_at_the_batch_price_and_says_beforehand_where_it_cuts_a_b
     assert "batch job;" not in caplog.text
     asked(tmp_path / "cut", endpoint(server), ledger=Ledger(budget_usd=0.0182))
     assert len(batches(server)) == before + 3
-    assert caplog.text.count("budget_usd=0.0182 has room for 3 requests") == 1
+    assert caplog.text.count("budget_usd=0.0182 has room for only 3 requests") == 1
     assert "max_tokens=4000" in caplog.text
 
 
@@ -143,7 +141,7 @@ def test_a_prompt_that_is_too_long_is_missing_and_the_others_are_not(server: Fau
     long = [{"role": "user", "content": "why? " * 2000}]
 
     async def run() -> list[list[Reply]]:
-        async with Client(endpoint(server, max_tokens=50), CallsStore(tmp_path), Ledger()) as client:
+        async with Client(endpoint(server, max_tokens=50), ReplyCache(tmp_path), Ledger()) as client:
             return await asyncio.gather(client.complete(client.endpoint.request(long)), *[ask(client, range(3))])  # type: ignore[list-item]
 
     refused, others = asyncio.run(run())
@@ -157,7 +155,7 @@ def test_a_prompt_that_is_too_long_is_missing_and_the_others_are_not(server: Fau
         ({"key": "right"}, {}, "401"),
         ({"shares": {"quota": 1.0}}, {}, "exceeded your current quota"),
         ({"batch_end": "failed"}, {}, "invalid_request: line 1: The file could not be validated"),
-        ({"down": "503"}, {"outage": 0.1}, "is down since"),
+        ({"down": "503"}, {"outage": 0.1}, "has been down for"),
         ({"down": "refuse"}, {}, "no connection"),
     ],
 )
@@ -181,7 +179,7 @@ def test_stopping_does_not_wait_and_the_next_run_takes_up_the_job(
     server.set(batch_seconds=3600.0)
 
     async def run() -> None:
-        async with Client(endpoint(server), CallsStore(tmp_path), interrupted) as client:
+        async with Client(endpoint(server), ReplyCache(tmp_path), interrupted) as client:
             waiting = asyncio.create_task(ask(client, range(6)))
             while not any("sent to m" in message for message in caplog.messages):  # noqa: ASYNC110  nobody tells us
                 await asyncio.sleep(0.01)
@@ -195,7 +193,7 @@ def test_stopping_does_not_wait_and_the_next_run_takes_up_the_job(
     before = len(batches(server))
     asyncio.run(run())
     job = batches(server)[0]["id"]
-    said = f"batch jobs {job} go on: 6 requests, billed later; the same command will fetch their results"
+    said = f"batch jobs {job} continue: 6 requests, billed later; the same command will fetch their results"
     assert said in caplog.messages
     assert interrupted.sums().requests == 0
     assert statuses[-1] == "1 batch job: 0 of 6 requests done, 0 failed"
@@ -233,18 +231,18 @@ def die_at(owner: type, name: str, when: str, nth: int) -> None:
 
 
 STEPS = [
-    (Journal, "write", "before", 1),
-    (Journal, "write", "after", 1),
+    (JobJournal, "write", "before", 1),
+    (JobJournal, "write", "after", 1),
     (BatchApi, "upload", "after", 1),
-    (Journal, "write", "after", 2),
+    (JobJournal, "write", "after", 2),
     (BatchApi, "create", "after", 1),
-    (Journal, "write", "after", 3),
-    (BatchApi, "look", "after", 1),
+    (JobJournal, "write", "after", 3),
+    (BatchApi, "status", "after", 1),
     (BatchApi, "download", "before", 1),
     (BatchApi, "download", "after", 1),
-    (Journal, "write", "after", 4),
-    (CallsStore, "put", "before", 1),
-    (CallsStore, "put", "after", 3),
+    (JobJournal, "write", "after", 4),
+    (ReplyCache, "put", "before", 1),
+    (ReplyCache, "put", "after", 3),
 ]
 
 
@@ -281,7 +279,7 @@ def test_two_processes_that_share_a_store_share_the_jobs(server: FaultServer, tm
 
 
 def test_many_requests_are_cut_into_files(server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dsrl.llm.batch.transport.MOST_BYTES", 900)
+    monkeypatch.setattr("dsrl.llm.batch.transport.MAX_FILE_BYTES", 900)
     before = len(batches(server))
     assert len(asked(tmp_path, endpoint(server))) == 6
     assert len(batches(server)) > before + 1
@@ -289,7 +287,7 @@ def test_many_requests_are_cut_into_files(server: FaultServer, tmp_path: Path, m
 
 
 def test_results_come_in_any_order_and_the_first_of_two_counts(tmp_path: Path) -> None:
-    journal = Journal(tmp_path)
+    journal = JobJournal(tmp_path)
     with journal.submitting():
         job = journal.begin("url", "m", ("a", "b", "c", "d"))
 
@@ -301,7 +299,7 @@ def test_results_come_in_any_order_and_the_first_of_two_counts(tmp_path: Path) -
     broken = ["[1]", "{", '{"custom_id": 3}', '{"custom_id": "d", "response": {"status_code": 200, "body": null}}', ""]
     output.write_text("\n".join([line("b", "B"), *broken, line("a", "A"), line("b", "again")]))
     errors.write_text(json.dumps({"custom_id": "c", "error": {"code": "batch_expired", "message": "late"}}) + "\n")
-    results = Results(journal)
+    results = JobResults(journal)
     found = {name: results.find(job, name) for name in ("a", "b", "c", "d", "e")}
     assert [found[name].replies()[0].text for name in "ab"] == ["A", "B"]  # type: ignore[union-attr]
     assert isinstance(found["c"], CallError)
@@ -327,7 +325,7 @@ LINES = [
 
 @pytest.mark.parametrize(("line", "kind"), LINES)
 def test_errors_of_a_line_are_those_of_http(line: dict[str, Any], kind: str) -> None:
-    answer = result(json.dumps({"custom_id": "a", **line}).encode())
+    answer = read_result(json.dumps({"custom_id": "a", **line}).encode())
     assert isinstance(answer, CallError)
     assert answer.kind == kind
 
@@ -341,20 +339,20 @@ def test_a_damaged_record_of_a_job_is_named_and_not_paid_over(server: FaultServe
 
 
 def test_a_job_that_the_provider_no_longer_knows_is_left_to_the_user(server: FaultServer, tmp_path: Path) -> None:
-    journal = Journal(tmp_path)
+    journal = JobJournal(tmp_path)
     with journal.submitting():
         job = journal.begin(server.url, "m", (custom_id("a" * 32 + ":0", 1),))
     journal.write(type(job)(**{**vars(job), "batch_id": "batch_gone"}))
     journal.close()
 
     async def run() -> Completions:
-        wire = BatchWire(endpoint(server), server.url, tmp_path)
+        wire = BatchTransport(endpoint(server), server.url, tmp_path)
         try:
             return await wire.send({"messages": []}, "a" * 32 + ":0")
         finally:
             await wire.close()
 
-    with pytest.raises(UserError, match="forgot a batch"):
+    with pytest.raises(UserError, match="404"):
         asyncio.run(run())
 
 
@@ -366,7 +364,7 @@ def test_a_full_disk_stops_before_anything_is_submitted(
 
     before = len(batches(server))
     monkeypatch.setattr("dsrl.llm.batch.journal.os.fsync", full)
-    with pytest.raises(StageFailed, match="could not be written down"):
+    with pytest.raises(StageFailed, match="could not be recorded"):
         asked(tmp_path, endpoint(server), range(1))
     assert len(batches(server)) == before
 
@@ -377,8 +375,8 @@ def test_finished_jobs_go_once_their_replies_are_stored(
     caplog.set_level(logging.CRITICAL)
     asked(tmp_path, endpoint(server))
     folder = tmp_path / "batches"
-    assert tidy(folder, CallsStore(tmp_path / "another"), sure=True) == 0
-    assert tidy(folder, CallsStore(tmp_path), sure=False) > 0
+    assert remove_finished_jobs(folder, ReplyCache(tmp_path / "another"), sure=True) == 0
+    assert remove_finished_jobs(folder, ReplyCache(tmp_path), sure=False) > 0
     assert len(list(folder.glob("*.json"))) == 1
-    assert tidy(folder, CallsStore(tmp_path), sure=True) > 0
+    assert remove_finished_jobs(folder, ReplyCache(tmp_path), sure=True) > 0
     assert list(folder.glob("0*")) == []

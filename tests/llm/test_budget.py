@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from dsrl.core.errors import BudgetReached
 from dsrl.data.model import Usage
-from dsrl.llm import Ledger, Price, Size, Spending
+from dsrl.llm import Ledger, Price, RequestSize, Spending
 
 KEY = ("generate", "teacher", "m")
 PRICE = Price(input=1e6, output=1e6, date="2026-11-20")
 """One dollar a token."""
-SIZE = Size(prompt_characters=200, choices=1, max_tokens=100)
+SIZE = RequestSize(prompt_characters=200, choices=1, max_tokens=100)
 PROMPT = 50
 
 
@@ -28,7 +28,7 @@ def paid(output: int, completions: int = 1, prompt: int = PROMPT, price: Price =
 
 
 async def ask(
-    ledger: Ledger, reply: Callable[[int], int], number: int, size: Size = SIZE, key: tuple[str, str, str] = KEY
+    ledger: Ledger, reply: Callable[[int], int], number: int, size: RequestSize = SIZE, key: tuple[str, str, str] = KEY
 ) -> bool:
     try:
         async with ledger.reserve(key, size, PRICE) as reservation:
@@ -39,7 +39,7 @@ async def ask(
     return True
 
 
-async def ask_all(ledger: Ledger, reply: Callable[[int], int], count: int, size: Size = SIZE) -> int:
+async def ask_all(ledger: Ledger, reply: Callable[[int], int], count: int, size: RequestSize = SIZE) -> int:
     return sum(await asyncio.gather(*(ask(ledger, reply, number, size) for number in range(count))))
 
 
@@ -62,7 +62,7 @@ def test_replies_within_the_bound_never_pass_the_budget(
 ) -> None:
     """No completion after the first is longer than one and a half times the longest so far, plus the slack."""
     ledger = Ledger(budget_usd=float(budget)) if in_dollars else Ledger(budget_tokens=budget)
-    size = Size(200, choices, 100)
+    size = RequestSize(200, choices, 100)
     longest = [0]
 
     def reply(number: int) -> int:
@@ -96,8 +96,8 @@ def test_requests_wait_for_those_in_flight_before_they_are_refused() -> None:
     [
         ({"budget_usd": 0.0}, "budget_usd=0 allows no request"),
         ({"budget_tokens": 0}, "budget_tokens=0 allows no request"),
-        ({"budget_tokens": 100}, "budget_tokens=100 would be passed"),
-        ({"budget_usd": 100.0, "budget_tokens": 10**9}, "budget_usd=100 would be passed"),
+        ({"budget_tokens": 100}, "budget_tokens=100 would be exceeded"),
+        ({"budget_usd": 100.0, "budget_tokens": 10**9}, "budget_usd=100 would be exceeded"),
     ],
 )
 def test_a_refusal_says_which_budget_what_is_spent_and_how_to_go_on(budgets: dict[str, float], words: str) -> None:
@@ -118,7 +118,7 @@ def test_a_refusal_says_which_budget_what_is_spent_and_how_to_go_on(budgets: dic
 
 def test_a_small_budget_lets_the_first_request_go_alone() -> None:
     """100 choices of up to 1000 tokens may cost 100,050; they cost 150 and the next one is known to."""
-    ledger, size = Ledger(budget_tokens=40_000), Size(200, 100, 1000)
+    ledger, size = Ledger(budget_tokens=40_000), RequestSize(200, 100, 1000)
     assert run(ask_all(ledger, lambda _: 100, 3, size)) == 3
     assert run(ask_all(Ledger(budget_tokens=PROMPT), lambda _: 100, 3, size)) == 0, "not even its prompt fits"
 
@@ -127,8 +127,8 @@ def test_a_new_stage_s_first_request_goes_by_what_the_model_has_shown() -> None:
     ledger = Ledger(budget_tokens=420)
     rewrite = ("rewrite", "teacher", "m")
     assert run(ask_all(ledger, lambda _: 20, 4)) == 4
-    assert not run(ask(ledger, lambda _: 20, 0, Size(200, 2, 1000), rewrite)), "280 spent, up to 240 more"
-    assert run(ask(ledger, lambda _: 20, 0, Size(40, 1, 1000), rewrite)), "up to 98 more"
+    assert not run(ask(ledger, lambda _: 20, 0, RequestSize(200, 2, 1000), rewrite)), "280 spent, up to 240 more"
+    assert run(ask(ledger, lambda _: 20, 0, RequestSize(40, 1, 1000), rewrite)), "up to 98 more"
 
 
 def test_replies_without_a_token_count_are_charged_at_their_bound() -> None:

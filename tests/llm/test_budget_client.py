@@ -7,7 +7,7 @@ import pytest
 
 from dsrl.core.errors import BudgetReached
 from dsrl.data.model import Reply
-from dsrl.llm import CallsStore, Client, Endpoint, Ledger, Price
+from dsrl.llm import Client, Endpoint, Ledger, Price, ReplyCache
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.progress.progress import Task
 from tests.llm.server import serve
@@ -19,7 +19,7 @@ PRICE = Price(input=1.0, cached_input=1.0, output=2.0, date="2026-11-20")
 
 def run(described: Endpoint, folder: Path, ledger: Ledger) -> list[Reply]:
     async def inside() -> list[Reply]:
-        async with Client(described, CallsStore(folder), ledger, role="teacher", stage="votes") as client:
+        async with Client(described, ReplyCache(folder), ledger, role="teacher", stage="votes") as client:
             asked = (described.request([{"role": "user", "content": content}]) for content in QUESTIONS)
             return [replies[0] for replies in await asyncio.gather(*map(client.complete, asked))]
 

@@ -18,7 +18,7 @@ from dsrl.core.component import Component
 from dsrl.core.errors import StageFailed, UserError
 from dsrl.data.model import Reply
 from dsrl.llm import Client, Endpoint, Servers
-from tests.llm.asking import HELLO, completions, endpoint, expected, run, texts
+from tests.llm.running import HELLO, completions, endpoint, expected, run, texts
 from tests.llm.server import DROP, HANG, ONE_ONLY, Json, Says, Script, completion, echo, error, serve
 
 
@@ -333,7 +333,7 @@ def test_nothing_heavy_is_loaded_when_the_store_has_all(tmp_path: Path) -> None:
         from dsrl.llm import *
         async def main():
             endpoint = Endpoint(model="m", base_url="http://127.0.0.1:1/v1")
-            async with Client(endpoint, CallsStore(Path(sys.argv[1])), Ledger()) as client:
+            async with Client(endpoint, ReplyCache(Path(sys.argv[1])), Ledger()) as client:
                 request = endpoint.request([{"role": "user", "content": "hello"}])
             print([reply.text for reply in await client.complete(request, 2)])
         asyncio.run(main())
@@ -346,10 +346,10 @@ def test_nothing_heavy_is_loaded_when_the_store_has_all(tmp_path: Path) -> None:
 CHILD = """
 import asyncio, sys
 from pathlib import Path
-from dsrl.llm import CallsStore, Client, Endpoint, Ledger
+from dsrl.llm import ReplyCache, Client, Endpoint, Ledger
 async def main():
     endpoint = Endpoint(model="m", base_url=sys.argv[1], concurrency=8, backoff=0.0)
-    async with Client(endpoint, CallsStore(Path(sys.argv[2])), Ledger()) as client:
+    async with Client(endpoint, ReplyCache(Path(sys.argv[2])), Ledger()) as client:
         requests = [endpoint.request([{"role": "user", "content": str(i)}]) for i in range(200)]
         replies = await asyncio.gather(*[client.complete(request) for request in requests])
     print([reply[0].text for reply in replies])

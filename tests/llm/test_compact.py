@@ -9,7 +9,7 @@ import pytest
 from dsrl.core.errors import UserError
 from dsrl.data.model import Reply, Usage
 from dsrl.llm.reply_cache import compact as module
-from dsrl.llm.reply_cache.cache import CallsStore
+from dsrl.llm.reply_cache.cache import ReplyCache
 from dsrl.llm.reply_cache.compact import Compaction, compact
 from dsrl.llm.reply_cache.segments import encode
 
@@ -20,7 +20,7 @@ def digest(number: int) -> str:
     return f"{number:032x}"
 
 
-def put(store: CallsStore, number: int, *texts: str) -> None:
+def put(store: ReplyCache, number: int, *texts: str) -> None:
     name = digest(number)
     replies = {
         i: Reply(text=text, finish_reason="stop", usage=Usage(), call=f"{name}:{i}") for i, text in enumerate(texts)
@@ -31,7 +31,7 @@ def put(store: CallsStore, number: int, *texts: str) -> None:
 def written(folder: Path, numbers: range, text: str = "text") -> Path:
     """A segment of its own, whose writer is done."""
     before = set(folder.glob("*.jsonl"))
-    store = CallsStore(folder)
+    store = ReplyCache(folder)
     for number in numbers:
         put(store, number, f"{text} {number}", f"{text} {number} again")
     store.close()
@@ -47,7 +47,7 @@ def copied(source: Path, name: str) -> Path:
 
 
 def texts(folder: Path, numbers: range) -> list[str | None]:
-    store = CallsStore(folder)
+    store = ReplyCache(folder)
     found = [store.get(digest(number), index) for number in numbers for index in range(2)]
     return [reply and reply.text for reply in found]
 
@@ -74,7 +74,7 @@ def test_finished_segments_become_one_without_duplicates_and_damage(tmp_path: Pa
     assert (done.num_files, done.num_files_after, done.num_duplicates, done.num_damaged) == (4, 1, 30, 2)
     assert (done.size, done.size_after) == (before, segments(tmp_path)[0].stat().st_size)
     assert texts(tmp_path, range(30)) == expected(range(30))
-    assert CallsStore(tmp_path).request(digest(3)) == REQUEST
+    assert ReplyCache(tmp_path).request(digest(3)) == REQUEST
     assert compact(tmp_path, sure=True).num_files_after == 1
     assert "4 files" in str(done)
     assert "30 duplicates and 2 damaged lines" in str(done)
@@ -92,22 +92,22 @@ def test_the_reply_that_was_served_is_the_one_that_stays(tmp_path: Path) -> None
     assert texts(tmp_path, range(5)) == expected(range(5), "first")
 
 
-def test_what_a_writer_holds_is_left_alone(tmp_path: Path) -> None:
+def test_what_a_writer_holds_is_left_exclusive(tmp_path: Path) -> None:
     written(tmp_path, range(5))
     written(tmp_path, range(5, 10))
-    busy = CallsStore(tmp_path)
+    busy = ReplyCache(tmp_path)
     put(busy, 20, "busy")
     done = compact(tmp_path, sure=True)
     assert (done.num_files, done.num_files_after, done.num_busy) == (3, 2, 1)
     assert "1 in use" in str(done)
     put(busy, 21, "still busy")
     assert busy.get(digest(3), 0) is not None
-    found = CallsStore(tmp_path).get(digest(21), 0)
+    found = ReplyCache(tmp_path).get(digest(21), 0)
     assert found is not None
     assert found.text == "still busy"
 
 
-def test_files_of_other_machines_are_left_alone_for_a_day(tmp_path: Path) -> None:
+def test_files_of_other_machines_are_left_exclusive_for_a_day(tmp_path: Path) -> None:
     for number in range(2):
         written(tmp_path, range(number, number + 1)).rename(tmp_path / f"20260101-elsewhere-{number}-0.jsonl")
     assert compact(tmp_path, sure=True).num_busy == 2
@@ -120,7 +120,7 @@ def test_files_of_other_machines_are_left_alone_for_a_day(tmp_path: Path) -> Non
 def test_a_reader_finds_its_records_after_their_files_were_merged(tmp_path: Path) -> None:
     for start in (0, 10):
         written(tmp_path, range(start, start + 10))
-    reader = CallsStore(tmp_path)
+    reader = ReplyCache(tmp_path)
     assert reader.get(digest(0), 0) is not None
     compact(tmp_path, sure=True)
     found = [reader.get(digest(number), 1) for number in range(20)]
@@ -132,7 +132,7 @@ def test_a_reader_finds_its_records_after_their_files_were_merged(tmp_path: Path
 
 def test_a_writer_whose_file_is_taken_away_writes_again_elsewhere(tmp_path: Path) -> None:
     """As where two machines share a file system without locks."""
-    store = CallsStore(tmp_path)
+    store = ReplyCache(tmp_path)
     put(store, 0, "kept by the other")
     (path,) = segments(tmp_path)
     copied(path, "0000-merged-0.jsonl")
@@ -143,15 +143,15 @@ def test_a_writer_whose_file_is_taken_away_writes_again_elsewhere(tmp_path: Path
         "not lost",
     ]
     store.close()
-    assert len(CallsStore(tmp_path)) == 2
+    assert len(ReplyCache(tmp_path)) == 2
 
 
 def test_a_merged_file_is_cut_at_its_size_and_left_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for start in range(0, 40, 10):
         written(tmp_path, range(start, start + 10))
     size = segments(tmp_path)[0].stat().st_size
-    monkeypatch.setattr(module, "BIG", size)
-    monkeypatch.setattr(module, "SMALL", size // 2)
+    monkeypatch.setattr(module, "MAX_MERGED_BYTES", size)
+    monkeypatch.setattr(module, "SMALL_BYTES", size // 2)
     copied(segments(tmp_path)[0], "9.jsonl")
     os.utime(tmp_path / "9.jsonl", (1, 1))
     assert compact(tmp_path, sure=True).num_duplicates == 30
@@ -164,7 +164,7 @@ def test_a_merged_file_is_cut_at_its_size_and_left_as_it_is(tmp_path: Path, monk
 
 def test_two_at_once_and_a_newer_store_are_refused(tmp_path: Path) -> None:
     written(tmp_path, range(3))
-    with module._alone(tmp_path), pytest.raises(UserError, match="another one is at work"):
+    with module._exclusive(tmp_path), pytest.raises(UserError, match="another gc"):
         compact(tmp_path, sure=True)
     (path,) = segments(tmp_path)
     path.write_bytes(encode("a" * 32, {"text": ""}).replace(b'"v":1', b'"v":9'))
@@ -218,14 +218,14 @@ def test_a_kill_at_any_step_loses_nothing(tmp_path: Path, nth: int) -> None:
     child.join()
     assert child.exitcode == -signal.SIGKILL
     assert texts(tmp_path, range(15)) == expected(range(15))
-    assert len(CallsStore(tmp_path)) == 30
+    assert len(ReplyCache(tmp_path)) == 30
     assert compact(tmp_path, sure=True).num_files_after == 1
     assert texts(tmp_path, range(15)) == expected(range(15))
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".merging")] == []
 
 
 def _write(folder: Path, start: int) -> None:
-    store = CallsStore(folder)
+    store = ReplyCache(folder)
     for number in range(start, start + 60):
         put(store, number, f"text {number}", f"text {number} again")
         if random.random() < 0.2:
@@ -234,7 +234,7 @@ def _write(folder: Path, start: int) -> None:
 
 
 def test_beside_writers_that_come_and_go(tmp_path: Path) -> None:
-    reader = CallsStore(tmp_path)
+    reader = ReplyCache(tmp_path)
     writers = [multiprocessing.get_context("fork").Process(target=_write, args=(tmp_path, 60 * i)) for i in range(3)]
     for writer in writers:
         writer.start()

@@ -12,9 +12,9 @@ import pytest
 
 from dsrl.core.errors import UserError
 from dsrl.data.model import Reply
-from dsrl.llm import CallsStore, Client, Ledger
-from dsrl.llm.in_flight import Flight
-from tests.llm.asking import HELLO, completions, endpoint, expected, run, texts
+from dsrl.llm import Client, Ledger, ReplyCache
+from dsrl.llm.retry import InFlightRequest
+from tests.llm.running import HELLO, completions, endpoint, expected, run, texts
 from tests.llm.server import HANG, ONE_ONLY, Script, error, serve
 
 
@@ -36,7 +36,7 @@ def test_requests_in_the_air_come_home_and_those_that_queue_are_never_sent(
         described = endpoint(script, concurrency=2)
         _, spent = run(described, tmp_path, act)
         assert (len(script.bodies), spent.requests, spent.completions, spent.errors) == (2, 2, 4, 0)
-        assert "2 of 2 came and are kept" in caplog.text
+        assert "2 of 2 arrived and are kept" in caplog.text
         _, spent = run(described, tmp_path, completions(2, content="0"))
         assert (spent.requests, spent.store_hits) == (0, 2)
 
@@ -65,7 +65,7 @@ def test_those_that_hang_are_left_after_the_drain(tmp_path: Path, caplog: pytest
 
         _, spent = run(endpoint(script, drain=0.1), tmp_path, act)
     assert (spent.requests, spent.completions, spent.errors) == (1, 0, 0)
-    assert "0 of 1 came" in caplog.text
+    assert "0 of 1 arrived" in caplog.text
 
 
 @pytest.mark.parametrize("step", [error(500), error(429, retry_after_ms="1"), ONE_ONLY], ids=["500", "429", "fewer"])
@@ -109,16 +109,16 @@ def test_a_reply_that_comes_after_its_asker_has_gone_serves_the_next_one(tmp_pat
 
 
 def test_what_others_have_stored_meanwhile_leaves_gaps_that_are_filled(tmp_path: Path) -> None:
-    async def fly(flight: Flight) -> None: ...
+    async def fly(flight: InFlightRequest) -> None: ...
 
     async def inside() -> None:
         with serve() as script:
             described = endpoint(script)
-            async with Client(described, CallsStore(tmp_path), Ledger()) as client:
+            async with Client(described, ReplyCache(tmp_path), Ledger()) as client:
                 await client.complete(described.request(HELLO), 1, first=2)
                 call = described.call(described.request(HELLO))
-                flight = Flight(call, [0, 1, 2, 3, 4], 0, fly)
-                flight.replies |= client._stored(call, flight.indices)
+                flight = InFlightRequest(call, [0, 1, 2, 3, 4], 0, fly)
+                flight.replies |= client._cached(call, flight.indices)
                 assert (flight.missing, flight.block) == ([0, 1, 3, 4], [0, 1])
                 await flight.task
             assert [body.get("n", 1) for body in script.bodies] == [1]
@@ -129,11 +129,11 @@ def test_what_others_have_stored_meanwhile_leaves_gaps_that_are_filled(tmp_path:
 CHILD = """
 import asyncio, logging, sys
 from pathlib import Path
-from dsrl.llm import CallsStore, Client, Endpoint, Ledger
+from dsrl.llm import ReplyCache, Client, Endpoint, Ledger
 logging.basicConfig(level=logging.WARNING, stream=sys.stdout, format="%(message)s")
 async def main():
     endpoint = Endpoint(model="m", base_url=sys.argv[1], drain=60.0)
-    async with Client(endpoint, CallsStore(Path(sys.argv[2])), Ledger()) as client:
+    async with Client(endpoint, ReplyCache(Path(sys.argv[2])), Ledger()) as client:
         await client.complete(endpoint.request([{"role": "user", "content": "hello"}]))
 asyncio.run(main())
 """
@@ -147,7 +147,7 @@ def test_a_second_interrupt_waits_for_nothing(tmp_path: Path) -> None:
             time.sleep(0.01)
         assert child.stdout is not None
         os.kill(child.pid, signal.SIGINT)
-        assert child.stdout.readline().startswith("stopping: up to 60 s for 1 replies")
+        assert child.stdout.readline().startswith("stopping: waiting up to 60 s for 1 replies")
         os.kill(child.pid, signal.SIGINT)
         _, errors = child.communicate(timeout=30)
         assert errors.strip().endswith("KeyboardInterrupt")

@@ -5,9 +5,18 @@ import pytest
 
 from dsrl.core.errors import StageFailed
 from dsrl.llm import Endpoint
-from dsrl.llm.failures import CallError, Kind, outage_error, pause, refused, retry_after, status_kind, user_error
+from dsrl.llm.failures import (
+    CallError,
+    FailureKind,
+    final_error,
+    http_failure,
+    outage_error,
+    retry_after,
+    retry_delay,
+    status_kind,
+)
 
-STATUSES: list[tuple[int, str, str, Kind]] = [
+STATUSES: list[tuple[int, str, str, FailureKind]] = [
     (500, "", "", "server"),
     (501, "", "Unsupported method", "foreign"),
     (505, "", "", "foreign"),
@@ -31,7 +40,7 @@ STATUSES: list[tuple[int, str, str, Kind]] = [
 
 
 @pytest.mark.parametrize(("status", "code", "message", "kind"), STATUSES)
-def test_status_kind(status: int, code: str, message: str, kind: Kind) -> None:
+def test_status_kind(status: int, code: str, message: str, kind: FailureKind) -> None:
     assert status_kind(status, code, message) == kind
 
 
@@ -69,37 +78,37 @@ ENDPOINT = Endpoint(model="m", backoff=0.5, outage=100.0)
 
 def test_pauses_double_up_to_a_bound() -> None:
     for kind, attempt, longest in [("server", 0, 0.5), ("server", 1, 1.0), ("server", 4, 8.0), ("server", 9999, 8.0)]:
-        assert all(longest / 2 <= pause(attempt, ENDPOINT, CallError(kind, "")) <= longest for _ in range(50))
-    assert pause(9999, ENDPOINT, CallError("throttled", "")) <= 5.0
+        assert all(longest / 2 <= retry_delay(attempt, ENDPOINT, CallError(kind, "")) <= longest for _ in range(50))
+    assert retry_delay(9999, ENDPOINT, CallError("throttled", "")) <= 5.0
 
 
 @pytest.mark.parametrize(("asked", "least", "most"), [(7.0, 7.0, 7.1), (0.0, 0.0, 0.1), (1e9, 100.0, 100.1)])
 def test_a_pause_is_what_the_endpoint_asks_but_not_beyond_its_outage(asked: float, least: float, most: float) -> None:
-    assert least <= pause(3, ENDPOINT, CallError("throttled", "", 429, asked)) <= most
+    assert least <= retry_delay(3, ENDPOINT, CallError("throttled", "", 429, asked)) <= most
 
 
 def test_an_outage_says_since_when_and_how_it_goes_on() -> None:
     told = str(outage_error(CallError("server", "503: busy", 503), ENDPOINT, 123.4))
     assert all(words in told for words in ["m is down", "123 s", "503: busy", "100 s", "same command", "kept"])
     told = str(outage_error(CallError("throttled", "429: slow", 429, 900.0), ENDPOINT, 100.0))
-    assert "turns every request away" in told
+    assert "throttles every request" in told
     assert "asks to wait 900 s" in told
 
 
 def test_the_next_step_names_the_variable_and_the_model() -> None:
     endpoint = Endpoint(model="gpt-x", api_key_env="MY_KEY")
-    told = str(user_error(CallError("final", "401: no", 401), endpoint, "https://a/v1"))
+    told = str(final_error(CallError("final", "401: no", 401), endpoint, "https://a/v1"))
     assert "gpt-x at https://a/v1" in told
     assert "MY_KEY" in told
-    assert isinstance(user_error(CallError("unreachable", "refused"), endpoint, "https://a/v1"), StageFailed)
+    assert isinstance(final_error(CallError("unreachable", "refused"), endpoint, "https://a/v1"), StageFailed)
 
 
-PAGES: list[tuple[int, Kind, str]] = [
+PAGES: list[tuple[int, FailureKind, str]] = [
     (500, "foreign", "base_url, which mostly ends in /v1"),
     (404, "final", "base_url, which mostly ends in /v1"),
     (405, "final", "base_url, which mostly ends in /v1"),
-    (401, "final", "check the key in MY_KEY; a web page has answered"),
-    (403, "final", "ask the provider for access to m, or check the key in MY_KEY; a web page has answered"),
+    (401, "final", "check the key in MY_KEY; the answer was a web page"),
+    (403, "final", "ask the provider for access to m, or check the key in MY_KEY; the answer was a web page"),
     (429, "throttled", ""),
     (413, "prompt", ""),
     *[(status, "server", "") for status in (408, 502, 503, 504, 522)],
@@ -107,11 +116,13 @@ PAGES: list[tuple[int, Kind, str]] = [
 
 
 @pytest.mark.parametrize(("status", "kind", "advice"), PAGES)
-def test_a_web_page_is_no_chat_server_unless_a_gateway_speaks_for_one(status: int, kind: Kind, advice: str) -> None:
-    failure = refused(status, "", "a web page: Oops", {}, page=True)
+def test_a_web_page_is_no_chat_server_unless_a_gateway_speaks_for_one(
+    status: int, kind: FailureKind, advice: str
+) -> None:
+    failure = http_failure(status, "", "a web page: Oops", {}, page=True)
     assert failure.kind == kind
     if advice:
-        assert advice in str(user_error(failure, Endpoint(model="m", api_key_env="MY_KEY"), "https://a/v1"))
+        assert advice in str(final_error(failure, Endpoint(model="m", api_key_env="MY_KEY"), "https://a/v1"))
 
 
 FIELDS = [
@@ -125,9 +136,9 @@ FIELDS = [
 
 @pytest.mark.parametrize(("message", "advice"), FIELDS)
 def test_the_field_that_is_refused_says_what_to_set(message: str, advice: str) -> None:
-    assert advice in str(user_error(CallError("final", f"400: {message}", 400), ENDPOINT, "https://a/v1"))
+    assert advice in str(final_error(CallError("final", f"400: {message}", 400), ENDPOINT, "https://a/v1"))
 
 
 def test_an_outage_of_time_outs_says_that_the_time_out_may_be_too_short() -> None:
     told = str(outage_error(CallError("timeout", "no answer within 600 s"), ENDPOINT, 700.0))
-    assert "raise the endpoint's timeout (now 600 s; of a teacher it is teacher.timeout) or lower" in told
+    assert "raise the endpoint's timeout (now 600 s; for a teacher it is teacher.timeout) or lower" in told

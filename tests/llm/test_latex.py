@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from dsrl.llm.structured.latex_in_json import DOUBTFUL, SURE
-from dsrl.llm.structured.parse import parse
+from dsrl.llm.structured.parse import AMBIGUOUS_COMMANDS, LATEX_COMMANDS, parse_object
 
 
 class Sample(BaseModel):
@@ -42,7 +41,7 @@ COMMANDS = re.findall(
     textsuperscript newpage nicefrac
     """,
 )
-AMBIGUOUS = set(DOUBTFUL.split())
+AMBIGUOUS = set(AMBIGUOUS_COMMANDS.split())
 CLEAR = [name for name in COMMANDS if name not in AMBIGUOUS]
 WORDS = st.sampled_from(["x", "12", "of a", "= 3,", "{2}", "(y)", "and", "$", "&"])
 
@@ -50,7 +49,7 @@ WORDS = st.sampled_from(["x", "12", "of a", "= 3,", "{2}", "(y)", "and", "$", "&
 def test_the_list_is_long_and_holds_all_that_is_doubtful() -> None:
     assert len(set(COMMANDS)) >= 300
     assert set(COMMANDS) >= AMBIGUOUS
-    assert not AMBIGUOUS & set(SURE.split())
+    assert not AMBIGUOUS & set(LATEX_COMMANDS.split())
 
 
 def single(text: str) -> str:
@@ -67,7 +66,7 @@ def lost(names: list[str], pattern: str) -> list[str]:
     """Commands that don't come back from either way of writing them."""
     texts = {name: pattern.replace("NAME", name) for name in names}
     ways = (single, escaped)
-    return [name for name, text in texts.items() if any(parse(way(text), Sample).input != text for way in ways)]
+    return [name for name, text in texts.items() if any(parse_object(way(text), Sample).input != text for way in ways)]
 
 
 def test_every_command_survives_beside_another() -> None:
@@ -80,27 +79,27 @@ def test_a_clear_command_survives_alone() -> None:
 
 @pytest.mark.parametrize("name", sorted(AMBIGUOUS))
 def test_a_doubtful_one_alone_is_told_by_what_stands_before(name: str) -> None:
-    assert parse(single(f"$\\{name} x$"), Sample).input == f"$\\{name} x$"
+    assert parse_object(single(f"$\\{name} x$"), Sample).input == f"$\\{name} x$"
     control = {"n": "\n", "t": "\t"}[name[0]]
-    assert parse(single(f"end.\\{name} x"), Sample).input == f"end.{control}{name[1:]} x"
+    assert parse_object(single(f"end.\\{name} x"), Sample).input == f"end.{control}{name[1:]} x"
 
 
 @given(st.lists(st.tuples(st.sampled_from(CLEAR), WORDS), min_size=1, max_size=8))
 def test_texts_with_commands_survive_either_way_of_writing(pieces: list[tuple[str, str]]) -> None:
     text = " ".join(f"{word} \\{name}{{{word}}}" for name, word in pieces)
-    assert parse(single(text), Sample).input == text
-    assert parse(escaped(text), Sample).input == text
+    assert parse_object(single(text), Sample).input == text
+    assert parse_object(escaped(text), Sample).input == text
 
 
 @given(st.lists(st.tuples(st.sampled_from(COMMANDS), st.text("abcu 3.", max_size=6)), min_size=1, max_size=6))
 def test_line_breaks_survive_among_escaped_commands(pieces: list[tuple[str, str]]) -> None:
     text = "".join(f"\\{name} 1\nu{word}\n" for name, word in pieces)
-    assert parse(escaped(text), Sample).input == text
+    assert parse_object(escaped(text), Sample).input == text
 
 
 def test_a_text_without_formulas_keeps_its_line_breaks() -> None:
     for text in ("a = 3 \nu = 4", "Say: \nto be\tor not", "one \ni and two", "end \t to"):
-        assert parse(escaped(text), Sample).input == text
+        assert parse_object(escaped(text), Sample).input == text
 
 
 MATRICES = [
@@ -116,4 +115,4 @@ MATRICES = [
 
 @pytest.mark.parametrize(("written", "meant"), MATRICES)
 def test_row_breaks_and_escapes(written: str, meant: str) -> None:
-    assert parse(f'{{"input": "{written}", "output": "4"}}', Sample).input == meant
+    assert parse_object(f'{{"input": "{written}", "output": "4"}}', Sample).input == meant

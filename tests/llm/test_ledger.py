@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsrl.data.model import Reply, Usage
-from dsrl.llm import Ledger, Price, Size, Spending
+from dsrl.llm import Ledger, Price, RequestSize, Spending
 
 GENERATE, JUDGE, SCORE = ("generate", "teacher", "a"), ("generate", "teacher", "b"), ("score", "model", "c")
 PRICE = Price(input=1.0, cached_input=0.5, output=2.0, date="2026-11-20")
@@ -77,7 +77,7 @@ def test_a_hit_s_worth_counts_once_a_stage() -> None:
 
 def test_what_this_run_paid_is_no_hit_of_an_earlier_one() -> None:
     ledger = Ledger()
-    reservation = ledger.reserve(GENERATE, Size(100), PRICE)
+    reservation = ledger.reserve(GENERATE, RequestSize(100), PRICE)
     reservation.settle(Spending(requests=1, completions=1), ("digest:0",))
     ledger.reuse(GENERATE, replies(0, 1), PRICE)
     assert ledger.rows()[GENERATE].hit_output_tokens == 3

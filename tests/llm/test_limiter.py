@@ -1,7 +1,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 
-from dsrl.llm.ratelimit.limiter import FIRST_AGAIN, SHUT_AFTER, Limiter, Slot
+from dsrl.llm.ratelimit.limiter import CLOSE_AFTER, RESTART_LIMIT, Limiter, Slot
 
 
 def run(act: Callable[[], Coroutine[None, None, None]]) -> None:
@@ -88,7 +88,7 @@ def test_a_slot_given_in_the_moment_of_cancelling_is_given_back() -> None:
 def test_the_level_found_is_what_was_in_flight_beside_those_turned_away() -> None:
     async def act() -> None:
         limiter = Limiter(128)
-        limiter.level.restart(32)
+        limiter.concurrency.restart(32)
         slots = await take(limiter, 32)
         for slot in slots[20:]:
             limiter.refused(slot, 1.0)
@@ -123,8 +123,8 @@ def test_an_endpoint_that_admits_nothing_is_left_alone_as_long_as_it_asks() -> N
             limiter.release(slot)
         last = now()
         slot = await limiter.acquire()
-        assert slot.taken - last >= 0.18
-        assert limiter.limit == FIRST_AGAIN
+        assert slot.granted_at - last >= 0.18
+        assert limiter.limit == RESTART_LIMIT
 
     run(act)
 
@@ -137,12 +137,12 @@ def test_an_endpoint_that_turns_away_what_comes_beside_old_work_is_left_alone_to
         while limiter.in_flight == 2 and asked < 50:
             (slot,) = await take(limiter, 1)
             limiter.refused(slot, 60.0)
-            limiter.level.restart()
+            limiter.concurrency.restart()
             limiter.release(slot)
             asked += 1
             if limiter._closed_until:
                 break
-        assert asked == SHUT_AFTER + 1
+        assert asked == CLOSE_AFTER + 1
 
     run(act)
 
@@ -151,7 +151,7 @@ def test_an_endpoint_that_is_down_gets_one_request_at_a_time_until_a_success() -
     async def act() -> None:
         limiter, order, ends = Limiter(8), [], asyncio.Event()
         old = await take(limiter, 3)
-        limiter.knock(0.05)
+        limiter.probe_after(0.05)
         tasks = [asyncio.create_task(hold(limiter, order, name, ends)) for name in range(4)]
         await settle()
         assert order == []
@@ -172,8 +172,8 @@ def test_requests_per_minute_are_spread_evenly() -> None:
         limiter = Limiter(1000, first=1000, rpm=6000)
         start = now()
         slots = await take(limiter, 130)
-        assert slots[99].taken - start < 0.2
-        assert slots[-1].taken - start >= 0.25
+        assert slots[99].granted_at - start < 0.2
+        assert slots[-1].granted_at - start >= 0.25
 
     run(act)
 
@@ -185,8 +185,8 @@ def test_tokens_per_minute_count_what_came_and_not_what_was_feared() -> None:
         limiter.release(slot, 50)
         start = now()
         slot = await limiter.acquire(tokens=50)
-        assert slot.taken - start < 0.1
+        assert slot.granted_at - start < 0.1
         limiter.release(slot, 70)
-        assert (await limiter.acquire(tokens=50)).taken - start >= 0.15
+        assert (await limiter.acquire(tokens=50)).granted_at - start >= 0.15
 
     run(act)

@@ -5,7 +5,7 @@ import pytest
 from dsrl.core.errors import UserError
 from dsrl.data.model import Usage
 from dsrl.llm import Price
-from dsrl.llm.price import priced, read_prices, unpriced
+from dsrl.llm.price import price_warning, read_prices, with_prices
 
 HEAD = "model,input,cached_input,output,date\n"
 
@@ -58,7 +58,7 @@ def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
 def test_the_file_goes_before_what_the_config_says() -> None:
     endpoint = {"_target_": "dsrl.llm.Endpoint", "model": "m", "price": None}
     config = {"teacher": endpoint, "pipeline": {"generate": {"verify": [{"teacher": endpoint}], "model": {"x": 1}}}}
-    found = priced(config, {"m": Price(input=1.0, output=2.0, date="2026-11-20")})
+    found = with_prices(config, {"m": Price(input=1.0, output=2.0, date="2026-11-20")})
     expected = {
         "_target_": "dsrl.llm.Price",
         "input": 1.0,
@@ -69,14 +69,14 @@ def test_the_file_goes_before_what_the_config_says() -> None:
     }
     assert found["teacher"]["price"] == found["pipeline"]["generate"]["verify"][0]["teacher"]["price"] == expected
     assert endpoint["price"] is None
-    assert priced(config, {"other": Price(input=1.0, output=2.0, date="2026-11-20")}) == config
+    assert with_prices(config, {"other": Price(input=1.0, output=2.0, date="2026-11-20")}) == config
 
 
 def test_a_file_of_other_models_is_warned_of(tmp_path: Path) -> None:
     path = tmp_path / "prices.csv"
     path.write_text(HEAD + "m,1,,2,2026-11-20\nn,1,,2,2026-11-20\n")
     asked = {"generate": {"verify": [{"teacher": {"model": "a", "price": None}}], "model": {"x": 1}}}
-    assert unpriced(asked, str(path)) == f"prices={path} has no price of a, only of m, n"
-    assert unpriced({**asked, "score": {"model": "m", "price": None}}, str(path)) is None
-    assert unpriced({"rank": {}}, str(path)) is None
-    assert unpriced(asked, None) is None
+    assert price_warning(asked, str(path)) == f"prices={path} has no price for a, only for m, n"
+    assert price_warning({**asked, "score": {"model": "m", "price": None}}, str(path)) is None
+    assert price_warning({"rank": {}}, str(path)) is None
+    assert price_warning(asked, None) is None

@@ -15,10 +15,10 @@ from pydantic import BaseModel
 from dsrl.core.errors import UserError
 from dsrl.core.resources import home
 from dsrl.data.model import Usage
-from dsrl.llm import CallsStore, Client, Endpoint, Ledger, VllmServer
+from dsrl.llm import Client, Endpoint, Ledger, ReplyCache, VllmServer
 from dsrl.llm.completions import error_text, read_completions
-from dsrl.llm.failures import CallError, refused, user_error
-from dsrl.llm.http import Wire
+from dsrl.llm.failures import CallError, final_error, http_failure
+from dsrl.llm.http import HttpTransport
 from dsrl.pipeline.config import build
 from tests.llm.server import Json, Says, completion, serve
 
@@ -57,7 +57,7 @@ def bodies(name: str, folder: Path, count: int = 1, schema: type[BaseModel] | No
         return '{"input": "1 + 1?", "output": "2"}'
 
     async def act(described: Endpoint) -> None:
-        async with Client(described, CallsStore(folder), Ledger()) as client:
+        async with Client(described, ReplyCache(folder), Ledger()) as client:
             if schema is None:
                 await client.complete(client.endpoint.request(ASK), count)
             else:
@@ -319,7 +319,13 @@ ERRORS: list[tuple[str, int, Any, str, str]] = [
     ("openai", 404, openai("The model `x` does not exist", "model_not_found"), "final", "does not exist"),
     ("openai", 400, openai("Unsupported parameter: 'max_tokens'", "unsupported_parameter"), "final", "max_tokens"),
     ("openai", 429, openai("You exceeded your current quota", "insufficient_quota"), "final", "quota"),
-    ("openai", 429, openai("Rate limit reached", "rate_limit_exceeded", "requests"), "throttled", "Rate limit"),
+    (
+        "openai",
+        429,
+        openai("TokenBucket limit reached", "rate_limit_exceeded", "requests"),
+        "throttled",
+        "TokenBucket limit",
+    ),
     ("openai", 503, openai("The engine is currently overloaded", None, "server_error"), "server", "overloaded"),
     ("azure", 400, AZURE_FILTER, "prompt", "filtered"),
     ("azure", 404, {"error": {"code": "DeploymentNotFound", "message": "no such"}}, "final", "no such"),
@@ -374,14 +380,14 @@ def test_an_error(provider: str, status: int, body: Any, kind: str, words: str) 
             read_completions(text.encode())
         failure = caught.value
     else:
-        failure = refused(status, *error_text(text), {})
+        failure = http_failure(status, *error_text(text), {})
     assert (failure.kind, provider) == (kind, provider)
     assert words in str(failure)
 
 
 def test_google_s_own_way_to_ask_for_a_pause_is_heeded() -> None:
     async def act(url: str) -> CallError:
-        wire = Wire(Endpoint(model="m", base_url=url), url)
+        wire = HttpTransport(Endpoint(model="m", base_url=url), url)
         try:
             with pytest.raises(CallError) as caught:
                 await wire.send({"model": "m", "messages": ASK})
@@ -407,9 +413,9 @@ UNTAKEN = [
 
 @pytest.mark.parametrize(("message", "step"), UNTAKEN)
 def test_a_refused_field_is_answered_with_the_knob_for_it(message: str, step: str) -> None:
-    failure = refused(400, *error_text(json.dumps(openai(message))), {})
+    failure = http_failure(400, *error_text(json.dumps(openai(message))), {})
     assert failure.kind == "final"
-    assert step in str(user_error(failure, teacher("gpt4o"), "https://x/v1"))
+    assert step in str(final_error(failure, teacher("gpt4o"), "https://x/v1"))
 
 
 WRONG_KEY = [
@@ -422,7 +428,7 @@ WRONG_KEY = [
 def test_a_wrong_key_is_named_by_its_variable(step: Says, tmp_path: Path) -> None:
     async def act(url: str) -> None:
         described = replace(teacher("gemini"), base_url=url)
-        async with Client(described, CallsStore(tmp_path), Ledger()) as client:
+        async with Client(described, ReplyCache(tmp_path), Ledger()) as client:
             await client.complete(client.endpoint.request(ASK))
 
     with serve(*[step] * 3) as script, pytest.raises(UserError, match="check the key in GEMINI_API_KEY") as caught:
@@ -432,7 +438,7 @@ def test_a_wrong_key_is_named_by_its_variable(step: Says, tmp_path: Path) -> Non
 
 def test_headers_of_ours_go_along(tmp_path: Path) -> None:
     async def act(described: Endpoint) -> None:
-        async with Client(described, CallsStore(tmp_path), Ledger()) as client:
+        async with Client(described, ReplyCache(tmp_path), Ledger()) as client:
             await client.complete(client.endpoint.request(ASK))
 
     with serve() as script:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.llm import CallsStore, Client, Endpoint, Ledger
+from dsrl.llm import Client, Endpoint, Ledger, ReplyCache
 from tests.support.faultserver import Faults, serve
 
 FORK = multiprocessing.get_context("fork")
@@ -20,7 +20,7 @@ def ask(url: str, folder: Path, questions: range) -> list[list[str | None]]:
     teacher = Endpoint(model="m", base_url=url, concurrency=8)
 
     async def run() -> list[list[str | None]]:
-        async with Client(teacher, CallsStore(folder), Ledger()) as client:
+        async with Client(teacher, ReplyCache(folder), Ledger()) as client:
             requests = [teacher.request([{"role": "user", "content": f"question {i}?"}]) for i in questions]
             replies = await asyncio.gather(*[client.complete(request, 4) for request in requests])
         return [[reply.text for reply in four] for four in replies]
@@ -38,13 +38,13 @@ def test_processes_that_ask_for_the_same_at_the_same_time_pay_once(tmp_path: Pat
         assert [asker.exitcode for asker in askers] == [0, 0, 0]
         assert len(server.log()) == 30
         assert max(server.paid().values()) == 1
-        assert len(CallsStore(tmp_path)) == 120
+        assert len(ReplyCache(tmp_path)) == 120
 
 
 def test_a_wait_for_another_process_is_said_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("dsrl.llm.client.OTHERS_SAID_AFTER", 0.3)
+    monkeypatch.setattr("dsrl.llm.client.LOCK_WARN_SECONDS", 0.3)
     with serve(Faults(script=("hang",) * 4)) as server:
         first = FORK.Process(target=ask, args=(server.url, tmp_path, range(4)))
         first.start()
@@ -55,7 +55,7 @@ def test_a_wait_for_another_process_is_said_once(
         assert all(texts for texts in ask(server.url, tmp_path, range(4)))
         end.join()
         first.join()
-    (said,) = [message for message in caplog.messages if "another process" in message]
+    (said,) = [message for message in caplog.messages if "stop it to continue" in message]
     assert str(tmp_path) in said
 
 
@@ -73,4 +73,4 @@ def test_what_a_killed_process_was_asking_for_is_asked_by_the_other(tmp_path: Pa
             asker.join()
         assert other.exitcode == 0
         assert len(server.log()) == 2
-        assert len(CallsStore(tmp_path)) == 4
+        assert len(ReplyCache(tmp_path)) == 4

@@ -1,10 +1,10 @@
 import pytest
 
-from dsrl.llm.ratelimit.status import Speed
+from dsrl.llm.ratelimit.controller import RequestRate
 
 
 def test_requests_per_second_over_the_last_ten_seconds() -> None:
-    speed = Speed()
+    speed = RequestRate()
     assert speed.per_second(5.0) == 0.0
     for tick in range(400):
         speed.add(100.0 + tick / 20)
@@ -14,7 +14,7 @@ def test_requests_per_second_over_the_last_ten_seconds() -> None:
 
 
 def test_the_first_seconds_are_not_spread_over_ten() -> None:
-    speed = Speed()
+    speed = RequestRate()
     for tick in range(40):
         speed.add(100.0 + tick / 20)
     assert speed.per_second(102.0) == pytest.approx(20.0)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dsrl.llm import Client, Endpoint
-from tests.llm.asking import completions, run
+from tests.llm.running import completions, run
 from tests.support.faultserver import Faults, FaultServer, serve
 
 pytestmark = pytest.mark.e2e

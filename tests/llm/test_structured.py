@@ -9,8 +9,8 @@ from pydantic import BaseModel, Field
 
 from dsrl.data.model import Reply
 from dsrl.llm import Request
-from dsrl.llm.structured.answer import Answer, read, structured, usable
-from dsrl.llm.structured.parse import UnusableError, parse
+from dsrl.llm.structured.answer import Answer, ask_until_usable, read_answer, request_object
+from dsrl.llm.structured.parse import UnusableError, parse_object
 from dsrl.llm.structured.schema import response_format, schema_name, strict_schema
 
 
@@ -52,7 +52,7 @@ READABLE = [
 
 @pytest.mark.parametrize(("text", "given_input", "output"), READABLE)
 def test_parse(text: str, given_input: str, output: str) -> None:
-    assert parse(text, Sample) == Sample(input=given_input, output=output)
+    assert parse_object(text, Sample) == Sample(input=given_input, output=output)
 
 
 class Keywords(BaseModel):
@@ -82,14 +82,14 @@ TAGGED = [
 
 @pytest.mark.parametrize(("text", "given_input", "output"), TAGGED)
 def test_fields_between_tags(text: str, given_input: str, output: str) -> None:
-    assert parse(text, Sample) == Sample(input=given_input, output=output)
+    assert parse_object(text, Sample) == Sample(input=given_input, output=output)
 
 
 def test_fields_that_are_no_text_are_json_between_tags() -> None:
     text = '<keywords>["sea", "salt"]</keywords><count>\n2\n</count>'
-    assert parse(text, Keywords) == Keywords(keywords=["sea", "salt"], count=2)
+    assert parse_object(text, Keywords) == Keywords(keywords=["sea", "salt"], count=2)
     with pytest.raises(UnusableError, match="keywords") as caught:
-        parse("<keywords>sea, salt</keywords>", Keywords)
+        parse_object("<keywords>sea, salt</keywords>", Keywords)
     assert caught.value.kind == "wrong fields"
 
 
@@ -98,7 +98,7 @@ def test_any_text_comes_back_from_between_tags(first: str, second: str) -> None:
     value = {"input": first.strip(), "output": second.strip()}
     spelled = f"<input>\n{value['input']}\n</input>\n<output>{value['output']}</output>"
     if "{" not in spelled:
-        assert parse(spelled, Sample).model_dump() == value
+        assert parse_object(spelled, Sample).model_dump() == value
 
 
 UNREADABLE = [
@@ -122,7 +122,7 @@ UNREADABLE = [
 @pytest.mark.parametrize(("text", "kind"), UNREADABLE)
 def test_parse_says_what_is_wrong(text: str, kind: str) -> None:
     with pytest.raises(UnusableError) as caught:
-        parse(text, Sample)
+        parse_object(text, Sample)
     assert caught.value.kind == kind
 
 
@@ -132,7 +132,7 @@ def test_escaped_json_without_control_characters_comes_back(before: str, text: s
     value = {"input": text, "output": text[::-1]}
     for spelled in (json.dumps(value), json.dumps(value, ensure_ascii=False)):
         if "\\t" not in spelled and "\\r" not in spelled and "\\n" not in spelled:
-            assert parse(before.replace("{", "(") + spelled, Sample).model_dump() == value
+            assert parse_object(before.replace("{", "(") + spelled, Sample).model_dump() == value
 
 
 READ = [
@@ -148,7 +148,7 @@ READ = [
 
 @pytest.mark.parametrize(("reply", "error"), READ)
 def test_failures_are_told_apart(reply: Reply, error: str | None) -> None:
-    answer = read(reply, Sample)
+    answer = read_answer(reply, Sample)
     assert answer.error == error
     assert (answer.value is None) == bool(answer.detail) == (error is not None)
 
@@ -161,7 +161,7 @@ def test_one_repair_turn_shows_the_reply_and_the_error() -> None:
         return [Reply(text="sorry" if len(asked) == 1 else '{"input": "a"}', call=f"{len(asked)}:{first}")]
 
     request = Request(({"role": "user", "content": "write"},), 0.7, 1.0, 100, Sample)
-    answer = asyncio.run(structured(complete, request, Sample, 5))
+    answer = asyncio.run(request_object(complete, request, Sample, 5))
     assert (answer.error, answer.calls) == ("wrong fields", ("1:5", "2:5"))
     assert len(asked) == 2
     assert asked[1].messages[:2] == (*request.messages, {"role": "assistant", "content": "sorry"})
@@ -188,7 +188,7 @@ def test_what_strict_decoding_may_refuse_is_left_to_the_reader_of_the_reply() ->
     number = {"text": {"type": "string"}, "marks": {"type": "array", "items": {"type": "integer"}}}
     assert strict_schema(Bounded)["properties"] == {**number, "format": {"type": "number"}}
     with pytest.raises(UnusableError, match="text: String should have at least 1"):
-        parse('{"text": "", "marks": [1], "format": 0.5}', Bounded)
+        parse_object('{"text": "", "marks": [1], "format": 0.5}', Bounded)
 
 
 def test_response_format_by_mode() -> None:
@@ -211,6 +211,6 @@ def test_what_a_stage_cannot_do_without_is_asked_for_again(good: int, asked: int
         value = Sample(input="a", output="b") if index == good else None
         return Answer(value, None if value else "truncated", "", (f"c:{index}",))
 
-    answer = asyncio.run(usable(ask, [], Sample, temperature=0.0))
+    answer = asyncio.run(ask_until_usable(ask, [], Sample, temperature=0.0))
     assert indices == list(range(asked))
     assert (answer.value is not None) == (good < 3)

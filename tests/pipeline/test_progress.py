@@ -113,9 +113,9 @@ SCRIPT = """
     from dsrl.pipeline.progress import progress
     progress.REDRAW = 0.05
     from dsrl.llm import Spending
-    from dsrl.llm.ratelimit.status import Status
+    from dsrl.llm.ratelimit.controller import ClientStatus
     shown = progress.Progress()
-    status = Status(40, 48, 64, 3, 1000, 21, 12.5, None)
+    status = ClientStatus(40, 48, 64, 3, 1000, 21, 12.5, None)
     spent = Spending(requests=1000, input_tokens=1_200_000, output_tokens=340_000, usd=3.21)
     shown.follow(lambda: status, lambda: spent)
     with shown.task("generate", 500) as task:

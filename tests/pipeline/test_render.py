@@ -5,17 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsrl.llm import Spending
-from dsrl.llm.ratelimit.status import Status
+from dsrl.llm.ratelimit.controller import ClientStatus
 from dsrl.pipeline.progress import render
 from dsrl.pipeline.progress.snapshot import View, numbers
 
 
-def status(**given: Any) -> Status:
+def status(**given: Any) -> ClientStatus:
     figures: dict[str, Any] = {
         "in_flight": 3, "limit": 4, "ceiling": 8, "waiting": 0, "requests": 10, "throttled": 0,
         "requests_per_second": 2.0, "breaker": None,
     }  # fmt: skip
-    return Status(**(figures | given))
+    return ClientStatus(**(figures | given))
 
 
 def view(done: int = 0, total: int | None = 100, rate: float = 0.0, **given: Any) -> View:

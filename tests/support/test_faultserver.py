@@ -1,16 +1,14 @@
-"""The fault server, asked by a plain HTTP client."""
+"""The fault server through a plain HTTP client."""
 
 import asyncio
 import email.utils
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from http.client import HTTPConnection, IncompleteRead, RemoteDisconnected
 from pathlib import Path
 from typing import Any
@@ -30,8 +28,8 @@ from tests.support.faultserver.serve import paid
 Json = dict[str, Any]
 
 
-class Reply:
-    """Status, headers and body of one reply."""
+class Response:
+    """Status, headers and body."""
 
     def __init__(self, status: int, headers: Any, content: bytes) -> None:
         self.status, self.headers, self.content = status, headers, content
@@ -45,7 +43,7 @@ class Reply:
         return [choice["message"]["content"] for choice in self.json["choices"]]
 
 
-def ask(server: FaultServer, text: str = "hello", *, timeout: float = 10.0, key: str = "", **fields: Any) -> Reply:
+def ask(server: FaultServer, text: str = "hello", *, timeout: float = 10.0, key: str = "", **fields: Any) -> Response:
     body = {"model": "m", "messages": [{"role": "user", "content": text}], **fields}
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     return send(server, "POST", "/v1/chat/completions", json.dumps(body).encode(), headers, timeout)
@@ -58,12 +56,12 @@ def send(
     data: bytes | None = None,
     headers: dict[str, str] | None = None,
     timeout: float = 10.0,
-) -> Reply:
+) -> Response:
     connection = HTTPConnection(urlsplit(server.url).netloc, timeout=timeout)
     try:
         connection.request(method, path, data, headers or {})
         answer = connection.getresponse()
-        return Reply(answer.status, answer.headers, answer.read())
+        return Response(answer.status, answer.headers, answer.read())
     finally:
         connection.close()
 
@@ -76,7 +74,7 @@ def running() -> Iterator[FaultServer]:
 
 @pytest.fixture
 def server(running: FaultServer) -> FaultServer:
-    """As it is when nothing has been said to it."""
+    """The shared server, reset to its defaults."""
     plain = {name: getattr(Faults(), name) for name in Faults.__dataclass_fields__}  # type: ignore[attr-defined]
     running.set(**plain, clear=True, restart=True)
     return running
@@ -89,7 +87,7 @@ def test_the_same_body_always_gets_the_same_reply(server: FaultServer) -> None:
     assert first.texts != ask(server, "something else", n=3, seed=7).texts
 
 
-def test_choices_are_the_same_however_they_are_cut_into_requests(server: FaultServer) -> None:
+def test_choices_do_not_depend_on_how_they_are_split_into_requests(server: FaultServer) -> None:
     whole = ask(server, n=4, seed=10).texts
     assert [ask(server, seed=10 + i).texts[0] for i in range(4)] == whole
 
@@ -104,33 +102,33 @@ def test_usage_counts_tokens_and_cached_ones(server: FaultServer) -> None:
     assert (stats["prompt_tokens"], stats["completion_tokens"]) == (103, usage["completion_tokens"])
 
 
-def test_a_reply_over_the_limit_is_cut(server: FaultServer) -> None:
+def test_a_reply_over_the_token_limit_is_truncated(server: FaultServer) -> None:
     (choice,) = ask(server, max_tokens=2).json["choices"]
     assert (choice["finish_reason"], len(choice["message"]["content"])) == ("length", 8)
 
 
-class Component(BaseModel):
+class Part(BaseModel):
     name: str
     kind: str
 
 
 class Drawing(BaseModel):
     title: str
-    parts: list[Component]
+    parts: list[Part]
     count: int
     weight: float
     final: bool
     note: str | None
 
 
-def test_a_schema_is_filled_in(server: FaultServer) -> None:
+def test_replies_fit_the_requested_schema(server: FaultServer) -> None:
     for seed in range(5):
         text = ask(server, seed=seed, response_format=response_format(Drawing, "schema")).texts[0]
         drawing = Drawing.model_validate_json(text)
         assert drawing.parts
 
 
-def test_enums_bounds_and_references_are_kept(server: FaultServer) -> None:
+def test_schema_enums_bounds_and_references_are_respected(server: FaultServer) -> None:
     schema = {
         "$defs": {"Colour": {"enum": ["red", "green"]}},
         "type": "object",
@@ -142,9 +140,9 @@ def test_enums_bounds_and_references_are_kept(server: FaultServer) -> None:
             "either": {"anyOf": [{"type": "null"}, {"type": "boolean"}]},
         },
     }
-    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
     for seed in range(8):
-        value = json.loads(ask(server, seed=seed, response_format=wanted).texts[0])
+        value = json.loads(ask(server, seed=seed, response_format=form).texts[0])
         assert value["colour"] in ("red", "green")
         assert 3 <= value["age"] <= 5
         assert 5 <= len(value["name"]) <= 9
@@ -164,10 +162,10 @@ def test_votes_mostly_agree(server: FaultServer) -> None:
     assert min(tops) < 14
 
 
-def test_the_echo_and_answers_that_are_not_there(server: FaultServer) -> None:
+def test_an_unknown_answer_is_refused_and_changes_nothing(server: FaultServer) -> None:
     server.set(answer="echo")
     assert ask(server, n=2, seed=4).texts == ["hello / 4", "hello / 5"]
-    with pytest.raises(ValueError, match="no such answer"):
+    with pytest.raises(ValueError, match="nothing:at_all"):
         server.set(answer="nothing:at_all")
     assert ask(server, n=2, seed=4).texts == ["hello / 4", "hello / 5"]
 
@@ -180,7 +178,7 @@ def test_the_quickstart_teacher_answers(server: FaultServer) -> None:
     assert ask(server, messages=[image]).status == 400
 
 
-REFUSED = {
+STATUS_AND_CODE = {
     "429": (429, "rate_limit_exceeded"),
     "500": (500, "server_error"),
     "502": (502, "server_error"),
@@ -189,43 +187,43 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("fault", REFUSED)
-def test_refusals(server: FaultServer, fault: str) -> None:
+@pytest.mark.parametrize("fault", STATUS_AND_CODE)
+def test_error_responses(server: FaultServer, fault: str) -> None:
     server.set(script=[fault, "ok"])
     refused = ask(server)
-    assert (refused.status, refused.json["error"]["code"]) == REFUSED[fault]
+    assert (refused.status, refused.json["error"]["code"]) == STATUS_AND_CODE[fault]
     assert ask(server).status == 200
     assert [entry["fault"] for entry in server.log()] == [fault, None]
 
 
-def test_breakages(server: FaultServer) -> None:
-    def met(fault: str, **fields: Any) -> Reply:
+def test_damaged_responses(server: FaultServer) -> None:
+    def ask_with(fault: str, **fields: Any) -> Response:
         server.set(script=["ok"])
         server.set(script=[fault])
         return ask(server, **fields)
 
     for fault in ("truncated", "malformed", "html"):
         with pytest.raises(ValueError, match=r"Expecting|delimiter|Unterminated"):
-            assert met(fault).json
-    assert "choices" not in met("fields").json
-    assert met("empty").json["choices"] == []
-    assert len(met("fewer", n=5).json["choices"]) == 2
-    assert "usage" not in met("no_usage").json
-    assert met("same_ids").json["id"] == "chatcmpl-0"
+            assert ask_with(fault).json
+    assert "choices" not in ask_with("fields").json
+    assert ask_with("empty").json["choices"] == []
+    assert len(ask_with("fewer", n=5).json["choices"]) == 2
+    assert "usage" not in ask_with("no_usage").json
+    assert ask_with("same_ids").json["id"] == "chatcmpl-0"
     server.set(slow=0.001)
-    assert met("trickle", n=9).json["choices"]
+    assert ask_with("trickle", n=9).json["choices"]
     with pytest.raises(RemoteDisconnected):
-        met("drop")
+        ask_with("drop")
     with pytest.raises((IncompleteRead, ConnectionResetError)):
-        met("cut", n=9)
+        ask_with("cut", n=9)
     with pytest.raises(TimeoutError):
-        met("hang", timeout=0.2)
+        ask_with("hang", timeout=0.2)
     good = [entry["fault"] for entry in server.log() if entry["served"]]
     assert good == ["fewer", "no_usage", "same_ids", "trickle"]
     assert wait_for(lambda: server.log()[-1]["status"] == 499)
 
 
-def test_habits_belong_to_the_reply_and_not_to_the_attempt(server: FaultServer) -> None:
+def test_model_faults_are_the_same_in_every_attempt(server: FaultServer) -> None:
     habits = {"length": 0.2, "filter": 0.2, "refusal": 0.2, "not_json": 0.2, "wrong_schema": 0.2}
     server.set(shares=habits)
     choices = ask(server, n=50).json["choices"]
@@ -235,7 +233,7 @@ def test_habits_belong_to_the_reply_and_not_to_the_attempt(server: FaultServer) 
     assert any((choice["message"]["content"] or "").startswith('{"thing"') for choice in choices)
 
 
-def test_shares_are_met_and_drawn_anew_at_each_attempt(server: FaultServer) -> None:
+def test_fault_shares_are_drawn_again_for_each_attempt(server: FaultServer) -> None:
     server.set(shares={"500": 0.3, "empty": 0.2})
     first = [ask(server, f"q{i}").status for i in range(200)]
     assert 30 <= first.count(500) <= 90
@@ -262,13 +260,13 @@ def test_shares_are_met_and_drawn_anew_at_each_attempt(server: FaultServer) -> N
         ({}, {"stream": True}, 400, "unsupported_value"),
     ],
 )
-def test_requests_that_no_repeat_cures(server: FaultServer, faults: Json, fields: Json, status: int, code: str) -> None:
+def test_requests_that_no_retry_cures(server: FaultServer, faults: Json, fields: Json, status: int, code: str) -> None:
     server.set(**faults)
     refused = ask(server, **fields)
     assert (refused.status, refused.json["error"]["code"]) == (status, code)
 
 
-def test_the_right_key_and_model_are_let_in(server: FaultServer) -> None:
+def test_the_right_key_and_model_are_accepted(server: FaultServer) -> None:
     server.set(key="right", models=["m"])
     assert ask(server, key="right").status == 200
     assert [model["id"] for model in send(server, "GET", "/v1/models").json["data"]] == ["m"]
@@ -276,34 +274,34 @@ def test_the_right_key_and_model_are_let_in(server: FaultServer) -> None:
     assert send(server, "GET", "/v1/models/n").status == 404
 
 
-def test_service_times_come_from_the_last_message_alone() -> None:
+def test_service_times_depend_on_the_last_message_only() -> None:
     faults = Faults(latency=0.4, sigma=0.8, shortest=0.05, longest=2.0)
-    times = sorted(draw.service(faults, f"q{i}") for i in range(2000))
+    times = sorted(draw.service_seconds(faults, f"q{i}") for i in range(2000))
     assert times[0] >= 0.05
     assert times[-1] == 2.0
     assert 0.37 < times[1000] < 0.43
-    jittered = [draw.service(Faults(latency=0.2, jitter=0.1), str(i)) for i in range(100)]
+    jittered = [draw.service_seconds(Faults(latency=0.2, jitter=0.1), str(i)) for i in range(100)]
     assert 0.18 <= min(jittered) < max(jittered) <= 0.22
 
 
-def test_more_than_the_capacity_is_turned_away(server: FaultServer) -> None:
+def test_requests_beyond_the_capacity_get_429(server: FaultServer) -> None:
     server.set(latency=60.0, capacity=3, retry_after=7)
-    held = [HTTPConnection(urlsplit(server.url).netloc, timeout=10) for _ in range(3)]
-    for connection in held:
+    waiting = [HTTPConnection(urlsplit(server.url).netloc, timeout=10) for _ in range(3)]
+    for connection in waiting:
         connection.request("POST", "/v1/chat/completions", json.dumps({"messages": [{"role": "user"}]}))
     assert wait_for(lambda: server.stats()["in_service"] == 3)
     refused = [ask(server) for _ in range(2)]
     assert [(reply.status, reply.headers["Retry-After"]) for reply in refused] == [(429, "7")] * 2
-    held.pop().close()
+    waiting.pop().close()
     assert wait_for(lambda: server.stats()["in_service"] == 2)
     server.set(latency=0.0)
     assert ask(server).status == 200
     assert server.stats()["peak_in_service"] == 3
-    for connection in held:
+    for connection in waiting:
         connection.close()
 
 
-def test_ways_to_say_when_to_come_again(server: FaultServer) -> None:
+def test_forms_of_the_retry_hint(server: FaultServer) -> None:
     server.set(capacity=0, retry_after=0.25, hint="milliseconds")
     assert ask(server).headers["retry-after-ms"] == "250"
     server.set(hint="date", retry_after=100)
@@ -313,7 +311,7 @@ def test_ways_to_say_when_to_come_again(server: FaultServer) -> None:
     assert ask(server).headers["Retry-After"] is None
 
 
-def test_a_client_that_hangs_up_frees_its_place(server: FaultServer) -> None:
+def test_a_disconnected_client_frees_its_capacity(server: FaultServer) -> None:
     server.set(latency=30.0, capacity=1)
     with pytest.raises(TimeoutError):
         ask(server, timeout=0.2)
@@ -321,7 +319,7 @@ def test_a_client_that_hangs_up_frees_its_place(server: FaultServer) -> None:
     assert server.log()[0]["status"] == 499
 
 
-def test_the_capacity_changes_on_schedule_and_the_quota_lasts_a_minute(server: FaultServer) -> None:
+def test_scheduled_capacity_and_quota_per_minute(server: FaultServer) -> None:
     server.set(schedule=[(0.0, 0), (0.5, 1)], restart=True)
     assert ask(server).status == 429
     assert wait_for(lambda: ask(server).status == 200)
@@ -329,7 +327,7 @@ def test_the_capacity_changes_on_schedule_and_the_quota_lasts_a_minute(server: F
     assert [ask(server).status for _ in range(3)] == [200, 200, 429]
 
 
-def test_outages_refuse_connections_or_say_503(server: FaultServer) -> None:
+def test_outages_refuse_connections_or_answer_503(server: FaultServer) -> None:
     server.set(down="503")
     assert ask(server).status == 503
     server.set(down="refuse")
@@ -359,7 +357,7 @@ def wait_for(condition: Any, seconds: float = 10.0) -> bool:
     return False
 
 
-def test_what_is_paid_for_twice_is_seen(server: FaultServer) -> None:
+def test_completions_paid_for_twice_are_counted(server: FaultServer) -> None:
     ask(server, n=3, seed=5)
     ask(server, n=1, seed=7)
     ask(server, "other", n=1, seed=7)
@@ -368,30 +366,7 @@ def test_what_is_paid_for_twice_is_seen(server: FaultServer) -> None:
     assert paid(server.log(start=1)).total() == 2
 
 
-def test_bodies_may_be_chunked_and_requests_pipelined(server: FaultServer) -> None:
-    body = json.dumps({"messages": [{"role": "user", "content": "x"}], "model": "m"}).encode()
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\n"
-    chunked = head + b"Transfer-Encoding: chunked\r\n\r\n5\r\n" + body[:5] + b"\r\n%x\r\n" % len(body[5:]) + body[5:]
-    plain = head + b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(body) + body
-    address = urlsplit(server.url)
-    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
-        connection.sendall(chunked + b"\r\n0\r\n\r\n" + plain)
-        received = b"".join(iter(lambda: connection.recv(65536), b""))
-    assert received.count(b"HTTP/1.1 200 OK") == 2
-    assert len(server.log()) == 2
-
-
-@pytest.mark.parametrize("data", [b"nonsense\r\n\r\n", b"x" * 70000])
-def test_what_is_no_http_is_turned_away(server: FaultServer, data: bytes) -> None:
-    address = urlsplit(server.url)
-    connected = socket.create_connection((address.hostname, address.port), timeout=10)
-    with connected as connection, suppress(BrokenPipeError, ConnectionResetError):
-        connection.sendall(data)
-        assert b"400" in connection.recv(1000)
-    assert ask(server).status == 200
-
-
-def test_unknown_paths_and_wrong_control(server: FaultServer) -> None:
+def test_unknown_paths_and_invalid_control_requests(server: FaultServer) -> None:
     assert send(server, "GET", "/v1/nothing").status == 404
     assert send(server, "POST", "/v1/chat/completions", b"{").status == 400
     with pytest.raises(ValueError, match="latency"):
@@ -400,7 +375,7 @@ def test_unknown_paths_and_wrong_control(server: FaultServer) -> None:
         server.set(speed=1)
 
 
-def test_the_log_goes_to_a_file_too(tmp_path: Path) -> None:
+def test_the_log_is_also_written_to_a_file(tmp_path: Path) -> None:
     with serve(Faults(script=["500"]), log=tmp_path / "log.jsonl") as server:
         ask(server)
         ask(server)
@@ -410,7 +385,7 @@ def test_the_log_goes_to_a_file_too(tmp_path: Path) -> None:
 
 
 def test_impossible_faults_are_refused() -> None:
-    with pytest.raises(ValidationError, match="sum up to"):
+    with pytest.raises(ValidationError, match=r"1\.2"):
         Faults(shares={"500": 0.6, "hang": 0.6})
     with pytest.raises(ValidationError, match="explode"):
         Faults(shares={"explode": 0.1})
@@ -422,22 +397,22 @@ def test_the_command_line_takes_yaml(capsys: pytest.CaptureFixture[str]) -> None
     assert "--shares.500" in capsys.readouterr().err
 
 
-def test_a_port_that_is_taken_is_said(server: FaultServer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_in_use_is_an_error(server: FaultServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", "--port", str(urlsplit(server.url).port)]) == UserError.exit_code
-    assert "can't be taken" in capsys.readouterr().err
+    assert str(urlsplit(server.url).port) in capsys.readouterr().err
 
 
-def test_the_server_ends_with_who_started_it() -> None:
+def test_the_server_ends_with_its_parent() -> None:
     code = "from tests.support.faultserver import serve\nwith serve() as s:\n  print(s.pid, flush=True)\n  input()"
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         parent.send_signal(signal.SIGKILL)
-    assert wait_for(lambda: ended(pid))
+    assert wait_for(lambda: has_ended(pid))
 
 
-def ended(pid: int) -> bool:
+def has_ended(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -445,6 +420,6 @@ def ended(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] == "Z"
 
 
-def test_its_speed_can_be_measured(server: FaultServer) -> None:
+def test_throughput_can_be_measured(server: FaultServer) -> None:
     assert asyncio.run(measure(server.url, 200, 8)) > 0
     assert server.stats()["requests"] == 200

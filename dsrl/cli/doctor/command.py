@@ -101,6 +101,6 @@ def _composed(overrides: list[str], folders: list[Path]) -> dict[str, Any]:
 
 
 def _priced(values: dict[str, Any]) -> dict[str, Any]:
-    from dsrl.llm.price import priced, read_prices
+    from dsrl.llm.price import read_prices, with_prices
 
-    return {**values, "teacher": priced(values["teacher"], read_prices(Path(values["prices"]).expanduser()))}
+    return {**values, "teacher": with_prices(values["teacher"], read_prices(Path(values["prices"]).expanduser()))}

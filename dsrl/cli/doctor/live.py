@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from dsrl.cli.doctor.finding import Finding
 from dsrl.core.errors import UserError
-from dsrl.llm.structured.parse import UnusableError, parse
+from dsrl.llm.structured.parse import UnusableError, parse_object
 
 if TYPE_CHECKING:
     from dsrl.llm import Endpoint
@@ -57,10 +57,10 @@ def request(endpoint: "Endpoint") -> dict[str, Any]:
 
 async def _send(endpoint: "Endpoint", body: dict[str, Any]) -> "tuple[Completions, float]":
     from dsrl.llm import Servers
-    from dsrl.llm.http import Wire
+    from dsrl.llm.http import HttpTransport
 
     with Servers() as servers:
-        wire = Wire(endpoint, await asyncio.to_thread(servers.url, endpoint))
+        wire = HttpTransport(endpoint, await asyncio.to_thread(servers.url, endpoint))
         try:
             start = time.monotonic()
             return await wire.send(body), time.monotonic() - start
@@ -84,7 +84,7 @@ def _object(endpoint: "Endpoint", completions: "Completions") -> Finding:
     if message.refusal is not None:
         return Finding("-", "object", f"not seen, the model refuses the question: {message.refusal[:SHOWN]}")
     try:
-        parse(message.content or "", Sample)
+        parse_object(message.content or "", Sample)
     except UnusableError as error:
         return Finding("!!", "object", f"asked with json_mode={endpoint.json_mode}, but {error.kind}: {error}")
     return Finding("ok", "object", f"came with json_mode={endpoint.json_mode}")

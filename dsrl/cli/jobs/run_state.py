@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dsrl.core.errors import UserError
-from dsrl.infra.slurm.commands import FORGOTTEN, State, states
+from dsrl.infra.slurm.commands import FORGOTTEN, JobState, states
 from dsrl.pipeline.run_folder import shown
 from dsrl.pipeline.run_status import read
 
@@ -24,7 +24,7 @@ class Look:
     died: bool
     """Whether it ended without a word, so that others may still take it for running."""
     job: str | None = None
-    slurm: State | None = None
+    slurm: JobState | None = None
     stage: str | None = None
     """Finished last."""
     reason: str | None = None
@@ -44,7 +44,7 @@ def look_at(folders: Sequence[Path], *, ask: bool = True) -> list[Look]:
     return [_look(folder, own, jobs[folder], known) for folder, own, _ in said]
 
 
-def _look(folder: Path, said: dict[str, Any], job: str | None, known: dict[str, State]) -> Look:
+def _look(folder: Path, said: dict[str, Any], job: str | None, known: dict[str, JobState]) -> Look:
     slurm = known.get(job) if job else None
     status = said.get("status", "queued")
     dead = status == "running" and not alive(said, slurm)
@@ -64,7 +64,7 @@ def _look(folder: Path, said: dict[str, Any], job: str | None, known: dict[str, 
     )
 
 
-def alive(said: dict[str, Any], slurm: State | None) -> bool:
+def alive(said: dict[str, Any], slurm: JobState | None) -> bool:
     """Whether a run that says it runs does. In doubt, as with one on another machine without Slurm, it does."""
     if said.get("slurm_job"):
         return slurm is None or not slurm.over
@@ -127,7 +127,7 @@ def _log(folder: Path, job: str | None) -> Path | None:
     return next((path for path in places if path.is_file()), None)
 
 
-def _states(jobs: list[str]) -> dict[str, State]:
+def _states(jobs: list[str]) -> dict[str, JobState]:
     """Nothing where Slurm can't be asked, as on a machine outside of the cluster."""
     if not jobs:
         return {}
@@ -135,4 +135,4 @@ def _states(jobs: list[str]) -> dict[str, State]:
         found = states(jobs)
     except UserError:
         return {}
-    return {job: found.get(job, State(FORGOTTEN)) for job in jobs}
+    return {job: found.get(job, JobState(FORGOTTEN)) for job in jobs}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dsrl.cli.jobs.sweep_job import pass_at_1
 from dsrl.core.errors import StageFailed, UserError
-from dsrl.infra.slurm.commands import State, states
+from dsrl.infra.slurm.commands import JobState, states
 from dsrl.pipeline.run_status import read
 
 ENDED = ("finished", "failed", "budget")
@@ -83,7 +83,7 @@ def slurms_word(jobs: Sequence[Sent], gone: dict[str, float]) -> dict[str, Outco
     return {job.id: Outcome(job, "killed", f"Slurm: {known[job.id]}") for job in late}
 
 
-def _known(jobs: Sequence[Sent]) -> Mapping[str, State]:
+def _known(jobs: Sequence[Sent]) -> Mapping[str, JobState]:
     """A controller that doesn't answer for a while is asked again later."""
     if not jobs:
         return {}

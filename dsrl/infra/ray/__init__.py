@@ -1,7 +1,7 @@
-"""The Ray on which distributed training runs: an existing one, one on this machine, one over a Slurm allocation."""
+"""The Ray that distributed training runs on: at an address, on this machine, or over a Slurm allocation."""
 
 from dsrl.infra.ray.existing import RayAddress
-from dsrl.infra.ray.local import LocalRay
+from dsrl.infra.ray.own import LocalRay
 from dsrl.infra.ray.slurm import SlurmRay
 
 __all__ = ["LocalRay", "RayAddress", "SlurmRay"]

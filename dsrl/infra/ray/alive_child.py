@@ -1,6 +1,6 @@
-"""Says how many nodes of a Ray are alive: `python alive.py ADDRESS`, a JSON line twice a second, until it is ended.
+"""Prints how many nodes of a Ray are alive: `python alive_child.py ADDRESS`, one JSON line twice a second until killed.
 
-Run by path by the interpreter that has Ray; so it imports nothing of dsrl.
+The interpreter that has Ray runs this file by path, so it imports nothing of dsrl.
 """
 
 import json
@@ -10,16 +10,15 @@ from typing import Any
 
 
 def main() -> None:
-    """Until its output is read no more."""
     from ray._raylet import GcsClient
 
     while True:
-        print(json.dumps(look(GcsClient, sys.argv[1])), flush=True)
+        print(json.dumps(query(GcsClient, sys.argv[1])), flush=True)
         time.sleep(0.5)
 
 
-def look(client: Any, address: str) -> dict[str, Any]:
-    """Nodes that are alive, with their CPUs and GPUs in all; or why Ray doesn't answer."""
+def query(client: Any, address: str) -> dict[str, Any]:
+    """Counts of live nodes, CPUs and GPUs; or `refused` or `error` with Ray's message."""
     from ray.exceptions import AuthenticationError, RayError
 
     try:
@@ -30,8 +29,8 @@ def look(client: Any, address: str) -> dict[str, Any]:
         return {"error": (str(error).splitlines() or [type(error).__name__])[0]}
     alive = [dict(node.resources_total) for node in nodes if node.state == 0]
     sums = {name.lower() + "s": int(sum(node.get(name, 0) for node in alive)) for name in ("CPU", "GPU")}
-    each = sorted((int(node.get("GPU", 0)) for node in alive), reverse=True)
-    return {"alive": len(alive), **sums, "gpus_by_node": each}
+    by_node = sorted((int(node.get("GPU", 0)) for node in alive), reverse=True)
+    return {"alive": len(alive), **sums, "gpus_by_node": by_node}
 
 
 if __name__ == "__main__":

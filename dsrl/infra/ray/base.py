@@ -1,11 +1,10 @@
-"""The Ray on which distributed work runs, as it is handed to a stage by the config: `cluster: ${cluster}`."""
+"""Where the Ray for distributed work comes from; a stage receives it from the config as `cluster: ${cluster}`."""
 
-import os
 import sys
 from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,75 +12,57 @@ from pydantic import Field
 
 from dsrl.core.component import Component, component
 
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
+"""Shows a line of progress to the user."""
 
 
 @dataclass(frozen=True)
-class Ray:
-    """A Ray whose nodes are all there."""
+class RunningRay:
+    """A Ray all of whose nodes have joined."""
 
     address: str
     """HOST:PORT of the head, for `ray.init(address=...)`."""
     nodes: int
-    """All of them; the head may be one without GPUs."""
+    """Number of nodes, including a head without GPUs."""
     cpus: int
-    """Of all nodes."""
+    """Sum over all nodes."""
     gpus: int
-    """Of all nodes."""
+    """Sum over all nodes."""
     environment: dict[str, str]
-    """The whole environment of a process that is to use it: address and token, and no other Ray's."""
+    """Complete environment of a process that connects to it, with address and token."""
     runtime_env: dict[str, Any] = field(default_factory=dict)
-    """For `ray.init(runtime_env=...)`: what workers on other nodes find."""
+    """Argument of `ray.init(runtime_env=...)`."""
     gpus_by_node: tuple[int, ...] = ()
-    """Of each node, most first."""
+    """GPUs of each node, in descending order."""
 
 
 @component(None)
 class Cluster(Component):
-    """Where a Ray comes from. It changes nothing in a result: a stage names its field for it among its speed knobs."""
+    """Base class of the sources of a Ray. Results don't depend on it: stages exclude it from their key."""
 
     elsewhere: ClassVar[bool] = False
-    """Whether its GPUs are others than this machine's."""
+    """Whether it has other GPUs than this machine."""
 
     ready_seconds: float = Field(default=180.0, gt=0)
-    """To wait for all nodes."""
+    """How long to wait for all nodes."""
     runtime_env: dict[str, Any] = Field(default_factory=dict)
-    """Of Ray, for workers on all nodes: {env_vars: {NAME: value}, working_dir: ...}."""
+    """Ray's runtime environment of workers on all nodes: {env_vars: {NAME: value}, working_dir: ...}."""
 
     @abstractmethod
-    def open(self, folder: Path, python: str = sys.executable, say: Say = print) -> AbstractContextManager[Ray]:
-        """A Ray that is there, and of which nothing is left afterwards that we started. `folder` gets the logs;
-        `python` is the interpreter that has Ray. Raises `StageFailed` where the nodes don't come."""
+    def open(
+        self, folder: Path, python: str = sys.executable, notify: Notify = print
+    ) -> AbstractContextManager[RunningRay]:
+        """Provide a Ray with all its nodes, and stop what was started on exit. Logs go to `folder`; `python` is an
+        interpreter that has Ray. Raises `StageFailed` if the nodes don't join in time."""
 
     def num_nodes(self) -> int:
-        """As far as is known before it is open."""
+        """Number of nodes, as far as it is known before `open`."""
         return 1
 
-    def declaring(self, cpus: int, gpus: int) -> "Cluster":  # noqa: ARG002
-        """The same, whose nodes say that they have at least so many CPUs, and so many GPUs: Ray takes their word, and
-        never begins what claims more. A Ray that is there already has said what it has."""
+    def with_resources(self, cpus: int, gpus: int) -> "Cluster":  # noqa: ARG002
+        """A copy whose nodes declare at least this many CPUs, and this many GPUs. Ray never checks the declared numbers
+        against the hardware, and never schedules a task that needs more. A Ray that exists already stays as it is."""
         return self
 
     def check(self) -> None:
-        """Raises `UserError` for what can be known before work."""
-
-
-@component(None)
-class OwnRay(Cluster):
-    """One that is started by us, and so has what we say."""
-
-    cpus: int | None = Field(default=None, ge=1)
-    """On each node; None: what Slurm gave us, or all that this process may use."""
-    gpus: int | None = Field(default=None, ge=0)
-    """On each node; None: what Slurm gave us, or all that are visible."""
-    object_store_gb: float | None = Field(default=None, gt=0)
-    """Shared memory for objects, on each node; None: 30 % of its memory, as Ray has it."""
-
-    def declaring(self, cpus: int, gpus: int) -> "OwnRay":
-        given = os.environ.get("SLURM_CPUS_PER_TASK") or len(os.sched_getaffinity(0))
-        return replace(self, cpus=self.cpus or max(cpus, int(given)), gpus=self.gpus or gpus)
-
-    def told(self, **place: Any) -> dict[str, Any]:
-        """What the program on every node is told."""
-        names = ("cpus", "gpus", "object_store_gb", "ready_seconds")
-        return {**place, **{name: getattr(self, name) for name in names}}
+        """Raise `UserError` for what is known to be wrong before any work starts."""

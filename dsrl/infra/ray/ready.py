@@ -1,4 +1,4 @@
-"""Whether a Ray is there, with all its nodes, whoever started it."""
+"""Wait until all nodes of a Ray have joined, however it was started."""
 
 import json
 import os
@@ -9,85 +9,111 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import IO, Any
+from typing import Any
 
-from dsrl.core.errors import StageFailed
-from dsrl.infra.ray.base import Ray
+from dsrl.core.errors import StageFailed, UserError
+from dsrl.infra.ray.base import RunningRay
 
-FOREIGN = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_NAMESPACE")
-"""Variables that would lead a process of ours to somebody else's Ray."""
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-
-
-def environment(**ours: str) -> dict[str, str]:
-    """This process's variables without those of a foreign Ray, and with these."""
-    return {**{name: value for name, value in os.environ.items() if name not in FOREIGN}, **QUIET, **ours}
+ADDRESS_VARIABLES = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_NAMESPACE")
+"""Variables by which a process would connect to another Ray."""
+RAY_DEFAULTS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
-def ready(
+def ray_environment(**variables: str) -> dict[str, str]:
+    """This process's environment without the address of another Ray, and with these variables."""
+    inherited = {name: value for name, value in os.environ.items() if name not in ADDRESS_VARIABLES}
+    return {**inherited, **RAY_DEFAULTS, **variables}
+
+
+def require_ray(python: str) -> None:
+    """Raise `UserError` if this interpreter can't import Ray."""
+    probe = "import sys, importlib.util as u; sys.exit(u.find_spec('ray') is None)"
+    try:
+        missing = subprocess.run([python, "-P", "-c", probe], capture_output=True, check=False).returncode
+    except OSError as error:
+        raise UserError("can't run the Python interpreter", got=f"{python}: {error.strerror}") from error
+    if missing:
+        raise UserError("Ray isn't installed", got=python, next_step="pip install 'dsrl[ray]' in that environment")
+
+
+def wait_until_ready(
     address: str,
     nodes: int,
     seconds: float,
     python: str,
-    variables: Mapping[str, str],
-    still: Callable[[], str | None],
-    look: str,
+    environment: Mapping[str, str],
+    start_failure: Callable[[], str | None],
+    where_to_look: str,
 ) -> dict[str, Any]:
-    """Wait until so many nodes are alive; returns `alive`, `cpus`, `gpus` and `gpus_by_node`. `still` says
-    why it is no use to wait any longer, `look` where to look when they don't come. Raises `StageFailed`."""
+    """Wait until this many nodes are alive; returns `alive`, `cpus`, `gpus` and `gpus_by_node`.
+
+    `start_failure` returns why waiting is pointless, or None; `where_to_look` goes into the error's next step. Raises
+    `StageFailed`.
+    """
     deadline = time.monotonic() + seconds
-    said: dict[str, Any] = {}
-    with _looks(address, python, variables) as looks:
+    answer: dict[str, Any] = {}
+    with _queries(address, python, environment) as answers:
         while time.monotonic() < deadline:
             with suppress(Empty):
-                said = json.loads(looks.get(timeout=0.5))
-            if said.get("alive", 0) >= nodes:
-                return said
-            if reason := still():
+                answer = json.loads(answers.get(timeout=0.5))
+            if answer.get("alive", 0) >= nodes:
+                return answer
+            if reason := start_failure():
                 raise StageFailed(
-                    "Ray can't be used", got=reason, next_step="where a port is in use: cluster.port=..., a free one"
+                    "Ray didn't start", got=reason, next_step="if a port is in use, give cluster.port=..."
                 )
-            if "refused" in said:
-                raise _refused(address, said["refused"])
-    alive = f"{said['alive']} of {nodes} nodes" if "alive" in said else said.get("error", "nothing was heard of it")
+            if "refused" in answer:
+                raise StageFailed(
+                    f"the Ray at {address} rejects the token",
+                    got=answer["refused"].partition(" Ensure that")[0],
+                    next_step="set the variable named in cluster.token_env to the token that it was started with",
+                )
+    alive = f"{answer['alive']} of {nodes} nodes" if "alive" in answer else answer.get("error", "no answer")
     raise StageFailed(
-        f"Ray isn't ready after {seconds:g} s", got=alive, next_step=f"cluster.ready_seconds=..., or look into {look}"
+        f"Ray isn't ready after {seconds:g} s",
+        got=alive,
+        next_step=f"raise cluster.ready_seconds, or see {where_to_look}",
     )
 
 
-def words(found: Mapping[str, Any]) -> str:
+def describe_nodes(nodes: Mapping[str, Any]) -> str:
     """`2 nodes, 16 CPUs, 8 GPUs`."""
-    return f"{found['alive']} nodes, {found['cpus']} CPUs, {found['gpus']} GPUs"
+    return f"{nodes['alive']} nodes, {nodes['cpus']} CPUs, {nodes['gpus']} GPUs"
 
 
-def found_ray(address: str, found: Mapping[str, Any], driver: dict[str, str], runtime_env: Mapping[str, Any]) -> Ray:
-    """A Ray as it answered."""
-    sizes = tuple(found["gpus_by_node"])
-    return Ray(address, found["alive"], found["cpus"], found["gpus"], driver, dict(runtime_env), sizes)
-
-
-def _refused(address: str, reason: str) -> StageFailed:
-    return StageFailed(
-        f"the Ray at {address} refuses us",
-        got=reason.partition(" Ensure that")[0],
-        next_step="the variable named in cluster.token_env needs the token that it was started with",
+def running_ray(
+    address: str, nodes: Mapping[str, Any], environment: Mapping[str, str], runtime_env: Mapping[str, Any]
+) -> RunningRay:
+    """The Ray described by the result of `wait_until_ready`."""
+    return RunningRay(
+        address=address,
+        nodes=nodes["alive"],
+        cpus=nodes["cpus"],
+        gpus=nodes["gpus"],
+        environment={**environment, "RAY_ADDRESS": address},
+        runtime_env=dict(runtime_env),
+        gpus_by_node=tuple(nodes["gpus_by_node"]),
     )
 
 
 @contextmanager
-def _looks(address: str, python: str, variables: Mapping[str, str]) -> Iterator["SimpleQueue[str]"]:
-    """What a child says that looks at Ray again and again."""
-    script = str(Path(__file__).with_name("alive_child.py"))
+def _queries(address: str, python: str, environment: Mapping[str, str]) -> Iterator["SimpleQueue[str]"]:
+    """The lines printed by `alive_child.py`, as they come."""
     process = subprocess.Popen(
-        [python, "-P", script, address],
-        env=dict(variables),
+        [python, "-P", str(Path(__file__).with_name("alive_child.py")), address],
+        env=dict(environment),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    lines: SimpleQueue[str] = SimpleQueue()
     assert process.stdout is not None
-    reader = Thread(target=_read, args=[process.stdout, lines], daemon=True)
+    output, lines = process.stdout, SimpleQueue[str]()
+
+    def read() -> None:
+        for line in output:
+            lines.put(line)
+
+    reader = Thread(target=read, daemon=True)
     reader.start()
     try:
         yield lines
@@ -95,9 +121,4 @@ def _looks(address: str, python: str, variables: Mapping[str, str]) -> Iterator[
         process.kill()
         process.wait()
         reader.join()
-        process.stdout.close()
-
-
-def _read(stream: IO[str], lines: "SimpleQueue[str]") -> None:
-    for line in stream:
-        lines.put(line)
+        output.close()

@@ -1,4 +1,4 @@
-"""Jobs of Slurm."""
+"""Slurm: what a job requests, and the state of partitions and jobs."""
 
 from dsrl.infra.slurm.request import JobRequest
 

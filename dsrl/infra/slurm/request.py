@@ -1,4 +1,4 @@
-"""What is asked of Slurm, for `dsrl submit` and for every job of a sweep."""
+"""Resources that `dsrl submit` and the jobs of a sweep request from Slurm."""
 
 import re
 from typing import Any
@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from dsrl.core.component import Component, Many, component
 from dsrl.core.errors import UserError
 
-OURS = {
+OWN_FIELDS = {
     "partition": "partition",
     "account": "account",
     "qos": "qos",
@@ -19,16 +19,16 @@ OURS = {
     "cpus-per-task": "cpus",
     "mem": "memory_gb",
     "signal": "warn_seconds",
-    "output": "no dial, logs go into the run folder",
 }
-"""Options of sbatch that have a dial of their own here."""
+"""Option of sbatch -> the field of `JobRequest` that sets it."""
 
 
 @component(None)
 class JobRequest(Component):
-    """Resources of one job. None leaves a thing to the cluster's own default."""
+    """Resources of one job. None leaves a value to the cluster's default."""
 
     partition: str | None = None
+    """One name, or several separated by commas: Slurm takes the one that starts the job first."""
     account: str | None = None
     qos: str | None = None
     constraint: str | None = None
@@ -42,40 +42,42 @@ class JobRequest(Component):
     memory_gb: int | None = Field(default=None, ge=1)
     """On each node."""
     requeue: bool = True
-    """Whether Slurm may put a preempted job back into the queue; what was done is kept."""
+    """Whether Slurm may requeue a preempted job; finished work is kept."""
     restarts: int = Field(default=3, ge=0)
-    """Times that a job whose time is up puts itself back into the queue."""
+    """How often a job requeues itself at its time limit."""
     warn_seconds: int = Field(default=120, ge=1)
-    """Before the time is up: the run ends tidily then."""
+    """Seconds before the time limit at which the run is interrupted."""
     setup: Many[str] = ()
     """Shell lines that run first on the node, such as `module load cuda`."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Further options of sbatch, by their long names: {mail-type: END}; true for one without a value."""
+    """More long options of sbatch: {mail-type: END}; true for an option without a value."""
 
     @field_validator("options")
     @classmethod
-    def _no_second_place(cls, options: dict[str, Any]) -> dict[str, Any]:
+    def _check_options(cls, options: dict[str, Any]) -> dict[str, Any]:
         for name in options:
             if not re.fullmatch(r"[a-z][a-z-]*", name):
-                raise UserError("slurm.options: not a long option of sbatch", got=name, next_step="mail-type: END")
-            if name in OURS:
-                raise UserError(f"slurm.options.{name} has a dial of its own", next_step=f"slurm.{OURS[name]}=...")
+                raise UserError("slurm.options takes long options of sbatch", got=name, next_step="mail-type: END")
+            if name == "output":
+                raise UserError("slurm.options.output can't be set: logs go into the run folder")
+            if name in OWN_FIELDS:
+                raise UserError(f"slurm.options.{name} can't be set here", next_step=f"slurm.{OWN_FIELDS[name]}=...")
         return options
 
     @model_validator(mode="after")
-    def _in_time(self) -> "JobRequest":
-        """A warning that comes with the start would end the run at once, again and again."""
+    def _check_warning(self) -> "JobRequest":
+        """A warning right after the start would interrupt every attempt at once."""
         if self.warn_seconds * 2 > self.minutes * 60:
             raise UserError(
                 "slurm.warn_seconds: more than half of the job's time",
                 got=f"{self.warn_seconds} s of {self.minutes} min",
-                next_step=f"slurm.warn_seconds={self.minutes * 30} or less, or more slurm.minutes",
+                next_step=f"slurm.warn_seconds={self.minutes * 30} or less, or raise slurm.minutes",
             )
         return self
 
     def sbatch(self) -> dict[str, Any]:
-        """Long options of sbatch and their values, without those that say how a job is told that its time is up."""
-        found: dict[str, Any] = {
+        """Long options of sbatch and their values, except for the signal before the time limit."""
+        options: dict[str, Any] = {
             "partition": self.partition,
             "account": self.account,
             "qos": self.qos,
@@ -87,10 +89,11 @@ class JobRequest(Component):
             "cpus-per-task": self.cpus,
             "mem": f"{self.memory_gb}G" if self.memory_gb else None,
             "requeue" if self.requeue else "no-requeue": True,
+            "export": "ALL",  # sites may set SBATCH_EXPORT=NONE; the interpreter's path and API keys must get there
             **self.options,
         }
-        return {name: value for name, value in found.items() if value is not None and value is not False}
+        return {name: value for name, value in options.items() if value is not None and value is not False}
 
     def arguments(self) -> list[str]:
-        """The same as words of a command line."""
+        """The options as command line arguments."""
         return [f"--{name}" if value is True else f"--{name}={value}" for name, value in self.sbatch().items()]

@@ -1,41 +1,48 @@
-"""What is known of batch jobs, on disk beside the replies: so that no crash makes anybody submit, and pay, twice.
+"""Batch jobs on disk, beside the reply cache, so that no crash submits, and pays for, a job twice.
 
-A job is written down with all its requests before anything is sent, again when its file is uploaded, when the batch is
-created and when its results have been fetched. The process that submits it holds a lock until the batch has an id.
+A job is recorded with all its requests before anything is sent, and again when its file is uploaded, when the batch is
+created and when its results are downloaded. The process that submits it holds a lock until the batch has an id.
 """
 
 import fcntl
 import json
+import logging
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from dsrl.core.errors import StageFailed, UserError
-from dsrl.llm.reply_cache.cache import CallsStore
-from dsrl.llm.reply_cache.locks import open_lock
+from dsrl.llm.completions import MAX_MESSAGE, Completions, read_completions
+from dsrl.llm.failures import CallError, http_failure
+from dsrl.llm.reply_cache.cache import ReplyCache
+from dsrl.llm.reply_cache.request_locks import open_lock
 
 VERSION = 1
+REQUEST_URL = "/v1/chat/completions"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Job:
-    """One batch. Its requests are known by their ids; the bodies are not kept."""
+class BatchJob:
+    """One batch. Of its requests only the ids are kept."""
 
     name: str
-    """Ours; the provider has it as metadata."""
+    """Our name, also stored in the provider's metadata."""
     url: str
     model: str
     ids: tuple[str, ...]
     file_id: str | None = None
-    """The uploaded requests; None: not yet there."""
+    """The uploaded requests; None: not uploaded yet."""
     batch_id: str | None = None
-    """None: not yet created, as far as known."""
+    """None: not created yet, as far as is known."""
     status: str | None = None
-    """The provider's, once the job is over and its results are here."""
+    """The provider's status, once the batch has finished and its results are downloaded."""
     version: int = VERSION
 
     @cached_property
@@ -43,44 +50,44 @@ class Job:
         return frozenset(self.ids)
 
 
-class Journal:
-    """The jobs of a store. Safe in processes that share the folder."""
+class JobJournal:
+    """The jobs of one reply cache. Safe in processes that share the folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._known: dict[str, tuple[tuple[int, int], Job]] = {}
+        self._known: dict[str, tuple[tuple[int, int], BatchJob]] = {}
         self._owned: dict[str, int] = {}
 
-    def jobs(self) -> list[Job]:
-        """All of them, the earliest first as far as their numbers tell."""
-        found = {}
+    def jobs(self) -> list[BatchJob]:
+        """All jobs, by number."""
+        jobs = {}
         for path in sorted(self.folder.glob("*.json")):
             if job := self.read(path.stem):
-                found[path.stem] = job
-        self._known = {name: known for name, known in self._known.items() if name in found}
-        return list(found.values())
+                jobs[path.stem] = job
+        self._known = {name: known for name, known in self._known.items() if name in jobs}
+        return list(jobs.values())
 
-    def read(self, name: str) -> Job | None:
-        """The job as it now stands; None if it was given up."""
+    def read(self, name: str) -> BatchJob | None:
+        """The job as now recorded; None if it was removed."""
         path = self._path(name)
         try:
-            about = path.stat()
-            changed = about.st_ino, about.st_mtime_ns
-            if name not in self._known or self._known[name][0] != changed:
-                self._known[name] = changed, _parsed(path)
+            stat = path.stat()
+            version = stat.st_ino, stat.st_mtime_ns
+            if name not in self._known or self._known[name][0] != version:
+                self._known[name] = version, _read_job(path)
             return self._known[name][1]
         except FileNotFoundError:
             return None
 
-    def begin(self, url: str, model: str, ids: tuple[str, ...]) -> Job:
-        """Writes down a new job, owned by this process. Only inside `submitting`."""
+    def begin(self, url: str, model: str, ids: tuple[str, ...]) -> BatchJob:
+        """Record a new job, owned by this process. Call it inside `submitting`."""
         number = max((int(path.stem.partition("-")[0]) for path in self.folder.glob("*.json")), default=0) + 1
-        job = Job(f"{number:06}-{secrets.token_hex(6)}", url, model, ids)
+        job = BatchJob(f"{number:06}-{secrets.token_hex(6)}", url, model, ids)
         self.own(job)
         return self.write(job)
 
-    def write(self, job: Job) -> Job:
-        """Keeps a job as it now stands, on the disk when this returns."""
+    def write(self, job: BatchJob) -> BatchJob:
+        """Record the job's state; it is on the disk when this returns."""
         draft = self.folder / f".{job.name}-{secrets.token_hex(4)}"
         try:
             with draft.open("w", encoding="utf-8") as file:
@@ -91,20 +98,20 @@ class Journal:
         except OSError as error:
             draft.unlink(missing_ok=True)
             raise StageFailed(
-                f"batch job {job.name} could not be written down",
+                f"batch job {job.name} could not be recorded",
                 got=error,
-                next_step=f"make room for {self.folder} and start again; what was submitted is found again",
+                next_step=f"free space for {self.folder} and start again; what was submitted is found again",
             ) from error
         return job
 
-    def remove(self, job: Job) -> None:
-        """Gives a job up: nothing was submitted, or all its replies are stored."""
+    def remove(self, job: BatchJob) -> None:
+        """Delete a job's files: nothing was submitted, or all its replies are cached."""
         self._path(job.name).unlink(missing_ok=True)
         for path in self.folder.glob(f"{job.name}.*"):
             path.unlink(missing_ok=True)
 
-    def own(self, job: Job) -> bool:
-        """Whether this process may submit the job: nobody who still lives is about to."""
+    def own(self, job: BatchJob) -> bool:
+        """Lock the job for submission. False if a living process holds the lock."""
         if job.name not in self._owned:
             descriptor = open_lock(self.folder / f"{job.name}.lock")
             try:
@@ -115,8 +122,7 @@ class Journal:
             self._owned[job.name] = descriptor
         return True
 
-    def disown(self, job: Job) -> None:
-        """The job has its id; or it is left to others."""
+    def disown(self, job: BatchJob) -> None:
         if job.name in self._owned:
             os.close(self._owned.pop(job.name))
 
@@ -126,7 +132,7 @@ class Journal:
 
     @contextmanager
     def submitting(self) -> Iterator[None]:
-        """One process at a time decides what to submit."""
+        """Only one process at a time decides what to submit."""
         with ExitStack() as stack:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -135,30 +141,30 @@ class Journal:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             except OSError as error:
                 raise UserError(
-                    f"batch jobs can't be written down and locked in {self.folder}",
+                    f"batch jobs can't be recorded and locked in {self.folder}",
                     got=error,
-                    next_step="give a store=... on a disk with room, where you may write, whose file system has locks",
+                    next_step="give a store=... on a writable disk with free space, whose file system has locks",
                 ) from error
             yield
 
-    def requests(self, job: Job) -> Path:
+    def requests(self, job: BatchJob) -> Path:
         """The file that is uploaded."""
         return self.folder / f"{job.name}.requests.jsonl"
 
-    def results(self, job: Job) -> tuple[Path, Path]:
-        """The fetched output and error files; either may be missing."""
+    def results(self, job: BatchJob) -> tuple[Path, Path]:
+        """The downloaded files of replies and of errors; either may be missing."""
         return self.folder / f"{job.name}.output.jsonl", self.folder / f"{job.name}.errors.jsonl"
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.json"
 
 
-def _parsed(path: Path) -> Job:
-    """Raises `UserError` for a file that is not a job's: going on without it could mean to pay twice."""
+def _read_job(path: Path) -> BatchJob:
+    """Raises `UserError` for an unreadable file: to ignore it could mean to pay twice."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         version = values["version"]
-        job = Job(**{**values, "ids": tuple(values["ids"])}) if version == VERSION else None
+        job = BatchJob(**{**values, "ids": tuple(values["ids"])}) if version == VERSION else None
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"{path}: not the record of a batch job",
@@ -170,30 +176,112 @@ def _parsed(path: Path) -> Job:
     return job
 
 
+class JobResults:
+    """Downloaded results by job and custom id. Only their positions are kept in memory."""
+
+    def __init__(self, journal: JobJournal) -> None:
+        self._journal = journal
+        self._positions: dict[str, dict[str, tuple[Path, int, int]]] = {}
+
+    def find(self, job: BatchJob, name: str) -> Completions | CallError | None:
+        """The result of one request; None if the job has none. A reply takes precedence over an error."""
+        if job.name not in self._positions:
+            output, errors = self._journal.results(job)
+            self._positions[job.name] = {
+                name: (path, offset, length)
+                for path in (errors, output)
+                for name, offset, length in result_positions(path)
+            }
+        position = self._positions[job.name].get(name)
+        if position is None:
+            return None
+        path, offset, length = position
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            return read_result(os.pread(descriptor, length, offset))
+        finally:
+            os.close(descriptor)
+
+
 def custom_id(call: str, count: int) -> str:
-    """Names a request in batch files: `<request digest>-<first index>-<count>`, at most 64 characters."""
+    """Name of a request in batch files: `<request digest>-<first index>-<count>`, at most 64 characters."""
     return f"{call.replace(':', '-')}-{count}"
 
 
-def tidy(folder: Path, store: CallsStore, sure: bool) -> int:
-    """Removes finished jobs whose replies are all in the store; gives the bytes that this frees."""
-    journal = Journal(folder)
+def encode_request(name: str, body: Mapping[str, Any]) -> bytes:
+    """One line of the file that is uploaded."""
+    line = {"custom_id": name, "method": "POST", "url": REQUEST_URL, "body": body}
+    return json.dumps(line, separators=(",", ":")).encode() + b"\n"
+
+
+def result_positions(path: Path) -> Iterator[tuple[str, int, int]]:
+    """(custom id, offset, length) of the lines of a result file; the first of several lines with one id counts.
+
+    Damaged lines are skipped and their number is logged. A missing file is empty.
+    """
+    if not path.exists():
+        return
+    seen: set[str] = set()
+    offset = damaged = 0
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                name = _mapping(json.loads(line)).get("custom_id")
+            except (ValueError, RecursionError):
+                name = None
+            if not isinstance(name, str):
+                damaged += 1
+            elif name not in seen:
+                seen.add(name)
+                yield name, offset, len(line)
+            offset += len(line)
+    if damaged:
+        log.warning("%s: %d lines can't be read; their requests count as unanswered", path, damaged)
+
+
+def read_result(line: bytes) -> Completions | CallError:
+    """The result in one line, with errors as if they had come over HTTP."""
+    value = json.loads(line)
+    response, error = _mapping(value.get("response")), _mapping(value.get("error"))
+    body, status = response.get("body"), response.get("status_code")
+    if error and not response:
+        code, message = _code(error), str(error.get("message", error))[:MAX_MESSAGE]
+        status = error.get("status_code")
+        if isinstance(status, int):
+            return http_failure(status, code, message, {})
+        return CallError("server", f"{code}: {message}")
+    if isinstance(status, int) and status >= 400:
+        detail = _mapping(body).get("error", body)
+        message = str(_mapping(detail).get("message", detail))[:MAX_MESSAGE]
+        return http_failure(status, _code(_mapping(detail)), message, {})
+    try:
+        return read_completions(json.dumps(body).encode())
+    except CallError as failure:
+        return failure
+
+
+def _code(error: Mapping[str, Any]) -> str:
+    return str(error.get("code") or error.get("type") or "")
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def remove_finished_jobs(folder: Path, cache: ReplyCache, sure: bool) -> int:
+    """Remove finished jobs whose replies are all cached; with `sure=False`, only count. Returns the bytes freed."""
+
+    def is_cached(name: str) -> bool:
+        digest, _, rest = name.partition("-")
+        first = rest.partition("-")[0]
+        return first.isdecimal() and cache.get(digest, int(first)) is not None
+
+    journal = JobJournal(folder)
     freed = 0
     for job in journal.jobs():
-        if job.status is not None and all(_stored(store, name) for name in _answered(journal, job)):
+        replies = result_positions(journal.results(job)[0])
+        if job.status is not None and all(is_cached(name) for name, _, _ in replies):
             freed += sum(path.stat().st_size for path in folder.glob(f"{job.name}.*"))
             if sure:
                 journal.remove(job)
     return freed
-
-
-def _answered(journal: Journal, job: Job) -> list[str]:
-    from dsrl.llm.batch.files import answers
-
-    return [name for name, _, _ in answers(journal.results(job)[0])]
-
-
-def _stored(store: CallsStore, name: str) -> bool:
-    digest, _, rest = name.partition("-")
-    first = rest.partition("-")[0]
-    return first.isdecimal() and store.get(digest, int(first)) is not None

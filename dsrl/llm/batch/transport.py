@@ -1,14 +1,14 @@
-"""Requests through the batch API of an endpoint: half the price, within a day, with the face of a `Wire`.
+"""Chat completions through the batch API: half the price, within a day, with the interface of `HttpTransport`.
 
-What is asked for within a moment becomes one job; its results are fetched once they are there. Every step is in the
-journal (`batch_jobs`) before the next is taken, so that the same command, started again after whatever end, goes on
-with the jobs that there are instead of submitting their requests again.
+Requests that arrive within a moment become one job; its results are downloaded once it has finished. Each step is
+recorded in the journal before the next is taken, so the same command, however it was stopped, continues with the
+existing jobs instead of submitting their requests again.
 """
 
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,45 +16,42 @@ from typing import Any, ClassVar
 from dsrl.core.digest import digest
 from dsrl.data.images import ImageStore
 from dsrl.data.images.prompt import embed_images
-from dsrl.llm.batch.api import BatchApi, Report
-from dsrl.llm.batch.files import encode_request
-from dsrl.llm.batch.journal import Job, Journal, custom_id
-from dsrl.llm.batch.results import Results
-from dsrl.llm.batch.steps import Steps, Waits
+from dsrl.llm.batch.api import BatchApi, BatchStatus, JobRunner, PollIntervals
+from dsrl.llm.batch.journal import BatchJob, JobJournal, JobResults, custom_id, encode_request
 from dsrl.llm.completions import Completions
-from dsrl.llm.endpoint import BATCH_WINDOW, Endpoint
-from dsrl.llm.failures import CallError, user_error
+from dsrl.llm.endpoint import MAX_BATCH_REQUESTS, Endpoint
+from dsrl.llm.failures import CallError, final_error
 
-MOST_BYTES = 190_000_000
-"""Of one file of requests; OpenAI takes 200 MB."""
+MAX_FILE_BYTES = 190_000_000
+"""Of one file of requests; OpenAI accepts 200 MB."""
 NAME_LENGTH = 32
-LASTING = ("final", "prompt")
-"""Failures of one request that asking again in another batch won't cure."""
-TOO_MUCH = "token_limit_exceeded"
-"""Code of a batch that was refused because too many tokens are waiting already."""
+LASTING_KINDS = ("final", "prompt")
+"""Failures of one request that another batch will not cure."""
+QUEUE_FULL = "token_limit_exceeded"
+"""Error code of a batch that was refused because too many tokens are enqueued already."""
 DELIVERED_AT_ONCE = 100
 
-Created = Callable[[Job], Awaitable[Job | None]]
-"""Brings a job to where its batch exists; None: it turned out that it never will."""
+CreateJob = Callable[[BatchJob], Awaitable[BatchJob | None]]
+"""Takes a job to where its batch exists; None: it turned out that it never will."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
-class Asked:
-    """A request somebody waits for."""
+class PendingRequest:
+    """A request for whose completions a caller waits."""
 
-    body: Mapping[str, Any]
+    body: dict[str, Any]
     future: "asyncio.Future[Completions]"
     job: str | None = None
-    """Name of the job it waits for; None: not yet in any."""
+    """Name of the job that contains it; None: not in a job yet."""
 
 
-class BatchWire:
-    """Made inside an event loop. `send` returns when the request's job is done, mostly within hours.
+class BatchTransport:
+    """Create it inside an event loop. `send` returns when the request's job is done, mostly within hours.
 
-    What a batch leaves open (it expired, a line is missing, the server stumbled) is asked for in another one, up to
-    the endpoint's `max_retries`; so a `CallError` is the last word on its request.
+    What a batch leaves open (it expired, a line is missing, the server failed) goes into another one, up to the
+    endpoint's `max_retries`, so a `CallError` is the final result of its request.
     """
 
     batch: ClassVar[bool] = True
@@ -65,105 +62,106 @@ class BatchWire:
         url: str | None,
         folder: Path,
         images: ImageStore | None = None,
-        waits: Waits | None = None,
+        intervals: PollIntervals | None = None,
     ) -> None:
-        """`folder` holds the journal, beside the calls store; `images` the pictures that requests refer to."""
+        """`folder` holds the journal, beside the reply cache; `images` the images that requests refer to."""
         self._endpoint = endpoint
         self._api = BatchApi(endpoint, url)
-        self._journal = Journal(folder)
-        self._results = Results(self._journal)
-        self._waits = waits or Waits()
+        self._journal = JobJournal(folder)
+        self._results = JobResults(self._journal)
+        self._intervals = intervals or PollIntervals()
         self._images = images
-        self._steps = Steps(endpoint, self._api, self._journal, self._waits)
-        self._asked: dict[str, Asked] = {}
-        self._tries: Counter[str] = Counter()
-        self._most = BATCH_WINDOW
-        self._news = asyncio.Event()
-        self._following: dict[str, asyncio.Task[None]] = {}
+        self._runner = JobRunner(endpoint, self._api, self._journal, self._intervals)
+        self._pending: dict[str, PendingRequest] = {}
+        self._attempts: Counter[str] = Counter()
+        self._max_requests = MAX_BATCH_REQUESTS
+        self._added = asyncio.Event()
+        self._jobs: dict[str, asyncio.Task[None]] = {}
         self._gathering: asyncio.Task[None] | None = None
         self.url = self._api.url
 
     async def send(self, body: dict[str, Any], call: str = "") -> Completions:
-        """The completions of one request. `call` names its first completion, `<request digest>:<index>`: equal bodies
-        of different completions stay apart by it."""
+        """The completions of one request. `call`, the id of its first completion, keeps equal bodies apart."""
         name = custom_id(call or digest(body, NAME_LENGTH), body.get("n", 1))
-        if name not in self._asked:
-            self._asked[name] = Asked(body, _heard(asyncio.get_running_loop().create_future()))
-            self._news.set()
+        if name not in self._pending:
+            future: asyncio.Future[Completions] = asyncio.get_running_loop().create_future()
+            # an error without a waiter must not be logged as unretrieved
+            future.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._pending[name] = PendingRequest(body, future)
+            self._added.set()
         if self._gathering is None:
             self._gathering = asyncio.create_task(self._gather())
-        return await asyncio.shield(self._asked[name].future)
+        return await asyncio.shield(self._pending[name].future)
 
     async def close(self) -> None:
-        """Stops waiting. The jobs go on at the provider, and the same command with them."""
-        tasks = [*self._following.values(), *([self._gathering] if self._gathering else [])]
-        under_way = {
-            name: job.batch_id for name in self._following if (job := self._journal.read(name)) and job.batch_id
-        }
-        num_requests = sum(asked.job in under_way for asked in self._asked.values())
+        """Stop waiting. The jobs continue at the provider, and the same command continues with them."""
+        tasks = [*self._jobs.values(), *([self._gathering] if self._gathering else [])]
+        running = {name: job.batch_id for name in self._jobs if (job := self._journal.read(name)) and job.batch_id}
+        num_requests = sum(pending.job in running for pending in self._pending.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._journal.close()
-        if under_way:
+        if running:
             log.info(
-                "batch jobs %s go on: %d requests, billed later; the same command will fetch their results",
-                *(" ".join(under_way.values()), num_requests),
+                "batch jobs %s continue: %d requests, billed later; the same command will fetch their results",
+                *(" ".join(running.values()), num_requests),
             )
-        for asked in self._asked.values():
-            asked.future.cancel()
+        for pending in self._pending.values():
+            pending.future.cancel()
         await self._api.close()
 
     def status(self) -> str:
         """`2 batch jobs: 1200 of 50000 requests done, 3 failed`; from any thread."""
-        waiting = len(self._asked)
-        return self._steps.status() if self._steps.reports else f"{waiting} requests for the next batch job"
+        return self._runner.summary() if self._runner.statuses else f"{len(self._pending)} requests for the next batch"
 
     async def _gather(self) -> None:
-        """Puts what is asked for into jobs, for ever."""
+        """Put new requests into jobs, forever."""
         while True:
-            await self._news.wait()
-            while self._news.is_set() and len(self._fresh()) < self._most:
-                self._news.clear()
-                await asyncio.sleep(self._waits.gather)
-            self._news.clear()
-            names = self._fresh()
+            await self._added.wait()
+            while self._added.is_set() and len(self._not_in_job()) < self._max_requests:
+                self._added.clear()
+                await asyncio.sleep(self._intervals.gather)
+            self._added.clear()
+            names = self._not_in_job()
             try:
                 self._place(names)
-            except Exception as error:  # noqa: BLE001  nobody waits for this task: those who asked are told
+            except Exception as error:  # noqa: BLE001  nothing awaits this task: the error goes to the waiters
                 self._fail(names, error)
 
-    def _fresh(self) -> list[str]:
-        return [name for name, asked in self._asked.items() if asked.job is None]
+    def _not_in_job(self) -> list[str]:
+        return [name for name, pending in self._pending.items() if pending.job is None]
 
     def _place(self, names: list[str]) -> None:
-        """Takes results that are here, joins jobs that are under way, begins new ones for the rest."""
+        """Use results that are there, join running jobs, begin new ones for the rest."""
         with self._journal.submitting():
             for job in self._journal.jobs():
                 if job.url == self.url:
                     self._join(job, [name for name in names if name in job.members])
-            rest = [name for name in names if name in self._asked and self._asked[name].job is None]
-            begun = [self._begin(part) for part in self._parts(rest)]
+            rest = [name for name in names if name in self._pending and self._pending[name].job is None]
+            begun = [
+                (self._journal.begin(self.url, self._endpoint.model, tuple(part)), part) for part in self._parts(rest)
+            ]
         for job, part in begun:
-            self._follow(job, part, lambda job: self._steps.submit(job, self._lines(job.ids)))
+            self._follow(job, part, lambda job: self._runner.submit(job, map(self._line, job.ids)))
 
-    def _join(self, job: Job, names: list[str]) -> None:
-        waiting = [name for name in names if name in self._asked and self._asked[name].job is None]
+    def _join(self, job: BatchJob, names: list[str]) -> None:
+        waiting = [name for name in names if name in self._pending and self._pending[name].job is None]
         if job.status is not None:
             for name in waiting:
-                answer = self._results.find(job, name)
-                if isinstance(answer, Completions):
-                    self._asked.pop(name).future.set_result(answer)
+                result = self._results.find(job, name)
+                if isinstance(result, Completions):
+                    self._pending.pop(name).future.set_result(result)
         elif waiting:
-            self._follow(job, waiting, self._steps.adopt)
+            self._follow(job, waiting, self._runner.adopt)
 
     def _parts(self, names: list[str]) -> Iterable[list[str]]:
-        """Requests of one file each."""
+        """Split requests into files within the provider's limits."""
         part: list[str] = []
         size = 0
         for name in names:
             length = len(self._line(name))
-            if part and (len(part) >= self._most or size + length > MOST_BYTES):
+            if part and (len(part) >= self._max_requests or size + length > MAX_FILE_BYTES):
                 yield part
                 part, size = [], 0
             part.append(name)
@@ -171,89 +169,76 @@ class BatchWire:
         if part:
             yield part
 
-    def _begin(self, names: list[str]) -> tuple[Job, list[str]]:
-        return self._journal.begin(self.url, self._endpoint.model, tuple(names)), names
-
     def _line(self, name: str) -> bytes:
-        return encode_request(name, embed_images(dict(self._asked[name].body), self._images))
+        return encode_request(name, embed_images(dict(self._pending[name].body), self._images))
 
-    def _lines(self, names: Iterable[str]) -> Iterator[bytes]:
-        return (self._line(name) for name in names)
-
-    def _follow(self, job: Job, names: list[str], created: Created) -> None:
+    def _follow(self, job: BatchJob, names: list[str], create: CreateJob) -> None:
         for name in names:
-            self._asked[name].job = job.name
-        if job.name not in self._following:
-            self._following[job.name] = asyncio.create_task(self._see_through(job, created))
+            self._pending[name].job = job.name
+        if job.name not in self._jobs:
+            self._jobs[job.name] = asyncio.create_task(self._run_job(job, create))
 
-    async def _see_through(self, job: Job, created: Created) -> None:
-        """A job from wherever it stands to its results."""
+    async def _run_job(self, job: BatchJob, create: CreateJob) -> None:
+        """Take a job from its present state to its results."""
         try:
-            if known := await created(job):
+            if created := await create(job):
                 self._journal.disown(job)
-                await self._finish(known)
-            self._again(self._waiting_for(job))
-        except Exception as error:  # noqa: BLE001  nobody waits for this task: those who asked are told
+                await self._finish(created)
+            self._requeue(self._waiting_for(job))
+        except Exception as error:  # noqa: BLE001  nothing awaits this task: the error goes to the waiters
             self._fail(self._waiting_for(job), error)
         finally:
             self._journal.disown(job)
-            self._following.pop(job.name, None)
-            self._steps.reports.pop(job.name, None)
+            self._jobs.pop(job.name, None)
+            self._runner.statuses.pop(job.name, None)
 
-    def _waiting_for(self, job: Job) -> list[str]:
-        return [name for name, asked in self._asked.items() if asked.job == job.name]
+    def _waiting_for(self, job: BatchJob) -> list[str]:
+        return [name for name, pending in self._pending.items() if pending.job == job.name]
 
-    async def _finish(self, job: Job) -> None:
-        """Waits until the batch is over, fetches its results and hands them out."""
-        report = await self._steps.over(job)
-        if report.status == "failed" and not report.output:
+    async def _finish(self, job: BatchJob) -> None:
+        """Wait for the batch, download its results and deliver them."""
+        status = await self._runner.wait(job)
+        if status.status == "failed" and not status.output:
             self._journal.remove(job)
-            await self._refused(job, report)
+            await self._handle_refusal(job, status)
             return
-        done = await self._steps.fetch(job, report)
-        await self._deliver(done)
+        done = await self._runner.fetch(job, status)
+        for number, name in enumerate(self._waiting_for(done)):
+            if number % DELIVERED_AT_ONCE == 0:
+                await asyncio.sleep(0)  # lets the waiters store what was delivered
+            result = self._results.find(done, name)
+            if isinstance(result, Completions):
+                self._pending.pop(name).future.set_result(result)
+                continue
+            attempts_left = self._attempts[name] < self._endpoint.max_retries
+            if result is not None and (result.kind in LASTING_KINDS or not attempts_left):
+                self._fail([name], result)
 
-    async def _refused(self, job: Job, report: Report) -> None:
-        """A batch that was not begun. Too much for the provider's queue: smaller ones, later."""
-        if report.code != TOO_MUCH or (len(job.ids) == 1 and len(self._following) == 1):
-            problem = CallError("final", f"{report.batch_id} failed: {report.code}: {report.problem}")
-            raise user_error(problem, self._endpoint, self.url)
-        self._most = max(1, len(job.ids) // 2)
+    async def _handle_refusal(self, job: BatchJob, status: BatchStatus) -> None:
+        """The batch was not started. If the provider's queue was full: smaller batches, later."""
+        if status.code != QUEUE_FULL or (len(job.ids) == 1 and len(self._jobs) == 1):
+            problem = CallError("final", f"{status.batch_id} failed: {status.code}: {status.problem}")
+            raise final_error(problem, self._endpoint, self.url)
+        self._max_requests = max(1, len(job.ids) // 2)
         log.warning(
-            "%s has too much in its queue (%s); batches of %d from now on",
-            *(self._endpoint.model, report.problem, self._most),
+            "the queue of %s is full (%s); batches of %d requests from now on",
+            *(self._endpoint.model, status.problem, self._max_requests),
         )
         for name in self._waiting_for(job):
-            self._tries[name] -= 1
-        await asyncio.sleep(self._waits.slowest)
+            self._attempts[name] -= 1
+        await asyncio.sleep(self._intervals.slowest)
 
-    async def _deliver(self, job: Job) -> None:
-        for number, name in enumerate(self._waiting_for(job)):
-            if number % DELIVERED_AT_ONCE == 0:
-                await asyncio.sleep(0)  # so that what was handed out is stored and forgotten
-            answer = self._results.find(job, name)
-            if isinstance(answer, Completions):
-                self._asked.pop(name).future.set_result(answer)
-            elif answer is not None and (answer.kind in LASTING or self._tries[name] >= self._endpoint.max_retries):
-                self._fail([name], answer)
-
-    def _again(self, names: list[str]) -> None:
-        """Into another batch, unless that was tried often enough."""
+    def _requeue(self, names: list[str]) -> None:
+        """Put unanswered requests into another batch, unless they have used up their retries."""
         for name in names:
-            self._tries[name] += 1
-            if self._tries[name] > self._endpoint.max_retries:
-                self._fail([name], CallError("server", f"no answer in {self._tries[name]} batches"))
+            self._attempts[name] += 1
+            if self._attempts[name] > self._endpoint.max_retries:
+                self._fail([name], CallError("server", f"no answer in {self._attempts[name]} batches"))
             else:
-                self._asked[name].job = None
-                self._news.set()
+                self._pending[name].job = None
+                self._added.set()
 
     def _fail(self, names: list[str], error: Exception) -> None:
         for name in names:
-            if name in self._asked:
-                self._asked.pop(name).future.set_exception(error)
-
-
-def _heard(future: "asyncio.Future[Completions]") -> "asyncio.Future[Completions]":
-    """An error that nobody waits for any more is not reported as forgotten."""
-    future.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return future
+            if name in self._pending:
+                self._pending.pop(name).future.set_exception(error)

@@ -1,1 +1,1 @@
-"""What calls cost, and the budgets that bound them."""
+"""What calls cost, and the budget that limits them."""

@@ -1,5 +1,7 @@
-"""A run's bounds in dollars and tokens, kept before a request is sent: what is spent, what requests in flight may still
-cost, and what the next one may cost must fit together."""
+"""Limits in dollars and tokens, enforced before a request is sent.
+
+What is spent, what requests in flight may still cost and what the next request may cost must together fit.
+"""
 
 import asyncio
 import logging
@@ -8,15 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from dsrl.core.errors import BudgetReached
 from dsrl.data.model import Usage
-from dsrl.llm.ledger.cost_bound import ENOUGH_SEEN, Habit, Size
-from dsrl.llm.ledger.spending import Key, Spending
-
-if TYPE_CHECKING:
-    from dsrl.llm.endpoint import Price
+from dsrl.llm.ledger.spending import MIN_SEEN, CostBound, Key, RequestSize, Spending
+from dsrl.llm.price import Price
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +38,13 @@ class Amount:
 
 
 class Reservation:
-    """Room in the budget for one HTTP request, held while it is under way."""
+    """A share of the budget for one HTTP request, for as long as it is in flight."""
 
-    def __init__(self, budget: "Budget", key: Key, size: Size, price: "Price | None", batch: bool = False) -> None:
+    def __init__(self, budget: "Budget", key: Key, size: RequestSize, price: Price | None, batch: bool = False) -> None:
         self.key, self.size, self.price, self.batch = key, size, price, batch
-        self.held: Amount | None = None
-        self.turn: asyncio.Future[None] | None = None
+        self.amount: Amount | None = None
+        """None while it waits, and after it was released."""
+        self.admitted: asyncio.Future[None] | None = None
         self._budget = budget
 
     async def __aenter__(self) -> Self:
@@ -57,9 +57,9 @@ class Reservation:
         self._budget.leave(self)
 
     def settle(self, spent: Spending, calls: tuple[str, ...] = ()) -> None:
-        """Books what came, and learns from it how long replies are. Called before the room is given back.
+        """Book the actual cost and learn reply lengths from it. Call it before the reservation is released.
 
-        `calls`: ids of the completions; if one is asked for again in this stage, the hit was paid by this run.
+        `calls`: ids of the completions; a later hit on one of them in this stage was paid for by this run.
         """
         self._budget.settle(self, spent, calls)
 
@@ -68,71 +68,78 @@ Book = Callable[[Key, Spending, tuple[str, ...]], None]
 
 
 class Budget:
-    """Requests enter in the order of asking. Safe in threads: stages have event loops of their own."""
+    """Admits requests in the order in which they ask. Thread-safe: stages have event loops of their own."""
 
     def __init__(self, usd: float | None, tokens: int | None, book: Book) -> None:
         self.usd, self.tokens = usd, tokens
         self.spent, self.reserved, self.in_flight = Amount(), Amount(), 0
         self._book = book
-        self._habits: dict[Key, Habit] = {}
+        self._bounds: dict[Key, CostBound] = {}
         self._waiting: deque[Reservation] = deque()
-        self._cut: set[Key] = set()
-        """Of whom it was said that the budget cuts their batches."""
+        self._split_warned: set[Key] = set()
+        """Keys already warned about the budget splitting their batch jobs."""
         self._lock = Lock()
 
     @property
-    def bounded(self) -> bool:
+    def is_limited(self) -> bool:
         return self.usd is not None or self.tokens is not None
 
-    async def enter(self, asked: Reservation) -> None:
-        if not self.bounded:
+    async def enter(self, reservation: Reservation) -> None:
+        """Wait until the request fits. Raises `BudgetReached` if nothing is in flight and it still does not."""
+        if not self.is_limited:
             return
         with self._lock:
-            if not self._waiting and self._admitted(asked):
+            if not self._waiting and self._admit(reservation):
                 return
-            asked.turn = asyncio.get_running_loop().create_future()
-            self._waiting.append(asked)
-            if asked.batch and asked.key not in self._cut:
-                self._say_cut(asked)
+            reservation.admitted = asyncio.get_running_loop().create_future()
+            self._waiting.append(reservation)
+            if reservation.batch and reservation.key not in self._split_warned:
+                self._warn_split(reservation)
         try:
-            await asked.turn
+            await reservation.admitted
         except asyncio.CancelledError:
-            self._give_up(asked)
+            with self._lock:
+                if reservation in self._waiting:
+                    self._waiting.remove(reservation)
+                    self._admit_waiting()
+                else:
+                    self._release(reservation)
             raise
 
-    def leave(self, asked: Reservation) -> None:
-        if not self.bounded:
-            return
-        with self._lock:
-            self._release(asked)
+    def leave(self, reservation: Reservation) -> None:
+        if self.is_limited:
+            with self._lock:
+                self._release(reservation)
 
-    def settle(self, asked: Reservation, spent: Spending, calls: tuple[str, ...]) -> None:
-        self._book(asked.key, spent, calls)
-        if not self.bounded:
-            return
-        with self._lock:
-            self.spent += self._charge(asked, spent)
-            self._habit(asked.key).learn(asked.size, spent)
+    def settle(self, reservation: Reservation, spent: Spending, calls: tuple[str, ...]) -> None:
+        self._book(reservation.key, spent, calls)
+        if self.is_limited:
+            with self._lock:
+                self.spent += self._charge(reservation, spent)
+                self._bound(reservation.key).learn(reservation.size, spent)
 
-    def _charge(self, asked: Reservation, spent: Spending) -> Amount:
-        """What came; an endpoint that doesn't say its tokens is charged the most that it may have billed."""
+    def _charge(self, reservation: Reservation, spent: Spending) -> Amount:
+        """The actual cost; if the endpoint reports no tokens, the most that it may have billed."""
         tokens = spent.input_tokens + spent.output_tokens
-        unsaid = not tokens or (asked.price is not None and spent.usd is None)
-        if spent.completions and unsaid and asked.held is not None:
-            return asked.held
+        unknown = not tokens or (reservation.price is not None and spent.usd is None)
+        if spent.completions and unknown and reservation.amount is not None:
+            return reservation.amount
         return Amount(spent.known_usd, tokens)
 
-    def _admitted(self, asked: Reservation) -> bool:
-        """Whether it is let in. Raises `BudgetReached` for one that nothing under way could make room for."""
-        most = self._amount(asked, self._habit(asked.key).reply(asked.size))
-        if not self._fits(most):
+    def _admit(self, reservation: Reservation) -> bool:
+        """Whether it fits now. Raises `BudgetReached` if it does not and nothing in flight can make room."""
+        key, size = reservation.key, reservation.size
+        worst = self._amount(reservation, self._bound(key).reply(size))
+        if not self._fits(worst):
             if self.in_flight:
                 return False
-            least = self._amount(asked, self._guess(asked))
-            if self.usd == 0 or self.tokens == 0 or not self._learning(asked.key) or not self._fits(least):
-                raise self._reached(most)
-        asked.held = most
-        self.reserved += most
+            # before enough replies were seen, one request may go alone by what any stage has seen of this model
+            guess = max(bound.guess(size) for other, bound in self._bounds.items() if other[2] == key[2])
+            learning = self._bound(key).completions < MIN_SEEN
+            if self.usd == 0 or self.tokens == 0 or not learning or not self._fits(self._amount(reservation, guess)):
+                raise self._reached(worst)
+        reservation.amount = worst
+        self.reserved += worst
         self.in_flight += 1
         return True
 
@@ -140,95 +147,79 @@ class Budget:
         total = self.spent + self.reserved + amount
         return (self.usd is None or total.usd <= self.usd) and (self.tokens is None or total.tokens <= self.tokens)
 
-    def _learning(self, key: Key) -> bool:
-        """Too little was seen for a bound below `max_tokens`: one request may go alone, by what is known so far."""
-        return self._habit(key).completions < ENOUGH_SEEN
+    def _amount(self, reservation: Reservation, reply_tokens: int) -> Amount:
+        prompt_tokens = self._bound(reservation.key).prompt(reservation.size)
+        usage = Usage(input_tokens=prompt_tokens, output_tokens=reply_tokens)
+        usd = reservation.price.cost(usage, reservation.batch) if reservation.price is not None else 0.0
+        return Amount(usd, prompt_tokens + reply_tokens)
 
-    def _guess(self, asked: Reservation) -> int:
-        """By all that the model has shown in any stage."""
-        habits = [habit for key, habit in self._habits.items() if key[2] == asked.key[2]]
-        return max(habit.guess(asked.size) for habit in habits)
+    def _bound(self, key: Key) -> CostBound:
+        return self._bounds.setdefault(key, CostBound())
 
-    def _amount(self, asked: Reservation, reply: int) -> Amount:
-        usage = Usage(input_tokens=self._habit(asked.key).prompt(asked.size), output_tokens=reply)
-        usd = asked.price.cost(usage, asked.batch) if asked.price is not None else 0.0
-        return Amount(usd, usage.input_tokens + usage.output_tokens)
-
-    def _habit(self, key: Key) -> Habit:
-        return self._habits.setdefault(key, Habit())
-
-    def _release(self, asked: Reservation) -> None:
-        if asked.held is None:
+    def _release(self, reservation: Reservation) -> None:
+        if reservation.amount is None:
             return
         self.in_flight -= 1
-        self.reserved = self.reserved - asked.held if self.in_flight else Amount()
-        asked.held = None
+        self.reserved = self.reserved - reservation.amount if self.in_flight else Amount()
+        reservation.amount = None
         self._admit_waiting()
 
     def _admit_waiting(self) -> None:
-        """From the first on, as many as fit; one that never will is told so, as are those behind it in their turn."""
+        """Admit from the front as many as fit; one that never will is woken with the error, then those behind it."""
         while self._waiting:
-            asked = self._waiting[0]
+            reservation = self._waiting[0]
             try:
-                if not self._admitted(asked):
+                if not self._admit(reservation):
                     return
                 refusal = None
             except BudgetReached as error:
                 refusal = error
             self._waiting.popleft()
-            _tell(asked, refusal)
+            _wake(reservation, refusal)
 
-    def _give_up(self, asked: Reservation) -> None:
-        with self._lock:
-            if asked in self._waiting:
-                self._waiting.remove(asked)
-                self._admit_waiting()
-            else:
-                self._release(asked)
-
-    def _say_cut(self, asked: Reservation) -> None:
-        """Before the job is submitted: each further one may take a day."""
-        self._cut.add(asked.key)
-        most = self._amount(asked, self._habit(asked.key).reply(asked.size))
+    def _warn_split(self, reservation: Reservation) -> None:
+        """Warn before the job is submitted, because each further job may take a day."""
+        key = reservation.key
+        self._split_warned.add(key)
+        worst = self._amount(reservation, self._bound(key).reply(reservation.size))
+        setting = f"budget_usd={self.usd:g}" if self._exceeds_usd(worst) else f"budget_tokens={self.tokens}"
         log.warning(
-            "%s has room for %d requests of %s at once, by the most that they may cost (the next one %s, with "
+            "%s has room for only %d requests of %s at once, by their worst-case cost (the next one %s, with "
             "max_tokens=%d): the others go into a later batch job; a higher budget or a lower max_tokens makes it one",
-            *(self._dial(most), self.in_flight, asked.key[0] or asked.key[2], most, asked.size.max_tokens),
+            *(setting, self.in_flight, key[0] or key[2], worst, reservation.size.max_tokens),
         )
-
-    def _dial(self, cost: Amount) -> str:
-        return f"budget_usd={self.usd:g}" if self._passes_usd(cost) else f"budget_tokens={self.tokens}"
 
     def _reached(self, cost: Amount) -> BudgetReached:
-        dial, budget = ("budget_usd", self.usd) if self._passes_usd(cost) else ("budget_tokens", self.tokens)
-        if budget == 0:
+        setting, limit = ("budget_usd", self.usd) if self._exceeds_usd(cost) else ("budget_tokens", self.tokens)
+        if limit == 0:
             return BudgetReached(
-                f"{dial}=0 allows no request, and one is needed that the store can't answer",
-                next_step=f"give {dial} above 0, or {dial}=null for no bound",
+                f"{setting}=0 allows no request, but a reply is needed that is not cached",
+                next_step=f"set {setting} above 0, or {setting}=null for no limit",
             )
-        again = f"run the same command to go on (each run has the whole budget), with a higher {dial} to get further"
+        resume = f"run the same command to go on (each run has the whole budget), or raise {setting}"
         return BudgetReached(
-            f"{dial}={budget:g} would be passed by the next request",
+            f"{setting}={limit:g} would be exceeded by the next request",
             got=f"{self.spent} spent, the next request may cost {cost}",
-            next_step=f"{again}; all that was paid for is kept"
+            next_step=f"{resume}; all replies paid for are kept"
             if self.spent.tokens
-            else f"give a higher {dial}, or bound replies by a lower max_tokens",
+            else f"set a higher {setting}, or bound replies by a lower max_tokens",
         )
 
-    def _passes_usd(self, cost: Amount) -> bool:
+    def _exceeds_usd(self, cost: Amount) -> bool:
         return self.usd is not None and (self.usd == 0 or (self.spent + self.reserved + cost).usd > self.usd)
 
 
-def _tell(asked: Reservation, refusal: BudgetReached | None) -> None:
-    """Wakes whoever waits, in the event loop in which it does."""
-    assert asked.turn is not None
-    asked.turn.get_loop().call_soon_threadsafe(_settle_turn, asked.turn, refusal)
+def _wake(reservation: Reservation, refusal: BudgetReached | None) -> None:
+    """Resolve the reservation's future in the event loop that awaits it."""
+    future = reservation.admitted
+    assert future is not None
 
+    def resolve() -> None:
+        if future.done():
+            return
+        if refusal is None:
+            future.set_result(None)
+        else:
+            future.set_exception(refusal)
 
-def _settle_turn(turn: "asyncio.Future[None]", refusal: BudgetReached | None) -> None:
-    if turn.done():
-        return
-    if refusal is None:
-        turn.set_result(None)
-    else:
-        turn.set_exception(refusal)
+    future.get_loop().call_soon_threadsafe(resolve)

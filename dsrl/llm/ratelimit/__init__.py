@@ -1,1 +1,1 @@
-"""When the next request may be sent: what an endpoint bears, and whether it is down."""
+"""When the next request may be sent: concurrency, limits per minute, and outages."""

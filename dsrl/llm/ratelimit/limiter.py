@@ -1,156 +1,223 @@
-"""Who may send now: so many in flight, so many a minute, and in turn."""
+"""When a request may be sent: concurrency limit, rate limits per minute, and order."""
 
 import asyncio
 import heapq
 from dataclasses import dataclass
+from typing import Self
 
 from dsrl.llm.failures import CLOCK_SLACK
-from dsrl.llm.ratelimit.adaptive_concurrency import FIRST, Level
-from dsrl.llm.ratelimit.token_bucket import Rate
 
-FIRST_AGAIN = 4
-"""Requests in flight after a time in which the endpoint admitted nothing."""
-FORGIVEN = 16
-"""One refusal, and one more for so many in flight, may be bad luck or somebody else's doing, and is no bound found."""
-SHUT_AFTER = 8
-"""Refusals in a row, none sent before the first was known, after which nobody asks for a while."""
+INITIAL_LIMIT = 32
+"""Requests in flight at the start."""
+RESTART_LIMIT = 4
+"""Requests in flight after the endpoint refused everything for a while."""
+HOLD, MAX_HOLD = 0.25, 4.0
+"""Seconds for which a concurrency is kept before a higher one is tried; doubled when it turns out to be the limit."""
+FREE_REFUSALS = 16
+"""Ignore the first 429, plus one per so many requests in flight: isolated 429s do not mean that it is reached."""
+CLOSE_AFTER = 8
+"""Consecutive 429s, of requests sent after the first of them was known, after which nothing is sent for a while."""
+BURST_SECONDS = 1.0
+"""A rate limit allows a burst of this many seconds' worth."""
+
+
+class AdaptiveConcurrency:
+    """Learn how many requests in flight an endpoint accepts.
+
+    Slow start: one more for each success, until the ceiling or the first refusal. Then as many as were in flight
+    beside the refused request, which is exactly what the endpoint accepts. That is held for a while, then exceeded by
+    one, and by a factor e in each further round of successes. A constant limit so costs a refusal or two in four
+    seconds, and a raised limit is followed within a few rounds.
+    """
+
+    def __init__(self, ceiling: int, first: int = INITIAL_LIMIT) -> None:
+        self.ceiling = ceiling
+        self._hold_until = 0.0
+        self.restart(first)
+
+    def restart(self, first: int = INITIAL_LIMIT) -> None:
+        """Forget what was learned: slow start."""
+        self._known, self._extra = 0.0, float(min(self.ceiling, first))
+        self._holding = False
+        self._hold = HOLD
+
+    @property
+    def limit(self) -> int:
+        return max(1, min(self.ceiling, int(self._known + self._extra)))
+
+    def succeeded(self, now: float, waiting: int) -> None:
+        """`waiting`: requests in the queue. With an empty queue, a success is no evidence for a higher limit."""
+        if self._holding:
+            if now >= self._hold_until and 2 * waiting >= self.ceiling - self.limit:
+                self._holding, self._extra = False, 1.0
+        elif waiting:
+            self._extra = min(self.ceiling - self._known, self._extra * (1 + 1 / self.limit))
+
+    def refused(self, now: float, others: int) -> None:
+        """`others`: requests in flight beside the refused one."""
+        if not self._holding:
+            limit_confirmed = self._known > 0 and others <= self._known
+            self._hold = min(MAX_HOLD, 2 * self._hold) if limit_confirmed else HOLD
+        self._known = float(max(1, min(self.limit, others)))
+        self._extra, self._holding, self._hold_until = 0.0, True, now + self._hold
+
+
+class TokenBucket:
+    """A limit per minute, spread evenly: no burst at the start of a minute or after a pause.
+
+    The caller passes the time. The level may become negative, because the tokens of a request are known only once its
+    reply has arrived.
+    """
+
+    def __init__(self, per_minute: float) -> None:
+        self._per_second = per_minute / 60.0
+        self._capacity = max(1.0, self._per_second * BURST_SECONDS)
+        self._level = self._capacity
+        self._updated: float | None = None
+
+    @classmethod
+    def of(cls, per_minute: int | None) -> Self | None:
+        return None if per_minute is None else cls(per_minute)
+
+    def wait(self, now: float, amount: float) -> float:
+        """Seconds until `amount` may be taken; an amount above the capacity may go once the bucket is full."""
+        passed = 0.0 if self._updated is None else max(0.0, now - self._updated)
+        self._level = min(self._capacity, self._level + passed * self._per_second)
+        self._updated = now
+        return max(0.0, min(amount, self._capacity) - self._level) / self._per_second
+
+    def take(self, amount: float) -> None:
+        """A negative amount returns what was estimated too high."""
+        self._level = min(self._capacity, self._level - amount)
 
 
 @dataclass(eq=False)
 class Slot:
     """The right to have one request in flight."""
 
-    turn: asyncio.Future[None]
+    granted: asyncio.Future[None]
     tokens: float = 0.0
-    """Prompt and reply, as estimated."""
-    taken: float = 0.0
-    """Loop time at which it was given."""
-    knocks: bool = False
-    """Whether it is the one request that goes to an endpoint which is down."""
+    """Estimate for prompt plus reply."""
+    granted_at: float = 0.0
+    is_probe: bool = False
+    """The single request sent to an endpoint that is down."""
 
 
 class Limiter:
-    """Slots, given in turn. Times are the event loop's: a clock that jumps moves nothing.
+    """Grants slots in order. Times are those of the event loop, so changes of the system clock do not matter.
 
-    While an endpoint admits nothing at all, nobody asks until the waiting time is over that it gave. While it is down
-    (`knock`), one request at a time does.
+    While the endpoint refuses everything, nothing is sent until the delay that it requested is over. While it is down
+    (`probe_after`), one request at a time is.
     """
 
-    def __init__(self, ceiling: int, first: int = FIRST, rpm: int | None = None, tpm: int | None = None) -> None:
-        self.level = Level(ceiling, first)
+    def __init__(
+        self, ceiling: int, first: int = INITIAL_LIMIT, rpm: int | None = None, tpm: int | None = None
+    ) -> None:
+        self.concurrency = AdaptiveConcurrency(ceiling, first)
         self.in_flight = 0
-        self._rates = (Rate.of(rpm), Rate.of(tpm))
-        self._waiting: list[tuple[int, int, Slot]] = []
-        self._num_asked = 0
+        self._buckets = (TokenBucket.of(rpm), TokenBucket.of(tpm))
+        self._queue: list[tuple[int, int, Slot]] = []
+        self._num_queued = 0
         self._closed_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._knocking = False
-        self._knocker: Slot | None = None
-        self._refused = self._in_vain = 0
-        self._refused_since = 0.0
-
-    @property
-    def ceiling(self) -> int:
-        return self.level.ceiling
+        self._probing = False
+        self._probe: Slot | None = None
+        self._refused = self._refused_later = 0
+        """Refusals since the last success, and those of requests sent after the first refusal was known."""
+        self._first_refusal = 0.0
 
     @property
     def limit(self) -> int:
         """Requests in flight that are allowed now."""
-        return 1 if self._knocking else self.level.limit
+        return 1 if self._probing else self.concurrency.limit
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        return len(self._queue)
 
     async def acquire(self, number: int = 0, tokens: float = 0.0) -> Slot:
-        """Waits for a slot. Smaller numbers go first, equal ones in order of asking. Give it back with `release`."""
+        """Wait for a slot: smaller numbers first, then first come, first served. Return it with `release`."""
         slot = Slot(asyncio.get_running_loop().create_future(), tokens)
-        self._num_asked += 1
-        heapq.heappush(self._waiting, (number, self._num_asked, slot))
-        self._wake()
+        self._num_queued += 1
+        heapq.heappush(self._queue, (number, self._num_queued, slot))
+        self._grant()
         try:
-            await slot.turn
+            await slot.granted
         except asyncio.CancelledError:
-            if slot.turn.done() and not slot.turn.cancelled():
+            if slot.granted.done() and not slot.granted.cancelled():
                 self.release(slot)
             raise
         return slot
 
     def release(self, slot: Slot, tokens: float | None = None) -> None:
-        """`tokens`: how many it took in the end, as far as known."""
+        """`tokens`: the actual number, if known."""
         self.in_flight -= 1
-        if slot is self._knocker:
-            self._knocker = None
-        if (rate := self._rates[1]) is not None and tokens is not None:
-            rate.take(tokens - slot.tokens)
-        self._wake()
+        if slot is self._probe:
+            self._probe = None
+        if (bucket := self._buckets[1]) is not None and tokens is not None:
+            bucket.take(tokens - slot.tokens)
+        self._grant()
 
     def succeeded(self, slot: Slot) -> None:
-        """Only what was sent after the first refusal was known says that the endpoint admits requests again."""
-        if self._knocking:
-            self._knocking, self._closed_until = False, 0.0
-        if slot.taken >= self._refused_since:
-            self._refused = self._in_vain = 0
-            self.level.succeeded(_now(), len(self._waiting))
+        """Only a request sent after the first refusal was known shows that the endpoint accepts requests again."""
+        if self._probing:
+            self._probing, self._closed_until = False, 0.0
+        if slot.granted_at >= self._first_refusal:
+            self._refused = self._refused_later = 0
+            self.concurrency.succeeded(_now(), len(self._queue))
 
-    def refused(self, slot: Slot, pause: float) -> None:
-        """The endpoint turned the request away for so many seconds. Called while it still holds its slot."""
+    def refused(self, slot: Slot, delay: float) -> None:
+        """The endpoint answered 429 and requests a delay in seconds. Call it while the request still has its slot."""
         others = self.in_flight - 1
         if not self._refused:
-            self._refused_since = _now()
+            self._first_refusal = _now()
         self._refused += 1
-        self._in_vain += slot.taken >= self._refused_since
-        if self._refused > max(1, self.limit // FORGIVEN):
-            self.level.refused(_now(), others)
-        if not others or self._in_vain >= max(SHUT_AFTER, 2 * others):
-            self.level.restart(FIRST_AGAIN)
-            self._refused = self._in_vain = 0
-            self._close(pause)
+        self._refused_later += slot.granted_at >= self._first_refusal
+        if self._refused > max(1, self.limit // FREE_REFUSALS):
+            self.concurrency.refused(_now(), others)
+        if not others or self._refused_later >= max(CLOSE_AFTER, 2 * others):
+            self.concurrency.restart(RESTART_LIMIT)
+            self._refused = self._refused_later = 0
+            self._close(delay)
 
-    def knock(self, pause: float) -> None:
-        """The endpoint is down: from now on one request at a time, and none for so many seconds."""
-        self._knocking = True
-        self._close(pause)
+    def probe_after(self, delay: float) -> None:
+        """The endpoint is down: one request at a time from now on, the next one after `delay` seconds."""
+        self._probing = True
+        self._close(delay)
 
     def _close(self, seconds: float) -> None:
         self._closed_until = max(self._closed_until, _now() + seconds)
-        self._wake_at(self._closed_until)
+        self._grant_at(self._closed_until)
 
-    def _wake_at(self, when: float) -> None:
-        """One timer is enough: when it rings, the next is set."""
+    def _grant_at(self, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(when, self._wake)
+        self._timer = asyncio.get_running_loop().call_at(when, self._grant)
 
-    def _wake(self) -> None:
-        if self._closed_until > _now() + CLOCK_SLACK:
+    def _grant(self) -> None:
+        """Grant slots from the front of the queue for as long as the limits allow."""
+        now = _now()
+        if self._closed_until > now + CLOCK_SLACK:
             return
-        while self._waiting and self._has_room():
-            slot = self._waiting[0][2]
-            if not slot.turn.cancelled() and (wait := self._rate_wait(slot)):
-                self._wake_at(_now() + wait)
-                return
-            heapq.heappop(self._waiting)
-            if not slot.turn.cancelled():
-                self._give(slot)
-
-    def _has_room(self) -> bool:
-        return self._knocker is None if self._knocking else self.in_flight < self.level.limit
-
-    def _give(self, slot: Slot) -> None:
-        self.in_flight += 1
-        slot.taken, slot.knocks = _now(), self._knocking
-        if self._knocking:
-            self._knocker = slot
-        for rate, amount in zip(self._rates, (1.0, slot.tokens), strict=True):
-            if rate is not None:
-                rate.take(amount)
-        slot.turn.set_result(None)
-
-    def _rate_wait(self, slot: Slot) -> float:
-        amounts = (1.0, slot.tokens)
-        waits = [rate.wait(_now(), amount) for rate, amount in zip(self._rates, amounts, strict=True) if rate]
-        return max(waits, default=0.0)
+        while self._queue and (self._probe is None if self._probing else self.in_flight < self.concurrency.limit):
+            slot = self._queue[0][2]
+            amounts = tuple(zip(self._buckets, (1.0, slot.tokens), strict=True))
+            if not slot.granted.cancelled():
+                delay = max((bucket.wait(now, amount) for bucket, amount in amounts if bucket), default=0.0)
+                if delay:
+                    self._grant_at(now + delay)
+                    return
+            heapq.heappop(self._queue)
+            if slot.granted.cancelled():
+                continue
+            self.in_flight += 1
+            slot.granted_at, slot.is_probe = now, self._probing
+            if self._probing:
+                self._probe = slot
+            for bucket, amount in amounts:
+                if bucket is not None:
+                    bucket.take(amount)
+            slot.granted.set_result(None)
 
 
 def _now() -> float:

@@ -1,1 +1,1 @@
-"""The calls store: append-only segments, an index over them, and who is asking for what."""
+"""The reply cache: append-only segment files, an index over them, and locks on requests in flight."""

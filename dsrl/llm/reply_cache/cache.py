@@ -1,9 +1,8 @@
-"""The calls store: every completion ever paid for, under the digest of its request and its index.
+"""The reply cache: every completion ever paid for, by the digest of its request and its index.
 
-A folder of append-only segment files, one writer each, merged when opened. A line is with the operating system before
-its reply is used, so that a killed process loses nothing; only a power cut can take the last seconds, and not even that
-with `fsync`. Nothing but the ids and places of the lines is kept in memory. `dsrl gc` merges the files; it may do so
-while others read and write.
+A folder of append-only segment files, one writer each, merged when opened. A reply is written before it is used, so a
+killed process loses nothing; only a power cut can lose the last seconds, and with `fsync` not even those. Memory holds
+only the ids and locations of the lines. `dsrl gc` merges the files, also while others read and write.
 """
 
 import errno
@@ -19,39 +18,39 @@ from typing import Any
 
 from dsrl.core.errors import StageFailed, UserError
 from dsrl.data.model import Reply, Usage
-from dsrl.llm.reply_cache.index import Place, Places, index_path, read_segment, record_key
-from dsrl.llm.reply_cache.request_locks import Claims
-from dsrl.llm.reply_cache.segments import Segment, encode, is_sealed, record_id
-from dsrl.llm.reply_cache.writer import Removed, Writer
+from dsrl.llm.reply_cache.index import CacheIndex, RecordLocation, index_path, record_key
+from dsrl.llm.reply_cache.request_locks import RequestLocks
+from dsrl.llm.reply_cache.segments import Segment, SegmentRemoved, SegmentWriter, encode, is_sealed, record_id
 
 MAX_OPEN_FILES = 64
-TRIES = 3
-"""Times a record is looked for while its file is being taken away or turns out to be damaged."""
-LOOK_SECONDS = 1.0
-"""Longest time between two looks for segments that others have begun, where a folder's date says nothing."""
-TICK = 100_000_000
-"""Nanoseconds within which a folder's date may not tell two changes apart."""
+READ_ATTEMPTS = 3
+"""Attempts to read a record while its file is removed or turns out to be damaged."""
+RESCAN_SECONDS = 1.0
+"""Longest time between two listings of the folder, for file systems on which its mtime shows nothing."""
+MTIME_TICK = 100_000_000
+"""Nanoseconds within which two changes of the folder may have the same mtime."""
 
 
-class CallsStore:
-    """Safe in threads, in processes that share the folder, and across forks. Cheap to make; read at the first use."""
+class ReplyCache:
+    """Safe in threads, in processes that share the folder, and across forks. Read at the first use."""
 
     def __init__(self, folder: Path, fsync: bool = False) -> None:
         self.folder = folder
         self.unstored: list[Usage] = []
-        """Of replies that came and that the disk did not take."""
+        """Usage of replies that arrived but could not be written."""
         self._fsync = fsync
         self._segments: list[Segment] = []
-        self._places = Places()
-        self._writer: Writer | None = None
+        self._index = CacheIndex()
+        self._writer: SegmentWriter | None = None
         self._own = -1
+        """Number of the segment that this process writes."""
         self._readers: dict[int, int] = {}
-        self._claims = Claims(folder / ".claims")
+        self._locks = RequestLocks(folder / ".claims")
         self._listed: tuple[float, int | None] | None = None
-        self._lock = RLock()
+        self._mutex = RLock()
 
     def get(self, digest: str, index: int) -> Reply | None:
-        """The stored completion, or None."""
+        """The cached completion, or None."""
         record = self._read(f"{digest}:{index}")
         if record is None:
             return None
@@ -63,104 +62,102 @@ class CallsStore:
         )
 
     def request(self, digest: str) -> dict[str, Any] | None:
-        """What was asked: the body of the request (model, messages, sampling, schema), or None."""
+        """The request body (model, messages, sampling, schema), or None."""
         record = self._read(digest)
         return record and record["request"]
 
     def put(self, digest: str, request: Mapping[str, Any], replies: Mapping[int, Reply], model: str) -> None:
-        """Stores the completions of one HTTP reply in one write, so that a crash keeps all of them or none.
+        """Store the completions of one HTTP response in one write, so that a crash keeps all of them or none.
 
-        `model` is the one that the endpoint says has answered. Raises `StageFailed` if they can't be written.
+        `model` is the model that answered, by the endpoint's account. Raises `StageFailed` if they can't be written.
         """
         created = round(time.time(), 3)
         records: dict[str, dict[str, Any]] = {f"{digest}:{i}": _record(r, model, created) for i, r in replies.items()}
-        with self._lock:
+        with self._mutex:
             self._open()
-            if self._places.find(record_key(digest.encode())) is None:
+            if self._index.find(record_key(digest.encode())) is None:
                 records = {digest: {"request": request, "created": created}, **records}
             lines = [encode(name, record) for name, record in records.items()]
             try:
                 offsets = self._append(lines)
             except StageFailed:
-                if self._writer is None or self._writer.broken:  # else they went into the reserve
+                if self._writer is None or self._writer.broken:  # else they went into the reserved space
                     self.unstored += [reply.usage for reply in replies.values()]
                 raise
             for name, offset, line in zip(records, offsets, lines, strict=True):
-                self._places.add(record_key(name.encode()), Place(self._own, offset, len(line)))
+                self._index.add(record_key(name.encode()), RecordLocation(self._own, offset, len(line)))
 
-    def claim(self, digest: str) -> bool:
-        """Whether to ask an endpoint for completions of the request now, until `free`.
+    def try_lock(self, digest: str) -> bool:
+        """Lock a request before completions of it are fetched. Release it with `unlock`.
 
-        False: another process is asking for some of them; they will be here soon. If true, `get` also knows what
-        others have stored up to this moment.
+        False: another process is fetching some of them. After True, `get` also finds what others have stored so far.
         """
-        if not self._claims.is_open:
+        if not self._locks.is_open:
             self.refresh()
-        if not self._claims.take(digest):
+        if not self._locks.acquire(digest):
             return False
-        with self._lock:
-            self._look()
+        with self._mutex:
+            self._read_new_records()
         return True
 
-    def free(self, digest: str) -> None:
-        """Ends a claim, after what came has been put."""
-        self._claims.free(digest)
+    def unlock(self, digest: str) -> None:
+        """Call it after the completions were stored."""
+        self._locks.release(digest)
 
     def refresh(self) -> None:
-        """Finds what other processes have added. Raises `UserError` where no reply could be stored."""
-        with self._lock:
+        """Find what other processes have added. Raises `UserError` if the folder is not writable."""
+        with self._mutex:
             _make_writable(self.folder)
             self._scan()
 
     def close(self) -> None:
-        """Closes the files and frees all claims; a later use opens them again."""
-        with self._lock:
+        """Close the files and release all locks; a later use opens them again."""
+        with self._mutex:
             if self._writer is not None:
                 self._writer.close()
             self._close_readers()
-            self._claims.close()
+            self._locks.close()
             self._writer = None
 
     def __len__(self) -> int:
-        """Completions in the store."""
-        with self._lock:
+        """Number of cached completions."""
+        with self._mutex:
             self._open()
-            return self._places.num_completions()
+            return self._index.num_completions()
 
     def _open(self) -> None:
         if self._listed is None:
             self._scan()
 
     def _scan(self) -> None:
-        """Reads what is new; from the start if files were taken away, as `dsrl gc` does after it has merged them."""
-        for _ in range(TRIES):
-            self._listed = time.monotonic(), _changed(self.folder)
-            paths = _list(self.folder)
+        """Read what is new; everything if files were removed, as `dsrl gc` does after merging them."""
+        for _ in range(READ_ATTEMPTS):
+            self._listed = time.monotonic(), _mtime(self.folder)
+            if self.folder.exists() and not self.folder.is_dir():
+                raise _not_writable(self.folder, "a file")
+            paths = sorted(self.folder.glob("*.jsonl"))
             if not {segment.path for segment in self._segments} <= set(paths):
                 self._forget()
             known = {segment.path for segment in self._segments}
             for path in paths:
                 if path not in known:
-                    self._add(Segment(path))
-            with suppress(FileNotFoundError):  # taken away after it was listed
-                self._read_on()
+                    self._add_segment(Segment(path))
+            with suppress(FileNotFoundError):  # removed after it was listed
+                for number, segment in enumerate(self._segments):
+                    if not segment.sealed:
+                        sealed = is_sealed(segment.path)
+                        self._read_more(number, segment)
+                        segment.sealed = sealed
                 return
-
-    def _read_on(self) -> None:
-        for number, segment in enumerate(self._segments):
-            if not segment.sealed:
-                sealed = is_sealed(segment.path)
-                self._read_more(number, segment)
-                segment.sealed = sealed
 
     def _read_more(self, number: int, segment: Segment) -> None:
         if segment.path.stat().st_size > segment.position:
-            read_segment(segment, number, self._places)
+            self._index.add_segment(segment, number)
 
-    def _look(self) -> None:
-        """As `refresh`, in microseconds where nothing is new."""
-        listed, changed = self._listed, _changed(self.folder)
-        if listed is None or changed is None or changed != listed[1] or time.monotonic() > listed[0] + LOOK_SECONDS:
+    def _read_new_records(self) -> None:
+        """Like `refresh`, but takes only microseconds if nothing is new."""
+        listed, changed = self._listed, _mtime(self.folder)
+        if listed is None or changed is None or changed != listed[1] or time.monotonic() > listed[0] + RESCAN_SECONDS:
             return self._scan()
         try:
             for number, segment in enumerate(self._segments):
@@ -170,59 +167,59 @@ class CallsStore:
             self._scan()
 
     def _forget(self) -> None:
-        self._segments, self._places, self._own = [], Places(), -1
+        self._segments, self._index, self._own = [], CacheIndex(), -1
         self._close_readers()
 
-    def _add(self, segment: Segment) -> None:
+    def _add_segment(self, segment: Segment) -> None:
         if self._writer is not None and self._writer.path == segment.path:
             self._own = len(self._segments)
         self._segments.append(segment)
 
     def _append(self, lines: list[bytes]) -> list[int]:
-        """Offsets of the lines. After a failed write, or a fork, the next one takes a new file."""
+        """Offsets of the lines. A new file is started after a failed write and after a fork."""
         writer = self._writer
         if writer is None or writer.broken or writer.pid != os.getpid():
             _make_writable(self.folder)
             if writer is not None:
                 writer.close()
-            writer = self._writer = Writer(self.folder, self._fsync)
-            self._add(Segment(writer.path))
+            writer = self._writer = SegmentWriter(self.folder, self._fsync)
+            self._add_segment(Segment(writer.path))
         try:
             offsets = writer.append(lines)
-        except Removed:
+        except SegmentRemoved:
             return self._append(lines)
         own = self._segments[self._own]
         own.position, own.num_lines = writer.position, writer.num_lines
         return offsets
 
     def _read(self, name: str) -> dict[str, Any] | None:
-        wanted = name.encode()
-        with self._lock:
+        encoded = name.encode()
+        with self._mutex:
             self._open()
-            for _ in range(TRIES):
-                place = self._places.find(record_key(wanted))
-                if place is None:
+            for _ in range(READ_ATTEMPTS):
+                location = self._index.find(record_key(encoded))
+                if location is None:
                     return None
-                line = self._line(place)
-                if record_id(line) == wanted:
+                line = self._read_line(location)
+                if record_id(line) == encoded:
                     record: dict[str, Any] = json.loads(line)
                     return record
-                self._read_again(self._segments[place.segment])
+                self._rebuild(self._segments[location.segment])
         return None
 
-    def _line(self, place: Place) -> bytes:
-        """Empty where the file is gone."""
+    def _read_line(self, location: RecordLocation) -> bytes:
+        """Empty if the file was removed."""
         try:
-            return os.pread(self._reader(place.segment), place.length, place.offset)
+            return os.pread(self._reader(location.segment), location.length, location.offset)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ESTALE):
                 return b""
             raise
 
-    def _read_again(self, segment: Segment) -> None:
-        """After a line was not what the index says: the file was merged into another, or is damaged."""
+    def _rebuild(self, segment: Segment) -> None:
+        """Read everything again after the index pointed to a wrong line: the file was merged or is damaged."""
         if segment.path.exists():
-            with suppress(OSError):  # where nothing may be removed, the line stays missing
+            with suppress(OSError):  # without permission to delete the index, the line stays missing
                 index_path(segment.path).unlink(missing_ok=True)
         self._forget()
         self._scan()
@@ -240,7 +237,7 @@ class CallsStore:
 
 
 def _record(reply: Reply, model: str, created: float) -> dict[str, Any]:
-    assert reply.error is None, "a failed call is missing data and is asked again"
+    assert reply.error is None, "a failed call is missing data and is requested again"
     return {
         "text": reply.text,
         "finish_reason": reply.finish_reason,
@@ -250,22 +247,16 @@ def _record(reply: Reply, model: str, created: float) -> dict[str, Any]:
     }
 
 
-def _list(folder: Path) -> list[Path]:
-    if folder.exists() and not folder.is_dir():
-        raise _unusable(folder, "a file")
-    return sorted(folder.glob("*.jsonl"))
+def _mtime(folder: Path) -> int | None:
+    """When a file was last added to or removed from the folder, by the file system's clock; 0 without a folder.
 
-
-def _changed(folder: Path) -> int | None:
-    """When a file was last made or removed there, by the file system's clock; 0 where there is no folder.
-
-    None: just now. Such clocks tick every few milliseconds, so another change may come to have the same date.
+    None: just now, so that a further change may get the same mtime, because such clocks tick every few milliseconds.
     """
     try:
         changed = folder.stat().st_mtime_ns
     except FileNotFoundError:
         return 0
-    return changed if abs(time.time_ns() - changed) > TICK else None
+    return changed if abs(time.time_ns() - changed) > MTIME_TICK else None
 
 
 def _make_writable(folder: Path) -> None:
@@ -273,14 +264,14 @@ def _make_writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         writable = os.access(folder, os.W_OK | os.X_OK)
     except OSError as error:
-        raise _unusable(folder, error) from error
+        raise _not_writable(folder, error) from error
     if not writable:
-        raise _unusable(folder, "no right to write there, or mounted read-only")
+        raise _not_writable(folder, "no write permission, or mounted read-only")
 
 
-def _unusable(folder: Path, got: object) -> UserError:
+def _not_writable(folder: Path, got: object) -> UserError:
     return UserError(
-        f"the calls store {folder} is not a writable folder",
+        f"the reply cache {folder} is not a writable folder",
         got=got,
         next_step="give a folder of your own with store=...",
     )

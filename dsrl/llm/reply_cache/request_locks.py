@@ -1,81 +1,90 @@
-"""Who is asking for what at this moment: so that two processes that share a store don't both pay for a reply.
+"""Locks on requests, so that two processes that share a reply cache do not both pay for the same reply.
 
-A claim is a lock on one byte of a file that stays empty. It costs a microsecond, works between machines where the file
-system's locks do, and goes away with its process. Where there are no locks, everybody gets every claim: then two
-processes that ask for the same at the same moment both pay.
+A lock is a POSIX lock on one byte of a file that stays empty. It takes a microsecond, works between machines where the
+file system's locks do, and is released when its process ends. On a file system without locks every lock is granted:
+two processes that make the same request at the same moment then both pay.
 """
 
 import fcntl
 import os
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
-from dsrl.llm.reply_cache.locks import open_lock
-
 BYTES = 1 << 40
-MOST_LOCKS = 2000
-"""Beyond them claims are given without a lock: the kernel looks through all locks of a file one by one."""
+MAX_LOCKS = 2000
+"""Further locks are granted without locking a byte: the kernel scans the locks of a file one by one."""
 
 
-class Claims:
-    """The claims of this process. Only one object of a process may stand on a file: closing it frees all claims."""
+def open_lock(path: Path) -> int:
+    """A descriptor of a lock file, created if needed; everyone who may write to its folder may lock it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    with suppress(PermissionError):  # the file belongs to another user, whose process has set the mode
+        os.fchmod(descriptor, path.parent.stat().st_mode & 0o666)
+    return descriptor
+
+
+class RequestLocks:
+    """The locks of this process. Create one object per file and process: closing any of them frees all locks."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._held: Counter[int] = Counter()
-        self._locks: set[int] = set()
+        self._counts: Counter[int] = Counter()
+        self._locked: set[int] = set()
         self._file: tuple[int, int] | None = None
-        self._lock = Lock()
+        """Descriptor, and the process that opened it."""
+        self._mutex = Lock()
 
     @property
     def is_open(self) -> bool:
         return self._file is not None
 
-    def take(self, digest: str) -> bool:
-        """Whether this process may ask; the same process may any number of times."""
-        where = int(digest[:10], 16) % BYTES
-        with self._lock:
-            if not self._held[where] and not self._locked(where):
+    def acquire(self, digest: str) -> bool:
+        """False if another process has the lock. The same process may acquire it any number of times."""
+        offset = int(digest[:10], 16) % BYTES
+        with self._mutex:
+            if not self._counts[offset] and not self._lock_byte(offset):
                 return False
-            self._held[where] += 1
+            self._counts[offset] += 1
             return True
 
-    def free(self, digest: str) -> None:
-        where = int(digest[:10], 16) % BYTES
-        with self._lock:
-            self._held[where] -= 1
-            if self._held[where] <= 0:
-                del self._held[where]
-                if self._file is not None and where in self._locks:
-                    self._locks.remove(where)
-                    fcntl.lockf(self._file[0], fcntl.LOCK_UN, 1, where)
+    def release(self, digest: str) -> None:
+        offset = int(digest[:10], 16) % BYTES
+        with self._mutex:
+            self._counts[offset] -= 1
+            if self._counts[offset] <= 0:
+                del self._counts[offset]
+                if self._file is not None and offset in self._locked:
+                    self._locked.remove(offset)
+                    fcntl.lockf(self._file[0], fcntl.LOCK_UN, 1, offset)
 
     def close(self) -> None:
-        with self._lock:
+        with self._mutex:
             if self._file is not None:
                 os.close(self._file[0])
-            self._file = None
-            self._held.clear()
-            self._locks.clear()
+            self._reset()
 
-    def _locked(self, where: int) -> bool:
-        if self._file is None or self._file[1] != os.getpid():  # a forked child inherits no locks
-            self._held.clear()
-            self._locks.clear()
-            self._file = None
-        if len(self._locks) >= MOST_LOCKS:
+    def _reset(self) -> None:
+        self._file = None
+        self._counts.clear()
+        self._locked.clear()
+
+    def _lock_byte(self, offset: int) -> bool:
+        if self._file is not None and self._file[1] != os.getpid():  # a forked child inherits no locks
+            self._reset()
+        if len(self._locked) >= MAX_LOCKS:
             return True
         try:
             if self._file is None:
                 self._file = open_lock(self._path), os.getpid()
-        except OSError:  # no room, or no right: the store itself says so
+        except OSError:  # disk full or no permission: the cache itself reports that
             return True
         try:
-            fcntl.lockf(self._file[0], fcntl.LOCK_EX | fcntl.LOCK_NB, 1, where)
+            fcntl.lockf(self._file[0], fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
         except (BlockingIOError, PermissionError):
             return False
         except OSError:  # a file system without locks
             return True
-        self._locks.add(where)
+        self._locked.add(offset)
         return True

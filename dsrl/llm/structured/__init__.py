@@ -1,1 +1,1 @@
-"""Replies as objects: asked for, read and repaired."""
+"""Structured output: ask for an object, parse the reply, repair it once."""

@@ -1,4 +1,12 @@
-"""What a model wrote, as an object: read tolerantly, checked strictly, and never evaluated."""
+r"""Parse an object from a model's reply: tolerant of what surrounds it, strict on its fields, never evaluated.
+
+LaTeX inside JSON needs care. JSON requires `\\times`, but many models write `\times`, which JSON reads as a tab and
+`imes`. Most such backslashes are not valid JSON (`\alpha`, `\(`) or stand for control characters that no text contains
+(`\beta`, `\frac`, `\rho`), and are always taken for LaTeX. That leaves line breaks and tabs: `\nabla` could be a line
+break before `abla`. Names in `LATEX_COMMANDS` are always commands, because the rest would not be a word. Names in
+`AMBIGUOUS_COMMANDS` could be either (`\nu`, or a line break before `u`): the style of the other backslashes in the
+text decides, and without others, the character before.
+"""
 
 import json
 import re
@@ -7,48 +15,72 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from dsrl.llm.structured.latex_in_json import mended
-
 Fields = TypeVar("Fields", bound=BaseModel)
-Failure = Literal["not JSON", "wrong fields", "refused", "truncated", "no answer"]
+ParseFailure = Literal["not JSON", "wrong fields", "refused", "truncated", "no answer"]
 DECODER = json.JSONDecoder(strict=False)
-MOST_TRIES = 500
-"""Places in one reply where an object may begin."""
-OBJECT = re.compile(r'\{\s*["}]')
+MAX_STARTS = 500
+"""Positions in one reply at which an object is tried."""
+OBJECT_START = re.compile(r'\{\s*["}]')
+
+LATEX_COMMANDS = (
+    "nabla natural ncong nearrow neg neq newcommand newline ngeq ngeqq ngeqslant ngtr nleftarrow nleftrightarrow nleq "
+    "nleqq nleqslant nolimits nonumber normalsize not notag notin npreceq nRightarrow nLeftarrow nrightarrow "
+    "nshortmid noindent newpage newenvironment nicefrac nocite nshortparallel nsubseteq nsucceq nsupseteq "
+    "ntriangleleft ntrianglelefteq ntriangleright ntrianglerighteq nvDash nvdash nwarrow tanh tau tbinom text textbf "
+    "textcolor textit textmd textnormal textrm textsubscript textsuperscript textsc textsf textsl textstyle texttt "
+    "textup tfrac therefore theta thickapprox thicksim thinspace tilde times tiny triangle triangledown triangleleft "
+    "trianglelefteq triangleq triangleright trianglerighteq twoheadleftarrow twoheadrightarrow"
+)
+AMBIGUOUS_COMMANDS = "ne nexists ni nless nmid nparallel nprec nsim nsucc nu tag tan to top tt"
+BACKSLASH = re.compile(
+    r"(?P<escaped>\\\\)|"
+    rf"(?P<command>\\(?:{LATEX_COMMANDS.replace(' ', '|')}))(?![A-Za-z])|"
+    rf"(?P<ambiguous>\\(?:{AMBIGUOUS_COMMANDS.replace(' ', '|')}))(?![A-Za-z])|"
+    r'(?P<json>\\(?:["/nt]|r(?![A-Za-z])|u[0-9a-fA-F]{4}))|'
+    r"(?P<bare>\\)"
+)
+ROW_BREAK = re.compile(r"\\\\(?=[\s\d-]|\\[A-Za-z])")
+"""Two backslashes that end a row of a matrix in text that writes commands with one."""
+BEFORE_COMMAND = ("$", "(", "[", "{")
+"""Characters that precede a command rather than a line break; in text with formulas, a space does too."""
 
 
 class UnusableError(Exception):
-    """A reply that is not the object asked for."""
+    """A reply that is not the requested object."""
 
-    def __init__(self, kind: Failure, detail: str) -> None:
+    def __init__(self, kind: ParseFailure, detail: str) -> None:
         super().__init__(detail)
         self.kind = kind
 
 
-def parse(text: str, schema: type[Fields]) -> Fields:
-    """The first JSON object in the text that fits the schema, wherever it stands, fenced or not; or else its fields in
-    tags. Thoughts before it are passed over, strings may hold raw line breaks, and LaTeX stays what it is."""
+def parse_object(text: str, schema: type[Fields]) -> Fields:
+    """The first JSON object in the text that fits the schema, fenced or not; else the fields between tags.
+
+    Thoughts before it are skipped, strings may hold raw line breaks, and LaTeX is kept as written. Raises
+    `UnusableError`.
+    """
     text = text.rpartition("</think>")[2]
     problem = UnusableError(
         "not JSON", "there is no JSON object in it, and no field between tags" if text.strip() else "the reply is empty"
     )
-    for value in (*objects(text), *tagged(text, schema)):
+    for value in (*json_objects(text), *tagged_fields(text, schema)):
         try:
             return schema.model_validate(value)
         except ValidationError as error:
             if problem.kind == "not JSON":
-                problem = UnusableError("wrong fields", _errors(error))
+                details = [f"{'.'.join(map(str, e['loc'])) or 'the object'}: {e['msg']}" for e in error.errors()]
+                problem = UnusableError("wrong fields", "; ".join(details))
     raise problem
 
 
-def objects(text: str) -> Iterator[Any]:
+def json_objects(text: str) -> Iterator[Any]:
     """The outermost JSON objects in a text, in order."""
-    first = OBJECT.search(text)
+    first = OBJECT_START.search(text)
     if first is None:
         return
-    text, position = mended(text[first.start() :]), 0
-    for _ in range(MOST_TRIES):
-        found = OBJECT.search(text, position)
+    text, position = escape_latex(text[first.start() :]), 0
+    for _ in range(MAX_STARTS):
+        found = OBJECT_START.search(text, position)
         if found is None:
             return
         try:
@@ -59,26 +91,45 @@ def objects(text: str) -> Iterator[Any]:
             yield value
 
 
-def tagged(text: str, schema: type[BaseModel]) -> Iterator[dict[str, Any]]:
-    """The fields that stand between tags of their names: text as it is, anything else as JSON. Nothing if there is
-    none."""
-    found = {name: match[1].strip() for name in schema.model_fields if (match := _between(name).search(text))}
-    if found:
-        yield {name: _value(raw, schema.model_fields[name].annotation) for name, raw in found.items()}
+def tagged_fields(text: str, schema: type[BaseModel]) -> Iterator[dict[str, Any]]:
+    """At most one object: the fields that stand between tags of their names, strings as they are, others as JSON."""
+    values: dict[str, Any] = {}
+    for name, info in schema.model_fields.items():
+        if match := re.search(rf"<{re.escape(name)}>(.*?)</{re.escape(name)}>", text, re.DOTALL):
+            values[name] = match[1].strip()
+            if info.annotation is not str:
+                try:
+                    values[name] = json.loads(values[name])
+                except (ValueError, RecursionError):
+                    continue
+    if values:
+        yield values
 
 
-def _between(name: str) -> re.Pattern[str]:
-    return re.compile(rf"<{re.escape(name)}>(.*?)</{re.escape(name)}>", re.DOTALL)
-
-
-def _value(text: str, kind: Any) -> Any:
-    if kind is str:
+def escape_latex(text: str) -> str:
+    """Text with JSON in it, in which every backslash that belongs to LaTeX is doubled."""
+    if "\\" not in text:
         return text
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
+    style = _backslash_style(text)
+    opening = (*BEFORE_COMMAND, " ") if "$" in text else BEFORE_COMMAND
+
+    def double(found: re.Match[str]) -> str:
+        kind, start = found.lastgroup, found.start()
+        opened = style == "unknown" and text[start - 1 : start] in opening
+        if kind in ("command", "bare") or (kind == "ambiguous" and (style == "single" or opened)):
+            return "\\" + found[0]
+        if kind == "escaped" and style == "single" and ROW_BREAK.match(text, start):
+            return 2 * found[0]
+        return found[0]
+
+    return BACKSLASH.sub(double, text)
 
 
-def _errors(error: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the object'}: {e['msg']}" for e in error.errors())
+def _backslash_style(text: str) -> Literal["single", "escaped", "unknown"]:
+    """Whether the author writes one backslash, as LaTeX does, or two, as JSON requires."""
+    found = list(BACKSLASH.finditer(text))
+    single = sum(one.lastgroup in ("command", "bare") for one in found)
+    escaped = sum(one.lastgroup == "escaped" and not ROW_BREAK.match(text, one.start()) for one in found)
+    if single == escaped:
+        return "unknown"
+    return "single" if single > escaped else "escaped"

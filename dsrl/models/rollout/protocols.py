@@ -15,7 +15,7 @@ from dsrl.llm import Price
 from dsrl.llm.request import Call
 
 if TYPE_CHECKING:
-    from dsrl.llm import CallsStore, Endpoint
+    from dsrl.llm import Endpoint, ReplyCache
     from dsrl.pipeline.context import Context
     from dsrl.pipeline.state import PipelineState
 
@@ -53,7 +53,7 @@ class Rollout(Component, ABC):
         prompts: Sequence[Prompt],  # noqa: ARG002
         sampling: Sampling,  # noqa: ARG002
         count: int,  # noqa: ARG002
-        cache: "CallsStore",  # noqa: ARG002
+        cache: "ReplyCache",  # noqa: ARG002
     ) -> Held:
         """For forecasts: how many of these replies are cached, and their tokens. `model` is a located one."""
         return Held()
@@ -98,7 +98,7 @@ class PassCounter(Protocol):
         """
 
 
-def count_cached(calls: Sequence[Call], count: int, cache: "CallsStore") -> Held:
+def count_cached(calls: Sequence[Call], count: int, cache: "ReplyCache") -> Held:
     """How many of the first `count` completions of each call are cached, and their tokens."""
     replies = (cache.get(call.digest, index) for call in calls for index in range(count))
     usages = [reply.usage for reply in replies if reply is not None]

@@ -10,11 +10,11 @@ from dsrl.data.images import Prompt, chat_content
 from dsrl.data.model import Model, Reply, Sampling
 from dsrl.forecast.workload import Held
 from dsrl.llm import Endpoint, Request
-from dsrl.llm.client import together
+from dsrl.llm.client import gather_or_cancel
 from dsrl.models.rollout.protocols import Rollout, count_cached
 
 if TYPE_CHECKING:
-    from dsrl.llm import CallsStore
+    from dsrl.llm import ReplyCache
     from dsrl.pipeline.context import Context
 
 
@@ -64,7 +64,7 @@ class ServerRollout(Rollout):
                     progress.advance(count)
                     return replies
 
-                return await together(complete(prompt) for prompt in prompts)
+                return await gather_or_cancel(complete(prompt) for prompt in prompts)
 
     def cached_replies(
         self,
@@ -72,7 +72,7 @@ class ServerRollout(Rollout):
         prompts: Sequence[Prompt],
         sampling: Sampling,
         count: int,
-        cache: "CallsStore",
+        cache: "ReplyCache",
     ) -> Held:
         return count_cached([self.endpoint.call(self.request(prompt, sampling)) for prompt in prompts], count, cache)
 

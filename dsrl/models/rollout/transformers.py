@@ -21,7 +21,7 @@ from dsrl.llm.request import Call
 from dsrl.models.rollout.protocols import FREE, Rollout, count_cached
 
 if TYPE_CHECKING:
-    from dsrl.llm import CallsStore
+    from dsrl.llm import ReplyCache
     from dsrl.pipeline.context import Context
 
 MAX_TRIES = 2
@@ -83,7 +83,7 @@ class TransformersRollout(Rollout):
         return [[replies[ReplyIndex(number, index)] for index in range(count)] for number in range(len(prompts))]
 
     def cached_replies(
-        self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, cache: "CallsStore"
+        self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, cache: "ReplyCache"
     ) -> Held:
         return count_cached(self._calls(model, prompts, sampling), count, cache)
 

@@ -17,12 +17,12 @@ from dsrl.data.images import Prompt
 from dsrl.data.model import Model, Reply, Sampling
 from dsrl.forecast.workload import Held
 from dsrl.llm import Endpoint
-from dsrl.llm.vllm_server import Flag, RunningVllm, VllmServer
+from dsrl.llm.servers import Flag, RunningVllm, VllmServer
 from dsrl.models.rollout.protocols import FREE, Rollout
 from dsrl.models.rollout.server import ServerRollout
 
 if TYPE_CHECKING:
-    from dsrl.llm import CallsStore
+    from dsrl.llm import ReplyCache
     from dsrl.pipeline.context import Context
 
 NO_SERVER = "http://127.0.0.1:9/v1"
@@ -77,7 +77,7 @@ class VllmRollout(Rollout):
             session.close()
 
     def cached_replies(
-        self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, cache: "CallsStore"
+        self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, cache: "ReplyCache"
     ) -> Held:
         return ServerRollout(endpoint=self.endpoint_for(model)).cached_replies(model, prompts, sampling, count, cache)
 

@@ -10,7 +10,7 @@ ENOUGH_DONE = 5
 
 
 class Traffic(Protocol):
-    """How one client is doing (`dsrl.llm.ratelimit.status.Status`)."""
+    """How one client is doing (`dsrl.llm.ratelimit.controller.ClientStatus`)."""
 
     @property
     def in_flight(self) -> int: ...

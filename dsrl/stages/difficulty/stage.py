@@ -18,7 +18,7 @@ from dsrl.data.images import chat_content, make_prompt
 from dsrl.data.source import Item
 from dsrl.forecast.workload import Expectation, Load, Outlook
 from dsrl.llm import Endpoint
-from dsrl.llm.client import together
+from dsrl.llm.client import gather_or_cancel
 from dsrl.llm.structured.answer import TEMPLATES
 from dsrl.pipeline.stage import Stage
 from dsrl.pipeline.state import PipelineState
@@ -146,7 +146,7 @@ class Difficulty(Stage):
         pairs = [(names[one], names[other]) for one, other in draw_pairs(len(names), self.opponents, self.seed)]
         async with context.connect(self.teacher, "teacher") as client:
             with context.progress.task("battles", len(pairs)) as progress:
-                return await together(self._judge(*pair, items, state, client, progress) for pair in pairs)
+                return await gather_or_cancel(self._judge(*pair, items, state, client, progress) for pair in pairs)
 
     async def _judge(
         self,

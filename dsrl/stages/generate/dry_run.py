@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from dsrl.data.sample import Rejected, Sample
 from dsrl.forecast.offline_clients import DryClient, Tally, UnpaidError
 from dsrl.forecast.workload import CHARACTERS_PER_TOKEN, Held
-from dsrl.llm import CallsStore, Endpoint
+from dsrl.llm import Endpoint, ReplyCache
 from dsrl.stages.generate.duplicates import DuplicateFilter
 
 Try = Callable[[int, DryClient], Awaitable[Sample | Rejected]]
@@ -105,7 +105,7 @@ def spread(count: int, limit: int | None) -> Iterator[tuple[int, int]]:
 
 
 async def rehearse(
-    endpoint: Endpoint, calls: CallsStore | None, number: int, attempt: Try, weight: int = 1
+    endpoint: Endpoint, calls: ReplyCache | None, number: int, attempt: Try, weight: int = 1
 ) -> Rehearsed:
     """Candidate `number` as far as the store's replies go."""
     client = DryClient(endpoint, calls)

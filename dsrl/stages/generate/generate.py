@@ -13,7 +13,7 @@ from dsrl.core.errors import StageFailed
 from dsrl.core.estimate import Range
 from dsrl.forecast import defaults
 from dsrl.forecast.workload import CHARACTERS_PER_TOKEN
-from dsrl.llm.structured.answer import TEMPLATES, usable
+from dsrl.llm.structured.answer import TEMPLATES, ask_until_usable
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.generate.base import GenerationInputs, TeacherGenerator
 from dsrl.stages.generate.candidate import DraftPrompt
@@ -53,7 +53,7 @@ class Generate(TeacherGenerator):
     async def setup_call(self, number: int, state: PipelineState, client: "Client") -> str:  # noqa: ARG002
         """The pattern of the demos."""
         prompt = prompts.render("pattern", task=state.task, demos=state.task.demos[:MAX_PATTERN_DEMOS], pattern=None)
-        answer = await usable(client.ask, [{"role": "user", "content": prompt}], Pattern, temperature=0.0)
+        answer = await ask_until_usable(client.ask, [{"role": "user", "content": prompt}], Pattern, temperature=0.0)
         if answer.value is None:
             raise StageFailed(
                 "generate: the teacher gave no pattern of the demos", got=f"{answer.error}: {answer.detail}"

@@ -14,7 +14,7 @@ from dsrl.core.digest import digest, normalised
 from dsrl.core.errors import StageFailed
 from dsrl.core.estimate import Range
 from dsrl.forecast import defaults
-from dsrl.llm.structured.answer import TEMPLATES, usable
+from dsrl.llm.structured.answer import TEMPLATES, ask_until_usable
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.generate.base import GenerationInputs, TeacherGenerator
 from dsrl.stages.generate.candidate import DraftPrompt
@@ -61,7 +61,7 @@ class SynthLlm(TeacherGenerator):
         """Topics and concepts of passage `number`; none if the teacher gives none."""
         passage = state.passages[number % len(state.passages)]
         prompt = prompts.render("concepts", task=state.task, pattern=None, demos=(), passage=passage.text)
-        answer = await usable(client.ask, [{"role": "user", "content": prompt}], Concepts, temperature=0.0)
+        answer = await ask_until_usable(client.ask, [{"role": "user", "content": prompt}], Concepts, temperature=0.0)
         return answer.value or Concepts(topics=[], concepts=[])
 
     def placeholder(self) -> tuple[Concepts, Range]:

@@ -14,7 +14,7 @@ from dsrl.data.sample import Provenance, Rejected
 from dsrl.data.task import Task
 from dsrl.forecast import defaults
 from dsrl.llm import Endpoint
-from dsrl.llm.structured.answer import TEMPLATES, usable
+from dsrl.llm.structured.answer import TEMPLATES, ask_until_usable
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.generate.base import GenerationInputs, TeacherGenerator
 from dsrl.stages.generate.candidate import Candidate, DraftPrompt, Refusal, parse_failure
@@ -57,7 +57,9 @@ class TarGen(TeacherGenerator):
     async def setup_call(self, number: int, state: PipelineState, client: "Client") -> Sequence[str]:  # noqa: ARG002
         """The contexts."""
         prompt = prompts.render("contexts", task=state.task, pattern=None, demos=(), count=self.num_contexts)
-        answer = await usable(client.ask, [{"role": "user", "content": prompt}], Contexts, temperature=self.temperature)
+        answer = await ask_until_usable(
+            client.ask, [{"role": "user", "content": prompt}], Contexts, temperature=self.temperature
+        )
         if answer.value is None:
             raise StageFailed("targen: the teacher gave no contexts", got=f"{answer.error}: {answer.detail}")
         return tuple(dict.fromkeys(answer.value.contexts))[: self.num_contexts]

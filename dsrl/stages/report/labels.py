@@ -7,7 +7,7 @@ from typing import Any
 
 from dsrl.core.estimate import wilson
 from dsrl.data.sample import Rejected, Sample, Votes
-from dsrl.llm.reply_cache.cache import CallsStore
+from dsrl.llm.reply_cache.cache import ReplyCache
 from dsrl.stages.report import formatting, svg
 from dsrl.stages.report.difficulty import Panel
 from dsrl.stages.report.label_noise import Tally, Teacher, fitted
@@ -89,7 +89,7 @@ class Labels:
 
 
 def labels(
-    samples: Sequence[Sample], rejected: Sequence[Rejected], calls: CallsStore, audit: dict[str, Any] | None = None
+    samples: Sequence[Sample], rejected: Sequence[Rejected], calls: ReplyCache, audit: dict[str, Any] | None = None
 ) -> Labels | None:
     """None where nobody voted."""
     accepted = [sample.votes for sample in samples if sample.votes]
@@ -101,7 +101,7 @@ def labels(
     return Labels(_lead(measures), tuple(panels), measures, audit)
 
 
-def measured(samples: Sequence[Sample], rejected: Sequence[Rejected], calls: CallsStore) -> Measures:
+def measured(samples: Sequence[Sample], rejected: Sequence[Rejected], calls: ReplyCache) -> Measures:
     """The figures; some candidate must have been voted on."""
     accepted = [sample.votes for sample in samples if sample.votes]
     refused = [(candidate.reason, candidate.votes) for candidate in rejected if candidate.votes]
@@ -150,7 +150,7 @@ def writer(votes: Sequence[Votes]) -> Writer:
     return Writer(agrees, differs, said.count(None), differs / known, *wilson(differs / known, known))
 
 
-def vote_length(samples: Sequence[Sample], calls: CallsStore) -> float | None:
+def vote_length(samples: Sequence[Sample], calls: ReplyCache) -> float | None:
     """Mean output tokens of a vote, over the first samples whose votes are in the calls store."""
     lengths: list[int] = []
     for sample in [sample for sample in samples if sample.votes and sample.provenance.calls][:MOST_READ]:

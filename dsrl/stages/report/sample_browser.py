@@ -20,7 +20,7 @@ from dsrl.stages.report.transcripts import Evidence, Texts
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from dsrl.llm.reply_cache.cache import CallsStore
+    from dsrl.llm.reply_cache.cache import ReplyCache
 
 Row = dict[str, Any]
 
@@ -38,7 +38,7 @@ class Browser:
 
 
 def browser(
-    state: PipelineState, calls: "CallsStore", pictures: Pictures, *, max_rows: int, max_characters: int
+    state: PipelineState, calls: "ReplyCache", pictures: Pictures, *, max_rows: int, max_characters: int
 ) -> Browser | None:
     """None where there are no rows. Prompts and replies are given to the first rows as long as there is room."""
     total = len(state.samples) + len(state.rejected)

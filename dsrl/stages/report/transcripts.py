@@ -7,7 +7,7 @@ from typing import Any
 from dsrl.data.images import chat_content, content_text
 from dsrl.data.sample import Image, Provenance
 from dsrl.data.task import Task
-from dsrl.llm.reply_cache.cache import CallsStore
+from dsrl.llm.reply_cache.cache import ReplyCache
 
 MAX_TEXT = 20_000
 """Characters of one prompt or reply; longer ones are cut and say so."""
@@ -37,7 +37,7 @@ class Texts:
 class Evidence:
     """Reads the calls store."""
 
-    calls: CallsStore
+    calls: ReplyCache
     task: Task
     texts: Texts
 

@@ -16,7 +16,7 @@ from dsrl.forecast import defaults
 from dsrl.forecast.offline_clients import DryClient, UnpaidError
 from dsrl.forecast.workload import CHARACTERS_PER_TOKEN, Expectation, Load, Outlook
 from dsrl.llm import Endpoint
-from dsrl.llm.structured.answer import TEMPLATES, usable
+from dsrl.llm.structured.answer import TEMPLATES, ask_until_usable
 from dsrl.pipeline.stage import Stage
 from dsrl.stages.retrieve.passages import (
     PassageFilter,
@@ -179,7 +179,7 @@ class Retrieve(Stage):
         prompt = prompts.render(
             "keywords", task=task, pattern=None, demos=task.demos[:NUM_DEMOS], count=self.num_keywords
         )
-        return await usable(client.ask, [{"role": "user", "content": prompt}], Keywords)
+        return await ask_until_usable(client.ask, [{"role": "user", "content": prompt}], Keywords)
 
     def _report(self, selected: SelectedPassages, context: "Context") -> None:
         """Print what was dropped or not found. Raises `StageFailed` without passages if `on_empty` is `stop`."""

@@ -1,4 +1,4 @@
-"""What a training child is told, as a JSON file: enough to repeat the training by hand."""
+"""A training job on disk: written by the parent, read by the child, enough to repeat the training by hand."""
 
 import json
 from dataclasses import asdict
@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from dsrl.core.component import Many, record
+from dsrl.core.files import write_json
 from dsrl.data.model import Model, Sampling
 
 JOB = "job.json"
@@ -19,83 +20,94 @@ FAILURE = "failure.json"
 RESULT = "result.json"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
-TREE = "verl.yaml"
-"""veRL's whole config, as it ran."""
-WORKERS = "workers.json"
-"""Host -> what of veRL ran there."""
+VERL_CONFIG = "verl.yaml"
+"""veRL's complete config, as it ran."""
+WORKER_HOSTS = "workers.json"
+"""Host -> names of veRL's workers on it."""
 
 
 @record
-class Row:
-    """One question to train on or to validate with."""
+class TrainingRow:
+    """A question to train on or to validate with."""
 
     id: str
     prompt: str
-    """As every model is asked: input and output instruction, with a placeholder for each picture."""
+    """Input and output instruction, with a placeholder for each image."""
     images: Many[str] = ()
-    """Files of the pictures, below the job's `images`."""
+    """Image files, relative to the job's `images` folder."""
     answer: str
     solution: str | None = None
     origin: str | None = None
-    """Of a synthetic sample: `initial`, `harder`, `easier` or `seed`; None for labelled data."""
+    """Origin of a synthetic sample: `initial`, `harder`, `easier` or `seed`; None for labelled data."""
     parent: str | None = None
     """Id of the sample that it was rewritten from."""
     passage: str | None = None
     """Id of the passage that it was written from."""
     pass_rate: float | None = None
-    """Of a scored sample: how often the base model solves it."""
+    """The base model's pass rate, if the sample was scored."""
 
 
 @record
-class Job:
-    """A training in all its detail. `folder` holds the rows, the checkpoints and what the child writes."""
+class TrainingJob:
+    """All settings of a training. `folder` holds the rows, the checkpoints and the child's output."""
 
     folder: str
     model: Model
     algorithm: str
     settings: dict[str, Any]
-    """The algorithm's hyper-parameters, or those of supervised training."""
+    """Hyper-parameters of the algorithm or of supervised training."""
     grader: dict[str, Any]
-    """Identity of the task's grader, from which the child makes it again."""
+    """Key fields of the task's grader, from which the child rebuilds it."""
     steps: int
-    """Updates."""
+    """Number of updates."""
     rows_per_step: int
     seed: int
     checkpoint_every: int
     validation: Sampling
-    """How replies to held-out samples are drawn."""
+    """Sampling of the replies to held-out samples."""
     images: str = ""
-    """Folder of the rows' pictures."""
+    """Folder of the rows' images."""
     validation_replies: int
     keep: str
     device_batch: int | None
     resume: str | None = Field(default=None)
-    """Checkpoint to go on from."""
+    """Checkpoint folder to resume from."""
 
     def path(self, name: str) -> Path:
         """A file in the job's folder."""
         return Path(self.folder) / name
 
     def write(self) -> Path:
-        """Save it where the child finds it."""
+        """Save the job as `job.json` in its folder; returns the path."""
         path = self.path(JOB)
         path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False), encoding="utf-8")
         return path
 
+    def failure(self) -> str | None:
+        """Why the training failed, as far as a process of the training reported it."""
+        path = self.path(FAILURE)
+        return json.loads(path.read_text(encoding="utf-8"))["reason"] if path.is_file() else None
 
-def read_job(path: Path) -> Job:
-    """The job of this file, checked."""
+    def report_failure(self, reason: str, *, replace: bool = False) -> None:
+        """Store why the training fails. The first report counts, unless `replace`."""
+        path = self.path(FAILURE)
+        if replace or not path.exists():
+            write_json(path, {"reason": reason})
+
+
+def read_job(path: Path) -> TrainingJob:
+    """Load and validate `job.json`."""
     from pydantic import TypeAdapter
 
-    return TypeAdapter(Job).validate_json(path.read_bytes())
+    return TypeAdapter(TrainingJob).validate_json(path.read_bytes())
 
 
-def write_rows(path: Path, rows: tuple[Row, ...]) -> None:
-    """One JSON object a line."""
+def write_rows(path: Path, rows: tuple[TrainingRow, ...]) -> None:
+    """Write one JSON object per line."""
     path.write_text("".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
-def read_rows(path: Path) -> tuple[Row, ...]:
-    """What `write_rows` has written."""
-    lines = path.read_text(encoding="utf-8").split("\n")  # splitlines() would also cut at U+2028 inside a text
-    return tuple(Row(**json.loads(line)) for line in lines if line)
+def read_rows(path: Path) -> tuple[TrainingRow, ...]:
+    """Read the output of `write_rows`."""
+    lines = path.read_text(encoding="utf-8").split("\n")  # splitlines() would also split at U+2028 inside a text
+    return tuple(TrainingRow(**json.loads(line)) for line in lines if line)

@@ -1,8 +1,8 @@
-"""How much memory a training will take on each GPU, before it runs: an estimate, from the shapes in the model's config.
+"""Estimate of the memory that a training needs on each GPU, from the shapes in the model's config.
 
-Weights, gradients and both moments of Adam are kept in float32 and shared out among the GPUs; one layer at a time is
-gathered in the arithmetic's dtype. vLLM takes its share of a GPU beside that, whatever the model. TRL, in one process,
-holds the base model a second time where the loss needs it, and never the logits of whole replies.
+Weights, gradients and both moments of Adam are float32 and sharded over the GPUs; one layer at a time is gathered in
+the training dtype. vLLM takes its share of a GPU beside that, whatever the model. TRL runs in one process, loads the
+reference model if the loss needs it, and never holds the logits of whole replies.
 """
 
 import json
@@ -11,28 +11,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dsrl.data.model import count_parameters
+
 GIB = 2**30
 STATE_BYTES = 16
-"""A parameter's weight, gradient and two moments, in float32."""
+"""Per parameter: weight, gradient and two moments in float32."""
 WEIGHT_BYTES = 4
-"""A parameter that stands still, in float32."""
+"""Per frozen parameter, in float32."""
 REFERENCE_BYTES = 4
-"""A weight of the base model, from which the loss holds the divergence."""
+"""Per parameter of the reference model."""
 LOGIT_BYTES = 10
-"""A logit in the arithmetic's dtype, in float32, and its gradient."""
-DRAWN_BYTES = 28
-"""A logit of the one token that is drawn: twice in float32, its share, and sums in float64."""
+"""Per logit: in the training dtype, in float32, and its gradient."""
+SAMPLING_BYTES = 28
+"""Per logit of the one token being sampled: twice in float32, its probability, and cumulative sums in float64."""
 SAVED_BYTES = 2
-"""A number kept of a layer's input for the backward pass, which computes the rest again."""
+"""Per number of a layer's input that is kept for the backward pass; the rest is recomputed (gradient checkpointing)."""
 LAYER_NUMBERS = 34
-"""Numbers a token and hidden unit that one layer's backward pass holds (arXiv 2205.05198, without attention scores)."""
+"""Numbers per token and hidden unit in the backward pass of one layer (arXiv 2205.05198, without attention scores)."""
 OVERHEAD = 2 * GIB
-"""CUDA's context, NCCL's buffers and fragments."""
+"""CUDA context, NCCL buffers and fragmentation."""
 
 
 @dataclass(frozen=True)
-class Shapes:
-    """What a config.json says of a model's size."""
+class ModelShape:
+    """The sizes in a model's config.json."""
 
     hidden: int
     layers: int
@@ -41,26 +43,26 @@ class Shapes:
 
 
 @dataclass(frozen=True)
-class Load:
-    """What is held at a time."""
+class TrainingShape:
+    """What a training holds in memory at the same time."""
 
     gpus: int
     sequences: int
-    """On one device."""
+    """Per device."""
     tokens: int
-    """Of the longest question and reply."""
+    """Longest prompt plus reply."""
     critic: bool = False
     offload: bool = False
     adapters: bool = False
-    """Whether the weights stand still, and only small adapters are learned."""
+    """Whether the weights are frozen and only small adapters are trained."""
     reference: bool = False
-    """Whether the base model is held beside the one in training."""
+    """Whether the reference model is loaded."""
     whole_logits: bool = True
-    """Whether the logits of whole replies are held at once; else those of one token each, as they are drawn."""
+    """Whether the logits of whole replies are held; else those of the token being sampled."""
 
 
-def shapes(folder: Path, billions: float | None) -> Shapes | None:
-    """Out of a model folder; None where it doesn't say enough."""
+def read_shape(folder: Path, billions: float | None) -> ModelShape | None:
+    """Read config.json in a model folder; `billions` of parameters override the count. None if a size is missing."""
     path = folder / "config.json"
     if not path.is_file():
         return None
@@ -68,67 +70,52 @@ def shapes(folder: Path, billions: float | None) -> Shapes | None:
     config = config.get("text_config", config)
     try:
         hidden, layers, vocabulary = (int(config[name]) for name in ("hidden_size", "num_hidden_layers", "vocab_size"))
+        parameters = billions * 1e9 if billions else float(count_parameters(config))
     except (KeyError, TypeError):
         return None
-    billed = billions * 1e9 if billions else float(_parameters(config, hidden, layers, vocabulary))
-    return Shapes(hidden, layers, vocabulary, billed)
+    return ModelShape(hidden, layers, vocabulary, parameters)
 
 
-def _parameters(config: Mapping[str, Any], hidden: int, layers: int, vocabulary: int) -> int:
-    """Of a decoder with a gated layer; keys and values may have fewer heads than queries."""
-    inner = int(config.get("intermediate_size") or 4 * hidden)
-    heads = int(config.get("num_attention_heads") or 1)
-    width = int(config.get("head_dim") or hidden // heads)
-    shared = int(config.get("num_key_value_heads") or heads)
-    attention = 2 * hidden * width * (heads + shared)
-    embeddings = 1 if config.get("tie_word_embeddings") else 2
-    return layers * (attention + 3 * hidden * inner) + embeddings * vocabulary * hidden
-
-
-def needed(model: Shapes, load: Load) -> dict[str, float]:
-    """GiB on one GPU while it learns, by what they are for."""
-    each = (WEIGHT_BYTES if load.adapters else STATE_BYTES) + (STATE_BYTES if load.critic else 0)
-    state = each * model.parameters / load.gpus * (0.25 if load.offload else 1)
-    width = load.sequences * load.tokens
-    saved = width * model.hidden * model.layers * SAVED_BYTES
-    logits = width * LOGIT_BYTES if load.whole_logits else load.sequences * DRAWN_BYTES
+def estimate_memory(model: ModelShape, training: TrainingShape) -> dict[str, float]:
+    """GiB on one GPU during an update, by purpose."""
+    per_parameter = (WEIGHT_BYTES if training.adapters else STATE_BYTES) + (STATE_BYTES if training.critic else 0)
+    state = per_parameter * model.parameters / training.gpus * (0.25 if training.offload else 1)
+    num_tokens = training.sequences * training.tokens
+    saved = num_tokens * model.hidden * model.layers * SAVED_BYTES
+    logits = num_tokens * LOGIT_BYTES if training.whole_logits else training.sequences * SAMPLING_BYTES
     parts = {
         "weights, gradients and optimizer": state,
-        "base model": REFERENCE_BYTES * model.parameters * load.reference,
-        "activations": saved + width * model.hidden * LAYER_NUMBERS,
+        "base model": REFERENCE_BYTES * model.parameters * training.reference,
+        "activations": saved + num_tokens * model.hidden * LAYER_NUMBERS,
         "logits": logits * model.vocabulary,
         "overhead": OVERHEAD,
     }
     return {name: value / GIB for name, value in parts.items() if value}
 
 
-def warnings(
-    model: Shapes, parts: Mapping[str, float], gibibytes: float | None, share: float, tensor_parallel: int
-) -> list[str]:
-    """What will not fit into GPUs of that size, and what to lower."""
-    found = too_much(parts, gibibytes, ", give train.offload=true, or more GPUs")
-    if gibibytes is not None and not rollouts_fit(model, gibibytes, share, tensor_parallel):
-        found.append(
-            f"vLLM's share of a GPU, {share * gibibytes:.0f} GiB, leaves no room beside the weights: raise "
-            "train.gpu_memory or train.tensor_parallel"
-        )
-    return found
-
-
-def too_much(parts: Mapping[str, float], gibibytes: float | None, cure: str) -> list[str]:
-    """Where an update needs more than there is."""
+def update_warnings(parts: Mapping[str, float], gibibytes: float | None, cure: str) -> list[str]:
+    """A warning if an update needs more than the `gibibytes` of the smallest GPU; `cure` ends the advice."""
     if gibibytes is None or sum(parts.values()) <= gibibytes:
         return []
-    needs = f"the update needs {words(parts)}, and the smallest has {gibibytes:.0f}"
-    return [f"{needs}: lower train.device_batch or rl.max_response_tokens{cure}"]
+    need = f"an update needs {describe_memory(parts)}, but the smallest GPU has {gibibytes:.0f} GiB"
+    return [f"{need}: lower train.device_batch or rl.max_response_tokens{cure}"]
 
 
-def rollouts_fit(model: Shapes, gibibytes: float, share: float, tensor_parallel: int) -> bool:
-    """Whether vLLM's share of a GPU holds the weights in 16 bits and leaves a fifth of it for keys and values."""
-    return 2 * model.parameters / tensor_parallel / GIB < 0.8 * share * gibibytes
+def verl_warnings(
+    model: ModelShape, parts: Mapping[str, float], gibibytes: float | None, share: float, tensor_parallel: int
+) -> list[str]:
+    """Warnings about the update, and about vLLM's `share` of a GPU: it must hold the weights in 16 bits and leave a
+    fifth for the KV cache."""
+    warnings = update_warnings(parts, gibibytes, ", give train.offload=true, or use more GPUs")
+    if gibibytes is not None and 2 * model.parameters / tensor_parallel / GIB >= 0.8 * share * gibibytes:
+        warnings.append(
+            f"vLLM's share of a GPU, {share * gibibytes:.0f} GiB, has no room for the KV cache beside the weights: "
+            "raise train.gpu_memory or train.tensor_parallel"
+        )
+    return warnings
 
 
-def words(parts: Mapping[str, float]) -> str:
-    """`about 41 GiB (weights, gradients and optimizer 30, ...)`."""
+def describe_memory(parts: Mapping[str, float]) -> str:
+    """`about 41 GiB on each GPU (weights, gradients and optimizer 30.0, ...)`."""
     inner = ", ".join(f"{name} {value:.1f}" for name, value in parts.items())
     return f"about {sum(parts.values()):.0f} GiB on each GPU ({inner})"

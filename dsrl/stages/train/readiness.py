@@ -1,7 +1,7 @@
-"""Before training: what the measured pass rates say of it. A group whose replies all earn the same teaches nothing.
+"""What the measured pass rates predict for RL. A group whose replies all earn the same reward has no gradient.
 
-The pass rate p of a sample with k right replies of L is not k / L but uncertain: Beta(k + 1/2, L - k + 1/2), by
-Jeffreys' prior. A group of n replies is all right or all wrong with probability E[p^n] + E[(1 - p)^n], which has a
+The pass rate p of a sample with k correct replies of L is not k / L but uncertain: p ~ Beta(k + 1/2, L - k + 1/2)
+(Jeffreys' prior). A group of n replies is all correct or all wrong with probability E[p^n] + E[(1 - p)^n], which has a
 closed form.
 """
 
@@ -11,46 +11,46 @@ from dataclasses import dataclass
 from typing import Any
 
 PRIOR = 0.5
-STARVING = 0.5
-"""Share of groups without a signal from which on a warning is given."""
-HOPELESS = 0.9
-"""Share of groups without a signal at which DAPO draws ten for one that it uses."""
+WARNING_SHARE = 0.5
+"""Share of groups without reward variance from which on a warning is given."""
+DAPO_WARNING_SHARE = 0.9
+"""The same for DAPO, which then draws ten groups for one that it uses."""
 
 
 @dataclass(frozen=True)
 class Readiness:
-    """What is to be expected of a training's groups."""
+    """Expected reward variance of the groups of a training."""
 
     samples: int
-    """Those with a measured pass rate."""
+    """Number of samples with a measured pass rate."""
     responses: int
     """Replies in a group."""
     zero_variance: float
-    """Expected share of groups whose replies all earn the same."""
+    """Expected share of groups whose replies all earn the same reward."""
     prompts_per_step: int
 
     @property
     def signal_prompts(self) -> float:
-        """Questions of an update that teach something."""
+        """Expected questions per update with a gradient."""
         return self.prompts_per_step * (1 - self.zero_variance)
 
     @property
     def accept(self) -> float:
-        """Share of the groups that DAPO draws which it can use."""
+        """Share of the groups drawn by DAPO that it can use."""
         return 1 - self.zero_variance
 
     @property
     def drawn_prompts(self) -> int | None:
-        """Questions that DAPO has to draw for an update; None: for ever."""
+        """Questions that DAPO draws for one update; None: without end."""
         return math.ceil(self.prompts_per_step / self.accept) if self.accept > 0 else None
 
     @property
     def batches(self) -> int | None:
-        """The same in batches: what `rl.inflight_batches` would have to be to draw them at once."""
+        """The value of `rl.inflight_batches` that draws them all at once."""
         return None if self.drawn_prompts is None else math.ceil(self.drawn_prompts / self.prompts_per_step)
 
     def plain(self) -> dict[str, Any]:
-        """For `metrics.json`."""
+        """The values for `metrics.json`."""
         return {
             "samples": self.samples,
             "responses_per_prompt": self.responses,
@@ -62,44 +62,45 @@ class Readiness:
         }
 
 
-def readiness(counts: Sequence[tuple[int, int]], responses: int, prompts_per_step: int) -> Readiness | None:
-    """Of samples with (right, valid) replies each; None where none was measured."""
-    known = [(right, valid) for right, valid in counts if valid]
+def predict_readiness(counts: Sequence[tuple[int, int]], responses: int, prompts_per_step: int) -> Readiness | None:
+    """`counts` has (correct, valid) replies per sample; None if no sample has valid ones."""
+    known = [(correct, valid) for correct, valid in counts if valid]
     if not known:
         return None
-    shares = [without_signal(right, valid, responses) for right, valid in known]
+    shares = [zero_variance_probability(correct, valid, responses) for correct, valid in known]
     return Readiness(len(known), responses, sum(shares) / len(shares), prompts_per_step)
 
 
-def without_signal(right: int, valid: int, responses: int) -> float:
-    """Probability that all replies of a group are right, or all wrong."""
-    a, b = right + PRIOR, valid - right + PRIOR
-    return math.exp(_log_rise(a, a + b, responses)) + math.exp(_log_rise(b, a + b, responses))
+def zero_variance_probability(correct: int, valid: int, responses: int) -> float:
+    """Probability that all `responses` replies of a group are correct, or all wrong."""
+    a, b = correct + PRIOR, valid - correct + PRIOR
+    return math.exp(_log_moment(a, a + b, responses)) + math.exp(_log_moment(b, a + b, responses))
 
 
-def _log_rise(part: float, whole: float, count: int) -> float:
-    """log E[p^count] for p ~ Beta(part, whole - part)."""
-    return math.lgamma(part + count) - math.lgamma(part) - math.lgamma(whole + count) + math.lgamma(whole)
+def _log_moment(a: float, total: float, n: int) -> float:
+    """log E[p^n] for p ~ Beta(a, total - a)."""
+    return math.lgamma(a + n) - math.lgamma(a) - math.lgamma(total + n) + math.lgamma(total)
 
 
-def words(found: Readiness, algorithm: str) -> str:
-    """One line before the training."""
+def describe_readiness(readiness: Readiness, algorithm: str) -> str:
+    """A line for the user before the training."""
     text = (
-        f"readiness: {found.zero_variance:.0%} of groups of {found.responses} replies are expected to teach nothing, "
-        f"so {found.signal_prompts:.1f} of {found.prompts_per_step} questions an update do"
+        f"readiness: {readiness.zero_variance:.0%} of groups of {readiness.responses} replies are expected to have no "
+        f"reward variance, so {readiness.signal_prompts:.1f} of {readiness.prompts_per_step} questions per update count"
     )
     if algorithm != "dapo":
         return text
-    drawn = "no end of" if found.drawn_prompts is None else f"about {found.drawn_prompts}"
-    at_once = f"rl.inflight_batches={found.batches} draws them at once"
-    return f"{text}; DAPO will draw {drawn} questions for each update ({at_once})"
+    drawn = "without end" if readiness.drawn_prompts is None else f"about {readiness.drawn_prompts} questions"
+    at_once = f"rl.inflight_batches={readiness.batches} draws them at once"
+    return f"{text}; DAPO will draw {drawn} for each update ({at_once})"
 
 
-def warning(found: Readiness, algorithm: str, compares: bool) -> str | None:
-    """What would starve the training, and the cure."""
+def readiness_warning(readiness: Readiness, algorithm: str, compares: bool) -> str | None:
+    """A warning with its cure if most groups would have no reward variance. `compares`: whether the algorithm compares
+    the replies of a group."""
     cure = "select samples with a pass rate nearer to one half (select=learnable), or raise rl.responses_per_prompt"
-    if algorithm == "dapo" and found.zero_variance >= HOPELESS:
-        return f"DAPO would throw away {found.zero_variance:.0%} of what it draws; {cure}"
-    if compares and found.zero_variance >= STARVING:
-        return f"{found.zero_variance:.0%} of the groups are expected to teach nothing; {cure}"
+    if algorithm == "dapo" and readiness.zero_variance >= DAPO_WARNING_SHARE:
+        return f"DAPO would discard {readiness.zero_variance:.0%} of the groups that it draws; {cure}"
+    if compares and readiness.zero_variance >= WARNING_SHARE:
+        return f"{readiness.zero_variance:.0%} of the groups are expected to have no reward variance; {cure}"
     return None

@@ -1,16 +1,17 @@
-"""The parent's side of a training: starts the child, shows its progress, and says in words why it failed."""
+"""The parent's side of a training: run the child, follow `progress.jsonl`, report why a training failed."""
 
 import json
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsrl.core import child_process
 from dsrl.core.errors import StageFailed
-from dsrl.stages.train.job import FAILURE, JOB, LOG, PROGRESS, RESULT, Job
+from dsrl.core.files import tail_lines
+from dsrl.stages.train.job import FAILURE, JOB, LOG, PROGRESS, RESULT, TrainingJob
 
 if TYPE_CHECKING:
     from dsrl.pipeline.context import Context
@@ -25,19 +26,21 @@ SHOWN = {
     "length": "completion_length",
     "tokens/s": "tokens_per_second",
 }
-"""Label beside the count -> name in `progress.jsonl`."""
+"""Label on the progress line -> name in `progress.jsonl`."""
+MAX_POINTS = 200
+"""Points of the series in `metrics.json`."""
 
 
-def train(
+def run_training(
     module: str,
-    job: Job,
+    job: TrainingJob,
     threads: int | None,
     timeout_minutes: float,
     context: "Context",
     python: str | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Run the child to its end and return what it says of its result. Raises `StageFailed`."""
+    """Run the child to its end and return its `result.json`. Raises `StageFailed`."""
     for name in (FAILURE, RESULT):
         job.path(name).unlink(missing_ok=True)
     process = child_process.start(module, [str(job.write())], job.path(LOG), threads, None, python, variables)
@@ -48,47 +51,74 @@ def train(
     finally:
         child_process.stop(process)
     if process.returncode != 0 or not job.path(RESULT).is_file():
-        raise failed(job, child_process.end_in_words(process.returncode))
+        raise _failed(job, child_process.end_in_words(process.returncode))
     result: dict[str, Any] = json.loads(job.path(RESULT).read_text(encoding="utf-8"))
     return result
 
 
-def _follow(process: child_process.Child, job: Job, task: "Task", timeout_minutes: float) -> None:
-    """Until the child ends. Raises `StageFailed` where it shows no progress for too long."""
-    offset, heard = 0, time.monotonic()
+def _follow(process: child_process.Child, job: TrainingJob, task: "Task", timeout_minutes: float) -> None:
+    """Show the progress until the child ends. Raises `StageFailed` after `timeout_minutes` without a step."""
+    offset, last_step = 0, time.monotonic()
     while True:
         with suppress(subprocess.TimeoutExpired):
             process.wait(POLL_SECONDS)
-        lines, offset = _news(job.path(PROGRESS), offset)
-        for line in lines:
-            _show(task, json.loads(line))
-        heard = time.monotonic() if lines else heard
+        lines, offset = tail_lines(job.path(PROGRESS), offset)
+        for row in map(json.loads, lines):
+            shown = {label: f"{row[name]:.3g}" for label, name in SHOWN.items() if row.get(name) is not None}
+            task.set(row["step"], **shown)
+            last_step = time.monotonic()
         if process.returncode is not None:
             return
-        if time.monotonic() - heard > timeout_minutes * 60:
-            raise failed(job, f"no step within {timeout_minutes:g} minutes")
+        if time.monotonic() - last_step > timeout_minutes * 60:
+            raise _failed(job, f"no step within {timeout_minutes:g} minutes")
 
 
-def _news(path: Path, offset: int) -> tuple[list[bytes], int]:
-    """Whole lines added since, and where to go on reading."""
-    if not path.is_file():
-        return [], offset
-    with path.open("rb") as file:
-        file.seek(offset)
-        added = file.read()
-    end = added.rfind(b"\n") + 1
-    return added[:end].splitlines(), offset + end
-
-
-def _show(task: "Task", row: dict[str, Any]) -> None:
-    shown = {label: f"{row[name]:.3g}" for label, name in SHOWN.items() if row.get(name) is not None}
-    task.set(row["step"], **shown)
-
-
-def failed(job: Job, ending: str) -> StageFailed:
-    """In words, with what the child itself said or the end of its log."""
+def _failed(job: TrainingJob, ending: str) -> StageFailed:
     log = job.path(LOG)
-    reason = f"{ending}; the end of the log:\n{child_process.tail(log)}"
-    if job.path(FAILURE).is_file():
-        reason = json.loads(job.path(FAILURE).read_text(encoding="utf-8"))["reason"]
+    reason = job.failure() or f"{ending}; the end of the log:\n{child_process.tail(log)}"
     return StageFailed("the training failed", got=reason, next_step=f"see {log}; its settings are in {job.path(JOB)}")
+
+
+def read_progress(path: Path) -> list[dict[str, Any]]:
+    """The rows of `progress.jsonl` by step; a validation is merged into the row of its step."""
+    steps: dict[int, dict[str, Any]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        row = json.loads(line)
+        steps[row["step"]] = {**steps.get(row["step"], {}), **row}
+    return [steps[step] for step in sorted(steps)]
+
+
+def truncate_progress(path: Path, step: int) -> None:
+    """Remove the rows after `step`, and the incomplete line of a killed process."""
+    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+    kept = [line for line in lines if line.endswith(b"\n") and json.loads(line)["step"] <= step]
+    path.write_bytes(b"".join(kept))
+
+
+def progress_metrics(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Metrics of the stage: the mean reward of the first and of the last tenth of the steps, and the series."""
+    trained = [row for row in rows if row["step"] > 0]
+    rewards = [row["reward"] for row in trained if row.get("reward") is not None]
+    tenth = max(1, len(rewards) // 10)
+    validated = [row for row in rows if row.get("validation") is not None]
+    return {
+        "reward_first": sum(rewards[:tenth]) / tenth if rewards else None,
+        "reward_last": sum(rewards[-tenth:]) / tenth if rewards else None,
+        "validation": [{"step": row["step"], "right": row["validation"]} for row in validated],
+        "series": thin_out(trained, MAX_POINTS),
+    }
+
+
+def no_signal_warnings(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """A warning if no group of the whole training had any reward variance."""
+    shares = [row["zero_variance"] for row in rows if row.get("zero_variance") is not None]
+    if shares and min(shares) == 1:
+        return ["all replies to a question always earned the same reward: nothing could be learned from them"]
+    return []
+
+
+def thin_out(rows: Sequence[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
+    """At most `limit` rows, evenly spaced, including the first and the last."""
+    if len(rows) <= limit:
+        return list(rows)
+    return [rows[number * (len(rows) - 1) // (limit - 1)] for number in range(limit)]

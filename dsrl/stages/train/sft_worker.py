@@ -6,47 +6,47 @@ from typing import Any
 import torch
 
 from dsrl.core.errors import UserError
-from dsrl.stages.train.hf_worker import Trainee, arguments, fit, main
-from dsrl.stages.train.job import Row
+from dsrl.stages.train.hf_worker import TrainingRun, fit, main, trainer_arguments
+from dsrl.stages.train.job import TrainingRow
 
 IGNORED = -100
-"""Label of tokens that bear no loss."""
+"""Label of tokens without loss."""
 
 
-def train(trainee: Trainee) -> None:
+def train(run: TrainingRun) -> None:
     """Next-token loss on the solutions."""
     from transformers import Trainer, TrainingArguments
 
-    job = trainee.job
-    examples = [example(trainee, row) for row in trainee.rows]
-    settings = arguments(job, job.settings["batch"])
-    pad = trainee.tokenizer.pad_token_id or trainee.tokenizer.eos_token_id
+    job = run.job
+    examples = [encode_example(run, row) for row in run.rows]
+    pad = run.tokenizer.pad_token_id or run.tokenizer.eos_token_id
+    arguments = trainer_arguments(job, job.settings["batch"])
     trainer = Trainer(
-        model=trainee.model,
-        args=TrainingArguments(**settings, lr_scheduler_type="linear", train_sampling_strategy="sequential"),
-        train_dataset=[examples[number] for number in trainee.order],
+        model=run.model,
+        args=TrainingArguments(**arguments, lr_scheduler_type="linear", train_sampling_strategy="sequential"),
+        train_dataset=[examples[number] for number in run.order],
         data_collator=lambda batch: collate(batch, pad),
     )
-    fit(trainer, trainee)
+    fit(trainer, run)
 
 
-def example(trainee: Trainee, row: Row) -> dict[str, list[int]]:
-    """Prompt, solution and stop token. Raises `UserError` where they are too long for the model."""
-    assert row.solution is not None, "the parent hands on rows with a solution only"
-    prompt = trainee.encode(row.prompt)
-    solution = [*trainee.tokenizer(row.solution, add_special_tokens=False)["input_ids"], trainee.tokenizer.eos_token_id]
-    if len(prompt) + len(solution) > trainee.limit:
+def encode_example(run: TrainingRun, row: TrainingRow) -> dict[str, list[int]]:
+    """Tokens and labels of prompt, solution and stop token. Raises `UserError` if they exceed the context."""
+    assert row.solution is not None, "the parent only writes rows with a solution"
+    prompt = run.encode(row.prompt)
+    solution = [*run.tokenizer(row.solution, add_special_tokens=False)["input_ids"], run.tokenizer.eos_token_id]
+    if len(prompt) + len(solution) > run.limit:
         raise UserError(
             f"sample {row.id}: question and solution are too long for the model",
             got=f"{len(prompt) + len(solution)} tokens",
-            allowed=f"{trainee.limit}",
+            allowed=f"{run.limit}",
             next_step="raise model.max_length",
         )
     return {"input_ids": prompt + solution, "labels": [IGNORED] * len(prompt) + solution}
 
 
 def collate(batch: Sequence[dict[str, list[int]]], pad: int) -> dict[str, torch.Tensor]:
-    """Padded on the right."""
+    """Tensors of shape (batch, longest sequence), padded on the right."""
     width = max(len(row["input_ids"]) for row in batch)
     fills = {"input_ids": pad, "labels": IGNORED}
     columns: dict[str, Any] = {

@@ -8,42 +8,41 @@ from pydantic import Field
 
 from dsrl.core import child_process
 from dsrl.core.component import component
-from dsrl.infra.gpus import gpus_here
-from dsrl.stages.train import memory
+from dsrl.infra.gpus import visible_gpus
 from dsrl.stages.train.algorithms import DrGrpo, Grpo
-from dsrl.stages.train.job import Job, Row
+from dsrl.stages.train.job import TrainingJob, TrainingRow
+from dsrl.stages.train.memory import TrainingShape, describe_memory, estimate_memory, read_shape, update_warnings
 from dsrl.stages.train.rl import ReinforcementLearning
-from dsrl.stages.train.schedule import device_batch
+from dsrl.stages.train.rows import device_batch_size
 
 if TYPE_CHECKING:
     from dsrl.pipeline.context import Context
     from dsrl.pipeline.state import PipelineState
 
-SUPPOSED_PROMPT = 512
-"""Tokens of a question, for the estimate of memory."""
+ASSUMED_PROMPT_TOKENS = 512
 
 LOSSES: dict[str, dict[str, str]] = {
     Grpo.label: {"loss_type": "grpo", "scale_rewards": "group"},
     DrGrpo.label: {"loss_type": "dr_grpo", "scale_rewards": "none"},
 }
-"""Our algorithm -> TRL's words for it."""
+"""Algorithm -> arguments of TRL's `GRPOConfig`."""
 
 
 @component("stages.train.trl")
 class Trl(ReinforcementLearning):
-    """Reinforcement learning in one process of TRL's."""
+    """RL in a single process."""
 
     module: ClassVar[str] = "dsrl.stages.train.trl_worker"
     engine: ClassVar[str] = "trl"
     packages: ClassVar[tuple[str, ...]] = ("torch", "transformers", "accelerate", "datasets", "trl")
 
     lora_rank: int | None = Field(default=None, gt=0, le=512)
-    """Of the adapters that are trained instead of all weights, and merged into them at the end; None: none."""
+    """Rank of LoRA adapters, which are merged into the weights at the end; None: train all weights."""
     lora_alpha: int = Field(default=32, gt=0)
-    """Adapters count lora_alpha / lora_rank times."""
+    """The adapters are scaled by lora_alpha / lora_rank."""
 
     def check(self) -> None:
-        """Adapters need a package of their own."""
+        """Adapters need peft."""
         super().check()
         if self.lora_rank is not None:
             child_process.require("peft")
@@ -52,22 +51,29 @@ class Trl(ReinforcementLearning):
         adapters = {"lora_rank": self.lora_rank, "lora_alpha": self.lora_alpha} if self.lora_rank else {}
         return {**super().settings(), **LOSSES[self.label], **adapters}
 
-    def foretell(self, state: "PipelineState", rows: Sequence[Row], job: Job, context: "Context") -> dict[str, Any]:
-        """The pass rates, and the memory that the GPU will need."""
-        found = super().foretell(state, rows, job, context)
-        model = memory.shapes(Path(job.model.path or ""), job.model.parameters)
-        if not gpus_here().names or model is None:
-            return {**found, "memory": None}
-        parts = memory.needed(model, self.load(job))
-        context.progress.say(f"memory: {memory.words(parts)}")
-        for text in memory.too_much(parts, gpus_here().gibibytes, ", or rl.kl=0"):
+    def predict(
+        self, state: "PipelineState", rows: Sequence[TrainingRow], job: TrainingJob, context: "Context"
+    ) -> dict[str, Any]:
+        """The reward variance, and the memory of an update on a GPU."""
+        predicted = super().predict(state, rows, job, context)
+        gpus, model = visible_gpus(), read_shape(Path(job.model.path or ""), job.model.parameters)
+        if not gpus.names or model is None:
+            return {**predicted, "memory": None}
+        parts = estimate_memory(model, self.memory_shape(job))
+        context.progress.say(f"memory: {describe_memory(parts)}")
+        for text in update_warnings(parts, gpus.gibibytes, ", or give rl.kl=0"):
             context.progress.warn(f"train: {text}")
-        return {**found, "memory": {name: round(value, 2) for name, value in parts.items()}}
+        return {**predicted, "memory": {name: round(value, 2) for name, value in parts.items()}}
 
-    def load(self, job: Job) -> memory.Load:
-        """What TRL holds at a time."""
+    def memory_shape(self, job: TrainingJob) -> TrainingShape:
+        """What TRL holds in memory during an update."""
         rl = self.algorithm
-        sequences = device_batch(job.device_batch, rl.prompts_per_step * rl.responses_per_prompt)
-        tokens = min(SUPPOSED_PROMPT + rl.max_response_tokens, job.model.max_length)
-        lora = self.lora_rank is not None  # without its adapters the model is the base model
-        return memory.Load(1, sequences, tokens, adapters=lora, reference=rl.kl > 0 and not lora, whole_logits=False)
+        lora = self.lora_rank is not None  # with the adapters disabled, the model is its own reference
+        return TrainingShape(
+            gpus=1,
+            sequences=device_batch_size(job.device_batch, rl.prompts_per_step * rl.responses_per_prompt),
+            tokens=min(ASSUMED_PROMPT_TOKENS + rl.max_response_tokens, job.model.max_length),
+            adapters=lora,
+            reference=rl.kl > 0 and not lora,
+            whole_logits=False,
+        )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dsrl.cli.app import dispatch
-from tests.infra.ray.pretend import commands
+from tests.infra.slurm.fake_commands import fake_commands
 
 Call = Callable[..., tuple[int, str]]
 HERE = {"host": socket.gethostname(), "pid": os.getpid(), "started": time.time() + 10}
@@ -88,7 +88,7 @@ STATES = [
 def test_a_job_stands_as_slurm_says(
     status: str, queue: str, accounts: str, line: str, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commands(tmp_path, monkeypatch, squeue=queue, sacct=accounts)
+    fake_commands(tmp_path, monkeypatch, squeue=queue, sacct=accounts)
     run("runs/day/a", status=status, slurm_job="7", **{**HERE, "host": "node1"})
     assert line in call()[1]
 
@@ -96,7 +96,7 @@ def test_a_job_stands_as_slurm_says(
 def test_a_job_is_found_by_its_number_before_and_after_it_began(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commands(tmp_path, monkeypatch, squeue="8|PENDING|Priority", sacct="")
+    fake_commands(tmp_path, monkeypatch, squeue="8|PENDING|Priority", sacct="")
     waiting = run("runs/day/b")
     (waiting / "submission.json").write_text('{"job": "8"}')
     begun = run("runs/day/a", status="failed", slurm_job="7", reason="no more disk", **HERE)

@@ -7,7 +7,7 @@ import pytest
 from dsrl.cli.app import dispatch
 from dsrl.cli.jobs.submit import quoted, script
 from tests.command import Outcome
-from tests.infra.ray.pretend import commands
+from tests.infra.slurm.fake_commands import fake_commands
 
 Call = Callable[..., Outcome]
 SINFO = "main*|4:00:00|2|gpu:4"
@@ -27,7 +27,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
 
 
 def test_a_run_becomes_a_job(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = commands(tmp_path, monkeypatch, sinfo=SINFO, sbatch="41")
+    place = fake_commands(tmp_path, monkeypatch, sinfo=SINFO, sbatch="41")
     asked = ("slurm.gpus=2", "slurm.warn_seconds=60", "slurm.setup=[module load cuda]")
     outcome = call(*RUN, "m=20", *asked, "--config-dir", ".")
     assert outcome.code == 0, outcome.err
@@ -45,7 +45,7 @@ def test_a_run_becomes_a_job(call: Call, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_mlflow_in_a_file_is_warned_of(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    commands(tmp_path, monkeypatch, sinfo=SINFO, sbatch="41")
+    fake_commands(tmp_path, monkeypatch, sinfo=SINFO, sbatch="41")
     assert "tracking.uri=http://" in call(*RUN[:3]).err
     assert "WARNING" not in call(*RUN[:3], "tracking.uri=http://server:5000", "hydra.run.dir=other").err
 
@@ -69,7 +69,7 @@ def test_mlflow_in_a_file_is_warned_of(call: Call, tmp_path: Path, monkeypatch: 
 def test_a_mistake_is_told_before_anything_is_sent(
     arguments: tuple[str, ...], words: list[str], call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = commands(tmp_path, monkeypatch, sinfo=SINFO, sbatch="41")
+    place = fake_commands(tmp_path, monkeypatch, sinfo=SINFO, sbatch="41")
     outcome = call(*arguments)
     assert outcome.code == 2, outcome.out
     assert all(word in outcome.err for word in words), outcome.err
@@ -78,13 +78,13 @@ def test_a_mistake_is_told_before_anything_is_sent(
 
 
 def test_what_sbatch_refuses_is_told_in_its_words(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    commands(tmp_path, monkeypatch, sinfo=SINFO, sbatch="exit sbatch: error: Invalid account")
+    fake_commands(tmp_path, monkeypatch, sinfo=SINFO, sbatch="exit sbatch: error: Invalid account")
     outcome = call(*RUN, "slurm.account=x")
     assert (outcome.code, "Invalid account" in outcome.err) == (2, True)
 
 
 def test_one_folder_is_one_job_s(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    commands(tmp_path, monkeypatch, sinfo=SINFO, sbatch="41")
+    fake_commands(tmp_path, monkeypatch, sinfo=SINFO, sbatch="41")
     assert "follow dsrl status mine" in call(*RUN, "hydra.run.dir=mine").out
     outcome = call(*RUN, "hydra.run.dir=mine")
     assert (outcome.code, "job 41" in outcome.err) == (2, True)

@@ -13,9 +13,9 @@ from dsrl.cli.jobs.sweep import refuse_swept_requests, told_apart
 from dsrl.cli.jobs.sweep_job import TIME_IS_UP, JobFailed, SweepJob
 from dsrl.cli.jobs.wait import Sent, wait
 from dsrl.core.errors import StageFailed, UserError
-from dsrl.infra.slurm.commands import State
+from dsrl.infra.slurm.commands import JobState
 from tests.command import Outcome
-from tests.infra.ray.pretend import commands
+from tests.infra.slurm.fake_commands import fake_commands
 
 SINFO = "main*|4:00:00|2|gpu:4"
 SWEEP = (
@@ -32,7 +32,7 @@ Call = Callable[..., Outcome]
 @pytest.fixture
 def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
     """`dsrl -m hydra/launcher=slurm ...` in an empty folder, on a cluster that is only pretended."""
-    commands(tmp_path, monkeypatch, sinfo=SINFO, sbatch="Submitted batch job 41", srun="", squeue="", sacct="")
+    fake_commands(tmp_path, monkeypatch, sinfo=SINFO, sbatch="Submitted batch job 41", srun="", squeue="", sacct="")
 
     def called(*arguments: str) -> Outcome:
         monkeypatch.chdir(tmp_path)
@@ -114,7 +114,7 @@ def test_results_come_back_in_order(tmp_path: Path) -> None:
 def test_every_job_that_failed_is_named_with_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "SETTLE_SECONDS", 0.0)
     monkeypatch.setattr(
-        waiting, "states", lambda jobs: {job: State("OUT_OF_MEMORY", exit_code="0:125") for job in jobs}
+        waiting, "states", lambda jobs: {job: JobState("OUT_OF_MEMORY", exit_code="0:125") for job in jobs}
     )
     jobs = [
         sent(tmp_path, 0, status="finished"),
@@ -131,9 +131,11 @@ def test_every_job_that_failed_is_named_with_its_log(tmp_path: Path, monkeypatch
 def test_a_job_that_was_put_back_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "SETTLE_SECONDS", 0.0)
     job = sent(tmp_path, 1, status="interrupted")
-    looks = iter([{"41_1": State("PREEMPTED")}, {"41_1": State("PENDING", "BeginTime")}, {"41_1": State("RUNNING")}])
+    looks = iter(
+        [{"41_1": JobState("PREEMPTED")}, {"41_1": JobState("PENDING", "BeginTime")}, {"41_1": JobState("RUNNING")}]
+    )
 
-    def states(jobs: list[str]) -> dict[str, State]:
+    def states(jobs: list[str]) -> dict[str, JobState]:
         found = next(looks)
         if found["41_1"].name == "RUNNING":
             (Path(job.folder) / "status.json").write_text('{"slurm_job": "41_1", "status": "finished"}')

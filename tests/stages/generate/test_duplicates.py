@@ -11,7 +11,7 @@ import pytest
 from dsrl.data.overlap.near_duplicates import NearDuplicates
 from dsrl.data.sample import Provenance, new_sample
 from dsrl.forecast.workload import Outlook
-from dsrl.llm import CallsStore, Endpoint
+from dsrl.llm import Endpoint, ReplyCache
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.generate import MajorityVote
 from dsrl.stages.generate.candidate import Candidate
@@ -123,7 +123,7 @@ def test_a_forecast_knows_what_was_left_out(tmp_path: Path) -> None:
         teacher = Endpoint(model="m", base_url=script.url, concurrency=1)
         stage = writer(teacher, n=8, votes=2, near_duplicates=0.8)
         carried_out(stage, tmp_path)
-        load = stage.expect(Outlook(state(), CallsStore(tmp_path / "store" / "calls"))).load
+        load = stage.expect(Outlook(state(), ReplyCache(tmp_path / "store" / "calls"))).load
     assert load is not None
     assert (load.requests.high, load.held.completions) == (0.0, 1 + 11 + 8 * 2)
 

@@ -10,7 +10,7 @@ from dsrl.data.model import Model, Reply
 from dsrl.data.sample import Passage, Provenance, Rate, Rejected, Sample, Votes, new_sample
 from dsrl.data.task import Demo, Task
 from dsrl.graders import Number
-from dsrl.llm.reply_cache.cache import CallsStore
+from dsrl.llm.reply_cache.cache import ReplyCache
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.progress.progress import Progress
 from dsrl.pipeline.state import Estimate, Evaluation, PipelineState, Subject
@@ -71,7 +71,7 @@ def measured(rng: random.Random, steps: int, count: int = ROLLOUTS) -> Rate:
     )  # fmt: skip
 
 
-def written(calls: CallsStore, text: str, answer: int, votes: Votes, number: int) -> tuple[str, ...]:
+def written(calls: ReplyCache, text: str, answer: int, votes: Votes, number: int) -> tuple[str, ...]:
     """Puts the teacher's writing and its votes into the calls store."""
     draft = f"{number:016x}" * 2
     passage = PASSAGES[number % 8].text
@@ -88,7 +88,7 @@ def written(calls: CallsStore, text: str, answer: int, votes: Votes, number: int
     return (f"{draft}:0", *(f"{vote}:{i}" for i in range(len(said))))
 
 
-def make_samples(calls: CallsStore, count: int, rng: random.Random) -> tuple[Sample, ...]:
+def make_samples(calls: ReplyCache, count: int, rng: random.Random) -> tuple[Sample, ...]:
     """Samples as first written, with their pass rates."""
     samples = []
     for number in range(count):
@@ -99,7 +99,7 @@ def make_samples(calls: CallsStore, count: int, rng: random.Random) -> tuple[Sam
 
 
 def _sample(
-    calls: CallsStore, text: str, answer: int, number: int, rng: random.Random, parent: Sample | None, steps: int
+    calls: ReplyCache, text: str, answer: int, number: int, rng: random.Random, parent: Sample | None, steps: int
 ) -> Sample:
     votes = ballot(rng, answer)
     provenance = Provenance(
@@ -115,7 +115,7 @@ def _sample(
     return sample.replace(probe=None if parent else measured(rng, steps, 1), score=measured(rng, steps))
 
 
-def make_rewrites(calls: CallsStore, parents: tuple[Sample, ...], rng: random.Random) -> tuple[Sample, ...]:
+def make_rewrites(calls: ReplyCache, parents: tuple[Sample, ...], rng: random.Random) -> tuple[Sample, ...]:
     """One rewrite of each parent: harder if it was solved, else easier."""
     made = []
     for number, parent in enumerate(parents):
@@ -230,7 +230,7 @@ def make_metrics(state: PipelineState) -> dict[str, Any]:
 def make_study(folder: Path, count: int = 120, seed: int = 0) -> tuple[PipelineState, Context]:
     """A finished run in `folder`: its state and the context that a report stage gets."""
     rng = random.Random(seed)
-    calls = CallsStore(folder / "calls")
+    calls = ReplyCache(folder / "calls")
     first = make_samples(calls, count, rng)
     samples = first + make_rewrites(calls, first, rng)
     within = [sample for sample in samples if sample.score and 0 < sample.score.num_correct < ROLLOUTS]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsrl.data.sample import Votes
-from dsrl.llm.reply_cache.cache import CallsStore
+from dsrl.llm.reply_cache.cache import ReplyCache
 from dsrl.stages.report import formatting, svg
 from dsrl.stages.report.cost import cost
 from dsrl.stages.report.difficulty import difficulty, slots
@@ -158,7 +158,7 @@ def test_agreement_is_among_the_answers_received(counts, asked, failed, expected
 
 
 def test_no_votes_no_labels(tmp_path: Path):
-    assert labels((), (), CallsStore(tmp_path)) is None
+    assert labels((), (), ReplyCache(tmp_path)) is None
 
 
 def test_a_shortfall_is_told_with_its_cure(tmp_path: Path):

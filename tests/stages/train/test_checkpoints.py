@@ -2,17 +2,24 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.stages.train import checkpoints
-from dsrl.stages.train.checkpoints import NEEDED_TO_RESUME
+from dsrl.stages.train.checkpoints import (
+    NEEDED_TO_RESUME,
+    choose_checkpoint,
+    complete_checkpoints,
+    latest_checkpoint,
+    mark_complete,
+    prune,
+    remove_incomplete,
+)
 
 
-def save(folder: Path, step: int, validation: float | None, *, whole: bool = True) -> None:
-    place = folder / f"checkpoint-{step}"
-    place.mkdir(parents=True)
+def save(folder: Path, step: int, validation: float | None, *, complete: bool = True) -> None:
+    checkpoint = folder / f"checkpoint-{step}"
+    checkpoint.mkdir(parents=True)
     for name in ("model.safetensors", *NEEDED_TO_RESUME):
-        (place / name).touch()
-    if whole:
-        checkpoints.mark(place, step, validation)
+        (checkpoint / name).touch()
+    if complete:
+        mark_complete(checkpoint, step, validation)
 
 
 @pytest.mark.parametrize(
@@ -25,36 +32,36 @@ def save(folder: Path, step: int, validation: float | None, *, whole: bool = Tru
         ((None, None, None), "best", 30),
     ],
 )
-def test_the_best_is_chosen_and_of_equals_the_later(
+def test_best_checkpoint_is_chosen_and_the_later_one_on_ties(
     tmp_path: Path, validations: tuple[float | None, ...], keep: str, step: int
 ) -> None:
     for number, validation in enumerate(validations, 1):
         save(tmp_path, number * 10, validation)
-    assert checkpoints.chosen(tmp_path, keep).step == step
+    assert choose_checkpoint(tmp_path, keep).step == step
 
 
-def test_only_what_may_be_chosen_or_gone_on_from_is_kept(tmp_path: Path) -> None:
+def test_prune_keeps_best_and_last_and_drops_the_optimizer_state_of_the_best(tmp_path: Path) -> None:
     for step, validation in ((10, 0.2), (20, 0.6), (30, 0.4)):
         save(tmp_path, step, validation)
-        checkpoints.prune(tmp_path, "best")
-    assert [checkpoint.step for checkpoint in checkpoints.whole(tmp_path)] == [20, 30]
-    latest = checkpoints.latest(tmp_path)
+        prune(tmp_path, "best")
+    assert [checkpoint.step for checkpoint in complete_checkpoints(tmp_path)] == [20, 30]
+    latest = latest_checkpoint(tmp_path)
     assert latest is not None
     assert latest.step == 30
-    assert not checkpoints.chosen(tmp_path, "best").resumable
+    assert not choose_checkpoint(tmp_path, "best").resumable
 
 
-def test_a_half_written_checkpoint_does_not_count_and_is_swept_away(tmp_path: Path) -> None:
+def test_incomplete_checkpoint_is_ignored_and_removed(tmp_path: Path) -> None:
     save(tmp_path, 10, 0.2)
-    save(tmp_path, 20, 0.9, whole=False)
+    save(tmp_path, 20, 0.9, complete=False)
     (tmp_path / "README.md").touch()
-    latest = checkpoints.latest(tmp_path)
+    latest = latest_checkpoint(tmp_path)
     assert latest is not None
     assert latest.step == 10
-    checkpoints.sweep(tmp_path)
+    remove_incomplete(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "checkpoint-10"]
 
 
-def test_a_fresh_training_goes_on_from_nothing(tmp_path: Path) -> None:
-    checkpoints.sweep(tmp_path / "none")
-    assert checkpoints.latest(tmp_path / "none") is None
+def test_new_training_has_nothing_to_resume_from(tmp_path: Path) -> None:
+    remove_incomplete(tmp_path / "none")
+    assert latest_checkpoint(tmp_path / "none") is None

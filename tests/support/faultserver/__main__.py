@@ -1,4 +1,4 @@
-"""`python -m tests.support.faultserver serve|bench`: an OpenAI-compatible server that fails on demand, and its speed."""
+"""`python -m tests.support.faultserver serve|bench`: an OpenAI-compatible server that fails on request."""
 
 import argparse
 import asyncio
@@ -13,9 +13,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from dsrl.core.child_process import end_with_parent
 from dsrl.core.errors import UserError
+from tests.support.faultserver.bench import bench
 from tests.support.faultserver.faults import Faults
-from tests.support.faultserver.listener import HOST, Listener
-from tests.support.faultserver.server import App, run
+from tests.support.faultserver.server import HOST, Backend, run
 
 EXAMPLES = """examples:
   python -m tests.support.faultserver serve --port 8000 --answer quickstart
@@ -27,65 +27,53 @@ Values are YAML. While it runs: GET /stats, GET /log, POST /control with a JSON 
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """Every field of `Faults` is an option."""
-    made = argparse.ArgumentParser("python -m tests.support.faultserver", description=__doc__, epilog=EXAMPLES, **_RAW)
-    verbs = made.add_subparsers(dest="verb", required=True)
-    server = verbs.add_parser("serve", help="listen until stopped", epilog=EXAMPLES, **_RAW)
-    server.add_argument("--port", type=int, default=0, help="0: a free one, which is printed")
-    server.add_argument("--log", type=Path, help="file to which finished requests are added, as JSON lines")
-    server.add_argument("--json", help="all fields at once, as JSON")
-    server.add_argument("--child", action="store_true", help="end with standard input")
+def build_parser() -> argparse.ArgumentParser:
+    """Every field of `Faults` becomes an option of `serve`."""
+    raw: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter}
+    parser = argparse.ArgumentParser("python -m tests.support.faultserver", description=__doc__, epilog=EXAMPLES, **raw)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    serve = verbs.add_parser("serve", help="serve until stopped", epilog=EXAMPLES, **raw)
+    serve.add_argument("--port", type=int, default=0, help="0: a free port, which is printed")
+    serve.add_argument("--log", type=Path, help="append finished requests to this file as JSON lines")
+    serve.add_argument("--json", help="all fields as one JSON object")
+    serve.add_argument("--child", action="store_true", help="exit when standard input closes")
     for field in dataclasses.fields(Faults):
         about = Faults.__pydantic_fields__[field.name].description or ""  # type: ignore[attr-defined]
-        server.add_argument(f"--{field.name.replace('_', '-')}", help=" ".join(about.split()).replace("%", "%%"))
-    measure = verbs.add_parser("bench", help="requests per second of the server itself, with a raw client")
+        serve.add_argument(f"--{field.name.replace('_', '-')}", help=" ".join(about.split()).replace("%", "%%"))
+    measure = verbs.add_parser("bench", help="measure the server's own requests per second")
     measure.add_argument("--requests", type=int, default=20000)
     measure.add_argument("--connections", type=int, default=128)
-    return made
+    return parser
 
 
-_RAW: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter}
-
-
-def faults(arguments: argparse.Namespace) -> Faults:
-    """The description that the options make. Raises `UserError` for what doesn't fit."""
+def parse_faults(arguments: argparse.Namespace) -> Faults:
+    """Raises `UserError` for invalid values."""
     given = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Faults)}
-    values = {name: yaml.safe_load(text) for name, text in given.items() if text is not None}
-    values = {**json.loads(arguments.json or "{}"), **values}
+    values = json.loads(arguments.json or "{}")
+    values |= {name: yaml.safe_load(text) for name, text in given.items() if text is not None}
     if isinstance(shares := values.get("shares"), dict):
         values["shares"] = {str(name): share for name, share in shares.items()}
     try:
         return TypeAdapter(Faults).validate_json(json.dumps(values))
     except ValidationError as error:
         problems = [f"--{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise UserError("faults that can't be", got="; ".join(problems), next_step="see serve --help") from error
+        raise UserError("invalid faults", got="; ".join(problems), next_step="see serve --help") from error
 
 
-async def listen(arguments: argparse.Namespace) -> None:
-    """Serve, after a line that says where."""
-    app = App(faults(arguments), arguments.log)
-    public, control = Listener(app.handle, arguments.port), Listener(app.handle)
-    await control.open()
-    if not app.refuses:
-        await public.open()
-    where = {"url": f"http://{HOST}:{public.port}/v1", "control": f"http://{HOST}:{control.port}"}
-    print(json.dumps(where), flush=True)
-    await run(app, public)
+def announce(public: int, control: int) -> None:
+    print(json.dumps({"url": f"http://{HOST}:{public}/v1", "control": f"http://{HOST}:{control}"}), flush=True)
 
 
-def main(given: list[str] | None = None) -> int:
-    """Exit code."""
-    arguments = parser().parse_args(given)
+def main(argv: list[str] | None = None) -> int:
+    """Return the exit code."""
+    arguments = build_parser().parse_args(argv)
     if arguments.verb == "bench":
-        from tests.support.faultserver.bench import bench
-
         print(bench(arguments.requests, arguments.connections))
         return 0
     if arguments.child:
         end_with_parent(sys.stdin)
     try:
-        asyncio.run(listen(arguments))
+        asyncio.run(run(Backend(parse_faults(arguments), arguments.log), arguments.port, announce))
     except UserError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -15,7 +15,7 @@ from dsrl.data.images import IMAGE, images_first, with_placeholders
 from dsrl.data.sample import Provenance, Rejected, Sample
 from dsrl.forecast.workload import Expectation, Outlook
 from dsrl.llm import Endpoint
-from dsrl.llm.client import together
+from dsrl.llm.client import gather_or_cancel
 from dsrl.llm.structured.answer import TEMPLATES
 from dsrl.models.rollout.protocols import PassCounter
 from dsrl.pipeline.stage import Stage
@@ -165,7 +165,7 @@ class HarderVariants(Stage):
         self, number: int, seeds: Sequence[SeedAttempts], state: PipelineState, context: "Context"
     ) -> list[Candidate | Rejected]:
         async with context.connect(self.teacher, "teacher") as client:
-            return await together(self._write(number, seed, state, client) for seed in seeds)
+            return await gather_or_cancel(self._write(number, seed, state, client) for seed in seeds)
 
     async def _write(
         self, number: int, attempts: SeedAttempts, state: PipelineState, client: "Client"
@@ -215,7 +215,7 @@ class HarderVariants(Stage):
 
         async def verify_all() -> list[Candidate | Refusal]:
             async with context.connect(endpoint, "teacher") as client:
-                return await together(verifier.verify(one, state.task, client) for one in candidates)
+                return await gather_or_cancel(verifier.verify(one, state.task, client) for one in candidates)
 
         return asyncio.run(verify_all())
 

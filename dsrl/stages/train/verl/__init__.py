@@ -1,6 +1,6 @@
 """Training with veRL: Ray, vLLM rollouts and FSDP, on GPUs or, for tiny models, on the CPU.
 
-The parent describes (`stage`) and checks (`preflight`, in the trainer's environment). The child (`worker`) starts veRL
-in a process of its own (`launch`), follows it, ends all that it left behind and makes a Hugging Face folder of the
-chosen checkpoint (`export`).
+The parent describes the training (`stage`) and checks it in the trainer's environment (`preflight`). The child
+(`worker`) runs veRL in a process of its own (`launch`), follows its metrics, kills everything it started, and turns the
+chosen checkpoint into a Hugging Face folder (`export`).
 """

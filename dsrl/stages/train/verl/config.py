@@ -1,18 +1,19 @@
-"""Our words into veRL's: only what differs from its own defaults, by dotted keys. A leading `+` adds a key that veRL
-reads but doesn't list."""
+"""A job's veRL config as its difference from veRL's defaults, by dotted keys. A leading `+` adds a key that veRL reads
+but doesn't list."""
 
 from typing import Any
 
-from dsrl.stages.train.job import CHECKPOINTS, JOB, Job
-from dsrl.stages.train.schedule import device_batch
-from dsrl.stages.train.verl.resources import SHORT, Setup
+from dsrl.stages.train.job import CHECKPOINTS, JOB, TrainingJob
+from dsrl.stages.train.rows import device_batch_size
+from dsrl.stages.train.verl.resources import VERL_DTYPES, VerlResources
 
-Patch = dict[str, Any]
+Overrides = dict[str, Any]
 
 SOURCE = "dsrl"
-"""The data source of all rows, under which veRL reports validations."""
+"""The data source of all rows; veRL reports validation scores under it."""
 TRAIN_TABLE, VALIDATION_TABLE = "train.parquet", "validation.parquet"
-ACTOR, ROLLOUT, CRITIC = "actor_rollout_ref.actor", "actor_rollout_ref.rollout", "critic"
+MODEL, ACTOR, ROLLOUT = (f"actor_rollout_ref.{part}" for part in ("model", "actor", "rollout"))
+REFERENCE, CRITIC = "actor_rollout_ref.ref", "critic"
 
 ESTIMATORS = {
     "grpo": "grpo",
@@ -24,70 +25,64 @@ ESTIMATORS = {
     "reinforce_plus_plus": "reinforce_plus_plus",
     "remax": "remax",
 }
-"""Our algorithm -> veRL's estimator of advantages."""
-MEANS = {"grpo": "seq-mean-token-mean", "gspo": "seq-mean-token-mean", "dr_grpo": "seq-mean-token-sum-norm"}
-"""How the losses of tokens become one; where nothing is said, their mean over the batch."""
+"""Algorithm -> veRL's advantage estimator."""
+LOSS_MODES = {"grpo": "seq-mean-token-mean", "gspo": "seq-mean-token-mean", "dr_grpo": "seq-mean-token-sum-norm"}
+"""Algorithm -> aggregation of the token losses; `token-mean` over the batch for the others."""
 
 
-def patch(job: Job, prompt_tokens: int, *, validates: bool, model: Patch | None = None) -> Patch:
-    """veRL's settings for a job whose longest prompt has so many tokens; `model`: what only the child can know."""
-    setup = Setup(**job.settings["engine"])
+def verl_config(job: TrainingJob, prompt_tokens: int, *, validates: bool, model: Overrides | None = None) -> Overrides:
+    """The config of a job whose longest prompt has `prompt_tokens`. `validates`: whether there are held-out samples;
+    `model`: settings that are known only once the model is loaded."""
+    resources = VerlResources(**job.settings["engine"])
     return {
         **_data(job, prompt_tokens),
-        **_model(job, setup),
+        **_model(job, resources),
         **(model or {}),
-        **_actor(job, setup),
-        **_rollout(job, setup, prompt_tokens),
-        **_reward(job, setup),
-        **_trainer(job, setup, validates=validates),
-        **algorithm(job, setup),
-        **({} if setup.gpus else _on_cpu(job)),
+        **_actor(job, resources),
+        **_rollout(job, resources, prompt_tokens),
+        **_reward(job, resources),
+        **_trainer(job, resources, validates=validates),
+        **algorithm_config(job, resources),
+        **({} if resources.gpus else _on_cpu(job)),
     }
 
 
-def algorithm(job: Job, setup: Setup) -> Patch:
-    """What the algorithm alone decides."""
-    ours, name = job.settings, job.algorithm
-    clip = ours["clip"]
-    common = {
+def algorithm_config(job: TrainingJob, resources: VerlResources) -> Overrides:
+    """The settings that depend on the algorithm alone."""
+    settings, name = job.settings, job.algorithm
+    clip = settings["clip"]
+    config = {
         "algorithm.adv_estimator": ESTIMATORS[name],
         f"{ACTOR}.clip_ratio": clip,
         f"{ACTOR}.clip_ratio_low": clip,
-        f"{ACTOR}.clip_ratio_high": ours.get("clip_high", clip),
-        f"{ACTOR}.loss_agg_mode": MEANS.get(name, "token-mean"),
-        f"{ACTOR}.use_kl_loss": ours["kl"] > 0,
-        f"{ACTOR}.kl_loss_coef": ours["kl"],
+        f"{ACTOR}.clip_ratio_high": settings.get("clip_high", clip),
+        f"{ACTOR}.loss_agg_mode": LOSS_MODES.get(name, "token-mean"),
+        f"{ACTOR}.use_kl_loss": settings["kl"] > 0,
+        f"{ACTOR}.kl_loss_coef": settings["kl"],
     }
-    own = {"dr_grpo": _dr_grpo, "dapo": _dapo, "gspo": _gspo, "remax": _remax}
-    if name == "ppo":
-        return {**common, **_ppo(job, setup)}
-    return {**common, **(own[name](ours) if name in own else {})}
+    if name == "dr_grpo":
+        config["algorithm.norm_adv_by_std_in_grpo"] = False
+        config[f"{ACTOR}.loss_scale_factor"] = settings["max_response_tokens"]
+    elif name == "gspo":
+        config[f"{ACTOR}.policy_loss.loss_mode"] = "gspo"
+    elif name == "remax":
+        # veRL 0.9.1's default trainer, the newer of two, never draws the greedy reply that is ReMax's baseline
+        config["trainer.use_v1"] = False
+    elif name == "dapo":
+        config |= _dapo(settings)
+    elif name == "ppo":
+        config |= _ppo(job, resources)
+    return config
 
 
-def _dr_grpo(ours: Patch) -> Patch:
-    return {
-        "algorithm.norm_adv_by_std_in_grpo": False,
-        f"{ACTOR}.loss_scale_factor": ours["max_response_tokens"],
-    }
-
-
-def _gspo(_ours: Patch) -> Patch:
-    return {f"{ACTOR}.policy_loss.loss_mode": "gspo"}
-
-
-def _remax(_ours: Patch) -> Patch:
-    """The newer of veRL's two trainers, 0.9.1's default, never draws the greedy reply that ReMax compares with."""
-    return {"trainer.use_v1": False}
-
-
-def _dapo(ours: Patch) -> Patch:
-    """Groups are filtered by right and wrong: the penalty for length would make any two rewards differ."""
-    most = ours["max_response_tokens"]
-    length = round(ours["overlong"] * most)
+def _dapo(settings: dict[str, Any]) -> Overrides:
+    """Groups are filtered by correctness: with the length penalty, hardly any two rewards would be equal."""
+    longest = settings["max_response_tokens"]
+    length = round(settings["overlong"] * longest)
     buffer = "+reward.reward_kwargs.overlong_buffer_cfg"
     penalty = {
         "reward.reward_manager.name": "dapo",
-        "+reward.reward_kwargs.max_resp_len": most,
+        "+reward.reward_kwargs.max_resp_len": longest,
         f"{buffer}.enable": True,
         f"{buffer}.len": length,
         f"{buffer}.penalty_factor": 1.0,
@@ -96,33 +91,33 @@ def _dapo(ours: Patch) -> Patch:
     return {
         "algorithm.filter_groups.enable": True,
         "algorithm.filter_groups.metric": "correct",
-        "algorithm.filter_groups.max_inflight_gen_batches": ours["inflight_batches"],
+        "algorithm.filter_groups.max_inflight_gen_batches": settings["inflight_batches"],
         **(penalty if length else {}),
     }
 
 
-def _ppo(job: Job, setup: Setup) -> Patch:
-    ours = job.settings
+def _ppo(job: TrainingJob, resources: VerlResources) -> Overrides:
+    settings = job.settings
     return {
-        "algorithm.lam": ours["gae_lambda"],
-        "trainer.critic_warmup": ours["critic_warmup_steps"],
+        "algorithm.lam": settings["gae_lambda"],
+        "trainer.critic_warmup": settings["critic_warmup_steps"],
         f"{CRITIC}.strategy": "fsdp2",
-        f"{CRITIC}.ppo_micro_batch_size_per_gpu": micro_batch(job, setup),
+        f"{CRITIC}.ppo_micro_batch_size_per_gpu": micro_batch_size(job, resources),
         f"{CRITIC}.model.path": job.model.path,
         f"{CRITIC}.model.trust_remote_code": job.model.trust_remote_code,
-        **_optimizer(f"{CRITIC}.optim", {**ours, "learning_rate": ours["critic_learning_rate"]}),
-        **_engine(f"{CRITIC}.fsdp", setup),
+        **_optimizer(f"{CRITIC}.optim", settings, settings["critic_learning_rate"]),
+        **_fsdp(f"{CRITIC}.fsdp", resources),
     }
 
 
-def micro_batch(job: Job, setup: Setup) -> int:
-    """Replies on one device at a time: a divisor of its share of an update."""
+def micro_batch_size(job: TrainingJob, resources: VerlResources) -> int:
+    """Replies on one device at a time: a divisor of the device's share of an update."""
     update = job.rows_per_step * job.settings["responses_per_prompt"]
-    return device_batch(job.device_batch, max(1, update // setup.devices))
+    return device_batch_size(job.device_batch, max(1, update // resources.devices))
 
 
-def _data(job: Job, prompt_tokens: int) -> Patch:
-    """The rows stand in the file in the order in which they are trained on."""
+def _data(job: TrainingJob, prompt_tokens: int) -> Overrides:
+    """The table's rows are already in the order of the training."""
     return {
         "data.train_files": str(job.path(TRAIN_TABLE)),
         "data.val_files": str(job.path(VALIDATION_TABLE)),
@@ -138,98 +133,94 @@ def _data(job: Job, prompt_tokens: int) -> Patch:
     }
 
 
-def _model(job: Job, setup: Setup) -> Patch:
-    return {
-        "actor_rollout_ref.model.path": job.model.path,
-        "actor_rollout_ref.model.trust_remote_code": job.model.trust_remote_code,
-        "actor_rollout_ref.model.enable_gradient_checkpointing": setup.gpus > 0,
-        **_adapters(setup),
+def _model(job: TrainingJob, resources: VerlResources) -> Overrides:
+    config: Overrides = {
+        f"{MODEL}.path": job.model.path,
+        f"{MODEL}.trust_remote_code": job.model.trust_remote_code,
+        f"{MODEL}.enable_gradient_checkpointing": resources.gpus > 0,
     }
+    if resources.lora_rank:
+        config |= {f"{MODEL}.lora_rank": resources.lora_rank, f"{MODEL}.lora_alpha": resources.lora_alpha}
+    return config
 
 
-def _adapters(setup: Setup) -> Patch:
-    """vLLM gets them as adapters: merged before, they would be handed over in bfloat16. They need its own weights."""
-    if not setup.lora_rank:
-        return {}
-    model = "actor_rollout_ref.model"
-    return {f"{model}.lora_rank": setup.lora_rank, f"{model}.lora_alpha": setup.lora_alpha}
-
-
-def _actor(job: Job, setup: Setup) -> Patch:
-    size = micro_batch(job, setup)
+def _actor(job: TrainingJob, resources: VerlResources) -> Overrides:
+    size = micro_batch_size(job, resources)
     return {
         f"{ACTOR}.strategy": "fsdp2",
         f"{ACTOR}.ppo_mini_batch_size": job.rows_per_step,
         f"{ACTOR}.ppo_micro_batch_size_per_gpu": size,
         f"{ACTOR}.data_loader_seed": job.seed,
         f"{ACTOR}.freeze_vision_tower": job.settings["freeze_vision"],
-        "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu": size,
+        f"{REFERENCE}.log_prob_micro_batch_size_per_gpu": size,
         f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu": size,
-        **_optimizer(f"{ACTOR}.optim", job.settings),
-        **_engine(f"{ACTOR}.fsdp_config", setup),
-        **_engine("actor_rollout_ref.ref.fsdp_config", setup),
-        f"{ACTOR}.fsdp_config.param_offload": setup.offload,
-        f"{ACTOR}.fsdp_config.optimizer_offload": setup.offload,
+        **_optimizer(f"{ACTOR}.optim", job.settings, job.settings["learning_rate"]),
+        **_fsdp(f"{ACTOR}.fsdp_config", resources),
+        **_fsdp(f"{REFERENCE}.fsdp_config", resources),
+        f"{ACTOR}.fsdp_config.param_offload": resources.offload,
+        f"{ACTOR}.fsdp_config.optimizer_offload": resources.offload,
     }
 
 
-def _optimizer(place: str, ours: Patch) -> Patch:
+def _optimizer(key: str, settings: dict[str, Any], learning_rate: float) -> Overrides:
     """Gradients are clipped by `optim.clip_grad`; `actor.grad_clip` is not read by the FSDP engine."""
     return {
-        f"{place}.lr": ours["learning_rate"],
-        f"{place}.lr_warmup_steps": ours["warmup_steps"],
-        f"{place}.weight_decay": ours["weight_decay"],
-        f"{place}.betas": [0.9, ours["adam_beta2"]],
-        f"{place}.clip_grad": ours["max_grad_norm"],
+        f"{key}.lr": learning_rate,
+        f"{key}.lr_warmup_steps": settings["warmup_steps"],
+        f"{key}.weight_decay": settings["weight_decay"],
+        f"{key}.betas": [0.9, settings["adam_beta2"]],
+        f"{key}.clip_grad": settings["max_grad_norm"],
     }
 
 
-def _engine(place: str, setup: Setup) -> Patch:
-    """The arithmetic is said in two places; unsaid in `mixed_precision`, it is bfloat16 whatever `dtype` says."""
+def _fsdp(key: str, resources: VerlResources) -> Overrides:
+    """The dtype must be set twice: without `mixed_precision`, veRL computes in bfloat16 whatever `dtype` is."""
     return {
-        f"{place}.dtype": setup.dtype,
-        f"+{place}.mixed_precision.param_dtype": SHORT[setup.dtype],
-        f"+{place}.mixed_precision.reduce_dtype": "fp32",
-        f"+{place}.mixed_precision.buffer_dtype": "fp32",
+        f"{key}.dtype": resources.dtype,
+        f"+{key}.mixed_precision.param_dtype": VERL_DTYPES[resources.dtype],
+        f"+{key}.mixed_precision.reduce_dtype": "fp32",
+        f"+{key}.mixed_precision.buffer_dtype": "fp32",
     }
 
 
-def _rollout(job: Job, setup: Setup, prompt_tokens: int) -> Patch:
-    ours, check = job.settings, job.validation
+def _rollout(job: TrainingJob, resources: VerlResources, prompt_tokens: int) -> Overrides:
+    """vLLM gets adapters as adapters: merged into its weights, they would be transferred in bfloat16. That is why it
+    must load the base weights itself (`load_format`)."""
+    settings, validation = job.settings, job.validation
     return {
         f"{ROLLOUT}.name": "vllm",
-        f"{ROLLOUT}.n": ours["responses_per_prompt"],
-        f"{ROLLOUT}.temperature": ours["temperature"],
-        f"{ROLLOUT}.top_p": ours["top_p"],
+        f"{ROLLOUT}.n": settings["responses_per_prompt"],
+        f"{ROLLOUT}.temperature": settings["temperature"],
+        f"{ROLLOUT}.top_p": settings["top_p"],
         f"{ROLLOUT}.seed": job.seed,
-        f"{ROLLOUT}.dtype": setup.dtype,
-        f"{ROLLOUT}.tensor_model_parallel_size": setup.tensor_parallel,
-        f"{ROLLOUT}.gpu_memory_utilization": setup.gpu_memory,
-        f"{ROLLOUT}.max_model_len": prompt_tokens + ours["max_response_tokens"],
+        f"{ROLLOUT}.dtype": resources.dtype,
+        f"{ROLLOUT}.tensor_model_parallel_size": resources.tensor_parallel,
+        f"{ROLLOUT}.gpu_memory_utilization": resources.gpu_memory,
+        f"{ROLLOUT}.max_model_len": prompt_tokens + settings["max_response_tokens"],
         f"{ROLLOUT}.load_format": "auto",
-        f"{ROLLOUT}.agent.num_workers": setup.workers,
+        f"{ROLLOUT}.agent.num_workers": resources.workers,
         f"{ROLLOUT}.val_kwargs.n": job.validation_replies,
-        f"{ROLLOUT}.val_kwargs.temperature": check.temperature,
-        f"{ROLLOUT}.val_kwargs.top_p": check.top_p,
-        f"{ROLLOUT}.val_kwargs.do_sample": check.temperature > 0,
+        f"{ROLLOUT}.val_kwargs.temperature": validation.temperature,
+        f"{ROLLOUT}.val_kwargs.top_p": validation.top_p,
+        f"{ROLLOUT}.val_kwargs.do_sample": validation.temperature > 0,
     }
 
 
-def _reward(job: Job, setup: Setup) -> Patch:
+def _reward(job: TrainingJob, resources: VerlResources) -> Overrides:
     return {
-        "reward.num_workers": setup.workers,
-        "reward.custom_reward_function.path": "pkg://dsrl.train.verl.reward",
+        "reward.num_workers": resources.workers,
+        "reward.custom_reward_function.path": "pkg://dsrl.stages.train.verl.reward",
         "reward.custom_reward_function.name": "compute_score",
         "+reward.custom_reward_function.reward_kwargs.job": str(job.path(JOB)),
     }
 
 
-def _trainer(job: Job, setup: Setup, *, validates: bool) -> Patch:
+def _trainer(job: TrainingJob, resources: VerlResources, *, validates: bool) -> Overrides:
     every = job.checkpoint_every
     return {
-        "trainer.device": "cuda" if setup.gpus else "cpu",
-        "trainer.nnodes": setup.nodes,
-        "trainer.n_gpus_per_node": setup.per_node,
+        "trainer.device": "cuda" if resources.gpus else "cpu",
+        "trainer.nnodes": resources.nodes,
+        "trainer.n_gpus_per_node": resources.per_node,
         "trainer.project_name": "dsrl",
         "trainer.experiment_name": job.algorithm,
         "trainer.logger": ["file"],
@@ -244,15 +235,14 @@ def _trainer(job: Job, setup: Setup, *, validates: bool) -> Patch:
     }
 
 
-def _on_cpu(job: Job) -> Patch:
-    """Everything that supposes a GPU is turned off, and weights reach vLLM by our own extension of its worker."""
-    critic = {f"{CRITIC}.fsdp.use_torch_compile": False, **_plain(f"{CRITIC}.model")} if job.algorithm == "ppo" else {}
+def _on_cpu(job: TrainingJob) -> Overrides:
+    """Switch off what needs a GPU. Weights reach vLLM through our extension of its worker."""
     vllm = f"+{ROLLOUT}.engine_kwargs.vllm"
-    return {
-        **_plain("actor_rollout_ref.model"),
+    config = {
+        **_plain_attention(MODEL),
         f"{ACTOR}.use_torch_compile": False,
         f"{ACTOR}.fsdp_config.use_torch_compile": False,
-        "actor_rollout_ref.ref.fsdp_config.use_torch_compile": False,
+        f"{REFERENCE}.fsdp_config.use_torch_compile": False,
         f"{ROLLOUT}.enforce_eager": True,
         f"{ROLLOUT}.free_cache_engine": False,
         f"+{ROLLOUT}.enable_sleep_mode": False,
@@ -261,11 +251,13 @@ def _on_cpu(job: Job) -> Patch:
         f"{vllm}.worker_extension_cls": "dsrl.stages.train.verl.cpu_rollout.CpuWorkerExtension",
         f"{vllm}.distributed_executor_backend": "uni",
         "transfer_queue.backend.SimpleStorage.num_data_storage_units": 1,
-        **critic,
     }
+    if job.algorithm == "ppo":
+        config |= {f"{CRITIC}.fsdp.use_torch_compile": False, **_plain_attention(f"{CRITIC}.model")}
+    return config
 
 
-def _plain(model: str) -> Patch:
+def _plain_attention(model: str) -> Overrides:
     return {
         f"{model}.use_remove_padding": False,
         f"{model}.enable_gradient_checkpointing": False,

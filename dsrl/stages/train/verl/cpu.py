@@ -1,8 +1,8 @@
-"""veRL's trainer on a machine without a GPU. veRL loads this module in each of its processes, because
-`VERL_USE_EXTERNAL_MODULES` names it, and takes the platform below because `VERL_PLATFORM=cpu` does.
+"""veRL's trainer on a machine without a GPU (`train.gpus=0`). veRL loads this module in each of its processes, because
+`VERL_USE_EXTERNAL_MODULES` names it, and uses the platform below because of `VERL_PLATFORM=cpu`.
 
-veRL 0.9.1 ships platforms for accelerators only. What can't be said in a platform is changed at the end, a few
-attributes of its modules and of torch; nothing of this is loaded where there is a GPU.
+veRL 0.9.1 has platforms for accelerators only. What a platform can't express is patched at the end: a few attributes of
+veRL's modules and of torch. With a GPU, nothing of this is loaded.
 """
 
 import os
@@ -15,12 +15,12 @@ from verl.plugin.platform import PlatformBase, PlatformRegistry
 
 
 class CpuModule:
-    """Looks like `torch.cuda`, answers for the CPU; what has no counterpart does nothing."""
+    """The interface of `torch.cuda` for the CPU; functions without a counterpart do nothing."""
 
-    nothing_held = frozenset({"memory_allocated", "memory_reserved", "max_memory_allocated", "max_memory_reserved"})
+    zero_functions = frozenset({"memory_allocated", "memory_reserved", "max_memory_allocated", "max_memory_reserved"})
 
     def is_available(self) -> bool:
-        """False, so that branches for GPUs are skipped."""
+        """False, so that veRL skips its branches for GPUs."""
         return False
 
     def device_count(self) -> int:
@@ -46,14 +46,14 @@ class CpuModule:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        if name in self.nothing_held:
+        if name in self.zero_functions:
             return lambda *_arguments, **_options: 0
         return getattr(torch.cpu, name, lambda *_arguments, **_options: None)
 
 
 @PlatformRegistry.register(platform="cpu")
 class CpuPlatform(PlatformBase):  # type: ignore[misc]
-    """One CPU as the only device, with gloo between processes and weights handed over through shared memory."""
+    """One CPU as the only device; processes communicate by gloo, weights are transferred through shared memory."""
 
     device_name = "cpu"
     vendor_name = "cpu"
@@ -63,21 +63,20 @@ class CpuPlatform(PlatformBase):  # type: ignore[misc]
         return True
 
     def is_platform_available(self, use_smi_check: bool = False) -> bool:  # noqa: ARG002 - veRL's signature
-        """Never taken unless it is asked for."""
+        """False: the platform is chosen by `VERL_PLATFORM` only."""
         return False
 
     def current_device(self) -> torch.device:
-        """veRL moves tensors to it."""
         return torch.device("cpu")
 
     def device_count(self) -> int:
         return 1
 
     def set_device(self, device_index: int) -> None:
-        """There is one."""
+        """There is one device only."""
 
     def synchronize(self, device_index: int | None = None) -> None:
-        """Nothing runs beside."""
+        """The CPU computes synchronously."""
 
     def manual_seed(self, seed: int) -> None:
         torch.manual_seed(seed)
@@ -86,10 +85,10 @@ class CpuPlatform(PlatformBase):  # type: ignore[misc]
         torch.manual_seed(seed)
 
     def set_allocator_settings(self, settings: str) -> None:
-        """There are none."""
+        """The CPU has none."""
 
     def empty_cache(self) -> None:
-        """There is none."""
+        """The CPU has none."""
 
     def get_device_capability(self, device_index: int = 0) -> tuple[None, None]:  # noqa: ARG002 - veRL's signature
         return None, None
@@ -105,44 +104,44 @@ class CpuPlatform(PlatformBase):  # type: ignore[misc]
         yield
 
     def profiler_start(self) -> None:
-        """There is none."""
+        """Not supported."""
 
     def profiler_stop(self) -> None:
-        """There is none."""
+        """Not supported."""
 
     def ray_resource_name(self) -> str:
-        """A resource of that name is declared to our Ray, so that veRL finds its one device."""
+        """Our Ray declares one resource of this name as the training device."""
         return "GPU"
 
     def ray_noset_envvars(self) -> list[str]:
         return ["RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"]
 
     def is_ipc_supported(self) -> bool:
-        """No memory of GPUs to share: weights go through shared main memory."""
+        """False: weights are transferred through shared main memory."""
         return False
 
     def cudart(self) -> None:
         return None
 
 
-def change() -> None:
-    """What veRL and torch take for granted of a device."""
+def patch_verl() -> None:
+    """Replace what veRL and torch assume about a device."""
     from torch.distributed.fsdp import CPUOffloadPolicy
     from verl.utils import distributed, model
 
     os.environ.setdefault("VERL_ENGINE_DEVICE", "cuda")  # its engines are registered for accelerators only
-    connect, keep = distributed.initialize_global_process_group_ray, CPUOffloadPolicy.__init__
+    initialize, offload_init = distributed.initialize_global_process_group_ray, CPUOffloadPolicy.__init__
 
     def with_gloo(timeout_second: Any = None, backend: str | None = None) -> Any:
-        """veRL would ask for gloo on the CPU twice over, which torch refuses."""
-        return connect(timeout_second=timeout_second, backend=backend or "cpu:gloo")
+        """veRL would register gloo for the CPU twice, which torch refuses."""
+        return initialize(timeout_second=timeout_second, backend=backend or "cpu:gloo")
 
     def unpinned(self: Any, pin_memory: bool = False) -> None:  # noqa: ARG001 - torch's signature
         """Pinned memory needs an accelerator."""
-        keep(self, pin_memory=False)
+        offload_init(self, pin_memory=False)
 
     def critic(local_path: str, torch_dtype: Any, model_config: Any, trust_remote_code: bool) -> Any:
-        """veRL loads critics with flash-attn, which needs a GPU."""
+        """veRL would load the critic with flash-attn, which needs a GPU."""
         from transformers import AutoModelForTokenClassification
 
         return AutoModelForTokenClassification.from_pretrained(
@@ -159,4 +158,4 @@ def change() -> None:
 
 
 if os.environ.get("VERL_PLATFORM") == "cpu":
-    change()
+    patch_verl()

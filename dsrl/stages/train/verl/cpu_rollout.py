@@ -1,4 +1,4 @@
-"""vLLM's worker on the CPU, as veRL extends it: named by `engine_kwargs.vllm.worker_extension_cls`."""
+"""veRL's extension of vLLM's worker, for the CPU; named by `engine_kwargs.vllm.worker_extension_cls`."""
 
 from typing import Any
 
@@ -7,28 +7,28 @@ import vllm.model_executor.layers.utils as layers
 from verl.workers.rollout.vllm_rollout import bucketed_weight_transfer as transfer
 from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
 
-_receive = transfer.BucketedWeightReceiver.receive_weights
+_receive_weights = transfer.BucketedWeightReceiver.receive_weights
 
 
-def receive(self: Any, on_bucket_received: Any) -> Any:
-    """Copies the weights out of shared memory, which can't be closed while they lie in it; a GPU copies anyway."""
+def receive_copies(self: Any, on_bucket_received: Any) -> Any:
+    """Copy the weights out of shared memory, which can't be closed while tensors use it. (A GPU copies anyway.)"""
 
     def take(weights: list[tuple[str, torch.Tensor]], is_last: bool) -> None:
         copies = [(name, tensor.clone()) for name, tensor in weights]
         weights.clear()
         on_bucket_received(copies, is_last)
 
-    return _receive(self, take)
+    return _receive_weights(self, take)
 
 
-def plain(layer: Any, remove_weight: bool) -> None:  # noqa: ARG001 - vLLM's signature
-    """Keeps a layer's weight as it is: vLLM would repack and drop it, and then takes no new ones."""
+def keep_weight(layer: Any, remove_weight: bool) -> None:  # noqa: ARG001 - vLLM's signature
+    """Use a layer's weight as it is: vLLM would repack and delete it, and could then load no new weights."""
     layer.cpu_linear = torch.nn.functional.linear
 
 
-transfer.BucketedWeightReceiver.receive_weights = receive
-layers.dispatch_cpu_unquantized_gemm = plain
+transfer.BucketedWeightReceiver.receive_weights = receive_copies
+layers.dispatch_cpu_unquantized_gemm = keep_weight
 
 
 class CpuWorkerExtension(vLLMColocateWorkerExtension):  # type: ignore[misc]
-    """veRL's own, after the two changes above."""
+    """veRL's own extension, after the two patches above."""

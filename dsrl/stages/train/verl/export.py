@@ -1,4 +1,4 @@
-"""The chosen checkpoint as a Hugging Face folder: `python -m dsrl.stages.train.verl.export job.json`.
+"""The chosen checkpoint of veRL as a Hugging Face folder: `python -m dsrl.stages.train.verl.export job.json`.
 
 veRL's own merger writes bfloat16 whatever was trained; this one keeps the model's dtype.
 """
@@ -10,78 +10,82 @@ from typing import Any
 
 import torch
 
-from dsrl.stages.train import checkpoints
-from dsrl.stages.train.hf_worker import deliver, reason
-from dsrl.stages.train.job import CHECKPOINTS, FAILURE, read_job
+from dsrl.stages.train.checkpoints import choose_checkpoint
+from dsrl.stages.train.hf_worker import describe_error
+from dsrl.stages.train.job import CHECKPOINTS, read_job
+from dsrl.stages.train.model_folder import write_model_folder
 from dsrl.stages.train.verl import process_tree
-from dsrl.stages.train.verl.resources import Setup
+from dsrl.stages.train.verl.resources import VerlResources
 
-ADAPTED, INNER = "base_model.model.", ".base_layer."
-DOWN, UP = ".lora_A.default.weight", ".lora_B.default.weight"
-"""How peft names what it wraps, and what it adds."""
+PEFT_PREFIX, BASE_LAYER = "base_model.model.", ".base_layer."
+LORA_A, LORA_B = ".lora_A.default.weight", ".lora_B.default.weight"
+"""peft's names of wrapped and of added weights."""
 
 
 def main() -> None:
-    """Merge, check against the shards, save, load again."""
+    """Merge the shards and adapters, compare with the shards, save, load again."""
     process_tree.die_with_parent()
     job = read_job(Path(sys.argv[1]))
     try:
-        best = checkpoints.chosen(job.path(CHECKPOINTS), job.keep)
-        weights = folded(merged(best.folder / "actor"), Setup(**job.settings["engine"]))
-        deliver(job, best, lambda base: _filled(base, weights))
+        best = choose_checkpoint(job.path(CHECKPOINTS), job.keep)
+        shards = merge_shards(best.folder / "actor")
+        weights = merge_adapters(shards, VerlResources(**job.settings["engine"]))
+        write_model_folder(job, best, lambda base: _load_weights(base, weights))
     except Exception as error:
-        job.path(FAILURE).write_text(json.dumps({"reason": f"export: {reason(error)}"}), encoding="utf-8")
+        job.report_failure(f"export: {describe_error(error)}", replace=True)
         raise
 
 
-def merged(folder: Path) -> dict[str, torch.Tensor]:
-    """Whole weights out of the shards of all ranks."""
+def merge_shards(folder: Path) -> dict[str, torch.Tensor]:
+    """Full weights from the FSDP shards of all ranks."""
     world = json.loads((folder / "fsdp_config.json").read_text(encoding="utf-8"))["world_size"]
     shards = [
-        # written by veRL on this machine; torch's safe loader doesn't know sharded tensors
+        # written by veRL on this machine; torch's safe loader doesn't support sharded tensors
         torch.load(folder / f"model_world_size_{world}_rank_{rank}.pt", map_location="cpu", weights_only=False)
         for rank in range(world)
     ]
-    return {name: _whole([shard[name] for shard in shards]) for name in shards[0]}
+    return {name: _concatenate([shard[name] for shard in shards]) for name in shards[0]}
 
 
-def folded(weights: dict[str, torch.Tensor], setup: Setup) -> dict[str, torch.Tensor]:
-    """With the adapters, if any, added to the weights that they belong to, under the base model's own names."""
-    plain = {name.removeprefix(ADAPTED).replace(INNER, "."): value for name, value in weights.items()}
-    downs = [name for name in plain if name.endswith(DOWN)]
-    for down in downs:
-        up, target = down.replace(DOWN, UP), down.replace(DOWN, ".weight")
-        change = plain.pop(up).float() @ plain.pop(down).float() * (setup.lora_alpha / setup.lora_rank)
-        plain[target] = (plain[target].float() + change).to(plain[target].dtype)
-    return plain
-
-
-def _whole(parts: list[Any]) -> torch.Tensor:
-    """One tensor of its parts, by the way in which it was shared out."""
+def _concatenate(parts: list[Any]) -> torch.Tensor:
+    """One tensor from its parts, by their DTensor placement."""
     first = parts[0]
     if not hasattr(first, "placements"):
         return first  # type: ignore[no-any-return]
     if len(first.placements) != 1:
-        raise ValueError(f"weights shared out in {len(first.placements)} dimensions can't be merged")
+        raise ValueError(f"can't merge weights sharded in {len(first.placements)} dimensions")
     (placement,) = first.placements
     local = [part._local_tensor for part in parts]
-    whole = torch.cat(local, dim=placement.dim) if placement.is_shard() else local[0]
-    if whole.shape != first.shape:
-        raise ValueError(f"the parts make {tuple(whole.shape)}, not {tuple(first.shape)}")
-    return whole
+    full = torch.cat(local, dim=placement.dim) if placement.is_shard() else local[0]
+    if full.shape != first.shape:
+        raise ValueError(f"the shards have shape {tuple(full.shape)} in all, not {tuple(first.shape)}")
+    return full
 
 
-def _filled(base: Any, weights: dict[str, torch.Tensor]) -> Any:
-    """The base model with these weights, in its own dtype. Raises ValueError where one lacks or isn't the shards'."""
+def merge_adapters(weights: dict[str, torch.Tensor], resources: VerlResources) -> dict[str, torch.Tensor]:
+    """Weights under the base model's names, with LoRA adapters (if any) added: W + B @ A * alpha / rank."""
+    merged = {name.removeprefix(PEFT_PREFIX).replace(BASE_LAYER, "."): value for name, value in weights.items()}
+    for name_a in [name for name in merged if name.endswith(LORA_A)]:
+        name_b, target = name_a.replace(LORA_A, LORA_B), name_a.replace(LORA_A, ".weight")
+        scale = resources.lora_alpha / resources.lora_rank
+        delta = merged.pop(name_b).float() @ merged.pop(name_a).float() * scale
+        merged[target] = (merged[target].float() + delta).to(merged[target].dtype)
+    return merged
+
+
+def _load_weights(base: Any, weights: dict[str, torch.Tensor]) -> Any:
+    """The base model with these weights, in its own dtype. Raises ValueError for missing or different tensors."""
     own = base.state_dict()
     if set(own) != set(weights):
-        raise ValueError(f"other tensors than the base model's: {sorted(set(own) ^ set(weights))[:3]}")
+        raise ValueError(
+            f"tensors that only the base model or only the shards have: {sorted(set(own) ^ set(weights))[:3]}"
+        )
     base.load_state_dict(weights)
     different = [
         name for name, value in base.state_dict().items() if not torch.equal(value, weights[name].to(value.dtype))
     ]
     if different:
-        raise ValueError(f"merged tensors that don't equal the shards: {different[:3]}")
+        raise ValueError(f"merged tensors differ from the shards: {different[:3]}")
     return base
 
 

@@ -1,6 +1,6 @@
-"""Everything that a training started itself, found and ended; what its Ray started ends with that.
+"""Find and kill every descendant of a process. Linux only, as veRL is.
 
-Linux only, as veRL is. Orphans come back to the process that called `adopt`, so that its tree stays whole.
+After `adopt_orphans`, a descendant whose parent has exited becomes a child of the calling process instead of init.
 """
 
 import ctypes
@@ -10,44 +10,44 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-SUBREAPER, PARENT_DEATH_SIGNAL = 36, 1
-PAUSE, ROUNDS = 0.05, 100
+PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG = 36, 1
+PAUSE_SECONDS, MAX_ROUNDS = 0.05, 100
 
 
-def adopt() -> None:
-    """From now on, whatever descends from this process stays below it, whoever in between ends."""
-    ctypes.CDLL(None).prctl(SUBREAPER, 1)
+def adopt_orphans() -> None:
+    """Make this process the reaper of all its descendants."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with_parent() -> None:
-    """The kernel kills this process as soon as the one that started it is gone."""
-    ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    """Have the kernel kill this process when its parent exits."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def below(ancestor: int) -> list[int]:
-    """All living descendants."""
+def descendants(ancestor: int) -> list[int]:
+    """Process ids of all living descendants."""
     parents = _parents()
-    found, front = [], {ancestor}
-    while front:
-        front = {child for child, parent in parents.items() if parent in front}
-        found += sorted(front)
+    found, generation = [], {ancestor}
+    while generation:
+        generation = {child for child, parent in parents.items() if parent in generation}
+        found += sorted(generation)
     return found
 
 
-def end_all() -> None:
-    """Kill every descendant, also those that are born meanwhile."""
-    for _ in range(ROUNDS):
-        living = below(os.getpid())
+def kill_descendants() -> None:
+    """Kill every descendant of this process, including those started meanwhile."""
+    for _ in range(MAX_ROUNDS):
+        living = descendants(os.getpid())
         if not living:
             return
         for process in living:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-        time.sleep(PAUSE)
+        time.sleep(PAUSE_SECONDS)
 
 
 def _parents() -> dict[int, int]:
-    """Process -> its parent, without those that have ended and only wait to be noticed."""
+    """Process id -> its parent's, without zombies."""
     found = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # it has just ended

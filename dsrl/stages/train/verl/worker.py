@@ -1,7 +1,7 @@
 """The child of `train.Verl`: `python -m dsrl.stages.train.verl.worker job.json`, in the trainer's environment.
 
-Holds no model itself. It follows veRL's file of metrics, keeps the best and the last checkpoint, ends all that was
-started when anything breaks or its parent goes, and has the chosen checkpoint made into a model folder.
+Loads no model itself. It runs veRL, turns its metrics into `progress.jsonl`, keeps the best and the last checkpoint,
+and has the chosen one exported. It kills every process of the training if anything fails or its parent exits.
 """
 
 import json
@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
@@ -17,198 +18,166 @@ from threading import Thread
 from typing import Any
 
 from dsrl.core.child_process import end_in_words
-from dsrl.stages.train import checkpoints
-from dsrl.stages.train.job import CHECKPOINTS, FAILURE, LOG, PROGRESS, WORKERS, Job, read_job
+from dsrl.core.files import append_json_line, tail_lines
+from dsrl.stages.train.checkpoints import complete_checkpoints, mark_complete, prune
+from dsrl.stages.train.failure_causes import resource_hint
+from dsrl.stages.train.job import CHECKPOINTS, FAILURE, JOB, LOG, PROGRESS, WORKER_HOSTS, TrainingJob, read_job
 from dsrl.stages.train.verl import process_tree
-from dsrl.stages.train.verl.failure_causes import want
-from dsrl.stages.train.verl.graded_replies import Grades
-from dsrl.stages.train.verl.metrics import translated, validation
-from dsrl.stages.train.verl.resources import NAME, Setup
-from dsrl.stages.train.verl.reward import GRADES
+from dsrl.stages.train.verl.metrics import GradedReplies, step_metrics, validation_score
+from dsrl.stages.train.verl.resources import TRAINING_VARIABLE, VerlResources
+from dsrl.stages.train.verl.reward import GRADER_FAILURE, GRADES
 
 POLL_SECONDS = 0.2
-STEPS = "verl_steps.jsonl"
-SAVED = "latest_checkpointed_iteration.txt"
-OTHERS = ("RAY_ADDRESS", "RAY_AUTH_TOKEN_PATH", "RAY_NAMESPACE", "MLFLOW_TRACKING_URI")
-"""Variables that would lead elsewhere."""
-STARVED = 20
-"""Batches of groups without any signal after which DAPO, which would draw for ever, is ended."""
+VERL_METRICS = "verl_steps.jsonl"
+LATEST_STEP = "latest_checkpointed_iteration.txt"
+REMOVED_VARIABLES = ("RAY_ADDRESS", "RAY_AUTH_TOKEN_PATH", "RAY_NAMESPACE", "MLFLOW_TRACKING_URI")
+"""Variables that would connect veRL to another Ray or MLflow."""
+SOCKET_NAMES, CPU_PLATFORM = "dsrl.stages.train.verl.socket_names", "dsrl.stages.train.verl.cpu"
+"""Modules that veRL loads in each of its processes."""
+MAX_CONSTANT_BATCHES = 20
+"""Batches of groups without reward variance after which DAPO, which would resample for ever, is stopped."""
 
 
-class Broken(Exception):
-    """The training must end; the text says why."""
+class TrainingFailed(Exception):
+    """The training must stop; the text says why."""
 
 
 def main() -> None:
-    """One job, from its file."""
+    """Run the training job whose file is the first argument."""
     job = read_job(Path(sys.argv[1]))
-    process_tree.adopt()
+    process_tree.adopt_orphans()
     Thread(target=_end_with_parent, daemon=True).start()
+    environment = verl_environment(job, os.environ)
     try:
-        if not _finished(job):
-            _train(job)
-        _run("dsrl.stages.train.verl.export", [str(job.path("job.json"))], _environment(job))
-    except Broken as error:
-        path = job.path(FAILURE)
-        if not path.exists():
-            path.write_text(json.dumps({"reason": str(error)}), encoding="utf-8")
+        # a killed attempt may have trained to the end
+        if not any(one.step >= job.steps for one in complete_checkpoints(job.path(CHECKPOINTS))):
+            _train(job, environment)
+        code = _start("dsrl.stages.train.verl.export", job, environment).wait()
+        if code != 0:
+            raise TrainingFailed(f"export: {end_in_words(code)}")
+    except TrainingFailed as error:
+        job.report_failure(str(error))
         sys.exit(1)
     finally:
-        process_tree.end_all()
+        process_tree.kill_descendants()
 
 
 def _end_with_parent() -> None:
-    """Standard input closes with whoever started this: then nothing of the training may live on."""
+    """Standard input ends with the parent; no process of the training may outlive it."""
     with suppress(OSError):
         while os.read(0, 4096):
             pass
-    process_tree.end_all()
+    process_tree.kill_descendants()
     os._exit(1)
 
 
-def _finished(job: Job) -> bool:
-    """Whether a killed try had trained to the end."""
-    return any(checkpoint.step >= job.steps for checkpoint in checkpoints.whole(job.path(CHECKPOINTS)))
-
-
-def _train(job: Job) -> None:
-    """veRL to its end. Raises `Broken`."""
-    for name in (STEPS, GRADES, WORKERS):
+def _train(job: TrainingJob, environment: Mapping[str, str]) -> None:
+    """Run veRL to its end. Raises `TrainingFailed`."""
+    for name in (VERL_METRICS, GRADES, WORKER_HOSTS):
         shutil.rmtree(job.path(name), ignore_errors=True)
         job.path(name).unlink(missing_ok=True)
-    follower, said_before = Follower(job), _size(job.path(LOG))
-    process = _start("dsrl.stages.train.verl.launch", [str(job.path("job.json"))], _environment(job))
+    follower = MetricsFollower(job)
+    log_start = job.path(LOG).stat().st_size if job.path(LOG).is_file() else 0
+    process = _start("dsrl.stages.train.verl.launch", job, environment)
     while process.poll() is None:
         time.sleep(POLL_SECONDS)
-        follower.look()
-    follower.look()
+        follower.update()
+    follower.update()
     if process.returncode != 0:
-        _explain(job, said_before)
-        raise Broken(end_in_words(process.returncode))
+        _report_resource(job, log_start)
+        raise TrainingFailed(end_in_words(process.returncode))
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0
-
-
-def _explain(job: Job, said_before: int) -> None:
-    """What a worker said of memory stands in the log, and not in the error that reached the trainer."""
-    if not job.path(LOG).is_file():  # repeated by hand
+def _report_resource(job: TrainingJob, log_start: int) -> None:
+    """Report a missing resource that a worker wrote to the log: it isn't in the error that reached the trainer."""
+    if not job.path(LOG).is_file():  # the job was started by hand
         return
     with job.path(LOG).open("rb") as file:
-        file.seek(said_before)
-        found = want(file.read().decode("utf-8", errors="replace"))
-    path = job.path(FAILURE)
-    known = json.loads(path.read_text(encoding="utf-8"))["reason"] if path.is_file() else ""
-    if found and not known.startswith("the grader broke") and want(known) is None:
-        path.write_text(json.dumps({"reason": found}), encoding="utf-8")
+        file.seek(log_start)
+        hint = resource_hint(file.read().decode("utf-8", errors="replace"))
+    known = job.failure() or ""
+    if hint and not known.startswith(GRADER_FAILURE) and resource_hint(known) is None:
+        job.report_failure(hint, replace=True)
 
 
-class Follower:
-    """Turns veRL's metrics into the journal, step by step, and looks after its checkpoints."""
+class MetricsFollower:
+    """Turns veRL's metrics into `progress.jsonl`, step by step, and marks and prunes its checkpoints."""
 
-    def __init__(self, job: Job) -> None:
-        self.job, self.setup = job, Setup(**job.settings["engine"])
-        self.grades = Grades(job.path(GRADES), job.rows_per_step)
+    def __init__(self, job: TrainingJob) -> None:
+        self.job, self.resources = job, VerlResources(**job.settings["engine"])
+        self.grades = GradedReplies(job.path(GRADES), job.rows_per_step)
         self._offset = 0
 
-    def look(self) -> None:
-        """Take in what is new. Raises `Broken`."""
-        self.grades.look()
-        for line in self._lines():
-            row = json.loads(line)
+    def update(self) -> None:
+        """Process what was written since the last call. Raises `TrainingFailed`."""
+        self.grades.update()
+        lines, self._offset = tail_lines(self.job.path(VERL_METRICS), self._offset)
+        for row in map(json.loads, lines):
             self._step(row["step"], row["data"])
         if self.job.path(FAILURE).exists():
-            raise Broken("see the failure that a worker has left")
-        if self.grades.waiting >= STARVED * self.job.rows_per_step and not self.grades.varied:
-            raise Broken(
-                f"the reward is constant: all replies to each of {self.grades.waiting} questions in a row earned the "
-                "same, so rl=dapo would draw for ever; choose samples with a pass rate between 0 and 1"
+            raise TrainingFailed("a worker has reported a failure")
+        num_groups = self.grades.num_groups
+        if num_groups >= MAX_CONSTANT_BATCHES * self.job.rows_per_step and not self.grades.has_variance:
+            raise TrainingFailed(
+                f"the reward is constant: the replies to each of {num_groups} questions in a row earned the same, so "
+                "rl=dapo would resample for ever; choose samples with a pass rate between 0 and 1"
             )
 
-    def _lines(self) -> list[bytes]:
-        path = self.job.path(STEPS)
-        if not path.is_file():
-            return []
-        with path.open("rb") as file:
-            file.seek(self._offset)
-            added = file.read()
-        end = added.rfind(b"\n") + 1
-        self._offset += end
-        return added[:end].splitlines()
-
     def _step(self, step: int, data: dict[str, Any]) -> None:
-        right = validation(data, self.job)
+        score = validation_score(data, self.job)
         row: dict[str, Any] = {"step": step}
         if "training/global_step" in data:
             try:
-                row.update(translated(data, self.setup.devices, self.job.settings["max_response_tokens"]))
+                row |= step_metrics(data, self.resources.devices, self.job.settings["max_response_tokens"])
             except FloatingPointError as error:
-                raise Broken(f"step {step}: {error}") from error
-            row.update(self._graded(step))
-        if right is not None:
-            row["validation"] = right
-        self._write(row)
-        self._keep(step, right)
+                raise TrainingFailed(f"step {step}: {error}") from error
+            row |= self._grades_of(step)
+        if score is not None:
+            row["validation"] = score
+        append_json_line(self.job.path(PROGRESS), row)
+        # a checkpoint is complete once veRL has saved all of it and reported its step
+        folder = self.job.path(CHECKPOINTS)
+        latest = folder / LATEST_STEP
+        if step > 0 and latest.is_file() and int(latest.read_text()) == step:
+            mark_complete(folder / f"global_step_{step}", step, score)
+            prune(folder, self.job.keep)
 
-    def _graded(self, step: int) -> dict[str, float]:
-        """Raises `Broken` where replies never came: veRL pads the batch and goes on."""
+    def _grades_of(self, step: int) -> dict[str, float]:
+        """Raises `TrainingFailed` if replies are missing: veRL would pad the batch and continue."""
         if self.job.algorithm == "dapo":
-            return self.grades.so_far()
-        shares = self.grades.of_step(step)
-        wanted = self.job.rows_per_step * self.job.settings["responses_per_prompt"]
-        lost = wanted - int(shares.get("graded", 0))
-        if lost > 0:
-            raise Broken(f"step {step}: {lost} of {wanted} replies never came; the log says why")
-        return shares
-
-    def _write(self, row: dict[str, Any]) -> None:
-        with self.job.path(PROGRESS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-
-    def _keep(self, step: int, right: float | None) -> None:
-        """A checkpoint counts once it is saved whole and its step reported; best and last are kept."""
-        places = self.job.path(CHECKPOINTS)
-        saved = places / SAVED
-        if step == 0 or not saved.is_file() or int(saved.read_text()) != step:
-            return
-        checkpoints.mark(places / f"global_step_{step}", step, right)
-        checkpoints.prune(places, self.job.keep)
+            return self.grades.take_all()
+        grades = self.grades.take_step(step)
+        expected = self.job.rows_per_step * self.job.settings["responses_per_prompt"]
+        missing = expected - int(grades.get("graded", 0))
+        if missing > 0:
+            raise TrainingFailed(f"step {step}: {missing} of {expected} replies are missing; the log says why")
+        return grades
 
 
-def _environment(job: Job) -> dict[str, str]:
-    """For veRL, Ray and vLLM: no telemetry, no other Ray than ours, and on the CPU our platform."""
-    setup = Setup(**job.settings["engine"])
-    kept = {name: value for name, value in os.environ.items() if name not in OTHERS}
-    if not setup.gpus:
-        kept.pop("CUDA_VISIBLE_DEVICES", None)
-    on_cpu = {
-        "VERL_PLATFORM": "cpu",
-        "VERL_USE_EXTERNAL_MODULES": "dsrl.stages.train.verl.socket_names,dsrl.stages.train.verl.cpu",
-        "VLLM_CPU_KVCACHE_SPACE": os.environ.get("VLLM_CPU_KVCACHE_SPACE", "1"),
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
-    }
-    return {
-        **kept,
-        "VERL_FILE_LOGGER_PATH": str(job.path(STEPS)),
-        "VERL_USE_EXTERNAL_MODULES": "dsrl.stages.train.verl.socket_names",
-        NAME: token_hex(8),
+def verl_environment(job: TrainingJob, inherited: Mapping[str, str]) -> dict[str, str]:
+    """The environment of veRL, Ray and vLLM: without telemetry or another Ray, and on the CPU with our platform."""
+    environment = {name: value for name, value in inherited.items() if name not in REMOVED_VARIABLES}
+    environment |= {
+        "VERL_FILE_LOGGER_PATH": str(job.path(VERL_METRICS)),
+        "VERL_USE_EXTERNAL_MODULES": SOCKET_NAMES,
+        TRAINING_VARIABLE: token_hex(8),
         "RAY_USAGE_STATS_ENABLED": "0",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "HYDRA_FULL_ERROR": "1",
-        **({} if setup.gpus else on_cpu),
     }
+    if not VerlResources(**job.settings["engine"]).gpus:
+        environment.pop("CUDA_VISIBLE_DEVICES", None)
+        environment["VERL_PLATFORM"] = "cpu"
+        environment["VERL_USE_EXTERNAL_MODULES"] = f"{SOCKET_NAMES},{CPU_PLATFORM}"
+        environment.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+        environment.setdefault("OMP_NUM_THREADS", "1")
+    return environment
 
 
-def _start(module: str, arguments: list[str], environment: dict[str, str]) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen([sys.executable, "-P", "-m", module, *arguments], env=environment, stdin=subprocess.DEVNULL)
-
-
-def _run(module: str, arguments: list[str], environment: dict[str, str]) -> None:
-    code = _start(module, arguments, environment).wait()
-    if code != 0:
-        raise Broken(f"{module.rpartition('.')[2]}: {end_in_words(code)}")
+def _start(module: str, job: TrainingJob, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-P", "-m", module, str(job.path(JOB))]
+    return subprocess.Popen(command, env=dict(environment), stdin=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":
