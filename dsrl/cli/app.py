@@ -54,8 +54,7 @@ def compose(overrides: list[str], *, plan: bool = False) -> int:
     from dsrl.main import launch
 
     refuse_secrets(overrides)
-    # Hydra takes no override after a flag that has none before it, so flags without a value go first.
-    overrides = sorted(overrides, key=lambda argument: argument not in ("-m", "--multirun"))
+    overrides = _order_for_hydra(overrides)
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to us instead of being printed by Hydra
     try:
         return launch(overrides, plan=plan)
@@ -64,6 +63,25 @@ def compose(overrides: list[str], *, plan: bool = False) -> int:
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         raise UserError(f"{error.strerror or error}{where}", next_step="check hydra.run.dir and store") from error
+
+
+VALUE_FLAGS = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p", "--cfg", "-c")
+
+
+def _order_for_hydra(arguments: list[str]) -> list[str]:
+    """`-m`, the overrides, then the flags with their values: argparse takes no override after a flag that follows one."""
+    first, overrides, flags = list[str](), list[str](), list[str]()
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if argument in ("-m", "--multirun"):
+            first.append(argument)
+        elif argument.startswith("-"):
+            flags += [argument, *(rest[:1] if argument in VALUE_FLAGS else [])]
+            rest = rest[1:] if argument in VALUE_FLAGS else rest
+        else:
+            overrides.append(argument)
+    return [*first, *overrides, *flags]
 
 
 def _is_word(argument: str) -> bool:

@@ -1,4 +1,4 @@
-"""One grader for votes, pass rates, rewards and evaluation. Pure functions of the reply; never shown the prompt."""
+"""Answer kinds: one grader for votes, pass rates, rewards and evaluation. Pure functions of reply and gold answer."""
 
 from dsrl.graders.base import Grade, Grader
 from dsrl.graders.choice import Choice

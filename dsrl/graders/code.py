@@ -21,10 +21,11 @@ MAX_PROGRAM = 50_000
 
 @component("graders.code")
 class Code(Grader):
-    """A program is right if the tests of its sample pass. The answer of a sample is a program that does (it may be
-    left out), a line `# tests`, and Python statements that raise where a test fails.
+    """A program is right if the tests of its sample pass. The answer of a sample is a program that passes them (it may
+    be left out), a line `# tests`, and Python statements that raise if a test fails.
 
-    Two programs without tests are the same if they read the same: votes need labels of another kind.
+    Program and tests run in separate processes, so tests reach the program's names but not its interpreter. Two
+    programs without tests are equal if their text is: votes on programs need labels from another source.
     """
 
     version = 2
@@ -61,7 +62,7 @@ class Code(Grader):
         solution = TESTS.split(answer, maxsplit=1)[0].strip()
         if not solution:
             raise UserError(
-                "this sample has tests but no program", got=answer[:80], next_step="put one before its `# tests`"
+                "this sample has tests but no program", got=answer[:80], next_step="put a program before `# tests`"
             )
         return f"```python\n{solution}\n```"
 

@@ -1,4 +1,4 @@
-"""In a grading process: two queries on one read-only SQLite database."""
+"""In a grading process: run two queries on one read-only SQLite database and compare their results."""
 
 import math
 import re
@@ -22,8 +22,8 @@ LIMITS = {
     sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 200,
     sqlite3.SQLITE_LIMIT_ATTACHED: 0,
 }
-ASKING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
-BUILDING = ASKING | {
+READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
+BUILDING = READING | {
     sqlite3.SQLITE_CREATE_TABLE,
     sqlite3.SQLITE_CREATE_INDEX,
     sqlite3.SQLITE_CREATE_VIEW,
@@ -48,20 +48,20 @@ def answer(question: dict[str, Any]) -> str:
     until = time.process_time() + limits["seconds"]
     try:
         with _open(question["file"], question["script"], until) as connection:
-            right = _rows(connection, gold, limits["max_rows"])
-            given = right if reply == gold else _rows(connection, reply, limits["max_rows"])
+            right = _fetch(connection, gold, limits["max_rows"])
+            given = right if reply == gold else _fetch(connection, reply, limits["max_rows"])
     except sqlite3.OperationalError as error:
         return UNDECIDED if "interrupted" in str(error) else WRONG
     except (sqlite3.Error, sqlite3.Warning, MemoryError, OverflowError):
         return WRONG
-    return RIGHT if same_rows(right, given, ordered(gold), limits["tolerance"]) else WRONG
+    return RIGHT if same_rows(right, given, has_outer_order(gold), limits["tolerance"]) else WRONG
 
 
 @contextmanager
 def _open(file: str | None, script: str, until: float) -> Iterator[sqlite3.Connection]:
     """A connection that may only read, and is interrupted at `until` (CPU seconds of this process)."""
-    place = f"{Path(file).as_uri()}?mode=ro&immutable=1" if file else "file::memory:"
-    with closing(sqlite3.connect(place, uri=True, isolation_level=None)) as connection:
+    location = f"{Path(file).as_uri()}?mode=ro&immutable=1" if file else "file::memory:"
+    with closing(sqlite3.connect(location, uri=True, isolation_level=None)) as connection:
         for limit, value in LIMITS.items():
             connection.setlimit(limit, value)
         connection.text_factory = lambda data: data.decode("utf-8", "replace")
@@ -69,7 +69,7 @@ def _open(file: str | None, script: str, until: float) -> Iterator[sqlite3.Conne
         connection.execute("PRAGMA temp_store = MEMORY")  # a sorter would fill the disk
         connection.set_authorizer(_allow(BUILDING))
         connection.executescript("" if file else script)
-        connection.set_authorizer(_allow(ASKING))
+        connection.set_authorizer(_allow(READING))
         yield connection
 
 
@@ -81,14 +81,14 @@ def _allow(actions: set[int]) -> Any:
     return authorize
 
 
-def _rows(connection: sqlite3.Connection, query: str, most: int) -> Rows:
-    rows: Rows = connection.execute(query).fetchmany(most + 1)
-    if len(rows) > most:
-        raise sqlite3.DataError(f"more than {most} rows")
+def _fetch(connection: sqlite3.Connection, query: str, max_rows: int) -> Rows:
+    rows: Rows = connection.execute(query).fetchmany(max_rows + 1)
+    if len(rows) > max_rows:
+        raise sqlite3.DataError(f"more than {max_rows} rows")
     return rows
 
 
-def ordered(query: str) -> bool:
+def has_outer_order(query: str) -> bool:
     """Whether the outermost SELECT has an ORDER BY: one in a subquery, window, string or comment doesn't count."""
     depth, top = 0, []
     for character in QUOTED.sub(" ", query):
@@ -128,30 +128,34 @@ def _matched(gold: Rows, reply: Rows, tolerance: float) -> bool:
         reach = tolerance * abs(value) if math.isfinite(value) else 0.0
         near = rows[bisect_left(rows, (value - reach, -1)) : bisect_right(rows, (value + reach, len(reply)))]
         candidates.append([number for _, number in near if _same_row(right, reply[number], tolerance)])
-    partner: dict[int, int] = {}  # row of the reply -> row of the gold result
-    return all(_find_partner(place, candidates, partner) for place in range(len(gold)))
+    owner: dict[int, int] = {}
+    choice: dict[int, int] = {}
+    return all(_find_partner(row, candidates, owner, choice) for row in range(len(gold)))
 
 
-def _find_partner(start: int, candidates: list[list[int]], partner: dict[int, int]) -> bool:
-    """Give gold row `start` a partner, moving others to another of their candidates where that frees one."""
+def _find_partner(start: int, candidates: list[list[int]], owner: dict[int, int], choice: dict[int, int]) -> bool:
+    """Give gold row `start` a row of the reply, moving other gold rows to other candidates if that frees one.
+
+    `owner` maps rows of the reply to gold rows, `choice` is its inverse.
+    """
     came_from: dict[int, int] = {}
     queue = deque([start])
     while queue:
-        place = queue.popleft()
-        for number in candidates[place]:
+        row = queue.popleft()
+        for number in candidates[row]:
             if number in came_from:
                 continue
-            came_from[number] = place
-            if number in partner:
-                queue.append(partner[number])
+            came_from[number] = row
+            if number in owner:
+                queue.append(owner[number])
                 continue
-            held = {other: row for row, other in partner.items()}
-            while True:
-                owner = came_from[number]
-                partner[number] = owner
-                if owner == start:
-                    return True
-                number = held[owner]
+            free: int | None = number
+            while free is not None:
+                taker = came_from[free]
+                freed = choice.get(taker)
+                owner[free], choice[taker] = taker, free
+                free = freed if taker != start else None
+            return True
     return False
 
 

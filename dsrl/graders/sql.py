@@ -1,4 +1,4 @@
-"""A query in a fenced block, compared by what it returns."""
+"""A query in a fenced block, compared by its result."""
 
 import re
 from collections.abc import Sequence
@@ -60,7 +60,7 @@ class Sql(Grader):
         return query if 0 < len(query) <= MAX_QUERY else None
 
     def gold(self, text: str) -> str | None:
-        """The query; None if it can't be run on the tables of the question at hand."""
+        """The query; None if it doesn't run on the tables of the current question."""
         query = super().gold(text)
         return query if query is None or not self.question or self.same(query, query) else None
 
@@ -96,7 +96,7 @@ class Sql(Grader):
         found = next((place for place in places if place.is_file()), None)
         if found is None:
             raise UserError(
-                f"answer.databases: no database {stem}",
+                f"answer.databases has no database {stem}",
                 got=str(folder),
                 allowed=[str(Path(place).relative_to(folder)) for place in places],
                 next_step="put the SQLite file there, or correct the line `database:` of the question",

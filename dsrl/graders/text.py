@@ -27,7 +27,7 @@ NUMBER = re.compile(
     r"([-+]?)([$\u20ac\u00a3\u00a5]?)([-+]?)(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d*\.?\d+(?:e[-+]?\d{1,3})?)(%?)"
 )
 ARTICLES = frozenset({"an", "the"})
-OPTIONAL_SIGNS = "$\u20ac\u00a3\u00a5%"
+OPTIONAL_SIGN = re.compile(r"[$\u20ac\u00a3\u00a5](?=[\d.])|(?<=\d)%")
 
 
 @component("graders.text")
@@ -150,11 +150,9 @@ def _agree(first: str, second: str) -> bool:
     """Whether two comparable texts are equal; a currency or percent sign must agree only if both have one."""
     if first == second:
         return True
-    signs = [[sign for sign in text if sign in OPTIONAL_SIGNS] for text in (first, second)]
-    if all(signs) or not any(signs):
+    if (OPTIONAL_SIGN.search(first) is None) == (OPTIONAL_SIGN.search(second) is None):
         return False
-    bare = [text.translate({ord(sign): None for sign in OPTIONAL_SIGNS}) for text in (first, second)]
-    return bool(bare[0].strip()) and bare[0] == bare[1]
+    return OPTIONAL_SIGN.sub("", first) == OPTIONAL_SIGN.sub("", second)
 
 
 def overlap(first: list[str], second: list[str]) -> float:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dsrl.graders import Math
 from dsrl.graders.latex import boxes
-from dsrl.graders.worker_pool import Pool, pool
+from dsrl.graders.worker_pool import WorkerPool, pool
 from tests.command import CHECKOUT, ENVIRONMENT
 
 GRADER = Math()
@@ -80,7 +80,7 @@ print(pool("dsrl.graders.math_worker").idle.qsize(), "sympy" in sys.modules)
 
 
 def test_a_worker_that_is_killed_is_replaced() -> None:
-    own = Pool(LATEX, 1)
+    own = WorkerPool(LATEX, 1)
     assert own.ask([["x+x", "2x"]], 5.0) == [True]
     worker = own.idle.get_nowait()
     os.kill(worker.process.pid, signal.SIGKILL)
@@ -91,7 +91,7 @@ def test_a_worker_that_is_killed_is_replaced() -> None:
 
 
 def test_many_questions_come_back_in_their_order() -> None:
-    own = Pool(LATEX, 2)
+    own = WorkerPool(LATEX, 2)
     answers = own.ask([[f"{i}x", f"{i}x" if i % 3 else "y"] for i in range(100)], 5.0)
     assert answers == [i % 3 != 0 for i in range(100)]
     own.close()

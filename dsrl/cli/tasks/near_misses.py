@@ -1,5 +1,6 @@
 """Replies that are nearly right, made out of right answers, and how a good grader must take each."""
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from dsrl.data.images import prompt_text
 from dsrl.data.source import Item
 from dsrl.data.task import Task
 from dsrl.graders import Choice, Code, Grader, Json, Label, List, Math, Mixed, Number, Set, Span, Sql, Text
+from dsrl.graders.base import first_alternative
 from dsrl.graders.choice import option_texts
 from dsrl.graders.latex import number
 from dsrl.graders.mixed import math_options
@@ -34,6 +36,7 @@ class Miss:
 def misses(task: Task, item: Item, other: str | None) -> Iterator[Miss]:
     """The near misses of an item; `other` is an answer that is not the same as its own."""
     grader = task.answer.for_question(item.input)
+    item = dataclasses.replace(item, answer=first_alternative(item.answer))
     made = [
         _any(task, grader, item, other),
         *(maker(grader, item) for kind, maker in MAKERS if isinstance(grader, kind)),
