@@ -69,7 +69,7 @@ VALUE_FLAGS = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "
 
 
 def _order_for_hydra(arguments: list[str]) -> list[str]:
-    """`-m`, the overrides, then the flags with their values: argparse takes no override after a flag that follows one."""
+    """`-m`, the overrides, then flags with values: argparse takes no override after a flag once it had one before."""
     first, overrides, flags = list[str](), list[str](), list[str]()
     rest = list(arguments)
     while rest:
