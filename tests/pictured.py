@@ -24,7 +24,7 @@ from dsrl.pipeline.stage import Stage
 from dsrl.pipeline.state import PipelineState
 from dsrl.pipeline.store import Entry, Manifest
 from dsrl.stages.score.measure import GradedRollout
-from tests.data.images.drawn import file
+from tests.data.images.images import encode
 from tests.toys import context, write_model
 
 ROLLOUTS = 4
@@ -39,7 +39,7 @@ def shapes(number: int, size: tuple[int, int] = (96, 64)) -> bytes:
     for place in range(number + 1):
         x, y = 6 + 15 * (place % 6), 8 + 26 * (place // 6)
         draw.ellipse((x, y, x + 12, y + 12), fill=COLOURS[number % len(COLOURS)])
-    return file(picture)
+    return encode(picture)
 
 
 def rate(correct: int) -> Rate:

@@ -13,8 +13,7 @@ from dsrl.core.errors import UserError
 from dsrl.core.resources import resource
 from dsrl.data.fields import cell_text, fill_template, has_field, lookup, template_columns
 from dsrl.data.images import Gallery, UnusableImage, with_placeholders
-from dsrl.data.images.columns import ImageColumns
-from dsrl.data.images.digest_cache import cached_digests
+from dsrl.data.images.columns import ImageColumns, image_file_digests
 from dsrl.data.images.prompt import resolve_numbered
 from dsrl.data.multiple_choice import (
     ChoiceOptions,
@@ -145,7 +144,7 @@ class Source(Component):
         else:
             content = f"{self.path}@{self.revision}"
         image_files = self.images and local is not None and self.image_columns.files(self.rows())
-        return digest([content, self.key_fields(), digest(cached_digests(image_files)) if image_files else None])
+        return digest([content, self.key_fields(), digest(image_file_digests(image_files)) if image_files else None])
 
     def count(self) -> int | None:
         """Number of rows, if known without network access."""

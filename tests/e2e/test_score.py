@@ -94,7 +94,7 @@ def test_a_dead_child_is_started_again(model: Model, context: Context) -> None:
 def test_a_model_that_cannot_be_loaded_fails_the_stage(context: Context, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     empty = Model(name="empty", path=str(tmp_path / "empty"))
-    with pytest.raises(StageFailed, match="drawing rollouts: failed"):
+    with pytest.raises(StageFailed, match="rollouts: failed"):
         rollout().generate(empty, PROMPTS, SAMPLING, 1, context)
 
 
@@ -103,7 +103,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from dsrl.data.model import Model, Sampling
-from dsrl.stages.score import TransformersRollout
+from dsrl.models.rollout import TransformersRollout
 from tests.e2e.tiny import surroundings
 context = surroundings(Path(sys.argv[1]))
 model = Model(name="tiny", path=sys.argv[2], prompt_format="raw", max_length=48, dtype="float32")

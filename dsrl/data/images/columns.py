@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dsrl.core.digest import MISSING, file_digests
 from dsrl.data.fields import lookup
 from dsrl.data.images.preprocess import UnusableImage, open_image
 from dsrl.data.images.store import Gallery, map_in_threads
@@ -95,6 +96,14 @@ def image_path(cell: Any, folder: Path | None) -> Path | None:
         cell = None if cell.get("bytes") else cell.get("path")
     is_path = isinstance(cell, str) and not DATA_URL.match(cell) and len(cell) < MIN_BASE64_LENGTH
     return _resolve(cell, folder) if is_path else None
+
+
+def image_file_digests(paths: Sequence[Path]) -> list[str]:
+    """The digest of each file, `missing` for one that does not exist. All are cached, however small: a hundred thousand
+    images on a slow disk are read once."""
+    existing = [path for path in paths if path.is_file()]
+    digests = dict(zip(existing, file_digests(existing, min_cached_bytes=0), strict=True))
+    return [digests.get(path, MISSING) for path in paths]
 
 
 def _resolve(name: str, folder: Path | None) -> Path:

@@ -8,6 +8,9 @@ from typing import Any
 
 from dsrl.core.child_process import Child, stop
 
+TRACKING_SECRETS = ("MLFLOW_*", "DATABRICKS_*", "WANDB_*", "AWS_*", "AZURE_*", "GOOGLE_*")
+"""Secrets of the child that logs: of tracking servers and of their artifact stores."""
+
 
 class Live:
     """Told by `Progress`. A line of up to `PIPE_BUF` bytes goes into the child's pipe as a whole or not at all."""

@@ -15,7 +15,7 @@ from dsrl.core import child_process
 from dsrl.core.component import Component, component
 from dsrl.core.errors import UserError
 from dsrl.infra.tracking import run_entry
-from dsrl.infra.tracking.client import Live
+from dsrl.infra.tracking.client import TRACKING_SECRETS, Live
 
 if TYPE_CHECKING:
     from dsrl.pipeline.context import Context
@@ -146,7 +146,12 @@ class Tracking(Component):
 
     def _begin(self, context: "Context", values: dict[str, Any]) -> child_process.Child:
         process = child_process.start(
-            "dsrl.infra.tracking.mlflow_child", [], log_file(context), threads=1, answers=subprocess.PIPE
+            "dsrl.infra.tracking.mlflow_child",
+            [],
+            log_file(context),
+            threads=1,
+            answers=subprocess.PIPE,
+            secrets=TRACKING_SECRETS,
         )
         sweep = self.sweep or multirun_folder()
         opening = {

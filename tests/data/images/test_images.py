@@ -16,8 +16,7 @@ from dsrl.data.images import (
     make_prompt,
     with_placeholders,
 )
-from dsrl.data.images.columns import flatten_cell, read_image
-from dsrl.data.images.digest_cache import cached_digests
+from dsrl.data.images.columns import flatten_cell, image_file_digests, read_image
 from dsrl.data.images.prompt import embed_images, resolve_numbered, strip_placeholders
 from dsrl.data.model import Model
 from dsrl.data.source import Source
@@ -25,7 +24,7 @@ from dsrl.data.task import Task
 from dsrl.graders import Number
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.seeds import Seeds
-from tests.data.images.drawn import file, halves, opened
+from tests.data.images.images import decode, encode, two_colours
 from tests.toys import context
 
 SMALL = Pixels(min_pixels=1, max_pixels=10_000)
@@ -36,14 +35,14 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DSRL_CACHE", str(tmp_path / "cache"))
 
 
-def test_a_picture_is_kept_once_by_its_content(tmp_path: Path) -> None:
+def test_image_is_stored_once_by_content(tmp_path: Path) -> None:
     store = ImageStore(tmp_path)
-    image = store.put(file(halves()), SMALL)
-    assert store.put(file(halves()), SMALL) == image
+    image = store.put(encode(two_colours()), SMALL)
+    assert store.put(encode(two_colours()), SMALL) == image
     assert (image.width, image.height) == (40, 20)
-    assert store.path(image).read_bytes() == file(halves())
-    assert base64.b64decode(store.data_url(image.digest).partition(",")[2]) == file(halves())
-    assert store.put(file(halves()), Pixels(min_pixels=1, max_pixels=200)).width == 20
+    assert store.path(image).read_bytes() == encode(two_colours())
+    assert base64.b64decode(store.data_url(image.digest).partition(",")[2]) == encode(two_colours())
+    assert store.put(encode(two_colours()), Pixels(min_pixels=1, max_pixels=200)).width == 20
 
 
 @pytest.mark.parametrize(
@@ -57,31 +56,31 @@ def test_a_picture_is_kept_once_by_its_content(tmp_path: Path) -> None:
         ("What does <image> mean in HTML?", 0, "What does <image> mean in HTML?"),
     ],
 )
-def test_placeholders_are_as_many_as_pictures(text: str, count: int, found: str | None) -> None:
+def test_with_placeholders(text: str, count: int, found: str | None) -> None:
     assert with_placeholders(text, count) == found
 
 
-def test_pictures_go_out_where_they_are_shown(tmp_path: Path) -> None:
+def test_images_are_embedded_where_the_prompt_shows_them(tmp_path: Path) -> None:
     store = ImageStore(tmp_path)
-    one, other = store.put(file(halves()), SMALL), store.put(file(halves("L")), SMALL)
-    said = chat_content(make_prompt("Look: <image> and <image>?", (one, other)))
-    assert [part["type"] for part in said] == ["text", "image_url", "text", "image_url", "text"]
-    assert file(halves()).hex() not in json.dumps(said)
-    body = {"messages": [{"role": "system", "content": "Be short."}, {"role": "user", "content": said}]}
+    one, other = store.put(encode(two_colours()), SMALL), store.put(encode(two_colours("L")), SMALL)
+    parts = chat_content(make_prompt("Look: <image> and <image>?", (one, other)))
+    assert [part["type"] for part in parts] == ["text", "image_url", "text", "image_url", "text"]
+    assert encode(two_colours()).hex() not in json.dumps(parts)
+    body = {"messages": [{"role": "system", "content": "Be short."}, {"role": "user", "content": parts}]}
     sent = embed_images(body, store)["messages"][1]["content"]
     urls = [part["image_url"]["url"] for part in sent if part["type"] == "image_url"]
-    assert [opened(base64.b64decode(url.partition("base64,")[2])).mode for url in urls] == ["RGB", "L"]
+    assert [decode(base64.b64decode(url.partition("base64,")[2])).mode for url in urls] == ["RGB", "L"]
     assert embed_images({"messages": body["messages"][:1]}, None) == {"messages": body["messages"][:1]}
 
 
-def data(folder: Path) -> None:
-    (folder / "good.png").write_bytes(file(halves()))
-    (folder / "other.png").write_bytes(file(halves("L")))
-    (folder / "broken.png").write_bytes(file(halves())[:-30])
+def write_images(folder: Path) -> None:
+    (folder / "good.png").write_bytes(encode(two_colours()))
+    (folder / "other.png").write_bytes(encode(two_colours("L")))
+    (folder / "broken.png").write_bytes(encode(two_colours())[:-30])
 
 
-def encoded() -> str:
-    return base64.b64encode(file(halves(size=(64, 64)), "JPEG", quality=95)).decode()
+def base64_jpeg() -> str:
+    return base64.b64encode(encode(two_colours(size=(64, 64)), "JPEG", quality=95)).decode()
 
 
 @pytest.mark.parametrize(
@@ -89,26 +88,26 @@ def encoded() -> str:
     [
         "good.png",
         {"bytes": None, "path": "good.png"},
-        {"bytes": file(halves()), "path": None},
-        file(halves()),
-        encoded(),
-        f"data:image/jpeg;base64,{encoded()}",
+        {"bytes": encode(two_colours()), "path": None},
+        encode(two_colours()),
+        base64_jpeg(),
+        f"data:image/jpeg;base64,{base64_jpeg()}",
     ],
-    ids=["path", "file of datasets", "bytes of datasets", "bytes", "base64", "data URL"],
+    ids=["path", "datasets path", "datasets bytes", "bytes", "base64", "data URL"],
 )
-def test_a_cell_holds_a_picture_in_many_ways(tmp_path: Path, cell: Any) -> None:
-    data(tmp_path)
+def test_cell_formats(tmp_path: Path, cell: Any) -> None:
+    write_images(tmp_path)
     (one,) = flatten_cell([cell])
-    assert opened(read_image(one, tmp_path)).getpixel((2, 2)) is not None
+    assert decode(read_image(one, tmp_path)).getpixel((2, 2)) is not None
 
 
 @pytest.mark.parametrize(
     ("cell", "reason"), [("lost.png", "missing image"), (7, "no image"), ("?" * 300, "broken image")]
 )
-def test_a_cell_without_a_picture_says_so(tmp_path: Path, cell: Any, reason: str) -> None:
-    with pytest.raises(UnusableImage) as refused:
+def test_unreadable_cells_have_a_reason(tmp_path: Path, cell: Any, reason: str) -> None:
+    with pytest.raises(UnusableImage) as caught:
         read_image(cell, tmp_path)
-    assert refused.value.reason == reason
+    assert caught.value.reason == reason
 
 
 ROWS = [
@@ -131,8 +130,8 @@ def source(folder: Path, rows: list[dict[str, Any]], name: str = "rows", **field
     return Source(**{"path": str(path), "input": "q", "output": "a", "images": "i", **fields})
 
 
-def test_seeds_with_pictures_are_told_apart_by_them(tmp_path: Path) -> None:
-    data(tmp_path)
+def test_seeds_with_different_images_are_distinct(tmp_path: Path) -> None:
+    write_images(tmp_path)
     test = source(tmp_path, [{"q": "In the test?", "a": "2", "i": "good.png"}], "test")
     task = Task(name="t", instruction="Count.", answer=Number(), test=test, pixels=SMALL)
     where = context(tmp_path)
@@ -156,61 +155,63 @@ def test_seeds_with_pictures_are_told_apart_by_them(tmp_path: Path) -> None:
     assert "lost.png" in found.rejected[1].detail
 
 
-def test_missing_files_are_told_before_work(tmp_path: Path) -> None:
-    data(tmp_path)
-    with pytest.raises(UserError, match=r"1 of 2 image files are missing"):
+def test_missing_image_files_are_reported_before_the_run(tmp_path: Path) -> None:
+    write_images(tmp_path)
+    with pytest.raises(UserError, match="1 of 2 image files"):
         source(tmp_path, [ROWS[0], ROWS[3]]).check_images()
 
 
-def test_items_of_a_test_set_are_refused_by_row(tmp_path: Path) -> None:
-    data(tmp_path)
+def test_unusable_test_images_are_reported_by_row(tmp_path: Path) -> None:
+    write_images(tmp_path)
     gallery = Gallery(ImageStore(tmp_path / "images"), SMALL)
-    with pytest.raises(UserError, match=r"1 of 2 rows have images that can't be used[\s\S]*broken image"):
+    with pytest.raises(UserError, match=r"1 of 2 rows(.|\n)*broken image"):
         source(tmp_path, [ROWS[0], ROWS[4]]).load(Number(), gallery)
     (item,) = source(tmp_path, ROWS[:1]).load(Number(), gallery)
     assert item.images[0].width == 40
 
 
-def test_a_changed_picture_changes_the_data(tmp_path: Path) -> None:
-    data(tmp_path)
+def test_fingerprint_depends_on_image_content(tmp_path: Path) -> None:
+    write_images(tmp_path)
     rows = source(tmp_path, ROWS[:1])
     before = rows.fingerprint()
     assert rows.fingerprint() == before
-    (tmp_path / "good.png").write_bytes(file(halves("L")))
+    (tmp_path / "good.png").write_bytes(encode(two_colours("L")))
     assert rows.fingerprint() != before
 
 
-def test_files_are_read_again_only_when_they_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data(tmp_path)
+def test_image_digests_are_cached_until_a_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dsrl.core.digest.MIN_AGE_NS", 0)
+    write_images(tmp_path)
     paths = sorted(tmp_path.glob("*.png"))
-    first = cached_digests(paths)
-    monkeypatch.setattr("dsrl.data.images.digest_cache.file_digest", lambda path: "read again")
-    assert cached_digests(paths) == first
-    (tmp_path / "good.png").write_bytes(file(halves("CMYK"), "TIFF"))
-    assert cached_digests(paths) == [first[0], "read again", first[2]]
-    assert cached_digests([tmp_path / "none.png"]) == ["missing"]
+    first = image_file_digests(paths)
+    assert len(set(first)) == 3
+    monkeypatch.setattr("dsrl.core.digest._hash_file", lambda path: "read again")
+    assert image_file_digests(paths) == first
+    (tmp_path / "good.png").write_bytes(encode(two_colours("CMYK"), "TIFF"))
+    assert image_file_digests(paths) == [first[0], "read again", first[2]]
+    assert image_file_digests([tmp_path / "none.png"]) == ["missing"]
 
 
-def test_the_size_of_images_is_in_the_key(tmp_path: Path) -> None:
+def test_pixel_limits_are_in_the_key(tmp_path: Path) -> None:
     shown = Task(name="t", instruction="Count.", answer=Number(), test=source(tmp_path, ROWS[:1]))
     assert shown.format()["pixels"]["max_pixels"] == 1_003_520
 
 
-def test_a_folder_of_pictures_is_a_pool(tmp_path: Path) -> None:
+def test_unlabelled_images_from_a_folder(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
-    data(tmp_path / "below")
-    pool = UnlabelledImages(path=str(tmp_path / "below"))
-    before = pool.key_fields()
-    found = pool.images(Gallery(ImageStore(tmp_path / "images"), SMALL))
+    write_images(tmp_path / "below")
+    images = UnlabelledImages(path=str(tmp_path / "below"))
+    before = images.key_fields()
+    found = images.images(Gallery(ImageStore(tmp_path / "images"), SMALL))
     assert [one.reason if isinstance(one, UnusableImage) else one.width for one in found] == ["broken image", 40, 40]
-    (tmp_path / "below" / "new.JPG").write_bytes(file(halves(), "JPEG"))
-    assert pool.key_fields() != before
+    (tmp_path / "below" / "new.JPG").write_bytes(encode(two_colours(), "JPEG"))
+    assert images.key_fields() != before
     with pytest.raises(UserError, match=r"task.pictures: no image"):
         UnlabelledImages(path=str(tmp_path / "images" / "made")).check()
 
 
-def test_a_column_of_a_table_is_a_pool(tmp_path: Path) -> None:
-    data(tmp_path)
+def test_unlabelled_images_from_a_column(tmp_path: Path) -> None:
+    write_images(tmp_path)
     (tmp_path / "rows.jsonl").write_text('{"image": "good.png"}\n{"image": ["other.png", "good.png"]}\n')
     found = UnlabelledImages(path=str(tmp_path / "rows.jsonl"), limit=2).images(
         Gallery(ImageStore(tmp_path / "images"), SMALL)
@@ -228,9 +229,9 @@ def test_a_column_of_a_table_is_a_pool(tmp_path: Path) -> None:
         ("Nothing.", 1, "Nothing."),
     ],
 )
-def test_numbered_placeholders_are_placeholders(text: str, count: int, found: str) -> None:
+def test_resolve_numbered(text: str, count: int, found: str) -> None:
     assert resolve_numbered(text, count) == found
 
 
-def test_a_question_without_its_pictures_is_its_words() -> None:
+def test_strip_placeholders() -> None:
     assert strip_placeholders("<image>\n<image>\nHow many, <image> or not?") == "How many,  or not?"

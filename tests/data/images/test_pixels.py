@@ -7,60 +7,69 @@ from PIL import Image
 from pydantic import ValidationError
 
 from dsrl.data.images import Pixels, UnusableImage
-from tests.data.images.drawn import WIDE, file, halves, opened
+from tests.data.images.images import SIZE, decode, encode, two_colours
 
-AS_IT_IS = Pixels(min_pixels=1, max_pixels=10**6)
+UNBOUNDED = Pixels(min_pixels=1, max_pixels=10**6)
 
 
-def turned() -> bytes:
-    """Lying on its side, with a note that says so."""
+def rotated() -> bytes:
+    """Rotated, with the EXIF orientation that undoes it."""
     exif = Image.Exif()
     exif[0x0112] = 6
-    return file(halves().rotate(90, expand=True), "JPEG", exif=exif, quality=100, subsampling=0)
+    return encode(two_colours().rotate(90, expand=True), "JPEG", exif=exif, quality=100, subsampling=0)
 
 
-def see_through() -> bytes:
-    picture = halves("RGBA")
+def transparent() -> bytes:
+    picture = two_colours("RGBA")
     picture.putalpha(0)
-    return file(picture)
+    return encode(picture)
+
+
+def animated_gif() -> bytes:
+    return encode(two_colours("P"), "GIF", save_all=True, append_images=[two_colours("P")])
 
 
 COLOURS = [
-    ("png", file(halves()), (220, 20, 20), (20, 20, 220)),
-    ("palette", file(halves("P")), (220, 20, 20), (20, 20, 220)),
-    ("cmyk", file(halves("CMYK"), "JPEG", quality=100), (220, 20, 20), (20, 20, 220)),
-    ("alpha", file(halves("RGBA")), (220, 20, 20), (20, 20, 220)),
-    ("turned", turned(), (220, 20, 20), (20, 20, 220)),
-    ("see-through", see_through(), (255, 255, 255), (255, 255, 255)),
-    ("grey, 16 bit", file(Image.new("I;16", WIDE, 128 * 256)), (128,) * 3, (128,) * 3),
-    ("grey with alpha", file(halves("LA")), (80,) * 3, (33,) * 3),
-    ("gif", file(halves("P"), "GIF", save_all=True, append_images=[halves("P")]), (220, 20, 20), (20, 20, 220)),
-    ("webp", file(halves(), "WEBP", lossless=True), (220, 20, 20), (20, 20, 220)),
+    ("png", encode(two_colours()), (220, 20, 20), (20, 20, 220)),
+    ("palette", encode(two_colours("P")), (220, 20, 20), (20, 20, 220)),
+    ("cmyk", encode(two_colours("CMYK"), "JPEG", quality=100), (220, 20, 20), (20, 20, 220)),
+    ("alpha", encode(two_colours("RGBA")), (220, 20, 20), (20, 20, 220)),
+    ("rotated", rotated(), (220, 20, 20), (20, 20, 220)),
+    ("transparent", transparent(), (255, 255, 255), (255, 255, 255)),
+    ("grey, 16 bit", encode(Image.new("I;16", SIZE, 128 * 256)), (128,) * 3, (128,) * 3),
+    ("grey with alpha", encode(two_colours("LA")), (80,) * 3, (33,) * 3),
+    (
+        "gif",
+        encode(two_colours("P"), "GIF", save_all=True, append_images=[two_colours("P")]),
+        (220, 20, 20),
+        (20, 20, 220),
+    ),
+    ("webp", encode(two_colours(), "WEBP", lossless=True), (220, 20, 20), (20, 20, 220)),
 ]
 
 
 @pytest.mark.parametrize(("data", "left", "right"), [case[1:] for case in COLOURS], ids=[case[0] for case in COLOURS])
-def test_every_form_becomes_the_same_upright_colours(data: bytes, left: Any, right: Any) -> None:
-    seen = opened(AS_IT_IS.fit(data).data)
-    assert seen.size == WIDE
+def test_every_format_becomes_upright_rgb(data: bytes, left: Any, right: Any) -> None:
+    seen = decode(UNBOUNDED.fit(data).data)
+    assert seen.size == SIZE
     assert seen.mode == "RGB"
-    for place, wanted in (((5, 10), left), ((35, 10), right)):
-        assert max(abs(one - other) for one, other in zip(seen.getpixel(place), wanted, strict=True)) < 30  # type: ignore[arg-type]
+    for place, expected in (((5, 10), left), ((35, 10), right)):
+        assert max(abs(one - other) for one, other in zip(seen.getpixel(place), expected, strict=True)) < 30  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG"])
-def test_a_fit_file_stays_as_it_is(form: str) -> None:
-    data = file(halves(), form)
-    assert AS_IT_IS.fit(data).data == data
+def test_suitable_file_is_kept_byte_for_byte(form: str) -> None:
+    data = encode(two_colours(), form)
+    assert UNBOUNDED.fit(data).data == data
 
 
-def test_the_same_picture_is_made_into_the_same_bytes() -> None:
+def test_preprocessing_is_deterministic() -> None:
     small = Pixels(min_pixels=1, max_pixels=200)
-    assert small.fit(file(halves())) == small.fit(file(halves()))
+    assert small.fit(encode(two_colours())) == small.fit(encode(two_colours()))
 
 
 @given(st.integers(1, 4000), st.integers(1, 4000))
-def test_sizes_are_within_the_dials_and_keep_their_proportion(width: int, height: int) -> None:
+def test_sizes_respect_pixel_limits_and_aspect_ratio(width: int, height: int) -> None:
     pixels = Pixels(min_pixels=10_000, max_pixels=50_000)
     wide, high = pixels.size(width, height)
     if max(width, height) / min(width, height) < 20:
@@ -69,8 +78,8 @@ def test_sizes_are_within_the_dials_and_keep_their_proportion(width: int, height
 
 
 def bomb() -> bytes:
-    """A few bytes that say they hold 50,000 x 50,000 pixels."""
-    data = bytearray(file(Image.new("1", (8, 8))))
+    """A few bytes whose header claims 50,000 x 50,000 pixels."""
+    data = bytearray(encode(Image.new("1", (8, 8))))
     import zlib
 
     data[16:24] = (50_000).to_bytes(4) * 2
@@ -82,19 +91,19 @@ def bomb() -> bytes:
     ("data", "reason"),
     [
         (b"", "broken image"),
-        (b"hello, this is no picture", "broken image"),
-        (file(halves())[:-30], "broken image"),
-        (file(halves(), "JPEG")[:300], "broken image"),
+        (b"hello, this is not an image", "broken image"),
+        (encode(two_colours())[:-30], "broken image"),
+        (encode(two_colours(), "JPEG")[:300], "broken image"),
         (bomb(), "huge image"),
     ],
 )
-def test_what_cannot_be_shown_says_why(data: bytes, reason: str) -> None:
-    with pytest.raises(UnusableImage) as refused:
-        AS_IT_IS.fit(data)
-    assert refused.value.reason == reason
-    assert str(refused.value)
+def test_unusable_images_have_a_reason(data: bytes, reason: str) -> None:
+    with pytest.raises(UnusableImage) as caught:
+        UNBOUNDED.fit(data)
+    assert caught.value.reason == reason
+    assert str(caught.value)
 
 
-def test_dials_in_the_wrong_order_are_refused() -> None:
-    with pytest.raises(ValidationError, match=r"min_pixels is more than max_pixels"):
+def test_min_pixels_above_max_pixels_is_rejected() -> None:
+    with pytest.raises(ValidationError, match="min_pixels"):
         Pixels(min_pixels=2, max_pixels=1)

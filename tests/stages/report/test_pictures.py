@@ -10,7 +10,7 @@ from dsrl.data.images import ImageStore, Pixels, content_text, label_images
 from dsrl.stages.report import Report
 from dsrl.stages.report.pictures import Pictures
 from dsrl.stages.report.replies import lengths
-from tests.data.images.drawn import file, halves, opened
+from tests.data.images.images import decode, encode, two_colours
 from tests.pictured import make_study, shapes
 
 PLAIN = Pixels(min_pixels=1)
@@ -39,12 +39,12 @@ def test_a_turn_with_pictures_is_said_in_one_text() -> None:
 
 def test_thumbnails_are_made_once_and_no_larger_than_asked_for(tmp_path: Path) -> None:
     store = ImageStore(tmp_path)
-    images = [store.put(file(halves(size=(400, 200))), PLAIN), store.put(file(halves("L")), PLAIN)]
+    images = [store.put(encode(two_colours(size=(400, 200))), PLAIN), store.put(encode(two_colours("L")), PLAIN)]
     pictures = Pictures(store, 64, 10**6)
     pictures.take([*images, images[0]])
     assert len(pictures.urls) == 2
     pictures.take(images)
-    sizes = [opened(base64.b64decode(url.partition(",")[2])).size for url in pictures.urls]
+    sizes = [decode(base64.b64decode(url.partition(",")[2])).size for url in pictures.urls]
     assert sizes == [(64, 32), (40, 20)]
     assert pictures.shown(images[::-1]) == [[1, 40, 20], [0, 400, 200]]
     assert pictures.drawn(images[:1]) == [(pictures.urls[0], "")]
@@ -53,7 +53,7 @@ def test_thumbnails_are_made_once_and_no_larger_than_asked_for(tmp_path: Path) -
 @pytest.mark.parametrize(("side", "room"), [(0, 10**6), (64, 0)])
 def test_a_page_may_go_without_pictures(side: int, room: int, tmp_path: Path) -> None:
     store = ImageStore(tmp_path)
-    image = store.put(file(halves()), PLAIN)
+    image = store.put(encode(two_colours()), PLAIN)
     pictures = Pictures(store, side, room)
     pictures.take([image])
     assert pictures.urls == []
