@@ -46,6 +46,9 @@ def run(program: str, tests: str, seconds: float, memory_mb: int, require_isolat
             pass  # it sleeps
         finally:
             _kill(process)
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    pipe.close()
         status = process.wait()
     if status == NOT_ISOLATED and require_isolation:
         raise UserError(
