@@ -1,4 +1,4 @@
-"""Search engines side by side on synthetic passages: dsrl's embedded index, Elasticsearch, bm25s and rank_bm25.
+"""Compare search engines on synthetic passages: dsrl's embedded index, Elasticsearch, bm25s and rank_bm25.
 
     python benchmarks/retrieval.py [--part engines gz large] [--count 100000 500000] [--engines ...]
         [--data FOLDER] [--venvs FOLDER] [--elasticsearch URL] [--out FILE.json] [--tiny]
@@ -36,17 +36,17 @@ QUERIES = {"rank_bm25": 20}
 MOST, LARGE, SMALL = 300, 2_000_000, 5_000
 SLOWEST, PRIVATE_MB, INGEST = 50.0, 300.0, 0.6
 FIRST_DOMAIN, FURTHER_DOMAIN = 5, 1000
-"""Times that dsrl is to be faster than rank_bm25."""
+"""Required speed-up of dsrl over rank_bm25."""
 
 Row = dict[str, Any]
 
 
 class Skipped(Exception):
-    """An engine that can't be measured here, and why."""
+    """An engine can't be measured here; the message says why."""
 
 
 class Bench:
-    """The parts, on one machine."""
+    """Runs all measurements on this machine."""
 
     def __init__(self, given: argparse.Namespace, folder: Path, server: "Server") -> None:
         self.given, self.folder, self.server = given, folder, server
@@ -62,7 +62,7 @@ class Bench:
             yield table(f"agreement of the top ten, of {count:,}", ["pair", "queries", "overlap"], self.overlaps(rows))
 
     def measured(self, engine: str, count: int) -> Row | None:
-        """Built, then asked; None, and a note, where that can't be."""
+        """Build the index and run the queries. None, with a note, if that isn't possible."""
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         passages, most = self.passages(count), QUERIES.get(engine, MOST)
         row: Row = {"engine": engine, "count": count, "folder": str(folder)}
@@ -81,7 +81,7 @@ class Bench:
         return row
 
     def step(self, engine: str, step: str, passages: Path, folder: Path, *more: str) -> Row:
-        """What one process says of its work."""
+        """The JSON result of a child process."""
         address = ["--url", self.server.address()] if engine == "elasticsearch" else []
         command = [self.interpreter(engine), str(HERE / "engines.py"), engine, step, str(passages), str(folder)]
         environment = {**os.environ, "PYTHONPATH": str(HERE.parent), "PYTHONWARNINGS": "ignore"}
@@ -93,7 +93,7 @@ class Bench:
         return told
 
     def interpreter(self, engine: str) -> str:
-        """The Python that has this engine, installed now if need be."""
+        """Interpreter of an environment with this engine, created if needed."""
         if engine not in VENVS:
             return sys.executable
         if self.given.venvs is None:
@@ -156,7 +156,7 @@ class Bench:
         return path
 
     def goals(self) -> Iterator[str]:
-        """What the engines reach of what they are to reach."""
+        """Compare the results with the targets."""
         for count in self.given.count:
             rows = {row["engine"]: row for row in self.rows if row["count"] == count and "part" not in row}
             if ours := rows.get("embedded"):
@@ -176,7 +176,7 @@ class Bench:
 
 
 class Server:
-    """Elasticsearch: the one that was given, or the one of the tests, started when it is first needed."""
+    """Elasticsearch: the given server, or the one of the tests, started on first use."""
 
     def __init__(self, given: str | None, folder: Path) -> None:
         self.given, self.folder = given, folder
@@ -194,7 +194,7 @@ class Server:
         return self.url
 
     def peak(self) -> float | None:
-        """Megabytes of the server; None where it isn't ours."""
+        """Memory of the server in MB; None for a given server."""
         if self.process is None:
             return None
         (child,) = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
@@ -202,7 +202,7 @@ class Server:
         return next(int(line.split()[1]) / 1000 for line in lines if line.startswith("VmHWM:"))
 
     def empty(self) -> None:
-        """Delete what was measured."""
+        """Delete the measured indexes."""
         from dsrl.stages.retrieve.elastic.access import Access
         from dsrl.stages.retrieve.elastic.connection import Connection
 
@@ -216,7 +216,8 @@ class Server:
 
 
 def agreement(one: list[Any], other: list[Any]) -> float | None:
-    """Share of the top ten of one that is in the other's, or ties with the last of it; None where neither has any."""
+    """Share of the first ten hits that are in the other's first ten, counting ties with its last hit. None if both are
+    empty."""
     if not one and not other:
         return None
     last = other[:10][-1][1] * (1 - 1e-5) if other else 0.0
@@ -225,19 +226,19 @@ def agreement(one: list[Any], other: list[Any]) -> float | None:
 
 
 def found_by(row: Row) -> dict[str, list[Any]]:
-    """What the engine found for each query."""
+    """Hits of each query."""
     text = (Path(row["folder"]) / f"hits-{row['engine']}.json").read_text(encoding="utf-8")
     found: dict[str, list[Any]] = json.loads(text)
     return found
 
 
 def first_domain(row: Row) -> float:
-    """Seconds for its 500 passages, index and all."""
+    """Seconds for 500 passages, including building the index."""
     return float(row.get("build_s", 0.0) + row["reopen_s"] + row["domain_s"])
 
 
 def further_domain(row: Row) -> float:
-    """Seconds for those of the next one. rank_bm25 keeps no index: it is built for every domain."""
+    """Seconds for the passages of a further domain. rank_bm25 has no stored index and rebuilds it for every domain."""
     return float(row["domain_s"] + (row["reopen_s"] if row["engine"] == "rank_bm25" else 0.0))
 
 
@@ -296,7 +297,7 @@ def machine() -> str:
 
 @contextmanager
 def workplace(data: Path | None) -> Iterator[Path]:
-    """A folder for what is built, gone at the end."""
+    """A temporary folder for indexes."""
     folder = Path(tempfile.mkdtemp(prefix="dsrl-retrieval-", dir=data))
     try:
         yield folder

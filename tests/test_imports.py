@@ -161,7 +161,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
 
 
 def test_help_does_not_even_need_hydra() -> None:
-    found = loaded("from dsrl.cli.app import dispatch; dispatch(['--help'])")
+    found = loaded("from dsrl.main import run_command; run_command(['--help'])")
     assert found & {*HEAVY, "hydra", "omegaconf", "pydantic"} == set()
 
 

@@ -30,6 +30,7 @@ from dsrl.data.model import Model, Sampling, reads_images
 DEFAULT_THREADS = torch.get_num_threads()
 SMALL_MODEL = 5_000_000
 """Parameters below which matrix products are too small to be split among threads."""
+REPLY_MARKER = "reply-marker"
 TOKENIZER_CHECK = "tokenizer_check.json"
 CHECK_TEXTS = (
     "Hello, world!\n\nShe wrote 1234567890 words in 98 days.",
@@ -141,6 +142,28 @@ def stop_ids(model: Any, tokenizer: Any) -> list[int]:
     if not ids:
         raise UserError("the model declares no end-of-text token", next_step="set eos_token in tokenizer_config.json")
     return list(dict.fromkeys(ids))
+
+
+def end_of_reply_ids(tokenizer: Any, prompt_format: str, stops: Sequence[int]) -> list[int]:
+    """Token ids that end a reply in training data, the last of them one of `stops` (see `stop_ids`): what the chat
+    template renders after an assistant turn, or the end-of-text token for raw prompts. The end-of-text token of
+    the tokenizer need not be the template's end of turn (Gemma, Phi, Llama 3)."""
+    if prompt_format == "raw":
+        return [stops[0]]
+    turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": REPLY_MARKER}]
+    _, _, end = tokenizer.apply_chat_template(turns, tokenize=False).rpartition(REPLY_MARKER)
+    ids = list(tokenizer(end, add_special_tokens=False)["input_ids"])
+    for length, token in enumerate(ids, 1):
+        if token in stops:
+            return ids[:length]
+    return [*tokenizer(end.strip(), add_special_tokens=False)["input_ids"], stops[0]]
+
+
+def declare_end_of_text(tokenizer: Any, stops: Sequence[int]) -> None:
+    """Give a loaded tokenizer an end-of-text and a padding token, if it has none: trainers need both."""
+    first = tokenizer.convert_ids_to_tokens(stops[0])
+    tokenizer.eos_token = tokenizer.eos_token or first
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
 
 
 def context_length(model: Model, weights: Any) -> int:

@@ -1,7 +1,7 @@
-"""`retriever=elasticsearch` against a real server; what that one lacks comes from a proxy before it.
+"""`retriever=elasticsearch` against a real server. Faults, accounts and TLS come from a proxy in front of it.
 
-The server is the one under `elasticsearch/`, or the one at `DSRL_TEST_ELASTICSEARCH_URL` (with an API key in
-`DSRL_TEST_ELASTICSEARCH_API_KEY`), on which indexes that begin with `dsrl-test-` are made and deleted.
+The server is the one in `elasticsearch/`, or the one at `DSRL_TEST_ELASTICSEARCH_URL` (with an API key in
+`DSRL_TEST_ELASTICSEARCH_API_KEY`), where indexes named `dsrl-test-*` are created and deleted.
 """
 
 import datetime
@@ -46,7 +46,7 @@ WEIRD += ["amber " * 4000]
 
 @pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a real server, emptied of what the tests put there."""
+    """URL of a real server."""
     given = os.environ.get("DSRL_TEST_ELASTICSEARCH_URL")
     if given:
         yield given
@@ -61,7 +61,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def described(server: str, tmp_path: Path) -> Iterator[Elasticsearch]:
-    """Three hundred short passages under a prefix of its own, deleted at the end."""
+    """A retriever with 300 short passages under its own prefix, deleted at the end."""
     prefix = f"dsrl-test-{uuid.uuid4().hex[:12]}"
     made = Elasticsearch(
         corpora=(write(tmp_path, "one", range(300)),), url=server, prefix=prefix, api_key_env=KEY,
@@ -75,7 +75,7 @@ def described(server: str, tmp_path: Path) -> Iterator[Elasticsearch]:
 
 
 def write(folder: Path, name: str, numbers: range, more: str = "") -> str:
-    """A corpus of passages that share words in many combinations, so that scores often tie."""
+    """Write a corpus of passages that share words in many combinations, so that scores often tie."""
     path = folder / f"{name}.jsonl"
     texts = (
         " ".join(WORDS[number // step % len(WORDS)] for step in (1, 3, 7)) + f" {name}{more}" for number in numbers
@@ -100,7 +100,7 @@ def sources(made: Elasticsearch, folder: Path, query: str = "amber", limit: int 
 
 
 def asked(made: Elasticsearch, work: Callable[[Any], Any]) -> Any:
-    """What the client says to one call."""
+    """The result of one client call."""
     with Connection(made) as connection:
         return connection.run(work(connection.client))
 
@@ -114,7 +114,7 @@ def through(made: Elasticsearch, proxy: Proxy, **changes: Any) -> Elasticsearch:
     return replace(made, url=proxy.url, **changes)
 
 
-def test_passages_are_found_with_their_places(described: Elasticsearch, tmp_path: Path) -> None:
+def test_passages_are_found_with_their_offsets(described: Elasticsearch, tmp_path: Path) -> None:
     long = tmp_path / "long.jsonl"
     text = "Herons stand still. " * 150 + "A kestrel hovers over the field."
     long.write_text(json.dumps({"id": "x", "text": text}) + "\n")
@@ -131,7 +131,7 @@ def test_passages_are_found_with_their_places(described: Elasticsearch, tmp_path
     searcher.close()
 
 
-def test_ties_go_by_place_and_longer_lists_begin_with_shorter_ones(
+def test_ties_are_in_passage_order_and_longer_lists_extend_shorter_ones(
     described: Elasticsearch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = opened(described, tmp_path)
@@ -186,13 +186,13 @@ def shared(corpus: str, folder: Path) -> tuple[str, list[str]]:
 
 
 def agreement(one: list[Any], other: list[Any]) -> float:
-    """Share of the top ten of one that is in the other's, or ties with the last of it."""
+    """Share of the first ten hits that are in the other's first ten, counting ties with its last hit."""
     last = other[:10][-1].score * (1 - 1e-5) if other else 0.0
     top = {(hit.source, hit.offset) for hit in other if hit.score >= last}
     return sum((hit.source, hit.offset) in top for hit in one[:10]) / max(len(one[:10]), len(other[:10]))
 
 
-def test_adding_a_corpus_sends_that_one_only(described: Elasticsearch, server: str, tmp_path: Path) -> None:
+def test_adding_a_corpus_indexes_only_that_one(described: Elasticsearch, server: str, tmp_path: Path) -> None:
     second = write(tmp_path, "two", range(290, 330), " birch")
     with proxied(server) as proxy:
         first = through(described, proxy)
@@ -209,7 +209,7 @@ def test_adding_a_corpus_sends_that_one_only(described: Elasticsearch, server: s
     assert sources(together, tmp_path, "birch") == hits
 
 
-def test_corpora_are_weighed_together(described: Elasticsearch, tmp_path: Path) -> None:
+def test_word_weights_cover_all_corpora(described: Elasticsearch, tmp_path: Path) -> None:
     corpora = (*described.corpora, write(tmp_path, "two", range(0, 300, 9), " birch cedar cedar"))
     there = opened(replace(described, corpora=corpora), tmp_path)
     here = Embedded(corpora=corpora).open(tmp_path / "embedded", Progress())
@@ -219,7 +219,7 @@ def test_corpora_are_weighed_together(described: Elasticsearch, tmp_path: Path) 
     assert [hit.score for hit in one] == pytest.approx([hit.score for hit in other], rel=1e-4)
 
 
-def test_a_killed_run_leaves_no_index_and_the_next_one_goes_on(
+def test_a_killed_run_leaves_no_index_and_the_next_one_resumes(
     described: Elasticsearch, server: str, tmp_path: Path
 ) -> None:
     third = threading.Event()
@@ -252,7 +252,7 @@ Elasticsearch(corpora={described.corpora!r}, url={proxy.url!r}, prefix={describe
     assert found["_all"]["primaries"]["docs"] == {"count": 300, "deleted": 0}
 
 
-def test_several_runs_at_a_time_come_to_one_index(described: Elasticsearch, tmp_path: Path) -> None:
+def test_simultaneous_runs_fill_one_index(described: Elasticsearch, tmp_path: Path) -> None:
     with ThreadPoolExecutor(3) as pool:
         reports = list(pool.map(lambda number: described.index(tmp_path / str(number), Progress()), range(3)))
     assert {report.pieces for report in reports} == {300}
@@ -261,7 +261,7 @@ def test_several_runs_at_a_time_come_to_one_index(described: Elasticsearch, tmp_
 
 
 def overloaded(times: int) -> Callable[[Request, Ask], Reply]:
-    """Of bulk requests, the first ones are refused whole, further ones in half of their passages."""
+    """Refuse the first `times` bulk requests, and half of the passages of the next ones."""
     lock, seen = threading.Lock(), [0]
 
     def rule(request: Request, ask: Ask) -> Reply:
@@ -280,7 +280,7 @@ def overloaded(times: int) -> Callable[[Request, Ask], Reply]:
 
 
 def half(reply: Reply) -> Reply:
-    """Every second passage was refused, by what the server says."""
+    """Report every second passage as refused."""
     body = json.loads(reply.body)
     for item in body["items"][::2]:
         rejected = {"type": "es_rejected_execution_exception", "reason": "full"}
@@ -288,7 +288,7 @@ def half(reply: Reply) -> Reply:
     return replace(reply, body=json.dumps({**body, "errors": True}).encode())
 
 
-def test_refused_passages_are_sent_again(described: Elasticsearch, server: str, tmp_path: Path) -> None:
+def test_refused_passages_are_retried(described: Elasticsearch, server: str, tmp_path: Path) -> None:
     with proxied(server, overloaded(2)) as proxy:
         report = through(described, proxy).index(tmp_path / "index", Progress())
     assert report.pieces == 300
@@ -303,7 +303,7 @@ def test_a_server_that_stays_overloaded_ends_the_run(described: Elasticsearch, s
     assert opened(described, tmp_path).num_documents == 300
 
 
-def test_searches_that_were_refused_are_asked_again(described: Elasticsearch, server: str, tmp_path: Path) -> None:
+def test_refused_searches_are_retried(described: Elasticsearch, server: str, tmp_path: Path) -> None:
     faults = [
         {"error": {"type": "es_rejected_execution_exception", "reason": "full"}, "status": 429},
         {"timed_out": True, "_shards": {"failed": 0}, "hits": {"hits": []}},
@@ -360,7 +360,7 @@ def test_accounts(
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """A certificate of its own authority for the loopback address, and its key, in one file."""
+    """A self-signed certificate for the loopback address and its key, in one file."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -395,7 +395,7 @@ def test_certificates_are_verified(
         assert opened(made, tmp_path).num_documents == 300
 
 
-def test_a_cluster_that_lacks_data_is_refused(described: Elasticsearch, server: str, tmp_path: Path) -> None:
+def test_a_red_cluster_is_refused(described: Elasticsearch, server: str, tmp_path: Path) -> None:
     def red(request: Request, ask: Ask) -> Reply:
         if "_cluster/health" not in request.path:
             return ask(request)
@@ -406,7 +406,7 @@ def test_a_cluster_that_lacks_data_is_refused(described: Elasticsearch, server: 
     assert "3 shards" in str(refusal.value)
 
 
-def test_a_server_without_its_name_is_another_product(described: Elasticsearch, server: str, tmp_path: Path) -> None:
+def test_a_server_that_is_not_elasticsearch_is_refused(described: Elasticsearch, server: str, tmp_path: Path) -> None:
     def nameless(request: Request, ask: Ask) -> Reply:
         reply = ask(request)
         return replace(reply, headers={"Content-Type": "application/json"})
@@ -431,7 +431,7 @@ def test_a_request_over_the_limit_of_the_server(described: Elasticsearch, server
 
 
 @pytest.mark.parametrize("whole", [False, True])
-def test_an_index_of_this_name_with_other_fields(whole: bool, described: Elasticsearch, tmp_path: Path) -> None:
+def test_an_index_with_other_fields_is_refused(whole: bool, described: Elasticsearch, tmp_path: Path) -> None:
     fields = {"properties": {"text": {"type": "keyword"}}}
     aliases = {place(described).alias: {}} if whole else None
     asked(
@@ -451,7 +451,7 @@ def test_an_index_of_another_version_is_left_alone(described: Elasticsearch, tmp
     assert "another version" in said.getvalue()
 
 
-def test_an_index_that_was_changed_is_refused(described: Elasticsearch, tmp_path: Path) -> None:
+def test_a_changed_index_is_refused(described: Elasticsearch, tmp_path: Path) -> None:
     described.index(tmp_path / "index", Progress())
     asked(described, lambda client: client.delete(index=place(described).index, id="7", refresh=True))
     with pytest.raises(UserError, match="was changed") as refusal:
@@ -459,7 +459,7 @@ def test_an_index_that_was_changed_is_refused(described: Elasticsearch, tmp_path
     assert "299 passages" in str(refusal.value)
 
 
-def test_an_index_that_vanishes_while_it_is_searched(described: Elasticsearch, tmp_path: Path) -> None:
+def test_an_index_deleted_during_searches(described: Elasticsearch, tmp_path: Path) -> None:
     found = opened(described, tmp_path)
     asked(described, lambda client: client.indices.delete(index=place(described).index))
     with pytest.raises(UserError, match="index_not_found"):
@@ -467,7 +467,7 @@ def test_an_index_that_vanishes_while_it_is_searched(described: Elasticsearch, t
     assert opened(described, tmp_path).num_documents == 300
 
 
-def test_a_run_takes_its_passages_from_the_server(server: str, tmp_path: Path, cache: Path) -> None:
+def test_a_run_retrieves_its_passages_from_the_server(server: str, tmp_path: Path, cache: Path) -> None:
     prefix = f"dsrl-test-{uuid.uuid4().hex[:12]}"
     where = Place(tmp_path, cache)
     retriever = {"url": server, "prefix": prefix, "api_key_env": KEY}
@@ -480,7 +480,7 @@ def test_a_run_takes_its_passages_from_the_server(server: str, tmp_path: Path, c
     asked(made, lambda client: client.indices.delete(index=",".join(names)))
 
 
-def test_the_server_here_is_what_it_says(server: str) -> None:
+def test_the_local_server_is_version_7_0(server: str) -> None:
     if os.environ.get("DSRL_TEST_ELASTICSEARCH_URL"):
         return
     with urllib.request.urlopen(server) as reply:

@@ -1,4 +1,4 @@
-"""The report in a real browser: two clicks lead from any row to what is behind it, and nothing a model wrote runs."""
+"""The report in a real browser: every row opens its evidence in two clicks, and model output never runs as code."""
 
 import html
 import json
@@ -28,14 +28,14 @@ pytestmark = [
 
 
 def dom(page: Path, profile: Path, anchor: str = "") -> str:
-    """The page as it stands after its script has run."""
+    """The DOM after the page's script has run."""
     assert CHROMIUM is not None
     command = [CHROMIUM, *OPTIONS, f"--user-data-dir={profile}", "--dump-dom", f"{page.as_uri()}{anchor}"]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
 def driven(page: Path, profile: Path, script: str) -> dict:
-    """What `script`, run in the page like a reader, puts into `outcome`."""
+    """Run `script` in the page; return what it puts into `outcome`."""
     text = re.sub(r"script-src '[^']*'", "script-src 'unsafe-inline'", page.read_text(encoding="utf-8"))
     added = f"<script>const outcome = {{}};{script};document.body.dataset.outcome = JSON.stringify(outcome)</script>"
     copy = page.with_name("driven.html")
@@ -65,7 +65,7 @@ for (const fold of opened.querySelectorAll('details')) {
 """
 
 
-def test_two_clicks_lead_from_a_row_to_everything_behind_it(tmp_path: Path):
+def test_two_clicks_open_the_evidence_of_a_row(tmp_path: Path):
     state, page = made(tmp_path)
     sample = state.chosen(state.selected)[0]
     found = driven(page, tmp_path / "profile", f"const id = '{sample.id}';{TWO_CLICKS}")
@@ -137,14 +137,14 @@ outcome.open = [...document.querySelectorAll('.open[aria-expanded=true]')].map((
 """
 
 
-def test_a_rewrite_leads_to_its_parent(tmp_path: Path):
+def test_a_rewrite_links_to_its_parent(tmp_path: Path):
     state, page = made(tmp_path)
     child = next(sample for sample in state.samples if sample.parent_id)
     found = driven(page, tmp_path / "profile", f"const child = '{child.id}';{PARENT}")
     assert found["open"] == [f"row-{child.parent_id}"]
 
 
-def test_an_address_opens_its_row_and_nothing_a_model_wrote_runs(tmp_path: Path):
+def test_an_anchor_opens_its_row_and_model_output_never_runs(tmp_path: Path):
     sample = new_sample("counting", HOSTILE, HOSTILE, "initial", solution=HOSTILE)
     _, page = made(tmp_path, samples=(sample,), selected=(), control=())
     text = dom(page, tmp_path / "profile", f"#row-{sample.id}")
@@ -174,7 +174,7 @@ Promise.all(page.map(images)).then((found) => {
 """
 
 
-def test_pictures_are_decoded_and_a_lost_one_is_said(tmp_path: Path):
+def test_images_are_decoded_and_a_missing_one_is_named(tmp_path: Path):
     state, where = pictured.make_study(tmp_path)
     variant, lost = state.samples[4], state.samples[1]
     where.images.path(lost.images[0]).unlink()

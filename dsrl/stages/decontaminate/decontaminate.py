@@ -35,6 +35,7 @@ class Decontaminate(Stage):
 
     name: ClassVar[str] = "decontaminate"
     outputs = ("samples", "decontaminated")
+    published: ClassVar[tuple[str, ...]] = ("policy", "samples", "matched", "dropped", "items", "kinds", "silent")
 
     contamination: Contamination
 

@@ -1,6 +1,6 @@
 """Base against trained on the same test items: how much better, how sure, and whether the items were known before."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -48,6 +48,9 @@ class Compare(Stage):
         context.progress.say(sentence(base, trained, figures["difference"]))
         self._show_flips(state, context)
         return state.add(figures={**figures, "overlap": overlap})
+
+    def summary_metrics(self, name: str, state: "PipelineState") -> dict[str, dict[str, Any]]:  # noqa: ARG002
+        return {"evaluate": {name: state.figures.get(name) for name in ("difference", "clean")}}
 
     def _show_flips(self, state: "PipelineState", context: "Context") -> None:
         """Into the run folder, where both tables of predictions are at hand."""

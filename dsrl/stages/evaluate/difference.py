@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dsrl.data.difficulty_tiers import sort_tiers
-from dsrl.pipeline.state import Evaluation, Setting
+from dsrl.data.evaluation import Evaluation, Setting
 from dsrl.stages.evaluate.intervals import DIFFERENCES, bootstrap, few
 from dsrl.stages.evaluate.statistics import detectable, mcnemar, sign_flip_p_value
 

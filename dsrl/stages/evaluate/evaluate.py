@@ -11,12 +11,12 @@ from dsrl.core.digest import file_digest, text_digest
 from dsrl.core.errors import UserError
 from dsrl.core.estimate import Range
 from dsrl.data.difficulty_tiers import read_tiers
+from dsrl.data.evaluation import Evaluation, Setting
 from dsrl.data.model import Model, Sampling
 from dsrl.data.source import Item
 from dsrl.forecast.workload import Load
 from dsrl.models.rollout.protocols import Rollout
 from dsrl.pipeline.stage import Stage
-from dsrl.pipeline.state import Evaluation, Setting
 from dsrl.stages.evaluate.intervals import LEAST_DIFFERENT, LEAST_ITEMS, few
 from dsrl.stages.evaluate.predictions import PREDICTIONS, Prediction, predict, write
 from dsrl.stages.evaluate.summary import summarise
@@ -74,6 +74,13 @@ class Evaluate(Stage):
 
     def storage_name(self, name: str) -> str:
         return {self.of: "model", f"evaluation_{self.of}": "evaluation"}.get(name, name)
+
+    def summary_metrics(self, name: str, state: "PipelineState") -> dict[str, dict[str, Any]]:
+        evaluation: Evaluation | None = getattr(state, f"evaluation_{self.of}")
+        if evaluation is None:
+            return {}
+        table = state.files.get(f"{name}/{PREDICTIONS}")
+        return {"evaluate": {self.of: {**evaluation.metrics(), "predictions": table and str(table)}}}
 
     def expect(self, outlook: "Outlook") -> "Expectation":
         source = outlook.state.task.test

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from dsrl.core.estimate import Z, student, wilson
-from dsrl.pipeline.state import Estimate
+from dsrl.data.evaluation import Estimate
 
 if TYPE_CHECKING:
     import numpy

@@ -8,10 +8,10 @@ from pathlib import Path
 from dsrl.core.component import record
 from dsrl.core.errors import UserError
 from dsrl.core.parquet import read_about, read_table, write_table
+from dsrl.data.evaluation import Setting
 from dsrl.data.model import Reply
 from dsrl.data.source import Item
 from dsrl.graders import Grader
-from dsrl.pipeline.state import Setting
 
 PREDICTIONS = "predictions.parquet"
 GREEDY = -1

@@ -6,7 +6,7 @@ from itertools import groupby
 
 from dsrl.core.errors import StageFailed
 from dsrl.data.difficulty_tiers import sort_tiers
-from dsrl.pipeline.state import Estimate, Evaluation, Setting, Siblings, Subject
+from dsrl.data.evaluation import Estimate, Evaluation, Setting, Siblings, Subject
 from dsrl.stages.evaluate.intervals import bootstrap, proportion
 from dsrl.stages.evaluate.predictions import GREEDY, Prediction
 

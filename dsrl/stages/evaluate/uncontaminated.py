@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dsrl.pipeline.state import Evaluation
+from dsrl.data.evaluation import Evaluation
 from dsrl.stages.evaluate.difference import of_rates, paired
 from dsrl.stages.evaluate.intervals import bootstrap
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dsrl.pipeline.state import Evaluation, PipelineState
+from dsrl.data.evaluation import Evaluation
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.report import formatting
 
 PLACES = {"training": "the training samples", "pretraining": "the base model's pre-training corpus"}

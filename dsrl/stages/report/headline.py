@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dsrl.pipeline.state import Estimate, Evaluation, PipelineState
+from dsrl.data.evaluation import Estimate, Evaluation
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.report import formatting, svg
 from dsrl.stages.report.checks import Check, checks
 

@@ -44,6 +44,7 @@ class Report(Stage):
     inputs = ()
     outputs = ()
     stored: ClassVar[bool] = False
+    runs_after_stop: ClassVar[bool] = True
 
     max_rows: int = Field(default=2000, ge=1)
     """Rows in the sample browser: all selected samples first, then a seeded draw of the others."""

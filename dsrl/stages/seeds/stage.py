@@ -64,6 +64,9 @@ class Seeds(Stage):
     def inputs(self) -> tuple[str, ...]:
         return ("format", "test") if self.drop_test_items else ("format",)
 
+    def adds_images(self, task: "Task") -> bool:
+        return bool(task.gold and task.gold.images)
+
     def check(self) -> None:
         if self.source is None or not self.source.path:
             raise UserError(

@@ -12,7 +12,7 @@ from dsrl.data.source import Source
 from dsrl.data.task import Contamination, Task
 from dsrl.graders import Number
 from dsrl.pipeline.context import Context
-from dsrl.pipeline.runner import Keys, run
+from dsrl.pipeline.runner import run_stages
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.decontaminate import Decontaminate
 from tests import toys
@@ -148,8 +148,7 @@ def test_another_test_set_reuses_the_paid_stages(tmp_path: Path) -> None:
         toys.made.clear()
         state = toys.state(tmp_path, test=source(tmp_path, items=items))
         pipeline = {"fetch": toys.Fetch(), "write": toys.Write(), "decontaminate": stage()}
-        keys = Keys({"definition": lambda: "d", "test": state.task.test.fingerprint})  # type: ignore[union-attr]
-        return run(pipeline, state, toys.context(tmp_path), keys=keys), list(toys.made)
+        return run_stages(pipeline, state, toys.context(tmp_path)), list(toys.made)
 
     first, made = go(ITEMS)
     assert (len(first.samples), made) == (4, ["fetch", "write"])

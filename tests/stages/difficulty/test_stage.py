@@ -10,7 +10,7 @@ from dsrl.data.source import Source
 from dsrl.data.task import Task
 from dsrl.graders import Number
 from dsrl.llm import Endpoint
-from dsrl.pipeline.runner import run
+from dsrl.pipeline.runner import run_stages
 from dsrl.pipeline.state import PipelineState
 from dsrl.quickstart import OfflineTeacher
 from dsrl.stages.difficulty import Difficulty
@@ -35,7 +35,7 @@ def test_ratings_order_stories_by_their_number_of_steps(tmp_path: Path) -> None:
     where = context(tmp_path)
     texts = [story(changes) for changes in range(1, 9)]
     teacher = Endpoint(model="offline-rules-v1", server=OfflineTeacher(busy=0.0), concurrency=8)
-    after = run({"difficulty": Difficulty(teacher=teacher, bootstraps=10)}, state(tmp_path, texts), where)
+    after = run_stages({"difficulty": Difficulty(teacher=teacher, bootstraps=10)}, state(tmp_path, texts), where)
     rated = read_table(after.files["difficulty/ratings.parquet"], ItemRating)
     fought = read_table(after.files["difficulty/battles.parquet"], Battle)
     assert [row.input for row in sorted(rated, key=lambda row: row.rating or 0)] == texts
@@ -67,7 +67,7 @@ def test_one_item_per_group_is_rated(tmp_path: Path) -> None:
         task = Task(name="t", instruction="Read counting stories: how many are left?", answer=Number(), test=source)
         teacher = Endpoint(model="offline-rules-v1", server=OfflineTeacher(busy=0.0), concurrency=8)
         stage = Difficulty(teacher=teacher, bootstraps=2, subject=subject)
-        after = run({"difficulty": stage}, PipelineState(task=task), where)
+        after = run_stages({"difficulty": stage}, PipelineState(task=task), where)
         rated = read_table(after.files["difficulty/ratings.parquet"], ItemRating)
         assert [row.input for row in rated] == texts
         assert [row.group for row in rated] == ["1", "2", "3", "4"]

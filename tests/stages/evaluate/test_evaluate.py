@@ -15,6 +15,7 @@ from dsrl.core.digest import text_digest
 from dsrl.core.errors import StageFailed, UserError
 from dsrl.core.estimate import wilson
 from dsrl.core.parquet import read_table
+from dsrl.data.evaluation import Estimate, Evaluation
 from dsrl.data.model import Model, Reply, Sampling
 from dsrl.data.sample import Match, new_sample
 from dsrl.data.source import Item, Source
@@ -22,7 +23,7 @@ from dsrl.data.task import Task
 from dsrl.graders import Number
 from dsrl.models.rollout.protocols import Rollout
 from dsrl.pipeline.context import Context
-from dsrl.pipeline.state import Estimate, Evaluation, PipelineState
+from dsrl.pipeline.state import PipelineState
 from dsrl.stages.evaluate import Compare, Evaluate
 from dsrl.stages.evaluate.difference import paired
 from dsrl.stages.evaluate.evaluate import seen_in_pretraining

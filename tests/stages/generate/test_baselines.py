@@ -14,7 +14,7 @@ from dsrl.data.sample import Passage, Provenance
 from dsrl.forecast.run_forecast import Foresight
 from dsrl.graders import Label, Number
 from dsrl.pipeline.context import Context
-from dsrl.pipeline.runner import Keys, roots
+from dsrl.pipeline.runner import Keys
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.generate import MajorityVote, OwnAnswer, SelfCorrection, SelfInstruct, SynthLlm, TarGen
 from dsrl.stages.generate.base import TeacherGenerator
@@ -88,7 +88,8 @@ def test_a_forecast_finds_cached_replies(kind: type[TeacherGenerator], tmp_path:
     made = stage(kind, **({"round_size": 4} if kind is SelfInstruct else {}))
     state = PipelineState(task=TASK, passages=PASSAGES)
     where = context(tmp_path)
-    keys = Keys({**roots(state), "passages": lambda: "p"})
+    keys = Keys(state)
+    keys.update({"passages": "p"})
 
     def foreseen() -> Any:
         calls = where.calls if where.calls.folder.is_dir() else None

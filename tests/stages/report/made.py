@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from dsrl.data.evaluation import Estimate, Evaluation, Subject
 from dsrl.data.model import Model, Reply
 from dsrl.data.sample import Passage, Provenance, Rate, Rejected, Sample, Votes, new_sample
 from dsrl.data.task import Demo, Task
@@ -13,7 +14,7 @@ from dsrl.graders import Number
 from dsrl.llm.reply_cache.cache import ReplyCache
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.progress.progress import Progress
-from dsrl.pipeline.state import Estimate, Evaluation, PipelineState, Subject
+from dsrl.pipeline.state import PipelineState
 from dsrl.pipeline.store import Store
 
 NAMES = ("Zoe", "Jun", "Oscar", "Iris", "Noah", "Lena", "Omar", "Mia")

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsrl.cli.app import dispatch
-from dsrl.cli.audit import labelled, samples_of
+from dsrl.cli.audit import labelled_entries, read_samples
 from dsrl.core.errors import UserError
 from dsrl.core.parquet import write_table
 from dsrl.data.sample import Sample
+from dsrl.main import run_command
 from dsrl.pipeline.store import Manifest, Store
 from dsrl.stages.report import Report, audit_csv
 from dsrl.stages.report.audit import draw, judge, place, shared, sizes, stratum
@@ -58,7 +58,7 @@ def store(tmp_path: Path, samples: tuple[Sample, ...]) -> Store:
 @pytest.fixture
 def say(store: Store, capsys: pytest.CaptureFixture[str]) -> Say:
     def said(*words: str, code: int = 0) -> str:
-        assert dispatch(["audit", *words, f"store={store.root}"]) == code
+        assert run_command(["audit", *words, f"store={store.root}"]) == code
         found = capsys.readouterr()
         return found.err if code else found.out
 
@@ -108,10 +108,10 @@ def test_a_run_folder_names_its_store_and_keeps_its_sheet(
     (run / "config.yaml").write_text("store: store\n")
     (run / "run.json").write_text(json.dumps({"folder": str(tmp_path)}))
     (run / "metrics.json").write_text(json.dumps({"keys": {"retrieve": "ffff", "generate": "aaaa"}}))
-    assert dispatch(["audit", "write", f"run={run}", "rows=7"]) == 0
+    assert run_command(["audit", "write", f"run={run}", "rows=7"]) == 0
     assert "7 of the 100 samples of generate aaaa" in capsys.readouterr().out
     fill(run / "audit.csv", lambda number: "y")
-    assert dispatch(["audit", "read", str(run / "audit.csv")]) == 0
+    assert run_command(["audit", "read", str(run / "audit.csv")]) == 0
     assert "wrong labels: 0.0%" in capsys.readouterr().out
     assert (run / "audit.json").is_file()
 
@@ -259,10 +259,10 @@ def test_as_many_rows_are_shared_out_as_there_are_to_have(strata: dict[str, int]
 
 
 def test_a_damaged_entry_is_not_audited(store: Store) -> None:
-    (entry,) = [entry for entry in labelled(store) if entry.manifest.key == "aaaa"]
+    (entry,) = [entry for entry in labelled_entries(store) if entry.manifest.key == "aaaa"]
     (entry.folder / "samples.parquet").write_bytes(b"")
     with pytest.raises(UserError, match="damaged"):
-        samples_of(entry)
+        read_samples(entry)
 
 
 def test_an_audit_of_a_known_error_rate_finds_it(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from dsrl.graders import Number, Text
 from dsrl.llm import Endpoint
 from dsrl.models.rollout.protocols import Question, Rollout
 from dsrl.pipeline.context import Context
-from dsrl.pipeline.runner import run
+from dsrl.pipeline.runner import run_stages
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.generate import MajorityVote
 from dsrl.stages.generate.candidate import Candidate, Refusal
@@ -428,7 +428,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path) -> None:
                 stage = HarderVariants(
                     teacher=teacher, counter=count, verify=verify, stop="best", chain="last_accepted"
                 )
-                run({"seeds": seeds, "score": count, "rewrite": stage}, state, where)
+                run_stages({"seeds": seeds, "score": count, "rewrite": stage}, state, where)
         finally:
             where.close()
         return next((folder / "store" / "stages" / "rewrite").glob("[!.]*"))

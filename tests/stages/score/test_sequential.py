@@ -133,7 +133,7 @@ def test_no_early_stopping_if_all_samples_are_selected(context: Context) -> None
 def test_check_refuses_other_selections_and_settings() -> None:
     select = Learnable(m=20, n=100)
     with pytest.raises(UserError, match="select=paper"):
-        stage().check_beside({"score": stage(), "select": select})
+        stage().check_pipeline({"score": stage(), "select": select})
     with pytest.raises(UserError, match="must grow"):
         stage(waves=(8, 8)).check()
     with pytest.raises(UserError, match="m=null"):

@@ -13,6 +13,7 @@ from dsrl.core.digest import content_key, digest
 from dsrl.core.errors import UserError
 from dsrl.data.images import IMAGE, images_first, with_placeholders
 from dsrl.data.sample import Provenance, Rejected, Sample
+from dsrl.data.task import Task
 from dsrl.forecast.workload import Expectation, Outlook
 from dsrl.llm import Endpoint
 from dsrl.llm.client import gather_or_cancel
@@ -127,6 +128,13 @@ class HarderVariants(Stage):
             detail = describe_rate(candidate.rate) if candidate.rate else ""
             rejected.append(Rejected.of(candidate, self.name, "another variant was kept", detail))
         return state.add(samples=(*state.samples, *variants), rejected=(*rejected, *undecided), figures=figures)
+
+    @property
+    def prompted_endpoint(self) -> Endpoint:
+        return self.teacher
+
+    def shows_images(self, task: Task, *, in_samples: bool) -> bool:  # noqa: ARG002
+        return in_samples
 
     def expect(self, outlook: Outlook) -> Expectation:
         return foretold(self, outlook)

@@ -7,13 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.cli.app import dispatch
-from dsrl.cli.jobs import wait as waiting
-from dsrl.cli.jobs.sweep import refuse_swept_requests, told_apart
-from dsrl.cli.jobs.sweep_job import TIME_IS_UP, JobFailed, SweepJob
-from dsrl.cli.jobs.wait import Sent, wait
+from dsrl.cli import slurm_launcher
+from dsrl.cli.slurm_launcher import (
+    TIME_LIMIT_SIGNAL,
+    JobFailed,
+    SubmittedJob,
+    SweepJob,
+    distinguishing_overrides,
+    refuse_swept_requests,
+    wait,
+)
 from dsrl.core.errors import StageFailed, UserError
 from dsrl.infra.slurm.commands import JobState
+from dsrl.main import launch, run_command
 from tests.command import Outcome
 from tests.infra.slurm.fake_commands import fake_commands
 
@@ -39,7 +45,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
         monkeypatch.delenv("SLURM_JOB_ID", raising=False)
         monkeypatch.setattr(sys, "argv", ["dsrl"])
         monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-        return Outcome(dispatch([*SWEEP, *arguments]), *capfd.readouterr())
+        return Outcome(run_command([*SWEEP, *arguments]), *capfd.readouterr())
 
     return called
 
@@ -49,7 +55,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
     [
         (("m=1,2", "slurm.partition=nope"), ["slurm.partition", "nope", "main"]),
         (("m=1,-2"), ["m: ", "-2"]),
-        (("m=1,2", "slurm.gpus=1,2"), ["ask Slurm for the same", "slurm.gpus=1 and slurm.gpus=2"]),
+        (("m=1,2", "slurm.gpus=1,2"), ["slurm.gpus=1 and slurm.gpus=2"]),
         (("m=1,2", "hydra.launcher.parallel=0"), ["hydra.launcher.parallel", "0"]),
     ],
 )
@@ -68,7 +74,7 @@ def test_the_jobs_are_sent_as_one_array(call: Call, tmp_path: Path) -> None:
     asked = ("hydra.launcher.wait=false", "slurm.partition=main", "hydra.launcher.parallel=1")
     outcome = call("m=20,40", *asked, f"--config-dir={tmp_path}")
     assert outcome.code == 0, outcome.err
-    assert "2 jobs are with Slurm: 41_0 to 41_1" in outcome.err
+    assert "submitted 2 jobs: 41_0 to 41_1" in outcome.err
     (folder,) = tmp_path.glob("multirun/*/*")
     assert [job["label"] for job in json.loads((folder / "sweep.json").read_text())] == ["m=20", "m=40"]
     (text,) = [path.read_text() for path in folder.glob(".submitit/*/*submission.sh")]
@@ -84,8 +90,8 @@ def test_the_jobs_are_sent_as_one_array(call: Call, tmp_path: Path) -> None:
 
 def test_only_what_differs_names_a_job() -> None:
     common = ["--config-dir=/x", "task=a", "hydra.run.dir=/r/0"]
-    assert told_apart([[*common, "m=1"], [*common, "m=2"]]) == ["m=1", "m=2"]
-    assert told_apart([[*common, "m=1"]]) == ["task=a m=1"]
+    assert distinguishing_overrides([[*common, "m=1"], [*common, "m=2"]]) == ["m=1", "m=2"]
+    assert distinguishing_overrides([[*common, "m=1"]]) == ["task=a m=1"]
 
 
 def test_jobs_that_ask_for_different_things_are_refused() -> None:
@@ -94,7 +100,7 @@ def test_jobs_that_ask_for_different_things_are_refused() -> None:
         refuse_swept_requests([["slurm.gpus=1"], ["slurm.gpus=2"]])
 
 
-def sent(folder: Path, number: int, **said: object) -> Sent:
+def sent(folder: Path, number: int, **said: object) -> SubmittedJob:
     """A job whose folder says this."""
     run = folder / str(number)
     run.mkdir(parents=True)
@@ -103,7 +109,7 @@ def sent(folder: Path, number: int, **said: object) -> Sent:
         (run / "status.json").write_text(json.dumps({"slurm_job": job, **said}))
     if said.get("status") == "finished":
         (run / "metrics.json").write_text(json.dumps({"evaluate": {"trained": {"pass_at_1": 0.25 * number}}}))
-    return Sent(job, str(run), str(folder / f"{job}.out"), f"m={number}")
+    return SubmittedJob(job, str(run), str(folder / f"{job}.out"), f"m={number}")
 
 
 def test_results_come_back_in_order(tmp_path: Path) -> None:
@@ -112,9 +118,11 @@ def test_results_come_back_in_order(tmp_path: Path) -> None:
 
 
 def test_every_job_that_failed_is_named_with_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(slurm_launcher, "SETTLE_SECONDS", 0.0)
     monkeypatch.setattr(
-        waiting, "states", lambda jobs: {job: JobState("OUT_OF_MEMORY", exit_code="0:125") for job in jobs}
+        slurm_launcher.commands,
+        "states",
+        lambda jobs: {job: JobState("OUT_OF_MEMORY", exit_code="0:125") for job in jobs},
     )
     jobs = [
         sent(tmp_path, 0, status="finished"),
@@ -129,7 +137,7 @@ def test_every_job_that_failed_is_named_with_its_log(tmp_path: Path, monkeypatch
 
 
 def test_a_job_that_was_put_back_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(slurm_launcher, "SETTLE_SECONDS", 0.0)
     job = sent(tmp_path, 1, status="interrupted")
     looks = iter(
         [{"41_1": JobState("PREEMPTED")}, {"41_1": JobState("PENDING", "BeginTime")}, {"41_1": JobState("RUNNING")}]
@@ -141,20 +149,20 @@ def test_a_job_that_was_put_back_is_waited_for(tmp_path: Path, monkeypatch: pyte
             (Path(job.folder) / "status.json").write_text('{"slurm_job": "41_1", "status": "finished"}')
         return found
 
-    monkeypatch.setattr(waiting, "states", states)
+    monkeypatch.setattr(slurm_launcher.commands, "states", states)
     assert wait([job], 0.0) == [None]
 
 
 def test_what_another_job_left_in_the_folder_is_not_taken_for_this_one_s(tmp_path: Path) -> None:
     job = sent(tmp_path, 1, status="finished")
-    assert waiting.own_word(job) is not None
-    assert waiting.own_word(Sent("42_1", job.folder, job.log, job.label)) is None
+    assert slurm_launcher.reported_outcome(job) is not None
+    assert slurm_launcher.reported_outcome(SubmittedJob("42_1", job.folder, job.log, job.label)) is None
 
 
 @pytest.fixture
 def signals(monkeypatch: pytest.MonkeyPatch):
     """Handlers as before."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, TIME_IS_UP)}
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, TIME_LIMIT_SIGNAL)}
     yield
     for number, handler in kept.items():
         signal.signal(number, handler)
@@ -162,18 +170,18 @@ def signals(monkeypatch: pytest.MonkeyPatch):
 
 def job_that(monkeypatch: pytest.MonkeyPatch, does: Callable[[list[str]], int]) -> SweepJob:
     monkeypatch.setattr("dsrl.cli.app.dispatch", does)
-    return SweepJob(["m=1"], "/nowhere")
+    return SweepJob(["m=1"], "/nowhere", launch)
 
 
 def test_a_failed_run_fails_the_job(monkeypatch: pytest.MonkeyPatch, signals: None) -> None:
     with pytest.raises(JobFailed, match="exit code 3"):
-        job_that(monkeypatch, lambda arguments: 3)()
+        job_that(monkeypatch, lambda arguments, run_pipeline: 3)()
 
 
 def test_a_run_that_is_ended_from_outside_leaves_no_result(monkeypatch: pytest.MonkeyPatch, signals: None) -> None:
     """Slurm may start it again, so that submitit must not take it for done."""
 
-    def ended(arguments: list[str]) -> int:
+    def ended(arguments: list[str], run_pipeline: object) -> int:
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
         return 143
@@ -189,11 +197,11 @@ def test_before_its_time_is_up_a_run_ends_and_is_put_back(monkeypatch: pytest.Mo
     def submitit(number: int, frame: object) -> None:
         raise PutBack
 
-    def late(arguments: list[str]) -> int:
+    def late(arguments: list[str], run_pipeline: object) -> int:
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), TIME_IS_UP)
+            os.kill(os.getpid(), TIME_LIMIT_SIGNAL)
         return 130
 
-    signal.signal(TIME_IS_UP, submitit)
+    signal.signal(TIME_LIMIT_SIGNAL, submitit)
     with pytest.raises(PutBack):
         job_that(monkeypatch, late)()

@@ -1,4 +1,4 @@
-"""The figures of `metrics.json`'s block `evaluate` in words, for a terminal."""
+"""The block `evaluate` of `metrics.json` as text for a terminal."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,7 +7,7 @@ NAMES = {"greedy": "greedy", "format_free": "in any format", "format_ok": "forma
 
 
 def lines(role: str, block: Mapping[str, Any]) -> Iterator[str]:
-    """One model: pass@1 and the other figures with their 95 % intervals, then its subjects."""
+    """One model: pass@1 and the other metrics with 95 % intervals, then its subjects."""
     sampled = f"pass@1 {interval(block['pass_at_1'], block['low'], block['high'])}"
     rest = [f"{words} {interval(block[name], *block['intervals'][name])}" for name, words in NAMES.items()]
     yield f"{role:<12} {'  '.join([sampled, *rest[:1]])}"

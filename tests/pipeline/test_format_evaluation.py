@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dsrl.cli.format_evaluation import interval, lines
+from dsrl.pipeline.format_evaluation import interval, lines
 
 BLOCK: dict[str, Any] = {
     "pass_at_1": 0.437, "low": 0.415, "high": 0.459, "greedy": 0.51, "format_free": 0.692, "format_ok": 0.581,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dsrl.cli.app import dispatch
+from dsrl.main import run_command
 from tests.infra.slurm.fake_commands import fake_commands
 
 Call = Callable[..., tuple[int, str]]
@@ -23,7 +23,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.setenv("PATH", "/nowhere")
 
     def called(*arguments: str) -> tuple[int, str]:
-        code = dispatch(["status", *arguments])
+        code = run_command(["status", *arguments])
         said = capsys.readouterr()
         return code, said.out + said.err
 
@@ -47,7 +47,7 @@ def dead() -> int:
 
 
 def test_no_runs_are_no_fault(call: Call) -> None:
-    assert call() == (0, "no runs here: runs/ and multirun/ are looked for in the working folder\n")
+    assert call() == (0, "no runs here: dsrl status looks into runs/ and multirun/ of the working folder\n")
 
 
 def test_runs_here_and_jobs_of_sweeps_are_listed(call: Call) -> None:

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.cli.app import dispatch
-from dsrl.cli.jobs.submit import quoted, script
+from dsrl.cli.compose import quote
+from dsrl.cli.submit import job_script
+from dsrl.core.resources import home
+from dsrl.main import run_command
 from tests.command import Outcome
 from tests.infra.slurm.fake_commands import fake_commands
 
@@ -21,7 +23,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
     def called(*arguments: str) -> Outcome:
         monkeypatch.chdir(tmp_path)
         monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-        return Outcome(dispatch(["submit", *arguments]), *capfd.readouterr())
+        return Outcome(run_command(["submit", *arguments]), *capfd.readouterr())
 
     return called
 
@@ -63,7 +65,7 @@ def test_mlflow_in_a_file_is_warned_of(call: Call, tmp_path: Path, monkeypatch: 
         ((*RUN, "--wait"), ["--wait", "--config-dir"]),
         ((*RUN, "teacher.api_key=sk-verysecretvalue"), ["a secret doesn't belong"]),
         ((*RUN, "train=sft", "rl=grpo"), ["train=sft runs no RL algorithm"]),
-        ((*RUN, "cluster=slurm"), ["train=trl runs on no Ray", "cluster=slurm"]),
+        ((*RUN, "cluster=slurm"), ["cluster=slurm"]),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_sent(
@@ -85,7 +87,7 @@ def test_what_sbatch_refuses_is_told_in_its_words(call: Call, tmp_path: Path, mo
 
 def test_one_folder_is_one_job_s(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_commands(tmp_path, monkeypatch, sinfo=SINFO, sbatch="41")
-    assert "follow dsrl status mine" in call(*RUN, "hydra.run.dir=mine").out
+    assert "dsrl status mine" in call(*RUN, "hydra.run.dir=mine").out
     outcome = call(*RUN, "hydra.run.dir=mine")
     assert (outcome.code, "job 41" in outcome.err) == (2, True)
 
@@ -100,14 +102,37 @@ def test_without_slurm_or_inside_of_it_none_is_sent(
 
 
 def test_a_folder_s_name_survives_hydra() -> None:
-    assert quoted(Path("/a/b-c_d.e")) == "/a/b-c_d.e"
-    assert quoted(Path("/a b/it's")) == "'/a b/it\\'s'"
+    assert quote(Path("/a/b-c_d.e")) == "/a/b-c_d.e"
+    assert quote(Path("/a b/it's")) == "'/a b/it\\'s'"
 
 
 def test_the_script_is_bash_with_and_without_lines_of_the_user_s(tmp_path: Path) -> None:
     import subprocess
 
+    template = (home() / "slurm" / "run.sbatch").read_text(encoding="utf-8")
     for lines in ([], ["module load cuda", "source activate x"]):
-        text = script(lines)
+        text = job_script(template, lines)
         assert "{setup}" not in text
         subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+
+
+@pytest.mark.parametrize("name", ["a=b", "a,b", "it's", "x (1) [2] {3}"])
+def test_config_folder_with_any_name(name: str, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_commands(tmp_path, monkeypatch, sinfo=SINFO, sbatch="41")
+    (tmp_path / name / "task").mkdir(parents=True)
+    (tmp_path / name / "task" / "mine.yaml").write_text("defaults: [quickstart]\n")
+    outcome = call("task=mine", *RUN[1:], "--config-dir", name)
+    assert outcome.code == 0, outcome.err
+
+
+@pytest.mark.parametrize(
+    ("value", "folder"),
+    [("'my runs/a'", "my runs/a"), ("plain", "plain"), ("x/${name}", "x/quickstart"), ("x/${now:%Y}/y", "x/20*/y")],
+)
+def test_run_folder_is_read_as_hydra_reads_it(
+    value: str, folder: str, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_commands(tmp_path, monkeypatch, sinfo=SINFO, sbatch="41")
+    outcome = call(*RUN, f"hydra.run.dir={value}")
+    assert outcome.code == 0, outcome.err
+    assert [path.name for path in tmp_path.glob(f"{folder}/submission.json")] == ["submission.json"]
