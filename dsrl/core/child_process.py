@@ -20,7 +20,7 @@ TAIL_LINES = 12
 MAX_LINE = 300
 MAX_CAUSES = 3
 STOP_SECONDS = 10.0
-START_LINE = "--- start of python -m"
+START_LINE = "--- start of"
 """Begins each child's part of a log that several attempts share."""
 EXCEPTION = re.compile(
     r"^(?:\([^)]*\)\s*)?(?:ERROR \S+ \S+ \[[^\]]*\]\s*)?(?:\w+\.)*[A-Z]\w*(?:Error|Exception|Interrupt)\b.*",

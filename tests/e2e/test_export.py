@@ -97,7 +97,7 @@ def test_data_set_and_model_are_pushed_to_the_hub(tmp_path: Path) -> None:
     with serve() as hub:
         outcome = pushed(run, tmp_path, HF_ENDPOINT=hub.url)
     assert outcome.code == 0, outcome.err
-    assert f"pushed   {hub.url}/datasets/me/shapes" in outcome.out
+    assert f"{hub.url}/datasets/me/shapes" in outcome.out
     assert hub.tokens == {"Bearer secret"}
     assert [(one.get("type"), one["visibility"]) for one in hub.made] == [("dataset", "private"), ("model", "private")]
     parts = {f"data/{name}-00000-of-00001.parquet" for name in ("train", "accepted")}

@@ -55,7 +55,7 @@ def test_a_silently_replaced_tokenizer_is_detected(tmp_path: Path) -> None:
     huggingface.load_tokenizer(model)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "qwen2"}))
-    with pytest.raises(UserError, match="another tokenizer"):
+    with pytest.raises(UserError, match="Qwen2Tokenizer"):
         huggingface.load_tokenizer(model)
 
 
@@ -79,7 +79,7 @@ def test_a_missing_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert huggingface.pick_device() == "cpu"
-    with pytest.raises(UserError, match="no GPU"):
+    with pytest.raises(UserError, match="GPU"):
         huggingface.pick_device("cuda")
 
 

@@ -198,5 +198,5 @@ def test_ls_and_trace_show_the_results(finished: Place, first: dict[str, Any]) -
     selected = json.loads((finished.entry("select", first) / "values.json").read_text())["selected"]
     traced = finished.dsrl("trace", selected[0])
     assert traced.code == 0
-    assert f"number 1 of 8 in {first['keys']['select']}" in traced.out
+    assert first["keys"]["select"] in traced.out
     assert "pass rate" in traced.out
