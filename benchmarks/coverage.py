@@ -2,7 +2,7 @@
 
     python benchmarks/coverage.py [--simulations 2000] [--resamples 1000]
 
-Prints Markdown. `tests/stages/evaluate/test_intervals.py` holds a part of this.
+Prints Markdown. `tests/stages/evaluate/test_statistics.py` holds a part of this.
 """
 
 import argparse
@@ -12,8 +12,8 @@ from statistics import fmean
 
 import numpy
 
-from dsrl.core.estimate import wilson
-from dsrl.stages.evaluate.intervals import DIFFERENCES, SHARES, bootstrap, few
+from dsrl.core.statistics import wilson_interval
+from dsrl.stages.evaluate.statistics import DIFFERENCES, SHARES, Units, mean_interval
 
 Draw = Callable[[numpy.random.Generator, tuple[int, int]], numpy.ndarray]
 SIZES = (10, 30, 100, 400)
@@ -73,11 +73,11 @@ def rows(simulations: int, resamples: int) -> Iterator[str]:
         for size in SIZES:
             generator = numpy.random.default_rng(size)
             table = draw(generator, (simulations, size))
-            ours = [bootstrap(row.tolist(), resamples, number, ends) for number, row in enumerate(table)]
+            ours = [mean_interval(Units.of(row), resamples, number, ends) for number, row in enumerate(table)]
             plain = [percentile(row, resamples, generator) for row in table]
             held = fmean(each.low - 1e-9 <= truth <= each.high + 1e-9 for each in ours)
             theirs = fmean(low - 1e-9 <= truth <= high + 1e-9 for low, high in plain)
-            wary = fmean(few(row.tolist()) for row in table)
+            wary = fmean(Units.of(row).is_sparse for row in table)
             width = fmean(each.high - each.low for each in ours)
             yield f"| {name} | {size} | {held:.1%} | {wary:.0%} | {theirs:.1%} | {100 * width:.1f} |"
 
@@ -85,7 +85,7 @@ def rows(simulations: int, resamples: int) -> Iterator[str]:
 def exact(share: float, trials: int) -> float:
     """Exact coverage of Wilson's interval."""
     chances = [math.comb(trials, n) * share**n * (1 - share) ** (trials - n) for n in range(trials + 1)]
-    found = [wilson(n / trials, trials) for n in range(trials + 1)]
+    found = [wilson_interval(n / trials, trials) for n in range(trials + 1)]
     return sum(chance for chance, (low, high) in zip(chances, found, strict=True) if low <= share <= high)
 
 

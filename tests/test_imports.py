@@ -27,7 +27,7 @@ SHARED_BY_STAGES = {("rewrite", "generate"), ("difficulty", "generate")}
 HEAVY = (
     *("torch", "transformers", "trl", "openai", "mlflow", "datasets", "pyarrow", "tantivy", "elasticsearch"),
     *("elastic_transport", "aiohttp", "jinja2", "rich", "pandas", "math_verify", "sympy", "submitit", "ray", "wandb"),
-    *("regex", "rensa"),
+    *("regex", "rensa", "scipy"),
 )
 
 Imports = dict[str, set[tuple[str, int]]]

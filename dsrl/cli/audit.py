@@ -11,7 +11,7 @@ from dsrl.data.sample import Sample
 from dsrl.pipeline.store import Entry, Store, damage, write_json
 
 if TYPE_CHECKING:
-    from dsrl.stages.report.audit import Finding
+    from dsrl.stages.report.audit import AuditResult
 
 LABELLING_STAGES = ("generate", "rewrite")
 """Stages that label samples, in the order in which they run."""
@@ -21,17 +21,18 @@ OPTIONS = {"write": ("rows", "run", "store", "seed", "out"), "read": ("store",)}
 
 def audit(arguments: list[str]) -> int:
     """`dsrl audit write` or `dsrl audit read FILE.csv`."""
-    action = next((word for word in arguments if word in OPTIONS), "")
-    given = parse(f"audit {action}".strip(), arguments, options=OPTIONS.get(action, ()), max_words=2)
-    if len(given.words) != (2 if action == "read" else 1) or given.words[0] != action:
-        raise UserError("audit needs `write`, or `read` and a file", got=" ".join(given.words) or None, allowed=USAGE)
+    action = next((word for word in arguments if "=" not in word), "")
+    if action not in OPTIONS:
+        raise UserError("audit needs `write`, or `read` and a file", got=action or None, allowed=USAGE)
+    given = parse(f"audit {action}", arguments, options=OPTIONS[action], max_words=2)
+    if len(given.words) != (2 if action == "read" else 1):
+        raise UserError("audit needs `write`, or `read` and a file", got=" ".join(given.words), allowed=USAGE)
     return write(given) if action == "write" else read(given, Path(given.words[1]).expanduser())
 
 
 def write(given: Arguments) -> int:
     """Write a sheet with samples of a run, or of the samples that were used last."""
-    from dsrl.stages.report import audit_csv
-    from dsrl.stages.report.audit import draw, sizes
+    from dsrl.stages.report.audit import ALLOWED, draw_stratified, stratum_sizes, write_sheet
 
     options = given.options
     rows, seed = given.integer("rows", 50, minimum=1), given.integer("seed", 0)
@@ -40,13 +41,13 @@ def write(given: Arguments) -> int:
     entry = latest_samples(store) if run is None else samples_of_run(store, run)
     samples = read_samples(entry)
     out = Path(options["out"]).expanduser() if "out" in options else (run or Path()) / "audit.csv"
-    drawn = draw(samples, rows, seed)
-    audit_csv.write(out, drawn, f"{entry.manifest.stage}/{entry.manifest.key}")
-    strata = ", ".join(f"{name}: {size}" for name, size in sizes(samples).items())
+    drawn = draw_stratified(samples, rows, seed)
+    write_sheet(out, drawn, f"{entry.manifest.stage}/{entry.manifest.key}")
+    strata = ", ".join(f"{name}: {size}" for name, size in stratum_sizes(samples).items())
     print(
         f"{out}: {len(drawn)} of the {len(samples)} samples of {entry.manifest.stage} {entry.manifest.key}\n"
         f"share of agreeing answers, over all samples: {strata}\n"
-        f"Fill in the column `correct`: {audit_csv.ALLOWED}.\n"
+        f"Fill in the column `correct`: {ALLOWED}.\n"
         f"Work out the answer before you look at the solution. Then: dsrl audit read {out}"
     )
     return 0
@@ -54,10 +55,9 @@ def write(given: Arguments) -> int:
 
 def read(given: Arguments, path: Path) -> int:
     """Print what a filled-in sheet says about all labels, and keep it for the report."""
-    from dsrl.stages.report import audit_csv
-    from dsrl.stages.report.audit import judge, place
+    from dsrl.stages.report.audit import ALLOWED, audit_path, estimate_error, read_sheet
 
-    verdicts, source = audit_csv.read(path)
+    verdicts, source = read_sheet(path)
     store = open_store(given, path.absolute().parent)
     stage, _, key = source.partition("/")
     entry = store.find(stage, key)
@@ -73,12 +73,12 @@ def read(given: Arguments, path: Path) -> int:
             next_step="leave the column id as it was written",
         )
     if not any(verdict in ("right", "wrong") for verdict in verdicts.values()):
-        raise UserError(f"{path}: no row is judged yet", allowed=audit_csv.ALLOWED)
-    finding = judge(samples, verdicts)
-    record = finding.record(source)
-    for target in (path.with_suffix(".json"), place(store.root, key)):
+        raise UserError(f"{path}: no row is judged yet", allowed=ALLOWED)
+    result = estimate_error(samples, verdicts)
+    record = result.metrics(source)
+    for target in (path.with_suffix(".json"), audit_path(store.root, key)):
         _write_record(target, record)
-    _print_finding(finding, path)
+    _print_result(result, path)
     return 0
 
 
@@ -90,22 +90,22 @@ def _write_record(path: Path, record: dict[str, Any]) -> None:
         raise UserError(f"can't write {path}", got=error.strerror) from error
 
 
-def _print_finding(finding: "Finding", path: Path) -> None:
-    for part in finding.strata:
-        low, high = part.interval if part.drawn else (0.0, 1.0)
-        result = f"{part.faults} of {part.drawn} wrong, {low:.1%} to {high:.1%}" if part.drawn else "none judged"
-        print(f"  {part.name:<14} {part.size:>7} samples   {result}")
+def _print_result(result: "AuditResult", path: Path) -> None:
+    for part in result.strata:
+        low, high = part.interval if part.judged else (0.0, 1.0)
+        words = f"{part.wrong} of {part.judged} wrong, {low:.1%} to {high:.1%}" if part.judged else "none judged"
+        print(f"  {part.name:<14} {part.size:>7} samples   {words}")
     print(
-        f"wrong labels: {finding.estimate:.1%}, 95 % interval {finding.low:.1%} to {finding.high:.1%}, "
-        f"from {finding.judged} judged rows"
+        f"wrong labels: {result.estimate:.1%}, 95 % interval {result.low:.1%} to {result.high:.1%}, "
+        f"from {result.judged} judged rows"
     )
-    if finding.unclear or finding.blank:
+    if result.unclear or result.blank:
         print(
-            f"not counted: {finding.unclear} unclear and {finding.blank} not judged; if these are the hard ones, "
+            f"not counted: {result.unclear} unclear and {result.blank} not judged; if these are the hard ones, "
             "more labels are wrong than estimated"
         )
-    if finding.unseen:
-        print(f"no estimate for: {', '.join(finding.unseen)}")
+    if result.unseen:
+        print(f"no estimate for: {', '.join(result.unseen)}")
     print(f"saved as {path.with_suffix('.json')} and in the store: the next report of these samples shows it")
 
 

@@ -13,7 +13,7 @@ from dsrl.pipeline.store import Store, damage
 
 if TYPE_CHECKING:
     from dsrl.data.evaluation import Evaluation, Setting, Subject
-    from dsrl.stages.evaluate.flips import Flip
+    from dsrl.stages.evaluate.difference import Flip
     from dsrl.stages.evaluate.predictions import Prediction
 
 OPTIONS = ("store", "out", "show", "resamples", "seed")
@@ -34,21 +34,27 @@ class Side:
 
 def compare(arguments: list[str]) -> int:
     """`dsrl compare RUN` (its base and its trained model) or `dsrl compare A B`."""
-    from dsrl.stages.evaluate.difference import difference
-    from dsrl.stages.evaluate.flips import flips, write_flips
+    from dsrl.stages.evaluate.difference import align_predictions, compare_evaluations, find_flips, write_flips
     from dsrl.stages.evaluate.summary import summarise
 
     given = parse("compare", arguments, options=OPTIONS, max_words=2)
     resamples, seed = given.integer("resamples", 10_000, minimum=100), given.integer("seed", 0)
     show = given.integer("show", 5)
     first, second = (read_side(word, given) for word in two_sides(given))
-    check_items(first, second)
-    before, after = (
-        summarise(side.predictions, side.setting, resamples=resamples, seed=seed) for side in (first, second)
-    )
-    found = difference(before, after, resamples=resamples, seed=seed)
-    flipped = flips(first.predictions, second.predictions)
-    print("\n".join([*headings(first, second), *warnings(first, second), *table(before, after, found)]))
+    common = align_predictions(first.predictions, second.predictions)
+    sides = list(zip((first, second), common, strict=True))
+    left_out = [count_items(side.predictions) - count_items(rows) for side, rows in sides]
+    if not common[0]:
+        raise UserError(
+            "compare: the two evaluations have no test item in common",
+            got=f"{left_out[0]} items in {first.name}, {left_out[1]} in {second.name}",
+            allowed="items with the same question and gold answer, in any order",
+            next_step="evaluate both with the same task.test; cached replies are reused",
+        )
+    before, after = (summarise(rows, side.setting, resamples=resamples, seed=seed) for side, rows in sides)
+    found = compare_evaluations(before, after, resamples=resamples, seed=seed)
+    flipped = find_flips(*common)
+    print("\n".join([*headings(first, second), *warnings(before, after, left_out), *table(before, after, found)]))
     print("\n".join(list_flips(flipped, show)))
     if flipped:
         out = Path(given.options.get("out", "flipped.jsonl")).expanduser()
@@ -69,7 +75,7 @@ def two_sides(given: Arguments) -> tuple[str, str]:
 
 def read_side(word: str, given: Arguments) -> Side:
     """Find a table of predictions by what the user calls it, and read it."""
-    from dsrl.stages.evaluate.predictions import read
+    from dsrl.stages.evaluate.predictions import read_predictions
 
     folder, _, role = word.rpartition(":")
     path = Path(word).expanduser()
@@ -81,7 +87,7 @@ def read_side(word: str, given: Arguments) -> Side:
         table = predictions_of_run(Path(folder).expanduser(), role, given)
     else:
         table = predictions_of_key(word, given)
-    return Side(word, *read(table))
+    return Side(word, *read_predictions(table))
 
 
 def predictions_of_run(folder: Path, role: str | None, given: Arguments) -> Path:
@@ -123,18 +129,8 @@ def predictions_of_key(word: str, given: Arguments) -> Path:
     return matching[0].folder / PREDICTIONS
 
 
-def check_items(first: Side, second: Side) -> None:
-    """Items are paired by number, so both must have the same questions and gold answers. Raises `UserError`."""
-    ours, theirs = ({row.item: (row.input, row.answer) for row in side.predictions} for side in (first, second))
-    if ours == theirs:
-        return
-    common = len(set(ours.values()) & set(theirs.values()))
-    raise UserError(
-        "compare: the two evaluations have different test sets, so their difference means nothing",
-        got=f"{len(ours)} items in {first.name}, {len(theirs)} in {second.name}; {common} questions with their gold "
-        "answers are in both",
-        next_step="evaluate both with the same task.test; cached replies are not requested again",
-    )
+def count_items(predictions: "Sequence[Prediction]") -> int:
+    return len({row.item for row in predictions})
 
 
 def headings(first: Side, second: Side) -> Iterator[str]:
@@ -146,27 +142,50 @@ def headings(first: Side, second: Side) -> Iterator[str]:
         )
 
 
-def warnings(first: Side, second: Side) -> Iterator[str]:
-    """Differences in the settings. The items are equal, so another path or revision of the test set is no problem."""
-    from dsrl.stages.evaluate.difference import DOUBTS, doubts
+def warnings(before: "Evaluation", after: "Evaluation", left_out: Sequence[int]) -> Iterator[str]:
+    """What limits the comparison. The items are equal, so another path or revision of the test set does not."""
+    from dsrl.stages.evaluate.difference import setting_differences
 
-    for doubt in doubts(first.setting, second.setting):
-        if not doubt.startswith(DOUBTS["test"]):
-            yield f"WARNING {doubt}; don't compare these numbers"
+    for name, warning in setting_differences(before, after).items():
+        if name != "test":
+            yield f"WARNING {warning}; don't compare these numbers"
+    if any(left_out):
+        yield (
+            f"WARNING the test sets differ: {before.num_items} items are in both and compared; {left_out[0]} only in A "
+            f"and {left_out[1]} only in B are left out"
+        )
+    for letter, each in (("A", before), ("B", after)):
+        if each.num_answered < each.num_items:
+            yield (
+                f"WARNING {letter} answered {each.num_answered} of {each.num_items} items: its shares are over these, "
+                "and differences over the items that both answered"
+            )
+    if before.num_units < before.num_items:
+        yield (
+            f"{before.num_items} items in {before.num_units} independent groups (siblings, or questions that occur "
+            "more than once): intervals and tests are over groups"
+        )
 
 
 def table(before: "Evaluation", after: "Evaluation", found: Mapping[str, Any]) -> Iterator[str]:
     """All metrics of both, and their differences."""
+    from dsrl.stages.evaluate.difference import items_and_units
+
     gain, greedy, flipped = found["difference"], found["greedy"], found["flipped"]
     yield f"\n{'':<14} {'A':<25} {'B':<25} B - A, in points"
     yield row("pass@1", before.pass_at_1, after.pass_at_1, format_gain(gain, format_p(gain.get("p_value"))))
-    test = f"exact McNemar {format_p(greedy['p_value'])}, {flipped['gained']} gained, {flipped['lost']} lost"
+    test = f"{greedy['method']} {format_p(greedy['p_value'])}, {flipped['gained']} gained, {flipped['lost']} lost"
     greedy_gain = format_gain({**greedy, "estimate": greedy.get("difference")}, test)
     yield row("greedy", before.greedy, after.greedy, greedy_gain)
     for name, words in (("format_free", "in any format"), ("format_ok", "format kept"), ("truncated", "cut off")):
-        one, two = getattr(before, name), getattr(after, name)
-        yield row(words, one, two, f"{100 * (two.value - one.value):+.1f}")
-    yield f"\n{gain.get('num_items', 0)} items answered by both; {gain.get('method', 'nothing to compare')}"
+        change = found["shares"][name]
+        change_words = format_gain(change, format_p(change.get("p_value")))
+        yield row(words, getattr(before, name), getattr(after, name), change_words)
+    if missing := found["missing_as_wrong"]:
+        one, two = (f"{100 * missing[name]:.1f} %" for name in ("base", "trained"))
+        yield f"{'missing wrong':<14} {one:<25} {two:<25} {100 * missing['estimate']:+.1f}"
+    answered = items_and_units(gain) if gain else "0 items"
+    yield f"\n{answered} answered by both; {gain.get('method', 'nothing to compare')}"
     if (least := found["minimum_detectable"]) is not None:
         yield f"this many items can show a difference of {100 * least:.1f} points (with a power of 80 %)"
     for parts, words in (("subjects", "subject"), ("tiers", "difficulty tier")):

@@ -84,6 +84,11 @@ class Evaluation(Setting):
     """Share of right sampled replies, item by item; None where no reply came."""
     item_greedy: Many[bool | None]
     """Whether the greedy reply is right, item by item; None where it never came."""
+    item_shares: dict[str, Many[float | None]] = dataclasses.field(default_factory=dict)
+    """`format_ok`, `format_free` and `truncated`, item by item; None if no reply came."""
+    item_units: Many[int] = ()
+    """Number of the independent unit that each item belongs to: items of one group, or with the same question, share
+    one."""
     item_subjects: Many[str | None] = ()
     """Subject of each item; empty where the task names no column for it."""
     subjects: Many[Subject] = ()
@@ -97,11 +102,22 @@ class Evaluation(Setting):
     overlap: dict[str, int] = dataclasses.field(default_factory=dict)
     """Test items whose text also occurs in `training` samples or in the model's `pretraining` corpus, where known."""
 
+    @property
+    def num_units(self) -> int:
+        return len(set(self.item_units)) if self.item_units else self.num_items
+
+    @property
+    def num_answered(self) -> int:
+        """Items with at least one sampled reply."""
+        return sum(rate is not None for rate in self.item_rates)
+
     def metrics(self) -> dict[str, Any]:
         """The fields that `metrics.json` shows for a model (docs/metrics.md)."""
         shares = {name: getattr(self, name) for name in ("greedy", "format_ok", "format_free", "truncated")}
         return {
             "n": self.num_items,
+            "num_units": self.num_units,
+            "num_answered": self.num_answered,
             "samples_per_item": self.samples_per_item,
             "temperature": self.temperature,
             "pass_at_1": self.pass_at_1.value,

@@ -26,7 +26,7 @@ from dsrl.stages.seeds import Seeds
 from dsrl.stages.select import Augment
 from tests.llm.server import Json, serve
 from tests.pictured import CONFIG, ROLLOUTS, TASK, shapes
-from tests.stages.report.test_pictures import of
+from tests.stages.report.test_thumbnails import page_data
 from tests.toys import context
 
 HARDER = "Count twice, halve it, and say how many discs there are."
@@ -96,9 +96,9 @@ def test_pictures_reach_the_page_the_trace_and_the_export(
     first, second, variant = state.samples
     assert (variant.origin, variant.parent_id, variant.images) == ("harder", first.id, first.images)
     store = f"store={tmp_path / 'store'}"
-    rows = {row["id"]: row for row in of((place / "report.html").read_text())["rows"]}
+    rows = {row["id"]: row for row in page_data((place / "report.html").read_text())["rows"]}
     exchanges = rows[variant.id]["exchanges"]
-    assert [one["title"] for one in exchanges] == ["TeacherGenerator", "Further request"]
+    assert [one["title"] for one in exchanges] == ["Generation", "Further request"]
     assert [reply.get("right", False) for reply in rows[variant.id]["rollouts"]] == [True, True, False, False]
     assert len({str(row["images"]) for row in rows.values()}) == 1
     metrics = json.loads((place / "metrics.json").read_text())

@@ -8,27 +8,34 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsrl.stages.report.pictures import Pictures
-from dsrl.stages.report.sample_browser import Browser, browser, chosen, embedded
-from dsrl.stages.report.transcripts import MAX_TEXT, Texts, grouped
+from dsrl.stages.report.sample_browser import (
+    MAX_TEXT,
+    Browser,
+    Texts,
+    browser,
+    choose_rows,
+    indices_by_request,
+    script_json,
+)
+from dsrl.stages.report.thumbnails import Thumbnails
 from tests.stages.report.made import make_study
 
 
 def shown(state, context, rows=2000, characters=10**7) -> tuple[Browser, dict]:
-    pictures = Pictures(context.images, 256, 10**7)
-    found = browser(state, context.calls, pictures, max_rows=rows, max_characters=characters)
+    thumbnails = Thumbnails(context.images, 256, 10**7)
+    found = browser(state, context.calls, thumbnails, max_rows=rows, max_characters=characters)
     assert found is not None
     return found, json.loads(found.data)
 
 
 @given(st.text())
-def test_embedded_json_reads_back_and_can_not_leave_its_element(text: str):
-    data = embedded({"text": text})
+def test_script_json_round_trips_and_cannot_end_its_element(text: str):
+    data = script_json({"text": text})
     assert json.loads(data) == {"text": text}
     assert not set(data) & set("<>&\u2028\u2029")
 
 
-def test_every_row_has_its_passage_prompt_replies_rate_kin_and_fate(tmp_path: Path):
+def test_rows_have_passage_prompts_replies_rate_relatives_and_outcome(tmp_path: Path):
     state, context = make_study(tmp_path, count=20)
     found, data = shown(state, context)
     rows = {row["id"]: row for row in data["rows"]}
@@ -48,30 +55,30 @@ def test_every_row_has_its_passage_prompt_replies_rate_kin_and_fate(tmp_path: Pa
             assert sample.id in rows[sample.parent_id]["children"]
 
 
-def test_the_fate_of_every_kind_of_row(tmp_path: Path):
+def test_outcomes_of_all_kinds_of_rows(tmp_path: Path):
     state, context = make_study(tmp_path, count=40)
     _, data = shown(state, context)
-    fates = {row["id"]: row["fate"] for row in data["rows"]}
+    fates = {row["id"]: row["outcome"] for row in data["rows"]}
     assert all(fates[identifier] == "selected" for identifier in state.selected)
     assert {fates[sample.id] for sample in state.samples if sample.score.value == 0} == {"never solved"}
     assert {fates[sample.id] for sample in state.samples if sample.score.value == 1} == {"always solved"}
     assert sum(fate == "rejected" for fate in fates.values()) == len(state.rejected)
 
 
-def test_of_many_rows_the_selected_come_first_and_the_rest_is_drawn_alike_each_time(tmp_path: Path):
+def test_selected_rows_come_first_and_the_draw_of_the_others_is_seeded(tmp_path: Path):
     state, _ = make_study(tmp_path, count=60)
-    samples, rejected = chosen(state, 90)
+    samples, rejected = choose_rows(state, 90)
     selected = list(state.selected)
     assert [sample.id for sample in samples[: len(selected)]] == selected
     assert len(samples) + len(rejected) == 90
     assert rejected
-    assert (samples, rejected) == chosen(state, 90)
-    few, none = chosen(state, 10)
+    assert (samples, rejected) == choose_rows(state, 90)
+    few, none = choose_rows(state, 10)
     assert [sample.id for sample in few] == selected[:10]
     assert none == []
 
 
-def test_prompts_and_replies_stop_where_there_is_no_more_room(tmp_path: Path):
+def test_prompts_and_replies_stop_at_the_budget(tmp_path: Path):
     state, context = make_study(tmp_path, count=20)
     found, data = shown(state, context, characters=2000)
     assert not found.complete
@@ -82,7 +89,7 @@ def test_prompts_and_replies_stop_where_there_is_no_more_room(tmp_path: Path):
     assert found.shown == found.total
 
 
-def test_replies_that_are_not_stored_any_more_are_left_out(tmp_path: Path):
+def test_replies_missing_from_the_cache_are_left_out(tmp_path: Path):
     state, context = make_study(tmp_path, count=2)
     lost = replace(state.samples[0].provenance, calls=("0" * 31 + "f:0",))
     state = replace(state, samples=(state.samples[0].replace(provenance=lost),), selected=(), control=(), rejected=())
@@ -93,10 +100,10 @@ def test_replies_that_are_not_stored_any_more_are_left_out(tmp_path: Path):
 def test_a_run_without_rows_has_no_browser(tmp_path: Path):
     state, context = make_study(tmp_path, count=1)
     empty = replace(state, samples=(), rejected=(), selected=())
-    assert browser(empty, context.calls, Pictures(context.images, 0, 0), max_rows=10, max_characters=10) is None
+    assert browser(empty, context.calls, Thumbnails(context.images, 0, 0), max_rows=10, max_characters=10) is None
 
 
-def test_right_and_wrong_rollouts_are_shown(tmp_path: Path):
+def test_correct_and_wrong_rollouts_are_shown(tmp_path: Path):
     state, context = make_study(tmp_path, count=2)
     sample = state.samples[0]
     rows = [
@@ -118,12 +125,12 @@ def test_right_and_wrong_rollouts_are_shown(tmp_path: Path):
     assert [reply.get("right", False) for reply in row["rollouts"]] == [True, False, False, False]
 
 
-def test_texts_are_kept_once_and_cut_if_very_long():
+def test_texts_are_stored_once_and_cut_if_very_long():
     texts = Texts(100)
     assert [texts.add("one"), texts.add("two"), texts.add("one")] == [0, 1, 0]
-    assert texts.room == 94
+    assert texts.budget == 94
     cut = texts.texts[texts.add("x" * (MAX_TEXT + 5))]
-    assert cut.endswith("[5 more characters are in the calls store]")
+    assert cut.endswith("[5 more characters: see dsrl trace]")
 
 
 @pytest.mark.parametrize(
@@ -135,4 +142,4 @@ def test_texts_are_kept_once_and_cut_if_very_long():
     ],
 )
 def test_calls_are_grouped_by_request(calls, expected):
-    assert grouped(calls) == expected
+    assert indices_by_request(calls) == expected

@@ -1,7 +1,6 @@
-"""The sections on clean data and variety, by the words a reader sees."""
+"""The sections on contamination and diversity."""
 
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,15 @@ from dsrl.pipeline.context import Context
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.decontaminate import Decontaminate, Diversity
 from dsrl.stages.evaluate import Compare
-from dsrl.stages.report.checks import checks
-from dsrl.stages.report.contamination import clean
-from dsrl.stages.report.diversity import variety
+from dsrl.stages.report.contamination import contamination
+from dsrl.stages.report.dataset import diversity
+from dsrl.stages.report.headline import compare_figures, run_checks
 from tests.stages.report.made import TASK, make_study
 from tests.stages.report.test_report import HOSTILE, Page, page_of
 
 
 def measured(folder: Path, policy: Any, items: int = 400) -> tuple[PipelineState, Context]:
-    """A finished run of which two selected samples stand in the test set, one of them with other numbers."""
+    """A finished run with two selected samples in the test set, one of them followed by other text."""
     state, context = make_study(folder)
     context.scratch = folder / "scratch"
     chosen = state.chosen(state.selected)
@@ -48,64 +47,67 @@ def measured(folder: Path, policy: Any, items: int = 400) -> tuple[PipelineState
     return state, context
 
 
-def test_what_is_left_out_is_shown_beside_its_item(tmp_path: Path) -> None:
+def test_dropped_samples_are_shown_beside_their_items(tmp_path: Path) -> None:
     state, context = measured(tmp_path, "drop")
-    view = clean(state, context.metrics)
+    view = contamination(state, context.metrics)
     assert view is not None
-    assert re.match(
-        r"\d of 240 samples share text with 2 test items. What shares text with one was left out.", view.lead
-    )
+    assert "of 240 samples share text with 2 test items" in view.lead
     first = view.pairs[0]
-    assert (first.rule, first.fate, first.number) == ("the same text", "left out", 1)
+    assert (first.rule, first.outcome, first.number) == ("identical", "dropped", 1)
     assert first.sample == first.item
-    assert view.subset == "No training sample shares text with a test item: the result above is on clean items."
+    assert "clean items" in view.subset
     assert view.measures == ()
     page = page_of(state, context)
     ids = Page(page).ids
     assert (
-        ids.index("labels") < ids.index("clean") < ids.index("selection") < ids.index("variety") < ids.index("training")
+        ids.index("labels")
+        < ids.index("contamination")
+        < ids.index("selection")
+        < ids.index("diversity")
+        < ids.index("training")
     )
     assert "<mark>" in page
     assert "<script>alert" not in page
     assert "&lt;/script&gt;" in page
 
 
-def test_what_is_flagged_is_measured_without(tmp_path: Path) -> None:
+def test_results_are_repeated_without_items_that_flagged_samples_share_text_with(tmp_path: Path) -> None:
     state, context = measured(tmp_path, "flag")
-    view = clean(state, context.metrics)
+    view = contamination(state, context.metrics)
     assert view is not None
-    assert "marked and kept" in view.lead
-    assert {pair.fate for pair in view.pairs} == {"kept"}
-    assert view.subset == "2 test items share text with a training sample; the models once more on the other 398:"
-    names = [row.name for row in view.measures]
-    assert names == ["base model, pass@1", "trained model, pass@1", "change"]
-    assert all(re.search(r"\d", row.clean) for row in view.measures)
-    told = checks(state, state.evaluation_base, {}, context.metrics["evaluate"]["clean"])[0]  # type: ignore[arg-type]
-    assert told.fine is False
-    assert "2 test items share text with training samples; without them the change is +" in told.words
-    assert "Shares with a test item" in page_of(state, context)
+    assert "policy=flag" in view.lead
+    assert {pair.outcome for pair in view.pairs} == {"kept"}
+    assert "2 test items" in view.subset
+    assert "398" in view.subset
+    assert [name for name, _, _ in view.measures] == ["base model, pass@1", "trained model, pass@1", "change"]
+    assert all(any(map(str.isdigit, clean)) for _, _, clean in view.measures)
+    base, trained = state.evaluation_base, state.evaluation_trained
+    assert base is not None
+    check = run_checks(base, base, trained, compare_figures(context.metrics))[0]
+    assert check.passed is False
+    assert "2 test items share text with training samples" in check.words
+    assert "Shares text with a test item" in page_of(state, context)
 
 
-def test_who_does_not_look_is_told_so(tmp_path: Path) -> None:
+def test_a_run_without_a_check_says_so(tmp_path: Path) -> None:
     state, context = measured(tmp_path, "keep")
-    view = clean(state, context.metrics)
+    view = contamination(state, context.metrics)
     assert view is not None
-    assert view.lead.startswith("Samples were not held against the test set")
-    assert (view.rows, view.pairs, view.subset) == ((), (), "")
-    assert clean(state, {}) is None
+    assert "policy=keep" in view.lead
+    assert (view.rules, view.pairs, view.subset) == ((), (), "")
+    assert contamination(state, {}) is None
 
 
-def test_variety_is_told_beside_the_test_set(tmp_path: Path) -> None:
+def test_diversity_is_shown_beside_the_test_set(tmp_path: Path) -> None:
     _, context = measured(tmp_path, "drop")
-    view = variety(context.metrics)
+    view = diversity(context.metrics)
     assert view is not None
-    assert [row.name for row in view.rows] == ["All samples", "Selected", "Test set"]
+    assert [row.name for row in view.sets] == ["All samples", "Selected", "Test set"]
     assert (len(view.lengths), view.answers) == (3, ())
     context.metrics["diversity"]["answers"] = {"selected": {"A": 0.7, "B": 0.3}, "test": {"A": 0.5, "B": 0.5}}
-    told = variety(context.metrics)
-    assert told is not None
-    assert told.lead.replace("\u202f", " ") == (
-        "A is right in 70.0 % of the selected samples, 50.0 % in the test set; evenly spread it would be 50.0 %."
-    )
-    assert len(told.answers) == 2
-    assert variety({}) is None
+    with_answers = diversity(context.metrics)
+    assert with_answers is not None
+    assert with_answers.lead.count("50.0\u202f%") == 2
+    assert "70.0\u202f%" in with_answers.lead
+    assert len(with_answers.answers) == 2
+    assert diversity({}) is None

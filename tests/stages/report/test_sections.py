@@ -9,13 +9,11 @@ from hypothesis import strategies as st
 from dsrl.data.sample import Votes
 from dsrl.llm.reply_cache.cache import ReplyCache
 from dsrl.stages.report import formatting, svg
-from dsrl.stages.report.cost import cost
-from dsrl.stages.report.difficulty import difficulty, slots
-from dsrl.stages.report.forecast import forecast
-from dsrl.stages.report.funnel import funnel
+from dsrl.stages.report.cost import cost, forecast_errors
+from dsrl.stages.report.dataset import difficulty, pass_rate_slots, selection
 from dsrl.stages.report.headline import headline
-from dsrl.stages.report.labels import agreement, labels
-from dsrl.stages.report.selection import selection
+from dsrl.stages.report.labels import labels, vote_agreement
+from dsrl.stages.report.overview import funnel
 from dsrl.stages.report.training import read_progress, training
 from tests.stages.report.made import make_study
 
@@ -29,12 +27,12 @@ from tests.stages.report.made import make_study
         (formatting.points(-0.02), "\u22122.0"),
         (formatting.count(1234), "1234"),
         (formatting.count(12345), "12\u202f345"),
-        (formatting.figure(0.00077), "0.00077"),
-        (formatting.figure(-3.2e-7), "\u22123.2e\u221207"),
-        (formatting.figure(12345.6), "12346"),
-        (formatting.seconds(0.44), "0.4 s"),
-        (formatting.seconds(59.7), "1 min 0 s"),
-        (formatting.seconds(7800), "2 h 10 min"),
+        (formatting.significant(0.00077), "0.00077"),
+        (formatting.significant(-3.2e-7), "\u22123.2e\u221207"),
+        (formatting.significant(12345.6), "12346"),
+        (formatting.duration(0.44), "0.4 s"),
+        (formatting.duration(59.7), "1 min 0 s"),
+        (formatting.duration(7800), "2 h 10 min"),
         (formatting.dollars(None), "unknown"),
         (formatting.dollars(0), "$0.00"),
         (formatting.dollars(0.0423), "$0.0423"),
@@ -43,15 +41,32 @@ from tests.stages.report.made import make_study
         (formatting.p_value(0.0312), "p = 0.031"),
         (formatting.plural(1, "reply", "replies"), "1 reply"),
         (formatting.plural(3, "reply", "replies"), "3 replies"),
-        (formatting.listed(["a", "b", "c"]), "a, b and c"),
-        (formatting.listed(["a"]), "a"),
+        (formatting.join_words(["a", "b", "c"]), "a, b and c"),
+        (formatting.join_words(["a"]), "a"),
     ],
 )
-def test_numbers_in_words(shown: str, expected: str):
+def test_numbers_as_printed(shown: str, expected: str):
     assert shown == expected
 
 
-def test_labels_of_pictures_are_escaped():
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain", "plain"),
+        ("\u202e7 :rewsna", "\u27e8U+202E\u27e97 :rewsna"),
+        ("a\u200bb\ufeff", "a\u27e8U+200B\u27e9b\u27e8U+FEFF\u27e9"),
+        ("a\u200db", "a\u27e8U+200D\u27e9b"),
+        (
+            "\U0001f468\u200d\U0001f469 \u0645\u06cc\u200c\u0631\u0648\u0645",
+            "\U0001f468\u200d\U0001f469 \u0645\u06cc\u200c\u0631\u0648\u0645",
+        ),
+    ],
+)
+def test_invisible_characters_are_spelled_out_but_joiners_stay(text: str, shown: str):
+    assert formatting.show_invisible(text) == shown
+
+
+def test_labels_of_charts_are_escaped():
     picture = svg.histogram([svg.Slot((svg.Bar(1, "<b>"),), "<i>")], label='"<script>')
     assert "<script>" not in picture
     assert "<b>" not in picture
@@ -71,17 +86,17 @@ def test_the_headline_pairs_both_models(tmp_path: Path):
     found = headline(state, context.metrics)
     assert found is not None
     assert found.verdict.startswith("Training raised pass@1 by")
-    assert "it is the task that was learned" in found.verdict
+    assert "learned the task" in found.verdict
     assert found.items is not None
     assert found.items.total == 400
-    assert [check.fine for check in found.checks] == [True, True]
+    assert [check.passed for check in found.checks] == [True, True]
     assert "130 gained, 6 lost, McNemar p < 0.001" in found.measures[1].note
-    assert "6 replies never came" in found.method
+    assert "6 replies" in found.method
 
 
 @pytest.mark.parametrize(
     ("low", "high", "words"),
-    [(-0.02, 0.05, "within what chance can do"), (None, None, "without an interval"), (-0.3, -0.1, "lowered")],
+    [(-0.02, 0.05, "includes zero"), (None, None, "without an interval"), (-0.3, -0.1, "lowered")],
 )
 def test_the_verdict_depends_on_the_interval(tmp_path: Path, low, high, words):
     state, context = make_study(tmp_path, count=1)
@@ -91,34 +106,35 @@ def test_the_verdict_depends_on_the_interval(tmp_path: Path, low, high, words):
     assert words in found.verdict
 
 
-def test_a_gain_that_is_only_the_format_is_called_that(tmp_path: Path):
+def test_a_gain_in_format_alone_is_named(tmp_path: Path):
     state, context = make_study(tmp_path, count=1)
-    base, trained = state.evaluation_base, state.evaluation_trained
-    found = headline(replace(state, evaluation_trained=replace(trained, format_free=base.format_free)), context.metrics)
+    context.metrics["stages"]["compare"]["shares"]["format_free"]["estimate"] = 0.01
+    found = headline(state, context.metrics)
     assert found is not None
     assert "most of the gain is the format" in found.verdict
 
 
-def test_checks_name_overlap_and_what_is_not_known(tmp_path: Path):
+def test_checks_name_overlap_unknowns_and_different_graders(tmp_path: Path):
     state, context = make_study(tmp_path, count=1)
     trained = replace(state.evaluation_trained, overlap={"training": 3}, grader="another")
     base = replace(state.evaluation_base, overlap={})
     found = headline(replace(state, evaluation_base=base, evaluation_trained=trained), context.metrics)
     assert found is not None
-    assert [check.fine for check in found.checks] == [False, None, False]
-    assert found.checks[0].words.startswith("3 test items occur in the training samples")
+    assert [check.passed for check in found.checks] == [False, None, False]
+    assert "3 test items" in found.checks[0].words
 
 
-def test_items_without_a_reply_are_not_counted(tmp_path: Path):
+def test_items_without_a_reply_are_not_counted_and_warned_of(tmp_path: Path):
     state, context = make_study(tmp_path, count=1)
     rates = (None, *state.evaluation_base.item_rates[1:])
     found = headline(replace(state, evaluation_base=replace(state.evaluation_base, item_rates=rates)), context.metrics)
     assert found is not None
     assert found.items is not None
     assert found.items.total == 399
+    assert [check.words for check in found.checks if check.passed is False and "399 of 400" in check.words]
 
 
-def test_the_funnel_names_the_most_frequent_reasons():
+def test_the_funnel_has_the_most_frequent_reasons():
     reasons = {f"reason {number}": number for number in range(1, 10)}
     steps = funnel({"rows": {"generate": {"in": 145, "out": 100, "rejected": reasons}, "keywords": {"out": 3}}})
     assert len(steps) == 1
@@ -128,22 +144,22 @@ def test_the_funnel_names_the_most_frequent_reasons():
     assert steps[0].width + steps[0].rejected_width == pytest.approx(1)
 
 
-def test_every_scored_sample_stands_in_one_bar(tmp_path: Path):
+def test_every_scored_sample_is_in_one_bar(tmp_path: Path):
     state, _ = make_study(tmp_path, count=50)
-    bars = [bar.value for slot in slots(state.samples) for bar in slot.bars]
+    bars = [bar.value for slot in pass_rate_slots(state.samples) for bar in slot.bars]
     assert sum(bars) == len(state.samples)
     assert len(bars) == 9
     many = [sample.replace(score=replace(sample.score, num_valid=64, num_correct=40)) for sample in state.samples]
-    assert [bar.value for slot in slots(many) for bar in slot.bars] == [0, 0, 0, 0, 0, 0, 0, 100, 0, 0, 0, 0]
+    assert [bar.value for slot in pass_rate_slots(many) for bar in slot.bars] == [0, 0, 0, 0, 0, 0, 0, 100, 0, 0, 0, 0]
 
 
 def test_transitions_follow_parents_to_their_rewrites(tmp_path: Path):
     state, _ = make_study(tmp_path, count=50)
     found = difficulty(state.samples)
     assert found is not None
-    assert [panel.title for panel in found.panels] == ["As first written", "Made harder", "Made easier"]
+    assert [panel.title for panel in found.panels] == ["Initial", "Rewritten harder", "Rewritten easier"]
     assert sum(row.total for row in found.transitions) == 50
-    assert all(sum(cell.number for cell in row.cells) == row.total for row in found.transitions)
+    assert all(sum(number for number, _ in row.cells) == row.total for row in found.transitions)
 
 
 @pytest.mark.parametrize(
@@ -154,41 +170,41 @@ def test_agreement_is_among_the_answers_received(counts, asked, failed, expected
     votes = Votes(
         counts=counts, asked=asked, planned=16, unparsable=0, failed=failed, share=0.1, margin=0.1, censored=asked < 16
     )
-    assert agreement(votes) == expected
+    assert vote_agreement(votes) == expected
 
 
 def test_no_votes_no_labels(tmp_path: Path):
     assert labels((), (), ReplyCache(tmp_path)) is None
 
 
-def test_a_shortfall_is_told_with_its_cure(tmp_path: Path):
+def test_a_shortfall_comes_with_a_remedy(tmp_path: Path):
     state, context = make_study(tmp_path, count=20)
     found = selection(state, context.metrics)
     assert found is not None
-    assert "n=260 would be enough" in found.shortfall
+    assert "n=260" in found.shortfall
     assert [panel.title for panel in found.panels] == ["Selected", "Random control"]
 
 
-def test_samples_drawn_twice_are_said_and_unscored_ones_have_no_control(tmp_path: Path):
+def test_repeated_samples_are_counted_and_unscored_ones_have_no_control(tmp_path: Path):
     state, context = make_study(tmp_path, count=20)
     twice = selection(replace(state, selected=state.selected[:2] * 3), context.metrics)
     assert twice is not None
-    assert "6 samples to train on (2 different ones)" in twice.lead
-    assert "control set" in twice.lead
+    assert "6 samples to train on (2 distinct)" in twice.lead
+    assert "control" in twice.lead
     unscored = replace(state, samples=tuple(sample.replace(score=None) for sample in state.samples))
     blind = selection(unscored, context.metrics)
     assert blind is not None
     assert "control" not in blind.lead
 
 
-def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path: Path):
+def test_a_line_cut_off_by_a_kill_is_skipped(tmp_path: Path):
     path = tmp_path / "progress.jsonl"
     path.write_text('{"step": 1, "reward": 0.5}\n{"step": 2, "rew')
     assert read_progress(path) == [{"step": 1, "reward": 0.5}]
     assert read_progress(tmp_path / "none") == []
 
 
-def test_the_stage_s_own_series_serves_where_the_file_is_gone(tmp_path: Path):
+def test_the_stage_s_own_series_replaces_a_missing_file(tmp_path: Path):
     state, _ = make_study(tmp_path, count=1)
     figures = {"series": [{"step": 1, "reward": 0.1}, {"step": 2, "reward": float("nan")}], "algorithm": "dr_grpo"}
     found = training(replace(state, files={}), {"stages": {"train": figures}})
@@ -203,10 +219,10 @@ def test_an_unknown_price_is_not_zero(tmp_path: Path):
     found = cost({"calls": {"teacher": spent, "model": {"requests": 0}}, "seconds": {"train": 3.0}}, tmp_path)
     assert found is not None
     assert found.unknown
-    assert [(role.name, role.usd, role.note) for role in found.roles] == [("Teacher", "unknown", "2 repeats")]
+    assert [(role.name, role.usd, role.note) for role in found.roles] == [("Teacher", "unknown", "2 retries")]
 
 
-def test_what_is_reused_is_told_with_what_it_had_cost(tmp_path: Path):
+def test_reused_results_have_their_original_cost_and_time(tmp_path: Path):
     for key, usd, seconds in (("k1", 0.5, 12.0), ("k2", 0.25, 30.0)):
         folder = tmp_path / "stages" / "generate" / key
         folder.mkdir(parents=True)
@@ -222,34 +238,35 @@ def test_what_is_reused_is_told_with_what_it_had_cost(tmp_path: Path):
     assert found is not None
     (role,) = found.roles
     assert (role.requests, role.completions, role.usd) == ("20", "40", "$0.7500")
-    assert role.note == "earlier, for what is reused here"
+    assert role.note == "earlier runs, reused here"
     assert [(row.stage, row.words, row.reused) for row in found.durations] == [
         ("generate", "12 s", True), ("rewrite", "30 s", True), ("score", "0.2 s", False), ("compare", "0.3 s", False)
     ]  # fmt: skip
     assert found.total == "0.7 s"
 
 
-def foretold(expected: float, actual: dict[str, object] | None, usd: float | None = 2.0) -> dict[str, object]:
+def forecast_row(expected: float, actual: dict[str, object] | None, usd: float | None = 2.0) -> dict[str, object]:
     """One stage of `metrics.json`."""
     row: dict[str, object] = {name: {"expected": expected} for name in ("requests", "input_tokens", "output_tokens")}
     row |= {"usd": None if usd is None else {"expected": usd}, "basis": "assumptions"}
     return row | ({"actual": actual} if actual else {})
 
 
-def test_a_forecast_stands_beside_what_it_came_to() -> None:
+def test_the_forecast_is_compared_with_the_actual_cost() -> None:
     actual = {"requests": 80, "input_tokens": 100, "output_tokens": 0, "usd": None}
-    rows = forecast({"forecast": {"a": foretold(100, actual), "b": foretold(20, actual), "c": foretold(7, None)}})
-    assert [row.stage for row in rows] == ["a", "b", "in total"]
-    requests, read, written, usd = rows[0].guesses
+    stages = {"a": forecast_row(100, actual), "b": forecast_row(20, actual), "c": forecast_row(7, None)}
+    rows = forecast_errors({"forecast": stages})
+    assert [row.stage for row in rows] == ["a", "b", "total"]
+    requests, read, written, usd = rows[0].figures
     assert (requests.expected, requests.actual, requests.error) == ("100", "80", "+25\u202f%")
     assert read.error == "+0\u202f%"
-    assert written.error == formatting.MISSING  # nothing was written, so there is no share
+    assert written.error == formatting.MISSING  # an actual value of 0 has no relative error
     assert (usd.expected, usd.actual, usd.error) == ("$2.00", "unknown", formatting.MISSING)
-    assert rows[2].guesses[0].error == "\u221225\u202f%"
-    assert forecast({}) == ()
+    assert rows[2].figures[0].error == "\u221225\u202f%"
+    assert forecast_errors({}) == ()
 
 
-def test_a_stage_s_cost_is_that_of_all_runs_and_what_is_unknown_is_said(tmp_path: Path):
+def test_a_stage_s_cost_is_that_of_all_runs_and_unknown_counts_are_marked(tmp_path: Path):
     spent = {"completions": 20, "input_tokens": 300, "cached_tokens": 100, "output_tokens": 50, "usd": 0.5}
     metrics = {
         "cost": {
@@ -267,4 +284,4 @@ def test_a_stage_s_cost_is_that_of_all_runs_and_what_is_unknown_is_said(tmp_path
     ]
     assert found.per_sample is not None
     assert (found.per_sample.name, found.per_sample.input_tokens) == ("each of 8 samples", "75")
-    assert found.roles[0].note == "7 input tokens out of the endpoint's cache, 2 turned away as too many (429)"
+    assert found.roles[0].note == "7 input tokens from the endpoint's cache, 2 rate-limited (429)"
