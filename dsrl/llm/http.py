@@ -7,6 +7,7 @@ with the SDK on aiohttp). The SDK serves the batch API (`batch.api`), which is o
 """
 
 import json
+import os
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 PUBLIC_URL = "https://api.openai.com/v1"
 CONNECT_SECONDS = 30.0
 KEEPALIVE_SECONDS = 60.0
+MAX_BASE_BYTES = 1_000_000
+MAX_BYTES_PER_TOKEN = 64
+"""Bounds on the size of a body; reasoning and log probabilities are part of it."""
+CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -56,6 +61,7 @@ class HttpTransport:
         self.url = (url or PUBLIC_URL).rstrip("/")
         self._key = endpoint.api_key()
         self._timeout = endpoint.timeout
+        self._max_tokens = endpoint.max_tokens
         self._images = images
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
@@ -82,12 +88,30 @@ class HttpTransport:
         target, data = f"{self.url}/chat/completions", json.dumps(embed_images(body, self._images)).encode()
         try:
             async with self._session.post(target, data=data, **self._proxy) as answer:
-                content = await answer.read()
+                content = await self._read(answer, body)
         except (aiohttp.ClientError, OSError, ValueError) as error:  # a timeout is an OSError
             raise self._connection_failure(error) from error
         if answer.status >= 300:
             raise self._status_failure(answer, content)
-        return read_completions(content)
+        try:
+            return read_completions(content)
+        except CallError as failure:
+            failure.args = (self._mask(str(failure)),)
+            raise
+
+    async def _read(self, answer: "aiohttp.ClientResponse", body: dict[str, Any]) -> bytes:
+        """The body after decompression. Raises `CallError` if it is longer than any reply to the request can be."""
+        tokens = body.get("max_tokens") or body.get("max_completion_tokens") or self._max_tokens
+        limit = MAX_BASE_BYTES + tokens * body.get("n", 1) * MAX_BYTES_PER_TOKEN
+        content = bytearray()
+        async for block in answer.content.iter_any():
+            content += block
+            if len(content) > limit:
+                raise CallError("reply", f"a body of more than {limit} bytes", billed=answer.status < 300)
+        return bytes(content)
+
+    def _mask(self, text: str) -> str:
+        return text.replace(self._key, "***") if self._key != "none" else text
 
     def status(self) -> None:
         """There are no batch jobs."""
@@ -98,8 +122,8 @@ class HttpTransport:
     def _status_failure(self, answer: "aiohttp.ClientResponse", content: bytes) -> CallError:
         text = content.decode("utf-8", "replace")
         code, message = error_text(text)
-        message = message.replace(self._key, "***") if self._key != "none" else message
-        failure = http_failure(answer.status, code, message[:MAX_MESSAGE], answer.headers, is_page(text))
+        message = self._mask(message)[:MAX_MESSAGE]
+        failure = http_failure(answer.status, code, message, answer.headers, is_page(text))
         failure.retry_after = requested_delay(text) if failure.retry_after is None else failure.retry_after
         return failure
 
@@ -107,6 +131,9 @@ class HttpTransport:
         import aiohttp
 
         not_connected = aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError
+        if isinstance(error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError)):
+            advice = "if the server's certificate is signed by an authority of your own, set SSL_CERT_FILE to its file"
+            return CallError("unreachable", f"{error}; {advice}")
         if isinstance(error, not_connected):
             return CallError("unreachable", str(error) or type(error).__name__)
         if isinstance(error, TimeoutError):
@@ -121,10 +148,18 @@ class HttpTransport:
 
 def _tls_context() -> Any:
     """Certificate checks as in the providers' SDKs, which find the CA files of Linux distributions that Python's
-    own default misses."""
+    own default misses. Raises `UserError` for a variable that names a missing or invalid file."""
     import httpx2
 
-    return httpx2.create_ssl_context()
+    try:
+        return httpx2.create_ssl_context()
+    except OSError as error:
+        variables = [f"{name}={os.environ[name]}" for name in CA_VARIABLES if os.environ.get(name)]
+        raise UserError(
+            "the certificates of trusted authorities can't be read",
+            got=f"{error}  ({', '.join(variables) or 'no SSL_CERT_FILE is set'})",
+            next_step="correct or unset the variable",
+        ) from error
 
 
 def _proxy_arguments(url: str) -> dict[str, Any]:
@@ -138,9 +173,18 @@ def _proxy_arguments(url: str) -> dict[str, Any]:
     if host in LOOPBACK or urllib.request.proxy_bypass(host):
         return {}
     proxies = urllib.request.getproxies()
-    proxy = urlsplit(proxies.get(parts.scheme) or proxies.get("all") or "")
-    if not proxy.hostname:
+    value = proxies.get(parts.scheme) or proxies.get("all")
+    if not value:
         return {}
+    proxy = urlsplit(value if "://" in value else f"http://{value}")
+    if proxy.scheme not in ("http", "https") or not proxy.hostname:
+        name = f"{parts.scheme}_proxy" if proxies.get(parts.scheme) else "all_proxy"
+        raise UserError(
+            f"the proxy in {name.upper()} can't be used",
+            got=proxy._replace(netloc=proxy.netloc.rpartition("@")[2]).geturl(),
+            allowed="an HTTP proxy: http://HOST:PORT",
+            next_step=f"set {name.upper()} to an HTTP proxy, or list {host} in NO_PROXY",
+        )
     address = proxy._replace(netloc=proxy.netloc.rpartition("@")[2]).geturl()
     if proxy.username is None:
         return {"proxy": address}
