@@ -414,7 +414,7 @@ UNTAKEN = [
 @pytest.mark.parametrize(("message", "step"), UNTAKEN)
 def test_a_refused_field_is_answered_with_the_knob_for_it(message: str, step: str) -> None:
     failure = http_failure(400, *error_text(json.dumps(openai(message))), {})
-    assert failure.kind == "final"
+    assert failure.kind == "refused"
     assert step in str(final_error(failure, teacher("gpt4o"), "https://x/v1"))
 
 
