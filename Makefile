@@ -1,11 +1,11 @@
 # `make quickstart` and `make test` need nothing but Python 3.11 or 3.12; the first call sets up .venv.
 PYTHON := $(firstword $(foreach name,python3.12 python3.11 python3,$(if $(shell $(name) -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2] <= (3,12))' 2>/dev/null && echo yes),$(name))))
-# The one that runs `python3` goes first, so that a virtual environment in use keeps its version.
+# Prefer `python3`, so that an active virtual environment keeps its version.
 PYTHON := $(or $(if $(shell python3 -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2] <= (3,12))' 2>/dev/null && echo yes),python3),$(PYTHON))
 VENV := .venv
 READY := $(VENV)/ready
 
-# veRL's own environment, for train.python; it needs Python 3.11.
+# veRL's separate environment, for train.python; needs Python 3.11.
 VERL := .venv-verl
 PYTHON311 := $(firstword $(foreach name,python3 python3.11,$(if $(shell $(name) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && echo yes),$(name))))
 

@@ -1,11 +1,11 @@
-"""How often a rewrite that is not harder at all passes for harder, by chance: SynthRL's rules, simulated.
+"""How often SynthRL's rules accept a rewrite by chance that isn't harder, by simulation.
 
 python benchmarks/acceptance.py [--trials 200000] [--pass-rate 0.9] [--seed-count 16]
 
-The rules are the pipeline's own classes. A seed has the true pass rate p and enters with 12 or more of 16 right
-(or with just `--seed-count`, which was its luck). Its
-rewrite has the true pass rate q; with q = p it is equally hard, and accepting it is a mistake. Printed are the shares
-accepted at the first attempt and within eight, and by how much the accepting count understates the true rate.
+The rules are the pipeline's own classes. A seed has the true pass rate p and enters with at least 12 of 16 correct
+(or exactly `--seed-count`). Its rewrite has the true pass rate q; with q = p it is equally hard, and accepting it is an
+error. Prints the shares accepted at the first attempt and within eight, and by how much the accepting count
+underestimates the true rate.
 """
 
 import argparse
@@ -26,9 +26,9 @@ from dsrl.stages.score import PassCount
 ROLLOUTS, THRESHOLD, ATTEMPTS = 16, 12, 8
 
 
-@component("tests.acceptance.Nobody")
-class Nobody(Rollout):
-    """Is never asked."""
+@component("benchmarks.acceptance.unused")
+class UnusedRollout(Rollout):
+    """A rollout engine that is never used."""
 
     def generate(
         self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, context: object
@@ -36,19 +36,19 @@ class Nobody(Rollout):
         raise NotImplementedError
 
 
-COUNTER = PassCount(rollout=Nobody(), rollouts=ROLLOUTS)
+COUNTER = PassCount(rollout=UnusedRollout(), rollouts=ROLLOUTS)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A band, asked once or twice: the second time with fresh replies to seed and rewrite."""
+    """A pass band, applied `tests` times; the second time with fresh replies to seed and rewrite."""
 
     name: str
     band: PassCountBand
     tests: int
 
     def table(self) -> numpy.ndarray:
-        """[right on the seed, right on the rewrite] -> accepted."""
+        """(17, 17) booleans: [correct on the seed, correct on the rewrite] -> accepted."""
         numbers = range(ROLLOUTS + 1)
         return numpy.array([[self._accepts(rate(seed), rate(variant)) for variant in numbers] for seed in numbers])
 
@@ -57,7 +57,7 @@ class Rule:
 
 
 def rate(correct: int) -> Rate:
-    """A complete count."""
+    """A pass rate of a complete count."""
     return Rate(
         model="m",
         num_rollouts=ROLLOUTS,
@@ -74,15 +74,15 @@ RULES = (
     Rule("counts (the paper)", PassBand(counter=COUNTER), 1),
     Rule("interval 0.95", IntervalBand(counter=COUNTER), 1),
     Rule("interval 0.99", IntervalBand(counter=COUNTER, confidence=0.99), 1),
-    Rule("counts, confirmed anew", PassBand(counter=COUNTER), 2),
-    Rule("interval 0.95, confirmed anew", IntervalBand(counter=COUNTER), 2),
+    Rule("counts, confirmed again", PassBand(counter=COUNTER), 2),
+    Rule("interval 0.95, confirmed again", IntervalBand(counter=COUNTER), 2),
 )
 
 
 def simulate(
     rule: Rule, seed_rate: float, variant_rate: float, trials: int, seed_count: int | None
 ) -> tuple[float, float, float]:
-    """Share accepted at the first attempt, share within all attempts, mean accepting count less the true one."""
+    """Share accepted at the first attempt and within all attempts, and mean accepting count minus the true one."""
     rng, table = numpy.random.default_rng(0), rule.table()
     first = rng.binomial(ROLLOUTS, seed_rate, trials)
     first = first[first >= THRESHOLD] if seed_count is None else first[first == seed_count]

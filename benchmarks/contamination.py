@@ -1,7 +1,7 @@
-"""Planted test items among real samples: how many are found, by which rule, and what else is; and how fast.
+"""Recall and false positives of the overlap rules on planted test items, and their speed.
 
     python benchmarks/contamination.py planted --data FOLDER   # 50 verbatim, 50 renamed, 50 paraphrased in 5,000
-    python benchmarks/contamination.py speed --data FOLDER     # 100,000 rows: against the test set, and each other
+    python benchmarks/contamination.py speed --data FOLDER     # 100,000 rows against the test set and each other
 
 `--data` holds gsm8k_train.jsonl, whose questions stand for clean samples, and gsm8k_test.jsonl. Renamed: every name and
 number is another one, and half of the time he becomes she. Paraphrased, by rule: other words where a small thesaurus
@@ -54,7 +54,7 @@ def questions(path: Path) -> list[str]:
 
 
 class Renamer:
-    """Other names and numbers in a question; what a name is, is learned from other questions than those searched."""
+    """Replace names and numbers in a question. What a name is, is learned from questions that aren't searched."""
 
     def __init__(self, others: list[str]) -> None:
         self.common = {word for text in others for word in WORD.findall(text) if word.islower()}
@@ -78,7 +78,7 @@ class Renamer:
 
 
 def number(digits: str, rng: random.Random) -> str:
-    """Another one of the same size."""
+    """Another number of the same magnitude."""
     low = 10 ** (len(digits) - 1)
     return str(
         rng.choice(
@@ -88,7 +88,7 @@ def number(digits: str, rng: random.Random) -> str:
 
 
 def paraphrased(text: str, rng: random.Random) -> str:
-    """Other words where the thesaurus has some, `if` clauses turned round, the question first."""
+    """Replace words by the thesaurus, reorder `if` clauses, put the question first."""
     sentences = [turned(sentence) for sentence in re.split(r"(?<=[.?!])\s+", text)]
     *told, asked = sentences
     text = " ".join([asked, *told] if rng.random() < 0.5 else sentences)
@@ -102,7 +102,7 @@ def turned(sentence: str) -> str:
 
 
 def planted(data: Path, show: bool) -> None:
-    """Find what was planted."""
+    """Count planted items that are found."""
     train, test = questions(data / "gsm8k_train.jsonl"), questions(data / "gsm8k_test.jsonl")
     rng = random.Random(0)
     rename = Renamer(train)
@@ -137,7 +137,7 @@ def planted(data: Path, show: bool) -> None:
 
 
 def varied(texts: list[str], count: int, rng: random.Random) -> list[str]:
-    """So many different texts out of fewer: sentences of several, mixed."""
+    """`count` different texts made by mixing sentences of fewer texts."""
     sentences = [sentence for text in texts for sentence in re.split(r"(?<=[.?!])\s+", text)]
     return [" ".join(rng.choices(sentences, k=4)) for _ in range(count)]
 
@@ -147,7 +147,7 @@ def count_matched(items: list[str], texts: list[str]) -> int:
 
 
 def speed(data: Path, show: bool) -> None:  # noqa: ARG001
-    """Seconds for many rows."""
+    """Time the rules on many rows."""
     train, test = questions(data / "gsm8k_train.jsonl"), questions(data / "gsm8k_test.jsonl")
     texts = varied(train, ROWS, random.Random(0))
     words = sum(len(text.split()) for text in texts)

@@ -1,8 +1,8 @@
-"""How often 95 % intervals hold the truth, by simulation, beside the plain percentile bootstrap's.
+"""How often 95 % intervals contain the true value, by simulation, compared with the percentile bootstrap.
 
     python benchmarks/coverage.py [--simulations 2000] [--resamples 1000]
 
-Prints Markdown. `tests/stages/evaluate/test_intervals.py` holds a part of this.
+Prints Markdown. `tests/stages/evaluate/test_statistics.py` holds a part of this.
 """
 
 import argparse
@@ -12,23 +12,23 @@ from statistics import fmean
 
 import numpy
 
-from dsrl.core.estimate import wilson
-from dsrl.stages.evaluate.intervals import DIFFERENCES, SHARES, bootstrap, few
+from dsrl.core.statistics import wilson_interval
+from dsrl.stages.evaluate.statistics import DIFFERENCES, SHARES, Units, mean_interval
 
 Draw = Callable[[numpy.random.Generator, tuple[int, int]], numpy.ndarray]
 SIZES = (10, 30, 100, 400)
 
 
 def rates(mean: float, spread: float, replies: int) -> Draw:
-    """Shares of right replies to items whose difficulty has a Beta distribution; the smaller `spread`, the more items
-    are solved always or never."""
+    """Pass rates of items whose difficulty is Beta distributed. With small `spread` more items are solved always or
+    never."""
     return lambda generator, shape: (
         generator.binomial(replies, generator.beta(mean * spread, (1 - mean) * spread, shape)) / replies
     )
 
 
 def gains(share: float) -> Draw:
-    """Two models on the same items: half of them become easier by this share of what is lacking."""
+    """Pass rates of two models on the same items: half of the items gain this share of their failures."""
 
     def draw(generator: numpy.random.Generator, shape: tuple[int, int]) -> numpy.ndarray:
         before = generator.beta(0.5, 0.5, shape)
@@ -39,7 +39,7 @@ def gains(share: float) -> Draw:
 
 
 def flips(gained: float, lost: float) -> Draw:
-    """Greedy verdicts of two models."""
+    """Greedy results of two models."""
     chances = [gained, lost, 1 - gained - lost]
     return lambda generator, shape: generator.choice([1.0, -1.0, 0.0], p=chances, size=shape)
 
@@ -61,7 +61,7 @@ CASES: dict[str, tuple[Draw, float, tuple[float, float]]] = {
 
 
 def percentile(row: numpy.ndarray, resamples: int, generator: numpy.random.Generator) -> tuple[float, float]:
-    """What most evaluation tools print."""
+    """The percentile bootstrap, which most evaluation tools print."""
     levels, counts = numpy.unique(row, return_counts=True)
     means = generator.multinomial(len(row), counts / len(row), size=resamples) @ levels / len(row)
     low, high = numpy.quantile(means, [0.025, 0.975])
@@ -73,19 +73,19 @@ def rows(simulations: int, resamples: int) -> Iterator[str]:
         for size in SIZES:
             generator = numpy.random.default_rng(size)
             table = draw(generator, (simulations, size))
-            ours = [bootstrap(row.tolist(), resamples, number, ends) for number, row in enumerate(table)]
+            ours = [mean_interval(Units.of(row), resamples, number, ends) for number, row in enumerate(table)]
             plain = [percentile(row, resamples, generator) for row in table]
             held = fmean(each.low - 1e-9 <= truth <= each.high + 1e-9 for each in ours)
             theirs = fmean(low - 1e-9 <= truth <= high + 1e-9 for low, high in plain)
-            wary = fmean(few(row.tolist()) for row in table)
+            wary = fmean(Units.of(row).is_sparse for row in table)
             width = fmean(each.high - each.low for each in ours)
             yield f"| {name} | {size} | {held:.1%} | {wary:.0%} | {theirs:.1%} | {100 * width:.1f} |"
 
 
 def exact(share: float, trials: int) -> float:
-    """Wilson's coverage, without simulation."""
+    """Exact coverage of Wilson's interval."""
     chances = [math.comb(trials, n) * share**n * (1 - share) ** (trials - n) for n in range(trials + 1)]
-    found = [wilson(n / trials, trials) for n in range(trials + 1)]
+    found = [wilson_interval(n / trials, trials) for n in range(trials + 1)]
     return sum(chance for chance, (low, high) in zip(chances, found, strict=True) if low <= share <= high)
 
 

@@ -1,4 +1,4 @@
-"""Bradley-Terry ratings of simulated battles with known strengths: agreement, seconds and memory.
+"""Bradley-Terry ratings of simulated battles with known strengths: agreement, time and memory.
 
 python benchmarks/difficulty.py [--items 3000] [--opponents 256] [--bootstraps 100]
 

@@ -1,4 +1,4 @@
-"""One search engine at work in a process of its own, for `retrieval.py`. Prints JSON.
+"""Measure one search engine in its own process, for `retrieval.py`. Prints JSON.
 
     python benchmarks/engines.py ENGINE build|ask PASSAGES FOLDER [--queries FILE --most N --url URL]
 
@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 TOP, DOMAIN = 50, 500
-"""Hits of a query; passages for a domain."""
+"""Hits per query; passages per domain."""
 DOMAINS, WORDS = 20, 7
-"""Queries of which those of so many words are domains: nearly all of these find passages enough."""
+"""Queries with this many words count as domains: nearly all of them find enough passages."""
 OFTEN = 0.2
-"""Seconds between looks at the memory."""
+"""Seconds between memory samples."""
 Found = list[tuple[str, float]]
 
 
 class Embedded:
-    """dsrl's own index: tantivy on disk."""
+    """dsrl's index: tantivy on disk."""
 
     def __init__(self, given: argparse.Namespace) -> None:
         from dsrl.stages.retrieve import Embedded as Retriever
@@ -51,24 +51,24 @@ class Embedded:
 
 
 class Elasticsearch(Embedded):
-    """A server; its index goes when it was asked."""
+    """An Elasticsearch server. Its index is deleted after the queries."""
 
     def __init__(self, given: argparse.Namespace) -> None:
-        from dsrl.stages.retrieve import Elasticsearch as Retriever
+        from dsrl.stages.retrieve import SearchServer as Retriever
 
         self.folder = given.folder / "elasticsearch"
         self.retriever = Retriever(corpora=(str(given.passages),), url=given.url, prefix="dsrl-benchmark")
 
     def size(self) -> int:
-        from dsrl.stages.retrieve.elastic.connection import Connection
+        from dsrl.stages.retrieve.search_server.client import SearchClient
 
-        with Connection(self.retriever) as connection:
-            stats = connection.run(connection.client.indices.stats(index="dsrl-benchmark-*"))
+        with SearchClient(self.retriever) as client:
+            stats = client.call("GET", "/dsrl-benchmark-*/_stats")
         return int(stats["_all"]["primaries"]["store"]["size_in_bytes"])
 
 
 class Bm25s:
-    """bm25s with numba, stemmed as Lucene does."""
+    """bm25s with numba and Lucene's stemmer."""
 
     def __init__(self, given: argparse.Namespace) -> None:
         import Stemmer
@@ -107,7 +107,7 @@ class Bm25s:
 
 
 class RankBm25:
-    """rank_bm25 as the authors of the method use it: lower case, split at spaces, built anew in every run."""
+    """rank_bm25 as in the authors' code: lower case, split at spaces, rebuilt in every run."""
 
     def __init__(self, given: argparse.Namespace) -> None:
         self.passages = given.passages
@@ -133,7 +133,7 @@ class RankBm25:
 
 
 class Memory(Embedded):
-    """tantivy alone, fed with passages that are in memory already: how fast indexing could be at best."""
+    """tantivy alone with passages already in memory: the upper bound of indexing speed."""
 
     def __init__(self, given: argparse.Namespace) -> None:
         self.folder, self.rows = given.folder / "memory", list(read(given.passages))
@@ -176,7 +176,7 @@ def weight(folder: Path) -> int:
 
 
 class Watch(threading.Thread):
-    """The highest anonymous memory of this process: what it holds by itself, without mapped files."""
+    """Peak anonymous memory of this process, without mapped files."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -205,7 +205,7 @@ def build(engine: Any) -> dict[str, Any]:
 
 
 def ask(engine: Any, queries: Sequence[str], hits: Path) -> dict[str, Any]:
-    """Open the index, ask each query by itself, then all together, then for the passages of some domains."""
+    """Open the index and time single queries, all queries together, and the passages of some domains."""
     processor = time.process_time()
     reopen, _ = timed(engine.open)
     reopen_cpu = time.process_time() - processor

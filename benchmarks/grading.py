@@ -1,4 +1,4 @@
-"""Replies graded per second, and how far graders agree, on real solutions.
+"""Graded replies per second, and agreement with other graders, on real solutions.
 
     python benchmarks/grading.py --data FOLDER [--verl SITE_PACKAGES/verl] [--math-verify CHECKOUT] [--clock cpu]
 
@@ -26,7 +26,7 @@ from dsrl.graders import math as ours
 from dsrl.graders.pool import Pool, pool
 
 Pairs = list[tuple[str, str]]
-"""(reply, right answer)"""
+"""(reply, gold answer)"""
 
 
 def lines(path: Path) -> list[dict]:
@@ -34,7 +34,7 @@ def lines(path: Path) -> list[dict]:
 
 
 def number_pairs(data: Path) -> Pairs:
-    """Every GSM8K solution with its own gold answer, and with that of another problem."""
+    """Every GSM8K solution with its own gold answer and with that of another problem."""
     replies = [row["answer"] for part in ("train", "test") for row in lines(data / f"gsm8k_{part}.jsonl")]
     golds = [str(Number().gold(reply)) for reply in replies]
     shuffled = random.Random(0).sample(golds, len(golds))
@@ -42,7 +42,7 @@ def number_pairs(data: Path) -> Pairs:
 
 
 def choice_pairs(data: Path) -> Pairs:
-    """LogiQA's context as reasoning, then each letter in turn."""
+    """LogiQA's context as reasoning, followed by each letter in turn."""
     rows = (data / "logiqa_test.txt").read_text(encoding="utf-8").splitlines()
     records = [rows[start : start + 8] for start in range(0, len(rows), 8)]
     return [
@@ -53,7 +53,7 @@ def choice_pairs(data: Path) -> Pairs:
 
 
 def boxed_pairs(data: Path) -> Pairs:
-    """Every minerva solution with its own gold answer, and with that of the next problem."""
+    """Every Minerva solution with its own gold answer and with that of the next problem."""
     replies = [row["solution"] for row in lines(data / "minerva_math_test.jsonl")]
     golds = [str(Math().gold(reply)) for reply in replies]
     return [(reply, golds[(i + step) % len(golds)]) for step in range(2) for i, reply in enumerate(replies)]
@@ -71,10 +71,10 @@ def best(repeat: int, run: Callable[[], list[bool]], before: Callable[[], object
 
 
 def cpu() -> float:
-    """CPU seconds of this process and its children that live."""
+    """CPU seconds of this process and its living children."""
     spent = 0.0
     for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it has just ended
+        with contextlib.suppress(OSError):  # the process has just ended
             fields = path.read_text().rpartition(")")[2].split()
             spent += (int(fields[11]) + int(fields[12])) * (int(fields[1]) == os.getpid())
     return time.process_time() + spent / os.sysconf("SC_CLK_TCK")
@@ -94,7 +94,7 @@ def scorer(folder: Path, name: str) -> ModuleType:
 
 
 def direct(pairs: Pairs) -> list[bool]:
-    """math-verify as its README calls it, in this process, with its time-outs off."""
+    """math-verify as in its README, in this process, without timeouts."""
     import logging
 
     from math_verify import parse, verify
@@ -107,7 +107,7 @@ def direct(pairs: Pairs) -> list[bool]:
 
 
 def forget() -> None:
-    """Verdicts that we, our workers and sympy remember from the last repeat."""
+    """Clear the caches of our grader, our workers and sympy."""
     from sympy.core.cache import clear_cache
 
     ours._known.clear()
@@ -166,7 +166,7 @@ def boxed(arguments: argparse.Namespace) -> None:
 
 
 def algebra(pairs: Pairs, repeat: int) -> None:
-    """Only what has to go through the pool: the same bare expressions for both."""
+    """Only comparisons that need the worker pool, with the same bare expressions for both graders."""
     bare = [(str(Math().parse(reply)), answer) for reply, answer in pairs]
     bare = sorted({pair for pair in bare if ours._settled(*pair) is None})
     boxes = [(f"\\boxed{{{reply}}}", answer) for reply, answer in bare]
@@ -185,7 +185,7 @@ def different(pairs: Pairs, mine: list[bool], theirs: list[bool]) -> None:
 
 
 def bombs(_arguments: argparse.Namespace) -> None:
-    """A batch with a bomb in it against the same batch without."""
+    """A batch with a very expensive expression, compared with the same batch without it."""
     print("\n## a bomb in a batch of 200, time-out 2 s\n")
     own = Pool(ours_module(), 1)
     batch = [[f"{i}x+{i}", f"{i}(x+1)"] for i in range(200)]
@@ -199,7 +199,7 @@ def bombs(_arguments: argparse.Namespace) -> None:
 
 
 def expectations(checkout: Path) -> Iterator[tuple[str, str, bool]]:
-    """(gold, prediction, expected) out of the literal tables of math-verify's tests, those with options apart."""
+    """(gold, prediction, expected) from the literal tables of math-verify's tests, without those that need options."""
     for path in sorted((checkout / "tests").glob("test_*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if (
@@ -219,7 +219,7 @@ def alone(text: str) -> bool:
 
 
 def agreement(arguments: argparse.Namespace) -> None:
-    """Our verdicts against those that math-verify's authors expect."""
+    """Agreement of our verdicts with those that math-verify's tests expect."""
     cases = list(expectations(arguments.math_verify)) if arguments.math_verify else []
     grader = Math()
     golds = [grader.gold(gold) or "" for gold, _, _ in cases]

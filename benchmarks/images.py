@@ -1,4 +1,4 @@
-"""A labelled set with very many pictures: what reading it costs the first time, and every time after.
+"""Time to read a labelled data set with very many images, the first time and again.
 
     python benchmarks/images.py --count 100000 --data /tmp/images
 
@@ -36,7 +36,7 @@ PER_FOLDER = 1000
 
 
 def draw(number: int, path: Path) -> str:
-    """A picture with a few shapes on noise, so that it has the size of a real one."""
+    """An image of a few shapes on noise, so that its file size is realistic."""
     rng = random.Random(number)
     side = 448 if number % 4 == 1 else 224
     picture = Image.effect_noise((side, side), 20).convert("RGB")
@@ -52,7 +52,7 @@ def draw(number: int, path: Path) -> str:
 
 
 def prepare(folder: Path, count: int) -> Path:
-    """The rows and their pictures, made where they aren't there."""
+    """The rows and their images, created if missing."""
     table = folder / f"rows-{count}.jsonl"
     if table.is_file():
         return table

@@ -1,9 +1,9 @@
-"""What indexing costs at any size: time, disk, memory, and how much of tantivy's own rate is left after reading.
+"""Cost of indexing a corpus: time, disk, memory, and the rate compared with tantivy alone.
 
     python benchmarks/passages.py 500000 p.jsonl.gz
-    python benchmarks/ingest.py index  p.jsonl.gz index     # as dsrl does: read, compare, cut, index
-    python benchmarks/ingest.py memory p.jsonl.gz memory    # tantivy alone, its documents in a list before
-    python benchmarks/ingest.py search p.jsonl.gz index     # the first index again: open it, 1000 queries
+    python benchmarks/ingest.py index  p.jsonl.gz index     # as dsrl: read, deduplicate, split, index
+    python benchmarks/ingest.py memory p.jsonl.gz memory    # tantivy alone, with documents already in memory
+    python benchmarks/ingest.py search p.jsonl.gz index     # open the first index and run 1000 queries
 
 Each in a process of its own; prints one line of JSON. Private memory is what belongs to no file (Linux: anonymous);
 pages of mapped files, of which the system keeps as many as it has room for, are apart.
@@ -32,7 +32,7 @@ NUM_QUERIES, LIMIT = 1000, 10
 
 
 class PrivateMemory:
-    """The most that this process had for itself, looked at twenty times a second."""
+    """Peak private memory of this process, sampled twenty times per second."""
 
     def __init__(self) -> None:
         self.most = 0
@@ -51,14 +51,14 @@ class PrivateMemory:
 
 
 def index(file: str, root: Path) -> dict[str, Any]:
-    """The whole way that dsrl goes."""
+    """Index the corpus with dsrl."""
     shutil.rmtree(root, ignore_errors=True)
     made = build_index(root, [find_corpus(file)], Progress())
     return {"pieces": made.num_pieces, "duplicates": made.report.duplicates}
 
 
 def memory(file: str, root: Path) -> dict[str, Any]:
-    """Tantivy alone; the time of reading is not counted, that of the garbage in memory neither."""
+    """Index with tantivy alone. Times exclude reading and garbage collection."""
     import tantivy
 
     shutil.rmtree(root, ignore_errors=True)
@@ -77,7 +77,7 @@ def memory(file: str, root: Path) -> dict[str, Any]:
 
 
 def search(file: str, root: Path) -> dict[str, Any]:
-    """Open the index that is there and put the queries, one by one."""
+    """Open the existing index and run the queries one by one."""
     started = time.monotonic()
     searcher = open_index(root, [find_corpus(file)], Progress())
     opened = time.monotonic() - started

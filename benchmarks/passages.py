@@ -19,10 +19,10 @@ import numpy as np
 VOCABULARY = 75_000
 TOPICS, TOPIC_WORDS = 5_000, 120
 TOPIC_SHARE = 0.35
-"""Of a passage's words, those drawn from its topic."""
+"""Share of a passage's words that come from its topic."""
 MEAN_WORDS, SPREAD = 95, 0.35
 BLOCK = 10_000
-"""Passages that are drawn together."""
+"""Passages sampled together."""
 ONSETS = "b br c ch d dr f fl g gr h j k l m n p pl pr qu r s sh sl sp st t th tr v w".split()  # noqa: SIM905
 VOWELS = "a ai e ea ee i ie o oa oo ou u".split()  # noqa: SIM905
 CODAS = ["", "", "n", "r", "s", "t", "l", "m", "ck", "nd", "st"]
@@ -33,7 +33,7 @@ COMMON = (  # noqa: SIM905
 
 
 def vocabulary() -> np.ndarray:
-    """Words by falling frequency: the common ones of English, then made-up ones that can be spoken."""
+    """Words by decreasing frequency: common English words, then pronounceable invented ones."""
     random = np.random.default_rng(11)
     syllables = [f"{onset}{vowel}{coda}" for onset in ONSETS for vowel in VOWELS for coda in sorted(set(CODAS))]
     words = dict.fromkeys(COMMON)
@@ -43,7 +43,7 @@ def vocabulary() -> np.ndarray:
 
 
 def topics() -> np.ndarray:
-    """Ranks of the words of every topic, none of the commonest."""
+    """Ranks of each topic's words, excluding the commonest words."""
     return np.random.default_rng(12).integers(500, VOCABULARY, size=(TOPICS, TOPIC_WORDS))
 
 
@@ -93,7 +93,7 @@ def main() -> None:
 
 
 def opened(path: Path) -> IO[str]:
-    """A text file to write; `.gz` compresses."""
+    """Open a text file for writing; `.gz` files are compressed."""
     if path.suffix == ".gz":
         return cast("IO[str]", gzip.open(path, "wt", compresslevel=6, encoding="utf-8"))
     return path.open("w", encoding="utf-8")

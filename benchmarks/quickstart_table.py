@@ -2,7 +2,7 @@
 
     python benchmarks/quickstart_table.py --out FOLDER [--seeds 0 1 2]
 
-Runs the command line once for each cell in one store, so what cells share is made once, and prints Markdown: pass@1 of
+Runs the command line once for each cell in one store, so shared stages run once, and prints Markdown: pass@1 of
 every cell, and the gain over the base with its 95 % interval. A cell that fails stops the table.
 """
 
@@ -15,8 +15,8 @@ from pathlib import Path
 
 CELLS = {
     "RL on the selected samples": [],
-    "RL on as many random samples": ["train.train_on=control"],
-    "RL on as many gold-labelled ones": ["train.train_on=gold"],
+    "RL on equally many random samples": ["train.train_on=control"],
+    "RL on equally many gold-labelled samples": ["train.train_on=gold"],
     "SFT on the selected samples": ["train=sft", "train.learning_rate=3e-4", "train.batch=32", "train.max_steps=60"],
 }
 

@@ -1,4 +1,4 @@
-"""Search engines side by side on synthetic passages: dsrl's embedded index, Elasticsearch, bm25s and rank_bm25.
+"""Compare search engines on synthetic passages: dsrl's embedded index, Elasticsearch, bm25s and rank_bm25.
 
     python benchmarks/retrieval.py [--part engines gz large] [--count 100000 500000] [--engines ...]
         [--data FOLDER] [--venvs FOLDER] [--elasticsearch URL] [--out FILE.json] [--tiny]
@@ -9,7 +9,7 @@ gz       how fast a compressed corpus is indexed, beside tantivy fed from memory
 large    two million passages in the embedded index
 
 Passages come from passages.py and are kept under `--data`. bm25s and rank_bm25 are installed by pip under `--venvs`,
-each in an environment of its own. Without `--elasticsearch` the server of the tests is started (needs a JDK 17); its
+each in an environment of its own. Without `--elasticsearch`, one is started by `tests/e2e/search_servers.py`; its
 memory is counted apart. Every step runs in a process of its own, one after the other. Prints Markdown.
 """
 
@@ -28,7 +28,6 @@ from shutil import rmtree
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-SERVER = HERE.parent / "tests/e2e/elasticsearch/engine.py"
 VENVS = {"bm25s": ["bm25s==0.3.16", "numba", "PyStemmer"], "rank_bm25": ["rank-bm25==0.2.2"]}
 ENGINES = ("embedded", "elasticsearch", "bm25s", "rank_bm25")
 QUERIES = {"rank_bm25": 20}
@@ -36,17 +35,17 @@ QUERIES = {"rank_bm25": 20}
 MOST, LARGE, SMALL = 300, 2_000_000, 5_000
 SLOWEST, PRIVATE_MB, INGEST = 50.0, 300.0, 0.6
 FIRST_DOMAIN, FURTHER_DOMAIN = 5, 1000
-"""Times that dsrl is to be faster than rank_bm25."""
+"""Required speed-up of dsrl over rank_bm25."""
 
 Row = dict[str, Any]
 
 
 class Skipped(Exception):
-    """An engine that can't be measured here, and why."""
+    """An engine can't be measured here; the message says why."""
 
 
 class Bench:
-    """The parts, on one machine."""
+    """Runs all measurements on this machine."""
 
     def __init__(self, given: argparse.Namespace, folder: Path, server: "Server") -> None:
         self.given, self.folder, self.server = given, folder, server
@@ -62,7 +61,7 @@ class Bench:
             yield table(f"agreement of the top ten, of {count:,}", ["pair", "queries", "overlap"], self.overlaps(rows))
 
     def measured(self, engine: str, count: int) -> Row | None:
-        """Built, then asked; None, and a note, where that can't be."""
+        """Build the index and run the queries. None, with a note, if that isn't possible."""
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         passages, most = self.passages(count), QUERIES.get(engine, MOST)
         row: Row = {"engine": engine, "count": count, "folder": str(folder)}
@@ -81,7 +80,7 @@ class Bench:
         return row
 
     def step(self, engine: str, step: str, passages: Path, folder: Path, *more: str) -> Row:
-        """What one process says of its work."""
+        """The JSON result of a child process."""
         address = ["--url", self.server.address()] if engine == "elasticsearch" else []
         command = [self.interpreter(engine), str(HERE / "engines.py"), engine, step, str(passages), str(folder)]
         environment = {**os.environ, "PYTHONPATH": str(HERE.parent), "PYTHONWARNINGS": "ignore"}
@@ -93,7 +92,7 @@ class Bench:
         return told
 
     def interpreter(self, engine: str) -> str:
-        """The Python that has this engine, installed now if need be."""
+        """Interpreter of an environment with this engine, created if needed."""
         if engine not in VENVS:
             return sys.executable
         if self.given.venvs is None:
@@ -156,7 +155,7 @@ class Bench:
         return path
 
     def goals(self) -> Iterator[str]:
-        """What the engines reach of what they are to reach."""
+        """Compare the results with the targets."""
         for count in self.given.count:
             rows = {row["engine"]: row for row in self.rows if row["count"] == count and "part" not in row}
             if ours := rows.get("embedded"):
@@ -176,47 +175,49 @@ class Bench:
 
 
 class Server:
-    """Elasticsearch: the one that was given, or the one of the tests, started when it is first needed."""
+    """Elasticsearch: the given server, or one of the tests, started on first use."""
 
     def __init__(self, given: str | None, folder: Path) -> None:
-        self.given, self.folder = given, folder
-        self.process: subprocess.Popen[str] | None = None
-        self.url = given or ""
+        self.url, self.folder = given or "", folder
+        self.started: Any = None
 
     def address(self) -> str:
         if not self.url:
-            command = [sys.executable, str(SERVER), str(self.folder / "elasticsearch")]
-            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            assert self.process.stdout is not None
-            self.url = self.process.stdout.readline().strip()
-            if not self.url:
-                raise Skipped("the server didn't start; is there a JDK 17?")
+            sys.path.append(str(HERE.parent))
+            from tests.e2e import search_servers
+
+            if not os.environ.get(search_servers.FOLDER):
+                raise Skipped(search_servers.HOW_TO_START)
+            url = f"http://localhost:{search_servers.free_port()}"
+            self.started = search_servers.Server("elasticsearch", url, folder=self.folder / "elasticsearch")
+            self.started.start()
+            self.url = url
         return self.url
 
     def peak(self) -> float | None:
-        """Megabytes of the server; None where it isn't ours."""
-        if self.process is None:
+        """Memory of the server in MB; None for a given server."""
+        if self.started is None:
             return None
-        (child,) = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        lines = Path(f"/proc/{child}/status").read_text().splitlines()
+        lines = Path(f"/proc/{self.started.process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) / 1000 for line in lines if line.startswith("VmHWM:"))
 
     def empty(self) -> None:
-        """Delete what was measured."""
-        from dsrl.stages.retrieve.elastic.access import Access
-        from dsrl.stages.retrieve.elastic.connection import Connection
+        """Delete the measured indexes."""
+        from dsrl.stages.retrieve.search_server.access import Access
+        from dsrl.stages.retrieve.search_server.client import SearchClient
 
-        with Connection(Access(url=self.url)) as connection:
-            for name in connection.run(connection.client.indices.get(index="dsrl-benchmark-*")):
-                connection.run(connection.client.indices.delete(index=name))
+        with SearchClient(Access(url=self.url)) as client:
+            for name in client.call("GET", "/dsrl-benchmark-*"):
+                client.call("DELETE", f"/{name}")
 
     def stop(self) -> None:
-        if self.process is not None:
-            self.process.communicate()
+        if self.started is not None:
+            self.started.stop()
 
 
 def agreement(one: list[Any], other: list[Any]) -> float | None:
-    """Share of the top ten of one that is in the other's, or ties with the last of it; None where neither has any."""
+    """Share of the first ten hits that are in the other's first ten, counting ties with its last hit. None if both are
+    empty."""
     if not one and not other:
         return None
     last = other[:10][-1][1] * (1 - 1e-5) if other else 0.0
@@ -225,19 +226,19 @@ def agreement(one: list[Any], other: list[Any]) -> float | None:
 
 
 def found_by(row: Row) -> dict[str, list[Any]]:
-    """What the engine found for each query."""
+    """Hits of each query."""
     text = (Path(row["folder"]) / f"hits-{row['engine']}.json").read_text(encoding="utf-8")
     found: dict[str, list[Any]] = json.loads(text)
     return found
 
 
 def first_domain(row: Row) -> float:
-    """Seconds for its 500 passages, index and all."""
+    """Seconds for 500 passages, including building the index."""
     return float(row.get("build_s", 0.0) + row["reopen_s"] + row["domain_s"])
 
 
 def further_domain(row: Row) -> float:
-    """Seconds for those of the next one. rank_bm25 keeps no index: it is built for every domain."""
+    """Seconds for the passages of a further domain. rank_bm25 has no stored index and rebuilds it for every domain."""
     return float(row["domain_s"] + (row["reopen_s"] if row["engine"] == "rank_bm25" else 0.0))
 
 
@@ -296,7 +297,7 @@ def machine() -> str:
 
 @contextmanager
 def workplace(data: Path | None) -> Iterator[Path]:
-    """A folder for what is built, gone at the end."""
+    """A temporary folder for indexes."""
     folder = Path(tempfile.mkdtemp(prefix="dsrl-retrieval-", dir=data))
     try:
         yield folder

@@ -1,10 +1,10 @@
-"""Pass rates through dsrl's `rollout=vllm` beside plain vLLM, the same requests in one run, start-up apart.
+"""Pass rates with dsrl's `rollout=vllm` compared with plain vLLM on the same requests, without start-up.
 
     python benchmarks/rollout.py [--vllm PROGRAM] [--model FOLDER] [--prompts 500] [--rollouts 16] [--passes 3]
                                  [--max-tokens 48] [--flag NAME=JSON ...] [--profile FILE]
                                  [--out FILE.json] [--keep FOLDER]
 
-dsrl: the real `score` stage, with `vllm serve`, HTTP, calls store and grading. Plain: vLLM in one process, without any
+dsrl: the real `score` stage, with `vllm serve`, HTTP, reply cache and grading. Plain: vLLM in one process, without any
 grading (`peers/offline.py`). Both engines are up, and take turns. The model is the quickstart's, unless a folder of one
 that is asked in plain text is given. Prints Markdown.
 """
@@ -47,26 +47,26 @@ from dsrl.stages.score import Score
 
 OFFLINE = Path(__file__).parent / "peers" / "offline.py"
 WORDS = 128
-"""Of a question to a model that isn't the quickstart's."""
+"""Length of a question to models other than the quickstart's."""
 Table = tuple[str, list[str], list[list[str]]]
 
 
 @component("tests.rollout.Served")
 class Served(Rollout):
-    """What `VllmRollout` does once its server is up."""
+    """The part of `VllmRollout` after its server is up."""
 
     endpoint: Endpoint
 
     def generate(
         self, model: Model, prompts: Sequence[str], sampling: Sampling, count: int, context: Context
     ) -> list[list[Reply]]:
-        del model  # known by the endpoint's name for it
+        del model  # the endpoint names it
         return asyncio.run(ServerRollout(endpoint=self.endpoint).request_replies(prompts, sampling, count, context))
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One scoring of all samples."""
+    """Result of scoring all samples once."""
 
     seconds: float
     tokens: int
@@ -115,7 +115,7 @@ def arguments() -> argparse.Namespace:
 
 
 def material(given: argparse.Namespace) -> tuple[Model, Task, list[Sample]]:
-    """The model, and questions for it."""
+    """The model and its questions."""
     task = Task(name="t", instruction="count", answer=Number(marker="####"))
     if given.model is None:
         base = Model(name="quickstart", prepare=Pretrain(), max_length=256, dtype=given.dtype).locate()
@@ -141,10 +141,10 @@ def stories(count: int) -> list[tuple[str, str]]:
 def offline(
     given: argparse.Namespace, base: Model, task: Task, samples: Sequence[Sample], folder: Path, stack: ExitStack
 ) -> Callable[[int], dict[str, Any]]:
-    """Asks plain vLLM for all replies, by seed."""
+    """Sample all replies with plain vLLM, by seed."""
     engine: dict[str, Any] = {"dtype": base.dtype, "max_model_len": base.max_length, "generation_config": "vllm"}
     if not has_gpu():
-        engine["enable_chunked_prefill"] = False  # as the server
+        engine["enable_chunked_prefill"] = False  # as on the server
     settings = {
         "model": base.path,
         "engine": {**engine, **{name.replace("-", "_"): value for name, value in given.flags.items()}},
@@ -182,7 +182,7 @@ def offline(
 
 
 def served(given: argparse.Namespace, base: Model, folder: Path, stack: ExitStack) -> Score:
-    """The stage, on a server of its own."""
+    """The stage with its own server."""
     flags = {name: json.dumps(value) if isinstance(value, dict) else value for name, value in given.flags.items()}
     rollout = VllmRollout(command=given.vllm, args=flags, log=str(folder / "vllm.log"))
     endpoint = rollout._endpoint(base)
@@ -193,7 +193,7 @@ def served(given: argparse.Namespace, base: Model, folder: Path, stack: ExitStac
 
 
 def scoring(score: Score, base: Model, task: Task, samples: Sequence[Sample], folder: Path) -> Pass:
-    """By dsrl, in a fresh place."""
+    """Score with dsrl, with an empty store."""
     (folder / "scratch").mkdir(parents=True)
     context = Context(
         run_dir=folder / "run",
@@ -213,7 +213,7 @@ def scoring(score: Score, base: Model, task: Task, samples: Sequence[Sample], fo
 
 
 def keep(folder: Path, place: Path | None) -> None:
-    """The logs, which tell why an engine didn't start."""
+    """Print the logs of an engine that didn't start."""
     for log in folder.glob("*.log") if place else ():
         shutil.copy(log, place / log.name)
 
@@ -224,7 +224,7 @@ def cpu() -> float:
 
 
 def report(given: argparse.Namespace, plain: list[Pass], ours: list[Pass]) -> None:
-    """Medians; the ratio is the median of those of the passes, each beside its neighbour."""
+    """Medians over passes. The ratio is the median of the ratios of neighbouring passes."""
     rows = [row("vLLM alone", plain, plain), row("dsrl, rollout=vllm", ours, plain)]
     head = ["", "seconds", "tokens/s", "CPU s of dsrl", "time / vLLM alone", "lowest and highest"]
     show((f"{given.prompts} questions, {given.rollouts} replies each, {given.passes} passes", head, rows))
@@ -234,7 +234,7 @@ def report(given: argparse.Namespace, plain: list[Pass], ours: list[Pass]) -> No
 
 
 def row(name: str, passes: list[Pass], plain: list[Pass]) -> list[str]:
-    # replies are drawn anew in each pass: time counts by the token
+    # replies differ between passes, so times are per token
     ratios = [(one.seconds / one.tokens) / (two.seconds / two.tokens) for one, two in zip(passes, plain, strict=True)]
     own = [one.own for one in passes if one.own is not None]
     return [

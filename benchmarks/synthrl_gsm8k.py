@@ -1,4 +1,4 @@
-"""SynthRL over all of GSM8K's training questions, killed in the middle and started again.
+"""SynthRL on all of GSM8K's training questions, killed in the middle and resumed.
 
     python benchmarks/synthrl_gsm8k.py --data FOLDER [--seeds 7473]
 
@@ -33,12 +33,12 @@ PORT = 8917
 
 
 def share(*parts: object) -> float:
-    """A number in [0, 1) that depends on the parts alone."""
+    """A number in [0, 1) from the hash of the parts."""
     return int(hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12], 16) / 16**12
 
 
 class Cast:
-    """Writer, judge and target in one."""
+    """A server that is writer, judge and target model."""
 
     def __init__(self, data: Path) -> None:
         tables = [data / f"gsm8k_{half}.jsonl" for half in ("train", "test")]
@@ -91,7 +91,7 @@ class Cast:
 
 
 def play(data: Path) -> None:
-    """The server, until it is killed."""
+    """Run the server until it is killed."""
     app = web.Application(client_max_size=2**24)
     app.router.add_post("/v1/chat/completions", Cast(data).reply)
     web.run_app(app, host="127.0.0.1", port=PORT, print=None, access_log=None)
@@ -115,7 +115,7 @@ def command(data: Path, folder: Path, seeds: int) -> list[str]:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Of everything that stages have stored."""
+    """Digest of everything that stages have stored."""
     files = sorted(path for path in (folder / "store" / "stages").rglob("*.parquet"))
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -125,7 +125,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def run(data: Path, folder: Path, seeds: int, kill_after: float | None = None) -> float:
-    """Seconds it took; killed outright after so many, if given."""
+    """Run and return the seconds it took. `kill_after`: kill it after so many seconds."""
     started = time.monotonic()
     process = subprocess.Popen(command(data, folder, seeds), start_new_session=True, stdout=subprocess.DEVNULL)
     try:
@@ -137,7 +137,7 @@ def run(data: Path, folder: Path, seeds: int, kill_after: float | None = None) -
     return time.monotonic() - started
 
 
-def told(folder: Path) -> None:
+def print_summary(folder: Path) -> None:
     metrics: dict[str, Any] = json.loads((folder / "run" / "metrics.json").read_text(encoding="utf-8"))
     for stage in ("seeds", "score", "rewrite", "decontaminate", "select"):
         rows, seconds = metrics["rows"][stage], metrics["seconds"][stage]
@@ -164,11 +164,11 @@ def main() -> None:
             whole, broken = Path(scratch) / "whole", Path(scratch) / "broken"
             seconds = run(data, whole, arguments.seeds)
             print(f"\n| stage | in | out | rejected | s |\n|---|---|---|---|---|   ({seconds:.0f} s in all)")
-            told(whole)
+            print_summary(whole)
             run(data, broken, arguments.seeds, arguments.kill_after)
             left = run(data, broken, arguments.seeds)
             print(f"killed after {arguments.kill_after:g} s, the rest took {left:.0f} s")
-            told(broken)
+            print_summary(broken)
             one, other = digests(whole), digests(broken)
             print(f"{len(one)} tables, {sum(one[name] == other.get(name) for name in one)} of them equal byte for byte")
     finally:

@@ -1,14 +1,14 @@
-"""The teacher engine against a fault server, beside other tools.
+"""The teacher client against a fault server, compared with other tools.
 
     python benchmarks/teacher.py [--part a b c d] [--venvs FOLDER] [--out FILE.json]
 
 a  the real `generate` stage with 16 votes per sample under log-normal latency: wall time over the ideal
-b  requests per second with everything stored, memory at 100,000 requests, a storm of 429s, recovery after an outage
-c  the same work through NVIDIA DataDesigner, Bespoke Curator and distilabel, and what a crash makes them pay again
-d  what ending votes early saves, and how many labels stay the same
+b  requests per second including the cache, memory at 100,000 requests, a storm of 429s, recovery after an outage
+c  the same work with NVIDIA DataDesigner, Bespoke Curator and distilabel, and what they pay again after a crash
+d  savings of stopping votes early, and share of equal labels
 
-Other tools are installed by uv under `--venvs`, each in an environment of its own; one that can't be is skipped, and
-the reason said. Prints Markdown.
+Other tools are installed by uv under `--venvs`, each in its own environment. A tool that can't be installed is skipped
+with the reason. Prints Markdown.
 """
 
 import argparse
@@ -39,7 +39,7 @@ LOSSES = ("rows lost", "rows missing")
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much work each part is."""
+    """Amount of work of each part."""
 
     stage: int = 18_000
     """Samples of part a: 36 sets of 500, about 150 s of ideal time."""
@@ -51,22 +51,22 @@ class Sizes:
     """Seconds before the outage."""
     outage: float = 60.0
     during: int = 4_000
-    """Requests of the run that the outage falls into."""
+    """Requests of the run with the outage."""
     votes: int = 500
     limit: float = 600.0
-    """Seconds after which a client is given up."""
+    """Timeout of a client in seconds."""
     restart: float = 60.0
-    """Seconds for one that is to go on after it was killed."""
+    """Timeout of a client that resumes after a kill."""
 
 
 TINY = Sizes(stage=6, chain=4, plain=20, many=30, storm=30, before=0.5, outage=0.5, during=150, votes=6, limit=60)
-"""Only to see that everything runs."""
+"""For a smoke test."""
 
 Table = tuple[str, list[str], list[list[str]]]
 
 
 class Bench:
-    """The parts, on one server."""
+    """Runs all parts against one server."""
 
     def __init__(
         self, server: FaultServer, folder: Path, sizes: Sizes, venvs: Path | None, peers: Iterable[str]
@@ -80,7 +80,7 @@ class Bench:
     def run(
         self, client: str, work: str, count: int, faults: dict, *more: str, limit: float | None = None
     ) -> Outcome | None:
-        """One measurement in a fresh folder; None, and a note, where it can't be made."""
+        """One measurement in a new folder. None, with a note, if it isn't possible."""
         self.server.set(**{**plain_faults(), **faults})
         self._runs += 1
         folder = self.folder / f"{self._runs}-{client}-{work}"
@@ -101,14 +101,14 @@ class Bench:
             print(f"note: {text}", flush=True)
 
     def a(self) -> Table:
-        """The stage itself."""
+        """Part a: the `generate` stage."""
         outcome = self.run("dsrl", "stage", self.sizes.stage, LOG_NORMAL)
         rows = [chain_row("dsrl, generate stage", outcome)] if outcome and outcome.seconds else []
         head = ["client", "samples", "requests", "ideal s", "wall s", "wall / ideal"]
         return (f"(a) invent, then 16 votes: log-normal 50 ms to 2 s, {CONCURRENCY} in flight", head, rows)
 
     def b(self) -> list[Table]:
-        """Speed, memory, storm, outage."""
+        """Part b: speed, memory, storm, outage."""
         return [self.speed(), self.memory(), self.storm(("dsrl", "gather")), self.outage()]
 
     def speed(self) -> Table:
@@ -152,7 +152,7 @@ class Bench:
         return (f"(b) outage of {sizes.outage:g} s (connections refused)", head, [row])
 
     def c(self) -> list[Table]:
-        """Other tools."""
+        """Part c: other tools."""
         clients = ("dsrl", "gather", *self.peers)
         tables = [self.chains(clients), self.speeds(clients), self.storm(clients), self.crashes(clients)]
         columns = ("wall / ideal", "requests/s", "wall / ideal", "429s", "of those answered 1 s before the kill")
@@ -186,7 +186,7 @@ class Bench:
         return ("(c) kill -9 at half of the work, then the same command again", head, rows)
 
     def crash(self, client: str, python: str) -> list[str]:
-        """Killed when half of its requests have been answered; what it asks for again was paid for twice."""
+        """Kill the client at half of its requests and restart it; repeated requests were paid for twice."""
         self._runs += 1
         folder, count = self.folder / f"{self._runs}-{client}-crash", self.sizes.chain
         self.server.set(**{**plain_faults(), **LOG_NORMAL}, clear=True, restart=True)
@@ -199,9 +199,9 @@ class Bench:
         before = self.server.log()
         again = Started(python, client, self.server, folder, *work)
         finished = again.watch(self.sizes.restart)
-        told = again.told() if finished else again.kill() or {}
+        output = again.output() if finished else again.kill() or {}
         twice = paid(before) & paid(self.server.log(start=len(before)))
-        missing = count - told.get("rows", 0)
+        missing = count - output.get("rows", 0)
         if not finished:
             self.note(f"{client}: not done {self.sizes.restart:g} s after the restart")
         answered = sum(entry["served"] > 0 for entry in before)
@@ -210,7 +210,7 @@ class Bench:
         return [client, str(answered), *again_of, str(missing)]
 
     def d(self) -> list[Table]:
-        """Votes that end early."""
+        """Part d: votes that stop early."""
         return [self.votes("stage", "votes", "questions of mixed difficulty"),
                 self.votes("quickstart", "quickstart", "the quickstart's teacher")]  # fmt: skip
 
@@ -220,8 +220,8 @@ class Bench:
             outcome = self.run("dsrl", work, self.sizes.votes, {"answer": answer}, "--stop", stop)
             if not outcome or not outcome.seconds:
                 continue
-            full = full or outcome.told
-            rows.append(votes_row(stop, outcome.told, full))
+            full = full or outcome.output
+            rows.append(votes_row(stop, outcome.output, full))
         head = ["stop", "votes", "output tokens", "of all", "dollars", "of all", "candidates in both", "equal labels"]
         return (f"(d) {self.sizes.votes} samples, {title}", head, rows)
 
@@ -230,7 +230,7 @@ SPEED_HEAD = ["client", "requests/s", "CPU s per 1,000", "peak MB", "rows"]
 
 
 def plain_faults() -> dict:
-    """Nothing goes wrong."""
+    """Fields of a server without faults."""
     return {name: getattr(Faults(), name) for name in Faults.__dataclass_fields__}
 
 
@@ -239,8 +239,7 @@ def ratio(seconds: float, ideal: float) -> list[str]:
 
 
 def chain_row(name: str, outcome: Outcome) -> list[str]:
-    """The ideal: the service times that the server has logged, spread evenly over all slots, but no less than the
-    longest of them."""
+    """Compare with the ideal: logged service times spread evenly over all slots, but at least the longest of them."""
     ideal = max(outcome.stats["service_seconds"] / CONCURRENCY, outcome.stats["longest_service"])
     return [name, str(outcome.rows), str(outcome.stats["requests"]), *ratio(outcome.seconds, ideal)]
 
@@ -250,11 +249,11 @@ def speed_row(outcome: Outcome, count: int) -> list[str]:
     return [outcome.client, f"{rate:,.0f}", f"{cpu:.2f}", f"{outcome.peak_mb:.0f}", str(outcome.rows)]
 
 
-def votes_row(stop: str, told: dict, full: dict) -> list[str]:
-    """Beside all votes: what it costs, and on how many candidates the two agree, label or refusal."""
-    both = told["labels"].keys() & full["labels"].keys()
-    same = sum(told["labels"][index] == full["labels"][index] for index in both)
-    spent, whole = told["spent"], full["spent"]
+def votes_row(stop: str, output: dict, full: dict) -> list[str]:
+    """Compare with all votes: cost, and share of candidates with the same label or rejection."""
+    both = output["labels"].keys() & full["labels"].keys()
+    same = sum(output["labels"][index] == full["labels"][index] for index in both)
+    spent, whole = output["spent"], full["spent"]
     return [
         stop,
         str(spent["completions"]),
@@ -268,7 +267,7 @@ def votes_row(stop: str, told: dict, full: dict) -> list[str]:
 
 
 def ranking(table: Table, column: str) -> str:
-    """Where dsrl stands among the tools that keep their results, without those that lost rows."""
+    """Rank of dsrl among the tools that keep their results and lost no rows."""
     title, head, rows = table
     place, most = head.index(column), column == "requests/s"
     losses = [head.index(name) for name in LOSSES if name in head]
@@ -285,7 +284,7 @@ def good(stats: dict) -> int:
 
 
 def requests_again(twice: Counter, log: list[dict]) -> int:
-    """Requests of the log whose completions, or some of them, were brought once more."""
+    """Number of requests in the log with a completion that was delivered again."""
     return sum(
         any((entry["key"], entry["seed"] + choice) in twice for choice in range(entry["served"]))
         for entry in log
@@ -294,7 +293,7 @@ def requests_again(twice: Counter, log: list[dict]) -> int:
 
 
 def recovery(log: list[dict], began: float, down: Outage) -> tuple[float, float]:
-    """Seconds from the end of the outage to the first reply, and to 90 % of the rate before it (over one second)."""
+    """Seconds from the end of the outage to the first reply, and to 90 % of the earlier rate (over one second)."""
     replies = sorted(entry["time"] + entry["seconds"] - began for entry in log if entry["served"])
     rate = sum(time < down.start for time in replies) / down.start
     after = [time for time in replies if time >= down.end]
@@ -336,8 +335,8 @@ def main() -> None:
             tables += new
             print("\n".join(markdown(table) for table in new), flush=True)
     if asked.out:
-        told = {"machine": machine(), "tables": tables, "notes": runs.notes, "outcomes": runs.outcomes}
-        asked.out.write_text(json.dumps(told, indent=1))
+        output = {"machine": machine(), "tables": tables, "notes": runs.notes, "outcomes": runs.outcomes}
+        asked.out.write_text(json.dumps(output, indent=1))
 
 
 if __name__ == "__main__":

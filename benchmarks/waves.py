@@ -1,13 +1,13 @@
-"""What scoring in waves (`score=sequential`) saves, and whether the same samples are selected.
+"""Savings of scoring in waves (`score=sequential`), and agreement of the selection.
 
     python benchmarks/waves.py [--runs 20] [--error 0.01] [--waves 8 16 32] [--table score/rollouts.parquet --m 300]
 
-Simulated pass rates of several shapes, N samples each, 64 replies; the m selected after all of them beside the m
-selected when samples stop early. `--table`: rollouts that a real scoring has left in the store, instead.
+Simulates pass rates of several distributions, N samples each, 64 replies, and compares the m samples selected after all
+replies with those selected when samples stop early. `--table` uses the rollouts of a real scoring in the store instead.
 
-`overlap` is the share of the m of full counts that is selected all the same. Where rates tie at the m-th place, one
-with the same full count as the last one selected counts as selected, because the full count itself leaves it to chance.
-`again` is the same of two full counts, each with replies of its own: what chance alone leaves. Prints Markdown.
+`overlap` is the share of the full selection that is also selected in waves. A sample with the same full count as the
+last selected one counts as selected, because ties are broken at random. `again` is the same for two full counts with
+their own replies: the effect of chance alone. Prints Markdown.
 """
 
 import argparse
@@ -37,13 +37,13 @@ Bits = Sequence[bool]
 
 @dataclass(frozen=True)
 class Result:
-    """Of one selection."""
+    """Result of one selection."""
 
     drawn: float
     """Share of all replies."""
     overlap: float
     again: float | None
-    foretold: float
+    expected_missed: float
     """Expected misses, as a share of m."""
 
 
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--table", type=Path)
     parser.add_argument("--m", type=int, default=300)
     given = parser.parse_args()
-    head = ["pass rates", "N", "m", "replies drawn", "overlap", "lowest", "again", "missed", "missed, foretold"]
+    head = ["pass rates", "N", "m", "replies drawn", "overlap", "lowest", "again", "missed", "missed, expected"]
     rows = list(real(given) if given.table else simulated(given))
     for line in (head, ["---"] * len(head), *rows):
         print("| " + " | ".join(line) + " |")
@@ -94,7 +94,7 @@ def compared(replies: Sequence[Bits], others: Sequence[Bits] | None, m: int, giv
 
 
 def waves(replies: Sequence[Bits], m: int, given: argparse.Namespace) -> tuple[list[PartialCount], dict[int, float]]:
-    """As `score.Sequential` does it."""
+    """Stop samples as `score.Sequential` does."""
     goal = SelectionGoal(round(m * (1 + given.reserve)), 0.0, 1.0, given.error)
     most, sums = len(replies[0]), [list(accumulate(own, initial=0)) for own in replies]
     counts = [PartialCount(0, 0, most)] * len(replies)
@@ -110,7 +110,7 @@ def waves(replies: Sequence[Bits], m: int, given: argparse.Namespace) -> tuple[l
 
 
 def overlap(full: Sequence[float], other: Sequence[float], m: int) -> float:
-    """Share of the selection by `full` that is made by `other`, too."""
+    """Share of the selection by `full` that `other` also selects."""
     right, chosen = lowest(full, m), lowest(other, m)
     last = max(full[place] for place in right)
     same = sum(0 < full[place] <= last for place in chosen)
@@ -134,7 +134,7 @@ def row(name: str, total: int, m: int, results: Sequence[Result]) -> list[str]:
         f"{min(overlaps):.2%}",
         f"{statistics.mean(again):.1%}" if again else "",
         f"{1 - statistics.mean(overlaps):.2%}",
-        f"{statistics.mean(result.foretold for result in results):.2%}",
+        f"{statistics.mean(result.expected_missed for result in results):.2%}",
     ]
 
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Usage: install.sh PYTHON VENV. A virtual environment with the locked versions and this checkout in it.
-# PIP_FIND_LINKS may name a folder with a CPU wheel of torch; without one uv takes torch from PyTorch's CPU index.
+# Usage: install.sh PYTHON VENV. Creates a virtual environment with the locked versions and this checkout.
+# PIP_FIND_LINKS may name a folder with a CPU wheel of torch. Otherwise uv installs torch from PyTorch's CPU index.
 set -eu
 python=$1 venv=$2
 here=$(dirname "$0")

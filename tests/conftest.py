@@ -1,4 +1,4 @@
-"""What holds for every test: an environment without keys and stores of the machine, and no silent skips in CI."""
+"""Fixtures for all tests: an environment without the user's keys and stores, and no silent skips in CI."""
 
 import io
 import logging
@@ -18,7 +18,7 @@ from dsrl.pipeline.store import Store
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job; what tests start would ignore it, too
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job; child processes would ignore it too
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PERSONAL = (
@@ -28,21 +28,25 @@ PERSONAL = (
     "HF_TOKEN",
     "HYDRA_FULL_ERROR",
     *("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "RAY_ADDRESS", "RAY_AUTH_TOKEN", "WANDB_API_KEY", "WANDB_MODE"),
-    *(f"ELASTICSEARCH_{name}" for name in ("API_KEY", "USERNAME", "PASSWORD", "CA_FILE")),
+    *(
+        f"{product}_{name}"
+        for product in ("ELASTICSEARCH", "OPENSEARCH")
+        for name in ("API_KEY", "USERNAME", "PASSWORD", "CA_FILE", "CA_FINGERPRINT")
+    ),
 )
 
 
 @pytest.fixture(autouse=True)
-def _impersonal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees the keys, stores and servers of whoever runs it."""
+def _hide_user_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the user's API keys, stores and servers from the tests."""
     for name in PERSONAL:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
 @pytest.fixture(autouse=True)
-def _audible() -> Generator[None]:
-    """Hydra, run within a test, quiets the whole process: what comes after hears warnings again."""
+def _restore_log_level() -> Generator[None]:
+    """Undo the log level that Hydra sets for the whole process."""
     level = logging.root.level
     yield
     logging.root.setLevel(level)
@@ -50,7 +54,7 @@ def _audible() -> Generator[None]:
 
 @pytest.fixture
 def context(tmp_path: Path) -> Context:
-    """A run's surroundings; what it says is in `context.progress.stream`."""
+    """A run's context. Progress lines go to `context.progress.stream`."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     return Context(
@@ -63,25 +67,24 @@ def context(tmp_path: Path) -> Context:
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
-    """Bytes don't name a test: those of an archive hold the second it was made in, and each worker makes its own."""
+    """Keep bytes out of test ids: archives contain their creation time, so ids would differ between xdist workers."""
     return argname if isinstance(val, bytes) else None
 
 
-UNPREPARED = ("DSRL_TEST_DATA", "DSRL_LONG")
-"""Variables without which a test may be skipped: data that the project may not contain, and a quarter of an hour."""
+OPTIONAL = ("DSRL_TEST_DATA", "DSRL_TEST_SEARCH_SERVERS", "DSRL_LONG")
+"""Variables without which a test may be skipped: data and servers that we may not ship, and tests of 15 minutes."""
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """With DSRL_CI set, everything an end-to-end test needs was installed: one that is skipped has failed. Only data
-    that the project may not contain can be missing."""
+    """Report skipped end-to-end tests as failed if DSRL_CI is set, because CI installs everything they need."""
     report = yield
-    wanting = [name for name in UNPREPARED if name in str(report.longrepr) and not os.environ.get(name)]
+    missing = [name for name in OPTIONAL if name in str(report.longrepr) and not os.environ.get(name)]
     if (
         report.skipped
-        and not wanting
+        and not missing
         and os.environ.get("DSRL_CI")
         and item.get_closest_marker("e2e")
         and not hasattr(report, "wasxfail")

@@ -1,4 +1,4 @@
-"""A made-up SynthRL run with pictures: seeds, harder variants, rejected attempts, and the replies that were counted."""
+"""An artificial SynthRL run with images: seeds, harder variants, rejected attempts, and the counted replies."""
 
 import json
 import time
@@ -24,7 +24,7 @@ from dsrl.pipeline.stage import Stage
 from dsrl.pipeline.state import PipelineState
 from dsrl.pipeline.store import Entry, Manifest
 from dsrl.stages.score.measure import GradedRollout
-from tests.data.images.drawn import file
+from tests.data.images.images import encode
 from tests.toys import context, write_model
 
 ROLLOUTS = 4
@@ -33,17 +33,17 @@ COLOURS = ("crimson", "seagreen", "royalblue", "orange", "purple", "teal")
 
 
 def shapes(number: int, size: tuple[int, int] = (96, 64)) -> bytes:
-    """A picture of `number` + 1 discs."""
+    """An image of `number` + 1 discs."""
     picture = Pillow.new("RGB", size, "white")
     draw = ImageDraw.Draw(picture)
     for place in range(number + 1):
         x, y = 6 + 15 * (place % 6), 8 + 26 * (place // 6)
         draw.ellipse((x, y, x + 12, y + 12), fill=COLOURS[number % len(COLOURS)])
-    return file(picture)
+    return encode(picture)
 
 
 def rate(correct: int) -> Rate:
-    """So many of all replies."""
+    """A pass rate with `correct` of all replies."""
     return Rate(
         model="target", num_rollouts=ROLLOUTS, num_valid=ROLLOUTS, num_correct=correct, num_error=0, num_truncated=0,
         temperature=1.0, grader="number",
@@ -69,7 +69,7 @@ def variant(parent: Sample) -> Sample:
 
 
 def replies(samples: tuple[Sample, ...], words: int) -> list[GradedRollout]:
-    """As many right ones as were counted, of so many words; a wrong one is a word longer."""
+    """As many correct replies as the sample's pass rate says, of `words` words; wrong ones have one word more."""
     return [
         GradedRollout(
             sample=sample.id, index=number, text=f"{'one ' * (words - 1 + (not right))}\n\n#### {sample.answer}",
@@ -82,7 +82,7 @@ def replies(samples: tuple[Sample, ...], words: int) -> list[GradedRollout]:
 
 
 def make_study(folder: Path, count: int = 4) -> tuple[PipelineState, Context]:
-    """A run in `folder`. Every second seed has a variant, the last one has no picture and the one before it two."""
+    """A run in `folder`. Every second seed has a variant; the last seed has no image, the one before it two."""
     where = context(folder)
     gallery: Gallery = where.gallery(TASK)
     pictures = [gallery.put(shapes(number)) for number in range(count)]
@@ -113,7 +113,7 @@ def make_study(folder: Path, count: int = 4) -> tuple[PipelineState, Context]:
 
 
 def figures(seeds: int, variants: int) -> dict[str, object]:
-    """Those of the stage `rewrite`."""
+    """Figures of the stage `rewrite`."""
     return {
         "seeds": seeds, "seed_counts": [0, 0, 0, 0, seeds], "eligible": seeds, "variants": variants,
         "attempts": seeds, "mean_seed": 4.0, "mean_fresh": 2.0, "mean_accepting": 1.0,
@@ -143,12 +143,12 @@ CONFIG = {
     "seed": 0,
     "store": "store",
 }
-"""A run's config as far as an export looks at it."""
+"""The parts of a run's config that an export reads."""
 
 
 @component("tests.pictured.Wrote")
 class Wrote(Stage):
-    """A stage of any name that wrote these fields."""
+    """A stage that wrote the fields `puts`."""
 
     name: ClassVar[str] = "any"
     inputs = ()
@@ -164,7 +164,7 @@ class Wrote(Stage):
 
 
 def stored_run(folder: Path, count: int = 4, *, model: bool = True) -> tuple[Path, PipelineState]:
-    """The run of `make_study` as it lies on disk: its folder, with config and metrics, and its entries in the store."""
+    """The run of `make_study` on disk: run folder with config and metrics, and its store entries."""
     state, where = make_study(folder, count)
     bare = PipelineState(task=TASK)
     keep(where, "rewrite", ("samples",), bare, state)
@@ -186,7 +186,7 @@ def stored_run(folder: Path, count: int = 4, *, model: bool = True) -> tuple[Pat
 
 
 def keep(where: Context, name: str, puts: tuple[str, ...], before: PipelineState, after: PipelineState) -> Entry:
-    """An entry with what a stage of this name wrote."""
+    """Store an entry with the fields that the stage `name` wrote."""
     key = digest([name, puts], 20)
 
     def make(scratch: Path) -> Manifest:

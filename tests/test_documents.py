@@ -1,4 +1,4 @@
-"""Whatever README, docs and comments tell a reader to type can be typed, and what they point at is there."""
+"""Commands in README, docs and experiment heads can be run as written, and links point to existing files."""
 
 import base64
 import json
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.cli.app import PIPELINE_VERBS, _verb, store_verb
-from dsrl.cli.overrides import refuse_secrets
+from dsrl.cli.app import PIPELINE_VERBS, find_verb, split_verb
+from dsrl.cli.compose import refuse_secrets
 from tests.command import CHECKOUT
 from tests.composed import built
 from tests.pipeline.test_config import local
@@ -20,16 +20,14 @@ DOCUMENTS = sorted(
     for path in CHECKOUT.glob(pattern)
 )
 EXPERIMENTS = sorted((CHECKOUT / "conf" / "experiment").rglob("*.yaml"))
-PICTURE = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
-)
-"""A grey point."""
+IMAGE = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg==")
+"""A PNG of one grey pixel."""
 COMMAND = re.compile(r"^(?:[#$>] ?|    )?\s*(?:[A-Z_]+=\S+ )*(?:python -m )?dsrl (\S.*)$")
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 
 def commands() -> list[tuple[str, str]]:
-    """(document, arguments) of every command line in them; those with `...` in a value's place are no commands."""
+    """(document, arguments) of every command line. Lines with a bare `...` are skipped."""
     found = []
     for path in (*DOCUMENTS, *EXPERIMENTS):
         for line in path.read_text(encoding="utf-8").splitlines():
@@ -46,7 +44,7 @@ def test_there_are_commands_to_check() -> None:
 
 @pytest.fixture
 def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder as README's reader would have it: with a key, a task file as shown there, and test sets."""
+    """A folder like that of a reader of the README: an API key, the task file shown there, and test sets."""
     monkeypatch.setenv("OPENAI_API_KEY", "not a key")
     monkeypatch.chdir(tmp_path)
     text = (CHECKOUT / "README.md").read_text(encoding="utf-8")
@@ -58,29 +56,29 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "RATINGS.parquet").touch()
     for name in ("my_test", "my_train", "gsm8k_test"):
         (tmp_path / f"{name}.jsonl").write_text('{"question": "1 + 1?", "answer": "2"}\n')
-    pictured(tmp_path)
+    write_image_task(tmp_path)
     return tmp_path
 
 
-def pictured(folder: Path) -> None:
-    """The task with pictures that docs/images.md shows, and a folder of them."""
+def write_image_task(folder: Path) -> None:
+    """Write the image task that docs/images.md shows, and its images."""
     text = (CHECKOUT / "docs" / "images.md").read_text(encoding="utf-8")
     (shown,) = re.findall(r"^(    name: shapes\n(?:    .*\n)*)", text, re.MULTILINE)
     (folder / "my_conf" / "task" / "shapes.yaml").write_text(re.sub(r"^    ", "", shown, flags=re.MULTILINE))
     for name in ("shapes", "photos"):
         (folder / name).mkdir()
-        (folder / name / "1.png").write_bytes(PICTURE)
+        (folder / name / "1.png").write_bytes(IMAGE)
     row = {"question": "How many?", "answer": "2", "image": "1.png", "left": "1.png", "right": "1.png"}
     for name in ("train", "test"):
         (folder / "shapes" / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
 
 
 @pytest.mark.parametrize(("document", "line"), commands(), ids=lambda value: value)
-def test_every_command_line_can_be_typed(document: str, line: str, reader: Path) -> None:
+def test_every_command_line_runs_up_to_building_the_pipeline(document: str, line: str, reader: Path) -> None:
     words = shlex.split(line)
-    verb, words = _verb(words)
+    verb, words = split_verb(words)
     if verb not in PIPELINE_VERBS:
-        assert callable(store_verb(verb))
+        assert callable(find_verb(verb))
         return
     config_dir = None
     if "--config-dir" in words:
@@ -99,13 +97,13 @@ def test_every_command_line_can_be_typed(document: str, line: str, reader: Path)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(CHECKOUT)))
-def test_every_link_leads_somewhere(path: Path) -> None:
+def test_links_point_to_existing_files(path: Path) -> None:
     links = [link for link in LINK.findall(path.read_text(encoding="utf-8")) if "://" not in link]
     assert [link for link in links if not (path.parent / link).exists()] == []
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(CHECKOUT)))
-def test_every_make_target_is_one(path: Path) -> None:
+def test_make_targets_in_documents_exist(path: Path) -> None:
     makefile = (CHECKOUT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z0-9]+):", makefile, re.MULTILINE))
     text = path.read_text(encoding="utf-8")
@@ -113,13 +111,13 @@ def test_every_make_target_is_one(path: Path) -> None:
     assert asked <= targets
 
 
-def test_what_make_knows_stands_in_phony() -> None:
+def test_every_make_target_is_phony() -> None:
     makefile = (CHECKOUT / "Makefile").read_text(encoding="utf-8")
     (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
     assert set(phony.split()) == set(re.findall(r"^([a-z0-9]+):", makefile, re.MULTILINE))
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(CHECKOUT)))
-def test_no_figure_is_left_to_be_filled_in(path: Path) -> None:
+def test_no_placeholders_are_left(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert not re.search(r"\bTODO\b|\bFIXME\b|\bXXX\b|\b[A-Z]+_LINE\b", text)

@@ -25,9 +25,9 @@ STAGES = (
 SHARED_BY_STAGES = {("rewrite", "generate"), ("difficulty", "generate")}
 """Pairs (stage, other): rewrites are written and labelled by the machinery of `generate`."""
 HEAVY = (
-    *("torch", "transformers", "trl", "openai", "mlflow", "datasets", "pyarrow", "tantivy", "elasticsearch"),
-    *("elastic_transport", "aiohttp", "jinja2", "rich", "pandas", "math_verify", "sympy", "submitit", "ray", "wandb"),
-    *("regex", "rensa"),
+    *("torch", "transformers", "trl", "openai", "mlflow", "datasets", "pyarrow", "tantivy"),
+    *("aiohttp", "jinja2", "rich", "pandas", "math_verify", "sympy", "submitit", "ray", "wandb"),
+    *("regex", "rensa", "scipy"),
 )
 
 Imports = dict[str, set[tuple[str, int]]]
@@ -144,7 +144,7 @@ from dsrl.stages.difficulty import Difficulty
 from dsrl.stages.evaluate import Compare, Evaluate
 from dsrl.stages.generate import Generate, MajorityVote
 from dsrl.stages.report import Report
-from dsrl.stages.retrieve import Elasticsearch, Embedded, NoRetriever, Retrieve
+from dsrl.stages.retrieve import Embedded, NoRetriever, Retrieve, SearchServer
 from dsrl.stages.rewrite import HarderVariants, Rewrite
 from dsrl.stages.score import PassCount, Probe, Score
 from dsrl.stages.seeds import Seeds
@@ -161,7 +161,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
 
 
 def test_help_does_not_even_need_hydra() -> None:
-    found = loaded("from dsrl.cli.app import dispatch; dispatch(['--help'])")
+    found = loaded("from dsrl.main import run_command; run_command(['--help'])")
     assert found & {*HEAVY, "hydra", "omegaconf", "pydantic"} == set()
 
 

@@ -1,4 +1,4 @@
-"""A pipeline in miniature: real stages of the real run loop that do next to nothing, and note that they did it."""
+"""A small pipeline of real stages that do almost nothing and record that they ran."""
 
 import io
 import json
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from dsrl.core.component import component
+from dsrl.data.evaluation import Estimate, Evaluation
 from dsrl.data.model import Model
 from dsrl.data.sample import Passage, Rate, Rejected, new_sample
 from dsrl.data.task import Task
@@ -17,11 +18,11 @@ from dsrl.llm.reply_cache.cache import ReplyCache
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.progress.progress import Progress
 from dsrl.pipeline.stage import Stage
-from dsrl.pipeline.state import Estimate, Evaluation, PipelineState
+from dsrl.pipeline.state import PipelineState
 from dsrl.pipeline.store import Store
 
 made: list[str] = []
-"""What was really computed, in order: `clear()` it between runs."""
+"""Names of the stages that ran (were not reused), in order. Call `clear()` between runs."""
 
 
 @component("tests.toys.Fetch")
@@ -50,7 +51,7 @@ class Write(Stage):
     hands: int = 1
     fails: bool = False
     misses: int = 0
-    """Tries in each of which a reply is missing."""
+    """Number of attempts with a missing reply."""
 
     def __call__(self, state: PipelineState, context: Context) -> PipelineState:
         made.append("write")
@@ -171,7 +172,7 @@ class Tell(Stage):
 
 
 def pipeline(**changed: Stage) -> dict[str, Stage]:
-    """The whole chain, with some stages put in another's place."""
+    """The whole pipeline, with `changed` stages replaced."""
     usual: dict[str, Stage] = {
         "fetch": Fetch(),
         "write": Write(),
@@ -187,14 +188,14 @@ def pipeline(**changed: Stage) -> dict[str, Stage]:
 
 
 def write_model(folder: Path, age: int) -> Path:
-    """A folder that stands for a model."""
+    """Write a folder that stands in for a model."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps({"age": age}))
     return folder
 
 
 def state(folder: Path, **task: Any) -> PipelineState:
-    """What a run starts from; the base model and the test set lie in `folder`."""
+    """The initial state of a run; the base model is in `folder`."""
     base = Model(name="b", path=str(write_model(folder / "base", 1)))
     return PipelineState(task=Task(**{"name": "sums", "instruction": "Add.", "answer": Number(), **task}), base=base)
 

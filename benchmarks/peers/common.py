@@ -1,4 +1,4 @@
-"""The work that all clients do, and how a client is told of it."""
+"""The work of all clients, and their command line."""
 
 import argparse
 import json
@@ -14,7 +14,7 @@ TEMPERATURE = 0.7
 
 
 def arguments() -> argparse.Namespace:
-    """What every client is told."""
+    """Command-line arguments of every client."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--url", required=True)
     parser.add_argument("--work", required=True)
@@ -40,5 +40,5 @@ def message(text: str) -> list[dict[str, str]]:
 
 
 def tell(started: float, rows: int, **more: object) -> None:
-    """The outcome: seconds since `started` (a `time.perf_counter()` after the imports), and complete rows."""
+    """Print the outcome: seconds since `started` (`time.perf_counter()` after the imports) and complete rows."""
     print(json.dumps({"seconds": time.perf_counter() - started, "rows": rows, **more}), flush=True)

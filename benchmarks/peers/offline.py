@@ -18,7 +18,7 @@ def main() -> None:
     with open(sys.argv[1], encoding="utf-8") as file:
         given = json.load(file)
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
-        os.dup2(2, 1)  # what vLLM prints
+        os.dup2(2, 1)  # vLLM's own output
         serve(given, answers)
 
 

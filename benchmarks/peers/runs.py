@@ -1,4 +1,4 @@
-"""Runs one client on one piece of work, in an environment and a process of its own, and watches it."""
+"""Run one client in its own environment and process, and measure it."""
 
 import json
 import os
@@ -23,12 +23,12 @@ VENVS = {
 HOMES = {"gather": "anchors", "aiohttp": "anchors", "datadesigner": "datadesigner", "curator": "curator",
          "distilabel": "distilabel"}  # fmt: skip
 OFTEN = 0.2
-"""Seconds between looks at a client's memory."""
+"""Seconds between samples of a client's memory."""
 TAIL = 400
 
 
 class Skipped(Exception):
-    """A client that can't be measured here, and why."""
+    """A client can't be measured here; the message says why."""
 
 
 @dataclass
@@ -37,17 +37,17 @@ class Outcome:
 
     client: str
     seconds: float | None = None
-    """From after the imports to the last row, as the client says."""
+    """Seconds from after the imports to the last row, reported by the client."""
     rows: int = 0
-    told: dict = field(default_factory=dict)
-    """Whatever else it says."""
+    output: dict = field(default_factory=dict)
+    """The client's other output."""
     process_seconds: float = 0.0
-    """Of the whole process, imports and all."""
+    """Seconds of the whole process, including imports."""
     cpu_seconds: float = 0.0
     peak_mb: float = 0.0
-    """Highest sum of resident memory over the process and its children."""
+    """Peak resident memory of the process and its children."""
     stats: dict = field(default_factory=dict)
-    """The server's sums."""
+    """The server's statistics."""
     error: str | None = None
 
     @property
@@ -56,7 +56,7 @@ class Outcome:
 
 
 def interpreter(client: str, venvs: Path | None) -> str:
-    """The Python that has this client, installed now if need be. Raises `Skipped` with the reason if it can't be."""
+    """Interpreter of an environment with this client, created if needed. Raises `Skipped` with the reason if not."""
     if client == "dsrl":
         return sys.executable
     if venvs is None:
@@ -79,7 +79,7 @@ def _run(*command: str) -> None:
 
 
 class Started:
-    """A client at work."""
+    """A running client."""
 
     def __init__(self, python: str, client: str, server: FaultServer, folder: Path, *work: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ class Started:
         self.peak_mb = 0.0
 
     def watch(self, limit: float, until=lambda: False) -> bool:
-        """Follow it to its end, for at most `limit` seconds or `until` something; whether it has ended by itself."""
+        """Wait until it ends, `until()` is true, or `limit` seconds passed. Returns whether it ended by itself."""
         end = time.perf_counter() + limit
         while self.process.poll() is None and time.perf_counter() < end and not until():
             self.peak_mb = max(self.peak_mb, memory_mb(self.process.pid))
@@ -104,12 +104,12 @@ class Started:
         return self.process.poll() is not None
 
     def kill(self) -> None:
-        """SIGKILL for it and its children."""
+        """Kill it and its children."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
-    def told(self) -> dict:
-        """The line of JSON it ended with; empty if it didn't."""
+    def output(self) -> dict:
+        """The JSON object it printed at the end; empty if there is none."""
         output = self.out.read_text(encoding="utf-8", errors="replace").splitlines()
         lines = [line for line in output if line.startswith('{"seconds"')]
         return json.loads(lines[-1]) if lines else {}
@@ -119,7 +119,7 @@ class Started:
 
 
 def _environment() -> dict[str, str]:
-    """Without keys, proxies and another environment's paths."""
+    """An environment without API keys, proxies and paths of other environments."""
     unwanted = ("OPENAI_", "PYTHONPATH", "VIRTUAL_ENV", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
     return {name: value for name, value in os.environ.items() if not name.upper().startswith(unwanted)}
 
@@ -128,7 +128,7 @@ def measure(
     client: str, server: FaultServer, folder: Path, work: str, count: int, *more: str, venvs: Path | None = None,
     limit: float = 300.0,
 ) -> Outcome:  # fmt: skip
-    """A client does this work from a fresh start of the server's clock and log."""
+    """Run a client after resetting the server's clock and log."""
     python = interpreter(client, venvs)
     server.set(clear=True, restart=True)
     before = os.times()
@@ -137,12 +137,12 @@ def measure(
     if not ended:
         started.kill()
         return Outcome(client, stats=server.stats(), error=f"not done after {limit:g} s")
-    told, after = started.told(), os.times()
+    output, after = started.output(), os.times()
     outcome = Outcome(
         client,
-        seconds=told.pop("seconds", None),
-        rows=told.pop("rows", 0),
-        told=told,
+        seconds=output.pop("seconds", None),
+        rows=output.pop("rows", 0),
+        output=output,
         process_seconds=time.perf_counter() - started.began,
         cpu_seconds=after.children_user + after.children_system - before.children_user - before.children_system,
         peak_mb=started.peak_mb,
@@ -154,7 +154,7 @@ def measure(
 
 
 def memory_mb(pid: int) -> float:
-    """Resident memory of a process and its children; pages they share count for each."""
+    """Resident memory of a process and its children; shared pages count for each."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
         tasks = list(Path(f"/proc/{pid}/task").iterdir())

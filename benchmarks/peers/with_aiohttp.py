@@ -1,4 +1,4 @@
-"""The anchor below all anchors: bare HTTP and JSON, no retries, nothing checked, nothing kept."""
+"""Lower bound: plain HTTP and JSON, without retries, checks or storage."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Bespoke Curator: two blocks, the second of which asks for 16 answers at once."""
+"""Bespoke Curator: two blocks, the second of which requests 16 answers at once."""
 
 import importlib.util
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def offline() -> None:
-    """No telemetry, no viewer, no display; the tokenizer's table is the copy that litellm brings."""
+    """Disable telemetry, viewer and display; use litellm's copy of the tokenizer table."""
     found = importlib.util.find_spec("litellm")
     tables = Path(found.submodule_search_locations[0]) / "litellm_core_utils" / "tokenizers"
     quiet = {

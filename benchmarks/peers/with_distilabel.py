@@ -1,4 +1,4 @@
-"""distilabel: a pipeline of two generations, the second of which asks for 16 answers at once."""
+"""distilabel: a pipeline of two generations, the second of which requests 16 answers at once."""
 
 import logging
 import os

@@ -1,7 +1,7 @@
-"""dsrl's own client with its calls store, and the real `generate` stage with majority votes.
+"""dsrl's client with its reply cache, and the real `generate` stage with majority votes.
 
 Works beside `chain` and `plain`: `stage`, `count` samples made by the stage; `quickstart`, the same on the quickstart's
-task as it is. The labels are told too, so that ways to stop a vote can be compared.
+task as it is. It also prints the labels, to compare stop rules.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from dsrl.pipeline.store import Store
 from dsrl.stages.generate import Generate, MajorityVote
 
 PRICE = Price(input=2.5, cached_input=1.25, output=10.0, date="2026-11-20")
-"""That of gpt-4o."""
+"""Price of gpt-4o."""
 
 
 def teacher(asked) -> Endpoint:
@@ -47,7 +47,7 @@ async def row(client: Client, endpoint: Endpoint, number: int, work: str) -> boo
 
 
 async def calls(asked) -> int:
-    """Rows that came whole, as many at a time as a stage keeps in flight."""
+    """Number of complete rows, with as many in flight as a stage has."""
     endpoint, store = teacher(asked), ReplyCache(asked.folder / "calls")
     numbers = iter(range(asked.count))
 
@@ -61,7 +61,7 @@ async def calls(asked) -> int:
 
 
 def stage(asked) -> dict:
-    """What the stage made and spent."""
+    """Labels and usage of the stage."""
     endpoint = teacher(asked)
     task = build(yaml.safe_load((home() / "conf/task/quickstart.yaml").read_text(encoding="utf-8")), "task")
     verify = (MajorityVote(teacher=endpoint, votes=common.VOTES, stop=asked.stop),)

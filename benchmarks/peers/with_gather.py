@@ -1,4 +1,4 @@
-"""The anchor: one task per row, a semaphore, the OpenAI SDK. Keeps nothing."""
+"""Baseline: one asyncio task per row, a semaphore, the OpenAI SDK, no storage."""
 
 import asyncio
 import time

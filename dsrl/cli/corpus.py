@@ -1,4 +1,4 @@
-"""`dsrl corpus index`, `search`, `ls` and `rm`: corpora and their indexes, without a run."""
+"""`dsrl corpus index`, `search`, `ls` and `rm`: corpora and their indexes, outside of a run."""
 
 import os
 import shutil
@@ -21,15 +21,15 @@ USAGE = """dsrl corpus index NAME|PATH... [retriever=embedded] [retriever.KEY=VA
            dsrl corpus rm NAME|KEY [yes=true]
            each with store=FOLDER"""
 OPTIONS = {"index": ("store",), "search": ("store", "corpora", "limit"), "ls": ("store",), "rm": ("store", "yes")}
-MOST_SHOWN = 1000
+MAX_HITS = 1000
 
 
 def corpus(arguments: list[str]) -> int:
-    """The verb."""
+    """`dsrl corpus ACTION ...`."""
     words = [argument for argument in arguments if not _is_option(argument)]
     options = dict(argument.split("=", 1) for argument in arguments if _is_option(argument))
     if not words or words[0] not in OPTIONS:
-        raise UserError("corpus: what?", got=" ".join(arguments) or None, allowed=USAGE)
+        raise UserError("corpus: unknown action", got=" ".join(arguments) or None, allowed=USAGE)
     verb, rest = words[0], words[1:]
     overrides = {key: options.pop(key) for key in list(options) if key.partition(".")[0] == "retriever"}
     if verb in ("ls", "rm") and overrides:
@@ -41,21 +41,21 @@ def corpus(arguments: list[str]) -> int:
 
 
 def index(words: list[str], options: Mapping[str, str], overrides: Mapping[str, str]) -> int:
-    """Have an index of these corpora, and say how they were read."""
+    """Index corpora, and report how they were read."""
     from dsrl.pipeline.progress.progress import Progress
 
     if not words:
-        raise UserError("corpus index: which corpora?", allowed=USAGE)
+        raise UserError("corpus index needs corpora", allowed=USAGE)
     retriever, started = _retriever(words, overrides), time.monotonic()
     report = retriever.index(_root(options), Progress())
-    for line in told(report):
+    for line in describe(report):
         print(line)
     print(f"took      {time.monotonic() - started:.1f} s")
     return 0
 
 
-def told(report: "IngestReport") -> Iterator[str]:
-    """What became of the documents."""
+def describe(report: "IngestReport") -> Iterator[str]:
+    """How many documents were read, left out and indexed."""
     yield f"read      {report.read} documents, {report.bytes / 1e6:.1f} MB"
     left_out = {
         "duplicates": report.duplicates,
@@ -71,17 +71,17 @@ def told(report: "IngestReport") -> Iterator[str]:
 
 
 def search(words: list[str], options: Mapping[str, str], overrides: Mapping[str, str]) -> int:
-    """The best hits for some words."""
+    """Print the best hits for some words."""
     from dsrl.pipeline.progress.progress import Progress
 
     if len(words) != 1:
-        raise UserError("corpus search: give the words as one argument, in quotes", got=words or None, allowed=USAGE)
+        raise UserError("corpus search needs the words as one argument, in quotes", got=words or None, allowed=USAGE)
     limit = _limit(options.get("limit", "10"))
     given = [name for name in options.get("corpora", "everyday").strip("[]").split(",") if name.strip()]
     retriever = _retriever([name.strip() for name in given], overrides)
     opened = retriever.open(_root(options), Progress())
     if opened is None:
-        raise UserError("corpus search: retriever=none searches nothing", next_step="give retriever=embedded")
+        raise UserError("corpus search: retriever=none has no index", next_step="give retriever=embedded")
     searcher = retriever.rerank_hits(opened)
     started = time.monotonic()
     hits = searcher.search(words[0], limit)
@@ -136,18 +136,18 @@ def rm(words: list[str], options: Mapping[str, str], _: Mapping[str, str]) -> in
         if sure == "true":
             shutil.rmtree(folder)
     if sure != "true":
-        print("do it with yes=true; an index is made again when it is needed")
+        print("yes=true does it; indexes are made again when needed")
     return 0
 
 
 def _is_option(argument: str) -> bool:
-    """`key=value`, and not words that are searched, which may hold anything."""
+    """Whether an argument is `key=value`, and not search words, which may contain anything."""
     key, sign, _ = argument.partition("=")
     return bool(sign) and " " not in key and (key.partition(".")[0] == "retriever" or key.isidentifier())
 
 
 def _retriever(corpora: list[str], overrides: Mapping[str, str]) -> "Retriever":
-    """The retriever of the config, with other corpora; checked."""
+    """The checked retriever of the config, with these corpora."""
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
@@ -158,17 +158,17 @@ def _retriever(corpora: list[str], overrides: Mapping[str, str]) -> "Retriever":
         with initialize_config_dir(str(home() / "conf"), version_base="1.3"):
             config = compose("config", [f"{key}={value}" for key, value in overrides.items()])
     except HydraException as error:
-        raise UserError("corpus: no such retriever or key of it", got=str(error).splitlines()[0]) from error
+        raise UserError("corpus: no such retriever or setting of it", got=str(error).splitlines()[0]) from error
     values: Any = OmegaConf.to_container(config.retriever, resolve=True)
     if "corpora" not in values:
-        raise UserError("corpus: this retriever has no corpora", got=overrides["retriever"], allowed="embedded")
+        raise UserError("corpus: this retriever takes no corpora", got=overrides["retriever"], allowed="embedded")
     found: Retriever = build({**values, "corpora": corpora}, "retriever")
     found.check()
     return found
 
 
 def _root(options: Mapping[str, str]) -> Path:
-    """Where runs with this store keep their indexes."""
+    """The folder where runs with this store keep their indexes."""
     return Path(options.get("store", os.environ.get("DSRL_STORE", "store"))).expanduser().absolute() / "index"
 
 
@@ -177,11 +177,11 @@ def _unfinished(root: Path) -> list[Path]:
 
 
 def _limit(given: str) -> int:
-    if not given.isdecimal() or not 1 <= int(given) <= MOST_SHOWN:
-        raise UserError("limit: not a number of hits", got=given, allowed=f"1 to {MOST_SHOWN}")
+    if not given.isdecimal() or not 1 <= int(given) <= MAX_HITS:
+        raise UserError("limit: not a valid number of hits", got=given, allowed=f"1 to {MAX_HITS}")
     return int(given)
 
 
 def _size(folder: Path) -> int:
-    """Bytes, of which those shared with another index count in both."""
+    """Size in bytes. Files shared by two indexes count in both."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

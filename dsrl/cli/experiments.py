@@ -1,4 +1,4 @@
-"""`dsrl experiment ls`: the settings in conf/experiment, described by the head of each file."""
+"""`dsrl experiment ls`: the presets in conf/experiment, described by the header of each file."""
 
 import re
 import textwrap
@@ -9,13 +9,13 @@ from pathlib import Path
 from dsrl.core.errors import UserError
 from dsrl.core.resources import home
 
-HEAD = re.compile(r"# @package _global_\n# (dsrl .+)\n# (.+)\n((?:# .+\n)+)")
+HEADER = re.compile(r"# @package _global_\n# (dsrl .+)\n# (.+)\n((?:# .+\n)+)")
 PAPER = "Paper: "
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What the first lines of an experiment's file say."""
+    """The header of an experiment's file."""
 
     name: str
     command: str
@@ -23,24 +23,23 @@ class Experiment:
     """Table or figure that it belongs to."""
     meaning: str
     figures: str
-    """The paper's, for the same row; empty where it has none."""
+    """The paper's results for the same row; empty if there are none."""
 
     @property
-    def sentence(self) -> str:
-        """The first of its meaning."""
+    def first_sentence(self) -> str:
         return re.split(r"(?<=[.:;]) (?=[A-Za-z])", self.meaning, maxsplit=1)[0]
 
 
 def experiment(arguments: list[str]) -> int:
-    """Does what the words after `dsrl experiment` say; returns the exit code."""
+    """`dsrl experiment ls [WORD]`."""
     if not arguments or arguments[0] != "ls" or len(arguments) > 2:
         allowed = "dsrl experiment ls [WORD]; to run one: dsrl experiment=NAME task=... teacher=..."
-        raise UserError("experiment: what?", got=" ".join(arguments) or None, allowed=allowed)
+        raise UserError("experiment: unknown arguments", got=" ".join(arguments) or None, allowed=allowed)
     word = arguments[1] if len(arguments) == 2 else ""
-    found = [one for one in experiments() if word in f"{one.name} {one.place}".lower()]
-    if not found:
-        raise UserError("experiment ls: no name or table holds that", got=word, next_step="dsrl experiment ls")
-    for one in found:
+    matching = [one for one in experiments() if word in f"{one.name} {one.place}".lower()]
+    if not matching:
+        raise UserError("experiment ls: no name or table contains this", got=word, next_step="dsrl experiment ls")
+    for one in matching:
         print(f"{one.name:<34} {one.place}")
         print(textwrap.indent(textwrap.fill(one.meaning, 90), "    "))
         print(f"    {one.command}" + (f"\n    {PAPER}{one.figures}" if one.figures else ""))
@@ -48,39 +47,39 @@ def experiment(arguments: list[str]) -> int:
 
 
 def experiments(folder: Path | None = None) -> Iterator[Experiment]:
-    """All of them by name, those on top first. Raises `UserError` for a file without a head."""
+    """All experiments by name, those outside of subfolders first. Raises `UserError` for a file without a header."""
     folder = folder or home() / "conf" / "experiment"
     paths = [path for path in folder.rglob("*.yaml") if not path.name.startswith("_")]
-    for path in sorted(paths, key=lambda path: (path.parent != folder, path.parent, _natural(path.stem))):
+    for path in sorted(paths, key=lambda path: (path.parent != folder, path.parent, _natural_order(path.stem))):
         yield read(path, folder)
 
 
 def read(path: Path, folder: Path) -> Experiment:
-    """The head of one file."""
-    head = HEAD.match(path.read_text(encoding="utf-8"))
-    if head is None:
+    """The header of one file."""
+    header = HEADER.match(path.read_text(encoding="utf-8"))
+    if header is None:
         raise UserError(
-            f"{path}: no head",
+            f"{path}: no header",
             allowed="`# @package _global_`, then comment lines: the command, the table it belongs to, what it does",
             next_step="write one as in conf/experiment/paper/main.yaml",
         )
-    lines = [line.removeprefix("# ") for line in head[3].splitlines()]
+    lines = [line.removeprefix("# ") for line in header[3].splitlines()]
     figures = [line.removeprefix(PAPER) for line in lines if line.startswith(PAPER)]
     meaning = " ".join(line for line in lines if not line.startswith(PAPER))
     name = str(path.relative_to(folder).with_suffix(""))
-    return Experiment(name, head[1], head[2], meaning, " ".join(figures))
+    return Experiment(name, header[1], header[2], meaning, " ".join(figures))
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    """`m_100` before `m_1000`, and both after `m`."""
+def _natural_order(name: str) -> list[tuple[int, str]]:
+    """Sorts `m_100` before `m_1000`, and both after `m`."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def markdown(folder: str) -> str:
-    """The table of docs/experiments.md for the experiments in a folder, or for those on top."""
+    """The table of docs/experiments.md for the experiments in a subfolder; "" for those outside of subfolders."""
     lines = ["| command | belongs to | what it does | the paper has |", "|---|---|---|---|"]
     lines += [
-        f"| `{one.command}` | {one.place} | {one.sentence} | {one.figures or '-'} |"
+        f"| `{one.command}` | {one.place} | {one.first_sentence} | {one.figures or '-'} |"
         for one in experiments()
         if one.name.rpartition("/")[0] == folder
     ]

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsrl.core.disk_space import check_room
+from dsrl.core.errors import UserError
 from dsrl.core.estimate import Range
 from dsrl.data.sample import Sample
 from dsrl.forecast.pilot import Pilot, Trial
 from dsrl.forecast.run_forecast import Forecast, Foresight
 from dsrl.forecast.settings import Plan
 from dsrl.forecast.table import dollars, table
-from dsrl.pipeline.runner import Keys, begin_round, roots
+from dsrl.pipeline.metrics import begin_round
+from dsrl.pipeline.runner import Keys
 from dsrl.pipeline.store import Store, write_json
 
 if TYPE_CHECKING:
@@ -29,21 +31,23 @@ SHOWN = 5
 WIDTH = 100
 
 
-def plan(config: "DictConfig") -> Forecast:
+def plan_run(config: "DictConfig") -> Forecast:
     """Print the forecast. Without a pilot nobody is asked and nothing is written but `plan.out`."""
     from hydra.core.hydra_config import HydraConfig
 
     from dsrl.llm.price import price_warning
-    from dsrl.main import assemble
     from dsrl.pipeline import config as checked
+    from dsrl.pipeline.experiment import build_pipeline
 
-    values = checked.resolved(config)
-    dials = checked.dials(values)
-    checked.check_asked(values, HydraConfig.get().overrides.task)
+    if config.get("checkpoints") is not None:
+        raise UserError("`dsrl plan` plans one model", got=f"checkpoints={config.checkpoints}", next_step="take it out")
+    values = checked.resolve(config)
+    dials = checked.settings_of(values)
+    checked.check_overrides(values, HydraConfig.get().overrides.task)
     settings = checked.build(values["plan"], "plan", dials.plugins)
     settings.check_out()
-    pipeline, state = assemble(values, dials, dry=not dials.pilot)
-    store, keys = Store(Path(dials.store).expanduser().absolute()), Keys(roots(state))
+    pipeline, state = build_pipeline(values, dials, dry=not dials.pilot)
+    store, keys = Store(Path(dials.store).expanduser().absolute()), Keys(state)
     tried = None
     if dials.pilot:
         tried = _try(pipeline, state, store, keys, dials, Path(HydraConfig.get().runtime.output_dir))
@@ -73,9 +77,9 @@ def _try(
     from dsrl.llm.ledger.ledger import Ledger
     from dsrl.llm.reply_cache.cache import ReplyCache
     from dsrl.pipeline.context import Context
-    from dsrl.pipeline.progress.log_bridge import heard
+    from dsrl.pipeline.progress.log_bridge import forward_logs
     from dsrl.pipeline.progress.progress import Progress
-    from dsrl.pipeline.run_folder import say_spent
+    from dsrl.pipeline.run_folder import print_spending
 
     store.open()
     check_room(store.root)
@@ -89,11 +93,11 @@ def _try(
     begin_round(context, 1)
     tried = None
     try:
-        with heard(context.progress):
+        with forward_logs(context.progress):
             tried = Trial(dials.pilot, keys, context).run(pipeline, state, dials.stop_after)
     finally:
         if tried is None:
-            say_spent(context)
+            print_spending(context)
         context.close()
     _show(tried.samples, context)
     return tried

@@ -1,7 +1,6 @@
-"""`dsrl ls`, `why`, `trace` and `gc`: looking at what was made, without running anything."""
+"""`dsrl ls`, `why`, `trace` and `gc`: the content of the store, without running anything."""
 
 import json
-import os
 import shutil
 import textwrap
 import time
@@ -9,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from dsrl.cli.arguments import Arguments, parse
 from dsrl.core.errors import UserError
 from dsrl.core.parquet import read_table
 from dsrl.data.images import ImageStore, content_text
@@ -20,9 +20,9 @@ DAY = 86400.0
 
 def ls(arguments: list[str]) -> int:
     """`dsrl ls [STAGE] [store=FOLDER]`: the entries of the store, oldest first."""
-    words, options = _split(arguments, most=1)
-    store = _store(options)
-    entries = store.entries(_stage(store, words) if words else None)
+    given = parse("ls", arguments, options=("store",), max_words=1)
+    store = given.store()
+    entries = store.entries(_stage(store, given) if given.words else None)
     if not entries:
         print("the store is empty")
     for entry in entries:
@@ -39,23 +39,25 @@ def ls(arguments: list[str]) -> int:
 
 def why(arguments: list[str]) -> int:
     """`dsrl why STAGE [store=FOLDER]`: what changed between the latest two results of a stage."""
-    words, options = _split(arguments, most=2)
-    store = _store(options)
-    entries = store.entries(_stage(store, words))
-    if len(words) == 2:
-        entries = [entry for entry in entries if entry.manifest.key.startswith(words[1])] + entries[-1:]
+    given = parse("why", arguments, options=("store",), max_words=2)
+    store = given.store()
+    entries = store.entries(_stage(store, given))
+    if len(given.words) == 2:
+        entries = [entry for entry in entries if entry.manifest.key.startswith(given.words[1])] + entries[-1:]
     if len(entries) < 2:
-        print(f"{words[0]}: {len(entries)} result in the store, nothing to compare")
+        print(f"{given.words[0]}: {len(entries)} result in the store, nothing to compare")
         return 0
     before, after = entries[-2], entries[-1]
-    print(f"{words[0]}  {before.manifest.key} ({age(before.manifest.created)} ago) -> {after.manifest.key}")
+    print(f"{given.words[0]}  {before.manifest.key} ({age(before.manifest.created)} ago) -> {after.manifest.key}")
     changes = list(reasons(store, before, after))
-    print("\n".join(f"  {line}" for line in changes) if changes else "  nothing: the older result was gone or damaged")
+    print(
+        "\n".join(f"  {line}" for line in changes) if changes else "  nothing: the older result was removed or damaged"
+    )
     return 0
 
 
 def reasons(store: Store, before: Entry, after: Entry, path: str = "") -> Iterator[str]:
-    """The parts of the key that differ; a stage it builds upon is followed to the part that changed there."""
+    """The parts of the key that differ. Changed inputs are followed to the part that changed in their stage."""
     yield from differences(before.manifest.parts, after.manifest.parts, path)
     for need, key in after.manifest.parents.items():
         old = before.manifest.parents.get(need)
@@ -73,7 +75,7 @@ def reasons(store: Store, before: Entry, after: Entry, path: str = "") -> Iterat
 
 
 def differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
-    """Leaves of two JSON-like values that are not the same; long texts by their first differing line."""
+    """Differing leaves of two JSON-like values; long texts by their first differing line."""
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         for name in {**before, **after}:
             yield from differences(before.get(name), after.get(name), f"{path}{name}." if path else f"{name}.")
@@ -89,19 +91,19 @@ def differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
 
 def trace(arguments: list[str]) -> int:
     """`dsrl trace SAMPLE [store=FOLDER]`: where a sample came from, with prompts and raw replies."""
-    words, options = _split(arguments, most=1)
-    if not words:
-        raise UserError("trace: which sample?", next_step="dsrl trace ID, with an id out of the report")
-    store = _store(options)
-    samples, entry = _find_sample(store, words[0])
-    sample = samples[words[0]]
-    for line in story(store, sample, samples, entry):
+    given = parse("trace", arguments, options=("store",), max_words=1)
+    if not given.words:
+        raise UserError("trace needs a sample", next_step="dsrl trace ID, with an id from the report")
+    store = given.store()
+    samples, entry = _find_sample(store, given.words[0])
+    sample = samples[given.words[0]]
+    for line in describe_sample(store, sample, samples, entry):
         print(line)
     return 0
 
 
-def story(store: Store, sample: Sample, samples: Mapping[str, Sample], entry: Entry) -> Iterator[str]:
-    """A sample's life in lines."""
+def describe_sample(store: Store, sample: Sample, samples: Mapping[str, Sample], entry: Entry) -> Iterator[str]:
+    """The origin and outcome of a sample, in lines."""
     origin = sample.provenance
     yield f"{sample.id}  {sample.origin}, generation {sample.generation}, known from {entry.manifest.stage}"
     yield f"input     {sample.input}"
@@ -134,11 +136,11 @@ def story(store: Store, sample: Sample, samples: Mapping[str, Sample], entry: En
 
 
 def _pictures(store: Store, sample: Sample) -> Iterator[str]:
-    """Where the pictures of a sample are, in the order of its placeholders."""
+    """The image files of a sample, in the order of its placeholders."""
     for number, image in enumerate(sample.images, 1):
         path = _images(store).path(image)
-        lost = "" if path.is_file() else ", no longer there"
-        yield f"image {number}   {path} ({image.width} x {image.height}{lost})"
+        missing = "" if path.is_file() else ", missing"
+        yield f"image {number}   {path} ({image.width} x {image.height}{missing})"
 
 
 def _images(store: Store) -> ImageStore:
@@ -146,33 +148,33 @@ def _images(store: Store) -> ImageStore:
 
 
 def gc(arguments: list[str]) -> int:
-    """`dsrl gc [days=30] [yes=true] [store=FOLDER]`: remove what no run used lately, half-made folders, and pictures
-    that nothing refers to then; shrink the calls store."""
-    _, options = _split(arguments, most=0)
-    store = _store(options)
-    limit = time.time() - _number(options, "days", 30.0) * DAY
+    """`dsrl gc [days=30] [yes=true] [store=FOLDER]`: remove entries that no run used lately, unfinished folders, and
+    images that nothing refers to; compact the reply cache."""
+    given = parse("gc", arguments, options=("store", "days", "yes"))
+    store = given.store()
+    limit = time.time() - given.number("days", 30.0) * DAY
     entries = store.entries()
     doomed = [entry for entry in entries if last_used(entry) < limit or damage(entry)]
     kept = [entry.folder for entry in entries if entry not in doomed]
     left = [path for path in store.root.glob("stages/*/.*-*") if path.is_dir()]
     total = sum(_bytes(folder) for folder in [entry.folder for entry in doomed] + left)
-    sure = _flag(options, "yes")
+    confirmed = given.flag("yes")
     for entry in doomed:
         print(f"{entry.manifest.stage:<13} {entry.manifest.key}  used {age(last_used(entry))} ago")
-    if sure:
+    if confirmed:
         for folder in [entry.folder for entry in doomed] + left:
             shutil.rmtree(folder)
     print(
-        f"{'removed' if sure else 'would remove'} {len(doomed)} entries and {len(left)} unfinished folders, "
-        f"{total / 1e6:.1f} MB; paid replies are never removed" + ("" if sure else "; do it with yes=true")
+        f"{'removed' if confirmed else 'would remove'} {len(doomed)} entries and {len(left)} unfinished folders, "
+        f"{total / 1e6:.1f} MB; paid replies are never removed" + ("" if confirmed else "; yes=true does it")
     )
-    for line in (*_swept(store, kept, limit, sure), *_shrunk(store.root / "calls", sure)):
+    for line in (*_remove_images(store, kept, limit, confirmed), *_compact_replies(store.root / "calls", confirmed)):
         print(line)
     return 0
 
 
-def _swept(store: Store, kept: list[Path], limit: float, sure: bool) -> Iterator[str]:
-    """What is done to the pictures, or would be."""
+def _remove_images(store: Store, kept: list[Path], limit: float, confirmed: bool) -> Iterator[str]:
+    """Remove unused images, or report what would be removed."""
     from dsrl.data.images.store import referenced_images, remove_images, unused_images
 
     pictures = _images(store)
@@ -180,35 +182,35 @@ def _swept(store: Store, kept: list[Path], limit: float, sure: bool) -> Iterator
         return
     doomed = unused_images(pictures, referenced_images(kept), limit)
     size = sum(path.stat().st_size for path in doomed)
-    if sure:
+    if confirmed:
         remove_images(pictures, doomed)
     yield (
-        f"{'removed' if sure else 'would remove'} {len(doomed)} pictures that no kept entry refers to, "
+        f"{'removed' if confirmed else 'would remove'} {len(doomed)} images that no kept entry refers to, "
         f"{size / 1e6:.1f} MB"
     )
 
 
-def _shrunk(calls: Path, sure: bool) -> Iterator[str]:
-    """What is done to the calls store, or would be."""
+def _compact_replies(calls: Path, confirmed: bool) -> Iterator[str]:
+    """Compact the reply cache, or report what would be done."""
     from dsrl.llm.batch.journal import remove_finished_jobs
     from dsrl.llm.reply_cache.cache import ReplyCache
     from dsrl.llm.reply_cache.compact import compact
 
     paid = ReplyCache(calls)
-    freed = remove_finished_jobs(calls / "batches", paid, sure)
+    freed = remove_finished_jobs(calls / "batches", paid, confirmed)
     paid.close()
-    yield str(compact(calls, sure))
+    yield str(compact(calls, confirmed))
     if freed:
-        yield f"batches   {freed / 1e6:.1f} MB of jobs whose replies are all stored"
+        yield f"batches   {freed / 1e6:.1f} MB of batch jobs whose replies are all cached"
 
 
 def last_used(entry: Entry) -> float:
-    """Unix time of the entry's latest use: a run touches the manifest of what it takes out of the store."""
+    """Unix time of the entry's latest use: runs touch the manifest of every entry that they reuse."""
     return (entry.folder / "manifest.json").stat().st_mtime
 
 
 def age(moment: float) -> str:
-    """How long ago, for a person: `3 min`, `2 days`."""
+    """How long ago: `3 min`, `2 days`."""
     seconds = max(0.0, time.time() - moment)
     for size, unit in ((DAY, "days"), (3600, "h"), (60, "min")):
         if seconds >= size:
@@ -233,14 +235,14 @@ def _replies(store: Store, calls: tuple[str, ...]) -> Iterator[str]:
         yield f"--- reply {index}\n{reply.text if reply else '(not in this store)'}"
 
 
-def _stage(store: Store, words: list[str]) -> str:
-    """The stage that is asked for; `evaluate_base` is the pipeline's name for an `evaluate`."""
+def _stage(store: Store, arguments: Arguments) -> str:
+    """The stage that was named; `evaluate_base` is a pipeline's name for the stage `evaluate`."""
     known = sorted({entry.manifest.stage for entry in store.entries()})
-    given = words[0] if words else None
+    given = arguments.words[0] if arguments.words else None
     for name in (given, given and given.partition("_")[0]):
         if name in known:
             return str(name)
-    raise UserError("which stage?" if given is None else "no results of such a stage", got=given, allowed=known)
+    raise UserError("a stage is needed" if given is None else "no results of such a stage", got=given, allowed=known)
 
 
 def _find_sample(store: Store, identifier: str) -> tuple[dict[str, Sample], Entry]:
@@ -251,11 +253,11 @@ def _find_sample(store: Store, identifier: str) -> tuple[dict[str, Sample], Entr
         path = entry.folder / "samples.parquet"
         if path.is_file() and identifier in pyarrow.parquet.ParquetFile(path).read(["id"])["id"].to_pylist():
             return {sample.id: sample for sample in read_table(path, Sample)}, entry
-    raise UserError(f"no sample {identifier} in the store", next_step="ids stand in report.html and samples.parquet")
+    raise UserError(f"no sample {identifier} in the store", next_step="report.html and samples.parquet list the ids")
 
 
 def _matches(store: Store, text: str) -> tuple[Match, ...]:
-    """Test items that an input gives away, whether its sample was kept or taken out, as the latest look found them."""
+    """Test items that share text with an input, from the latest decontamination."""
     for entry in reversed(store.entries("decontaminate")):
         found = {row.input: row.matches for row in read_table(entry.folder / "samples.parquet", Sample)}
         found |= {row.input or "": row.matches for row in read_table(entry.folder / "rejected.parquet", Rejected)}
@@ -270,38 +272,6 @@ def _passage(store: Store, identifier: str) -> Passage | None:
             if passage.id == identifier:
                 return passage
     return None
-
-
-def _split(arguments: list[str], most: int) -> tuple[list[str], dict[str, str]]:
-    words = [argument for argument in arguments if "=" not in argument]
-    options = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
-    if len(words) > most:
-        raise UserError("too many words", got=" ".join(words), next_step="dsrl --help")
-    unknown = sorted(set(options) - {"store", "days", "yes"})
-    if unknown:
-        raise UserError(f"{unknown[0]}: unknown option", allowed="store=FOLDER, days=NUMBER, yes=true")
-    return words, options
-
-
-def _store(options: Mapping[str, str]) -> Store:
-    root = Path(options.get("store", os.environ.get("DSRL_STORE", "store"))).expanduser().absolute()
-    if not (root / "stages").is_dir():
-        raise UserError(f"no store at {root}", next_step="give store=FOLDER, or run something first")
-    return Store(root)
-
-
-def _number(options: Mapping[str, str], name: str, default: float) -> float:
-    try:
-        return float(options.get(name, default))
-    except ValueError as error:
-        raise UserError(f"{name}: not a number", got=options[name]) from error
-
-
-def _flag(options: Mapping[str, str], name: str) -> bool:
-    given = options.get(name, "false").lower()
-    if given not in ("true", "false"):
-        raise UserError(f"{name}: neither yes nor no", got=options[name], allowed=("true", "false"))
-    return given == "true"
 
 
 def _bytes(folder: Path) -> int:

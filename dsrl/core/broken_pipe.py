@@ -1,27 +1,27 @@
-"""What becomes of a program whose output nobody reads any more, as in `dsrl trace ID | head`."""
+"""Exit quietly when the reader of our output has gone, as in `dsrl trace ID | head`."""
 
 import os
 import select
 import sys
 from typing import NoReturn, TextIO
 
-UNREAD = 141
-"""Exit code that a shell gives for SIGPIPE."""
+SIGPIPE_EXIT_CODE = 141
+"""Exit code that a shell reports for SIGPIPE."""
 
 
-def give_up(error: BrokenPipeError) -> NoReturn:
-    """End quietly where it is our own output that nobody reads; raises `error` where it is another pipe."""
-    gone = [stream for stream in filter(None, (sys.stdout, sys.stderr)) if _is_unread(stream)]
-    if not gone:
+def exit_quietly(error: BrokenPipeError) -> NoReturn:
+    """Exit if the broken pipe is our own output; else raise `error`."""
+    closed = [stream for stream in filter(None, (sys.stdout, sys.stderr)) if _has_no_reader(stream)]
+    if not closed:
         raise error
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in gone:  # what is still to be written, at the interpreter's end too
-        os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
-    raise SystemExit(UNREAD) from error
+    null = os.open(os.devnull, os.O_WRONLY)
+    for stream in closed:  # also what the interpreter still flushes at its end
+        os.dup2(null, stream.fileno())
+    os.close(null)
+    raise SystemExit(SIGPIPE_EXIT_CODE) from error
 
 
-def _is_unread(stream: TextIO) -> bool:
+def _has_no_reader(stream: TextIO) -> bool:
     watch = select.poll()
     watch.register(stream.fileno(), 0)
     return any(events & (select.POLLERR | select.POLLHUP) for _, events in watch.poll(0))

@@ -1,11 +1,14 @@
-"""Child processes for everything that holds a model: its memory, threads and GPU end with them, and they with us."""
+"""Child processes for everything that loads a model: memory, threads and GPU are freed when they end. They end with
+their parent, and inherit only the part of its environment that is theirs."""
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
@@ -14,7 +17,36 @@ from typing import IO, TextIO
 from dsrl.core.errors import UserError
 
 TAIL_LINES = 12
+MAX_LINE = 300
+MAX_CAUSES = 3
 STOP_SECONDS = 10.0
+START_LINE = "--- start of"
+"""Begins each child's part of a log that several attempts share."""
+EXCEPTION = re.compile(
+    r"^(?:\([^)]*\)\s*)?(?:ERROR \S+ \S+ \[[^\]]*\]\s*)?(?:\w+\.)*[A-Z]\w*(?:Error|Exception|Interrupt)\b.*",
+    re.MULTILINE,
+)
+"""The last line of a traceback, after the prefixes of Ray and vLLM."""
+
+FOREIGN_VARIABLES = (
+    *("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_*"),
+    *("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_*", "TORCH_NCCL_*", "ACCELERATE_*", "FSDP_*", "OMPI_*", "PMI_*"),
+    *("PMI2_*", "PMIX_*", "MV2_*", "MPI_*", "SLURM_*"),
+)
+"""Variables of a distributed job that surrounds dsrl. A trainer would wait for the job's other processes."""
+SECRET = re.compile(r"(^|_)(API_?KEYS?|ACCESS_KEY|SECRET|SECRETS|TOKEN|TOKENS|PASSWORD|PASSWD|CREDENTIALS?)(_|$)")
+"""Names of variables that hold a secret."""
+HUB_SECRETS = ("HF_TOKEN", "HF_TOKEN_PATH", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_TOKEN")
+"""Secrets of children that load models, for gated repositories."""
+NO_TELEMETRY = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",  # TRL's too
+    "DO_NOT_TRACK": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+MAX_TMPDIR = 60
+"""Longest path of a temporary folder in which Unix sockets (up to 107 bytes) still find room."""
 
 
 def start(
@@ -25,16 +57,19 @@ def start(
     answers: int | None,
     python: str | None = None,
     variables: Mapping[str, str] | None = None,
+    secrets: Sequence[str] = (),
 ) -> "Child":
-    """Run `python -m module arguments` with its errors in `log`, which is added to.
+    """Run `python -m module arguments`; its standard error is appended to `log`.
 
-    `answers` is what becomes of its standard output: `subprocess.PIPE`, or None for the log. `python` is the
-    interpreter of another environment, which then imports its own packages; None: this one. `variables` go before the
-    environment.
+    `answers` is where standard output goes: `subprocess.PIPE`, or None for the log. `python` is the interpreter of
+    another environment, which imports its own packages; None: this one. `variables` override the environment;
+    `secrets` are the names (patterns) of secrets that the child may inherit.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    program = command(module, arguments, python, threads)
+    program = command(module, arguments, python, threads, secrets)
     with log.open("ab") as errors:
+        errors.write(f"{START_LINE} {module}\n".encode())
+        errors.flush()
         return subprocess.Popen(
             program.arguments,
             stdin=subprocess.PIPE,
@@ -43,7 +78,7 @@ def start(
             text=True,
             encoding="utf-8",
             env={**program.environment, **(variables or {})},
-            start_new_session=True,  # Ctrl-C goes to the parent, which ends it
+            start_new_session=True,  # Ctrl-C goes to the parent only, which stops the child
         )
 
 
@@ -52,32 +87,52 @@ Child = subprocess.Popen[str]
 
 @dataclass(frozen=True)
 class Program:
-    """How a child is called."""
+    """Command and environment of a child."""
 
     arguments: list[str]
     environment: dict[str, str]
 
 
-def command(module: str, arguments: Sequence[str], python: str | None = None, threads: int | None = None) -> Program:
+def command(
+    module: str,
+    arguments: Sequence[str],
+    python: str | None = None,
+    threads: int | None = None,
+    secrets: Sequence[str] = (),
+) -> Program:
     """`python -m module arguments`, by this interpreter or that of another environment."""
-    return Program([python or sys.executable, "-P", "-m", module, *arguments], _environment(threads, python))
-
-
-def _environment(threads: int | None, python: str | None) -> dict[str, str]:
-    """Ours, with what a child needs to import all that we can, and the first of the GPUs we see."""
-    wanted = {
-        "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path if python is None or _ours(entry)),
+    entries = [entry or os.getcwd() for entry in sys.path if python is None or _is_ours(entry)]
+    environment = inherited_environment(os.environ, secrets)
+    environment |= {
+        "PYTHONPATH": os.pathsep.join(entries),
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",
         # Idle threads sleep instead of spinning: on a busy machine spinning makes small models twenty times slower.
-        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
-        "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0],
+        "OMP_WAIT_POLICY": environment.get("OMP_WAIT_POLICY", "PASSIVE"),
+        "CUDA_VISIBLE_DEVICES": environment.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0],
     }
-    return {**os.environ, **wanted, **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
+    if threads:
+        environment["OMP_NUM_THREADS"] = str(threads)
+    return Program([python or sys.executable, "-P", "-m", module, *arguments], environment)
 
 
-def _ours(entry: str) -> bool:
-    """Whether it holds modules of the user or this checkout, and not the packages of this very interpreter."""
+def inherited_environment(environment: Mapping[str, str], secrets: Sequence[str] = ()) -> dict[str, str]:
+    """The part of an environment that a child inherits: no variables of a surrounding distributed job, no secrets other
+    than `secrets` (patterns), no telemetry, GPUs in the order of `nvidia-smi`, a short folder for sockets."""
+    inherited = {
+        name: value
+        for name, value in environment.items()
+        if not any(fnmatch(name, pattern) for pattern in FOREIGN_VARIABLES)
+        and (not SECRET.search(name) or any(fnmatch(name, pattern) for pattern in secrets))
+    }
+    inherited.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    if len(inherited.get("TMPDIR", "")) > MAX_TMPDIR:
+        inherited["TMPDIR"] = "/tmp"  # noqa: S108 - the only folder that is short everywhere
+    return inherited | NO_TELEMETRY
+
+
+def _is_ours(entry: str) -> bool:
+    """Whether a path entry holds modules of the user or of this checkout, rather than this interpreter's packages."""
     places = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib")}
     parts = Path(entry).parts
     return (
@@ -88,17 +143,17 @@ def _ours(entry: str) -> bool:
 
 
 def require(*packages: str) -> None:
-    """Raises `UserError` where a package that the child will import isn't installed."""
+    """Raise `UserError` if a package that the child will import isn't installed."""
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
         raise UserError(
             f"{', '.join(missing)} must be installed to run models on this machine",
-            next_step="pip install 'dsrl[local]', or use models that somebody serves",
+            next_step="pip install 'dsrl[local]', or use models on a server",
         )
 
 
 def stop(child: Child) -> None:
-    """End it kindly by closing its input, after `STOP_SECONDS` by force."""
+    """Close its standard input, at which it exits; kill it after `STOP_SECONDS`."""
     for pipe in (child.stdin, child.stdout):
         _close(pipe)
     try:
@@ -112,25 +167,30 @@ def _close(pipe: IO[str] | None) -> None:
     try:
         if pipe is not None:
             pipe.close()
-    except BrokenPipeError:  # a question was still on its way to a child that is gone
+    except BrokenPipeError:  # the child exited before it read everything
         return
 
 
 def tail(log: Path) -> str:
-    """The last lines of a log."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
-    return "\n".join(line[:300] for line in lines[-TAIL_LINES:])
+    """The last lines of a log's last attempt, after the exceptions further up: the first one is often the cause."""
+    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    _, _, attempt = text.rpartition(START_LINE)
+    lines = attempt.partition("\n")[2].splitlines() if START_LINE in text else text.splitlines()
+    last = [line[:MAX_LINE] for line in lines[-TAIL_LINES:]]
+    causes = dict.fromkeys(match.group()[:MAX_LINE] for match in EXCEPTION.finditer("\n".join(lines[:-TAIL_LINES])))
+    new = [cause for cause in causes if cause not in last]
+    return "\n".join([*new[:MAX_CAUSES], *(["..."] if new else []), *last])
 
 
 def end_in_words(code: int) -> str:
-    """What an exit status says."""
+    """Describe an exit status: `exit code 1`, `killed by signal 9 (out of memory?)`."""
     if code >= 0:
         return f"exit code {code}"
     return f"killed by signal {-code}" + (" (out of memory?)" if code == -9 else "")
 
 
 def end_with_parent(stream: TextIO, take: Callable[[str], object] = len) -> None:
-    """In the child: hand on each line of standard input, and end the process with the stream, whatever it is doing."""
+    """In the child: pass each line of standard input to `take`, and exit at its end, whatever the process is doing."""
 
     def read() -> None:
         for line in stream:

@@ -67,6 +67,12 @@ class Component:
     version: ClassVar[int] = 1
     """Raise it when the same fields begin to produce another result."""
 
+    needs_weights: ClassVar[bool] = False
+    """Whether it runs a model on this machine, so that the base model's weights must be here."""
+
+    def check(self) -> None:
+        """Check what can be checked quickly before any work starts. Raises `UserError`."""
+
     def key_fields(self) -> dict[str, Any]:
         """Name, version and every field that can change a result, as a JSON-like value. Raises TypeError for a class
         without a component name."""

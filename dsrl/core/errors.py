@@ -1,8 +1,8 @@
-"""The errors a user sees: what is wrong, what was found, what is allowed, what to do next."""
+"""Errors for the user: what is wrong, what was found, what is allowed, what to do next."""
 
 
 class UserError(ValueError):
-    """Something only the user can put right. Printed without a traceback; the process ends with `exit_code`."""
+    """An error that the user can fix. It is printed without a traceback; the process exits with `exit_code`."""
 
     exit_code = 2
 
@@ -18,12 +18,12 @@ class UserError(ValueError):
 
 
 class BudgetReached(UserError):
-    """The next request could have passed `budget_usd` or `budget_tokens`. What was paid for is kept."""
+    """The next request could exceed `budget_usd` or `budget_tokens`. Paid replies are kept."""
 
     exit_code = 4
 
 
 class StageFailed(UserError):
-    """A stage could not finish (a training that broke, an endpoint that is down). What was paid for is kept."""
+    """A stage could not finish: a failed training, an endpoint that is down. Paid replies are kept."""
 
     exit_code = 3

@@ -5,11 +5,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-Z = 1.959964
-"""Normal quantile of a two-sided 95 % interval."""
-Z_90 = 1.644854
-FEWEST = {Z: (math.inf, 12.7062, 4.3027), Z_90: (math.inf, 6.3138, 2.9200)}
-"""Student's t for up to two degrees of freedom, where the series is too coarse."""
+from dsrl.core.statistics import t_quantile
+
 LEAST = 1e-3
 """Share below which nothing is reckoned with."""
 
@@ -62,7 +59,7 @@ def mean(values: Iterable[float]) -> Range:
     if len(known) < 2:
         return Range(middle / 2, middle, middle * 2)
     deviation = math.sqrt(sum((value - middle) ** 2 for value in known) / (len(known) - 1))
-    reach = student(len(known) - 1, Z_90) * deviation / math.sqrt(len(known))
+    reach = t_quantile(len(known) - 1, 0.9) * deviation / math.sqrt(len(known))
     return Range(middle - reach, middle, middle + reach).within(0.0)
 
 
@@ -71,26 +68,3 @@ def share(hits: float, total: float, assumed: float, weight: float = 6.0) -> Ran
     middle = (hits + assumed * weight) / (total + weight)
     reach = 1.65 * math.sqrt(middle * (1 - middle) / (total + weight + 1))
     return Range(middle - reach, middle, middle + reach).within(0.0, 1.0)
-
-
-def wilson(share: float, trials: float) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share over so many trials, not always a whole number; all there is without any."""
-    if trials <= 0:
-        return 0.0, 1.0
-    spread = Z * Z / trials
-    centre = (share + spread / 2) / (1 + spread)
-    half = Z * math.sqrt((share * (1 - share) + spread / 4) / trials) / (1 + spread)
-    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
-
-
-def student(freedom: int, normal: float = Z) -> float:
-    """Quantile of Student's t where the normal distribution has `normal` (Cornish and Fisher's series)."""
-    if freedom < 3:
-        return FEWEST[normal][freedom]
-    third, fifth, seventh = (math.pow(normal, power) for power in (3, 5, 7))
-    terms = (
-        (third + normal) / 4,
-        (5 * fifth + 16 * third + 3 * normal) / 96,
-        (3 * seventh + 19 * fifth + 17 * third - 15 * normal) / 384,
-    )
-    return normal + sum(term / math.pow(freedom, power) for power, term in enumerate(terms, 1))

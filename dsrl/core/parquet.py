@@ -1,4 +1,4 @@
-"""Records on disk: Parquet files that pandas, `datasets` and DuckDB read as they are."""
+"""Records as Parquet files that pandas, `datasets` and DuckDB can read."""
 
 import dataclasses
 import json
@@ -16,12 +16,12 @@ Row = TypeVar("Row")
 
 
 ABOUT = b"dsrl"
-"""Where a Parquet file's own metadata says what its rows are about."""
+"""Key in a Parquet file's metadata for a record about all rows."""
 
 
 def write_table(path: Path, rows: Sequence[Any], cls: type, about: Any = None) -> None:
-    """Write records of one class; the columns are its fields, also when there are no rows. `about`: a record on all of
-    them, kept in the file's metadata."""
+    """Write records of one class. The columns are its fields, also without rows. `about` is a record about all rows,
+    kept in the file's metadata."""
     import pyarrow
     import pyarrow.parquet
 
@@ -33,24 +33,24 @@ def write_table(path: Path, rows: Sequence[Any], cls: type, about: Any = None) -
 
 
 def read_table(path: Path, cls: type[Row]) -> tuple[Row, ...]:
-    """Read records back and check them. Raises `pydantic.ValidationError` where a row doesn't fit the class."""
+    """Read and check records. Raises `pydantic.ValidationError` if a row doesn't fit the class."""
     import pyarrow.parquet
     from pydantic import TypeAdapter
 
-    # In JSON, arrays are allowed for tuples and objects for dataclasses even where scalars are strict.
-    # Not read_table, which imports pyarrow's data sets and with them pandas: more than a second.
+    # Validating JSON allows arrays for tuples and objects for dataclasses, while scalars stay strict.
+    # Not pyarrow's read_table: it imports pyarrow.dataset and with it pandas, which takes more than a second.
     rows = pyarrow.parquet.ParquetFile(path).read().to_pylist(maps_as_pydicts="strict")
     adapter: TypeAdapter[tuple[Row, ...]] = TypeAdapter(tuple[cls, ...])  # type: ignore[valid-type]
     return adapter.validate_json(json.dumps(rows))
 
 
 def read_about(path: Path, cls: type[Row]) -> Row | None:
-    """What `write_table` was told about the rows; None where the file says nothing."""
+    """The record `about` of `write_table`; None if the file has none."""
     import pyarrow.parquet
     from pydantic import TypeAdapter
 
-    told = (pyarrow.parquet.ParquetFile(path).metadata.metadata or {}).get(ABOUT)
-    return TypeAdapter(cls).validate_json(told) if told else None
+    text = (pyarrow.parquet.ParquetFile(path).metadata.metadata or {}).get(ABOUT)
+    return TypeAdapter(cls).validate_json(text) if text else None
 
 
 @cache
@@ -63,7 +63,6 @@ def schema(cls: type) -> "pyarrow.Schema":
 
 
 def _plain(row: Any) -> dict[str, Any]:
-    """A record as nested dicts. Empty maps stay maps, because the schema says so."""
     return dataclasses.asdict(row)
 
 

@@ -1,4 +1,4 @@
-"""Where conf, tasks and corpora are: beside the package in a checkout, inside it in an installed wheel."""
+"""The folders conf, tasks and corpora: beside the package in a checkout, inside it in an installed wheel."""
 
 import functools
 import os
@@ -20,7 +20,7 @@ def home() -> Path:
 
 
 def resource(path: str) -> Path:
-    """A file or folder named in a config: relative to the working folder, else to `home()`. May not exist."""
+    """A file or folder named in a config, relative to the working folder or else to `home()`. It may not exist."""
     given = Path(path).expanduser()
     if given.is_absolute() or given.exists():
         return given.resolve()
@@ -28,6 +28,6 @@ def resource(path: str) -> Path:
 
 
 def cache() -> Path:
-    """What can be made again: `$DSRL_CACHE`, else `dsrl` in the user's cache directory."""
+    """Folder for files that can be made again: `$DSRL_CACHE`, else `dsrl` in the user's cache directory."""
     folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("DSRL_CACHE") or Path(folder) / "dsrl").expanduser()

@@ -1,31 +1,46 @@
-"""SIGTERM, which batch systems, containers and `kill` send, ends a run as Ctrl-C does."""
+"""SIGTERM (batch systems, containers, `kill`) and SIGHUP (a closed terminal or connection) end a run like Ctrl-C."""
 
+import os
 import signal
+import stat
 from types import FrameType
+
+HANDLED = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Termination:
-    """A handler of SIGTERM."""
+    """Signal handler that does what Ctrl-C would do at this moment, inside an event loop or outside of one."""
 
-    received = False
+    received: int | None = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """What Ctrl-C would do at this moment, inside an event loop or outside of one."""
-        self.received = True
+        self.received = number
+        if number == signal.SIGHUP:
+            _discard_terminal_output()
         interrupt = signal.getsignal(signal.SIGINT)
         if not callable(interrupt):  # Ctrl-C is ignored, as in a script's background job
             raise KeyboardInterrupt
         interrupt(number, frame)
 
 
-def hear_termination() -> None:
-    """From now on, unless SIGTERM is ignored or somebody else's."""
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, Termination())
+def handle_termination() -> None:
+    """Install the handler for SIGTERM and SIGHUP, except for one that is ignored (`nohup`) or handled already."""
+    for number in HANDLED:
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, Termination())
 
 
 def interrupted_code() -> int:
-    """Exit code of a process that was interrupted: what a shell makes of the signal."""
-    handler = signal.getsignal(signal.SIGTERM)
-    terminated = isinstance(handler, Termination) and handler.received
-    return 128 + (signal.SIGTERM if terminated else signal.SIGINT)
+    """Exit code of an interrupted process, as shells report it: 128 + signal number."""
+    handlers = [signal.getsignal(number) for number in HANDLED]
+    received = [one.received for one in handlers if isinstance(one, Termination) and one.received is not None]
+    return 128 + (received[0] if received else signal.SIGINT)
+
+
+def _discard_terminal_output() -> None:
+    """Point standard output and error at /dev/null if they were terminals: writing to a closed one fails."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        if stat.S_ISCHR(os.fstat(stream).st_mode):
+            os.dup2(null, stream)
+    os.close(null)

@@ -9,11 +9,8 @@ from typing import Any, Literal, Protocol
 from pydantic import Field
 
 from dsrl.core.component import Component, component, record
-from dsrl.core.digest import digest, folder_digest
+from dsrl.core.digest import digest, model_digest
 from dsrl.core.errors import UserError
-
-WEIGHTS = ("*.safetensors", "*.bin", "config.json", "generation_config.json", "tokenizer*", "chat_template*", "*.model")
-
 
 GOOD_ENDS = frozenset(
     {
@@ -90,8 +87,9 @@ class Model(Component):
         model = self.locate()
         folder = Path(model.path) if model.path else None
         local = folder is not None and folder.is_dir()
-        weights = folder_digest(folder, WEIGHTS) if folder and local else [model.path or self.name, model.revision]
-        return digest([weights, model.prompt_format, model.max_length, model.dtype])
+        weights = model_digest(folder) if folder and local else [model.path or self.name, model.revision]
+        code = ["trust_remote_code"] if model.trust_remote_code else []
+        return digest([weights, model.prompt_format, model.max_length, model.dtype, *code])
 
 
 def reads_images(config: Mapping[str, Any]) -> bool:

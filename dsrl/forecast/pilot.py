@@ -12,9 +12,9 @@ from dsrl.core.estimate import mean
 from dsrl.data.model import Model
 from dsrl.data.sample import Rate, Sample
 from dsrl.llm.reply_cache.cache import ReplyCache
-from dsrl.pipeline.config import pieces
+from dsrl.pipeline.config import components_in
 from dsrl.pipeline.context import Context
-from dsrl.pipeline.runner import Keys, load, output_keys, step
+from dsrl.pipeline.runner import Keys, load, output_keys, run_stage
 from dsrl.pipeline.stage import Stage
 from dsrl.pipeline.state import PipelineState
 from dsrl.pipeline.store import Entry
@@ -43,7 +43,7 @@ class Trial:
 
     def run(self, pipeline: Mapping[str, Stage], state: PipelineState, stop_after: str | None) -> Pilot:
         """Raises what a run would raise; replies that came are kept."""
-        asking = [name for name, stage in pipeline.items() if stage.asks]
+        asking = [name for name, stage in pipeline.items() if stage.prompted_endpoint]
         names = list(pipeline)[: list(pipeline).index(asking[-1]) + 1] if asking else []
         for name in names:
             state = self._step(name, pipeline[name], state)
@@ -54,9 +54,9 @@ class Trial:
     def _step(self, name: str, stage: Stage, state: PipelineState) -> PipelineState:
         small = stage.pilot(self.count)
         if small is stage and not self.cut:
-            state = step(name, stage, state, self.keys, self.context)
+            state = run_stage(name, stage, state, self.keys, self.context)
         elif not self.cut and (entry := self._stored(stage)) is not None:
-            self.keys.made(output_keys(stage, entry.manifest))
+            self.keys.update(output_keys(stage, entry.manifest))
             state = load(entry, stage, state, name)
         else:
             state = self._apart(name, small, state)
@@ -67,7 +67,7 @@ class Trial:
 
     def _stored(self, stage: Stage) -> Entry | None:
         """The whole stage, if it is in the store."""
-        key = stage.key({stage.storage_name(need): self.keys[need] for need in stage.inputs})
+        key = stage.key(self.keys.parents(stage))
         return self.context.store.find(stage.name, key)
 
     def _apart(self, name: str, stage: Stage, state: PipelineState) -> PipelineState:
@@ -75,7 +75,7 @@ class Trial:
         with TemporaryDirectory() as folder:
             self.context.begin(name)
             self.context.scratch = self.context.work = Path(folder)
-            if not any(getattr(piece, "needs_weights", False) for piece in pieces(stage)):
+            if not any(part.needs_weights for part in components_in(stage)):
                 return self._timed(stage, state)
             # Which replies of a local model share a batch decides about their last digits, so the run draws its own.
             context = replace(self.context, calls=ReplyCache(Path(folder) / "calls"))
@@ -86,8 +86,8 @@ class Trial:
         ledger, name, started = self.context.ledger, self.context.stage, time.monotonic()
         after = stage(state, self.context)
         requests = ledger.sums(name).requests
-        if stage.asks and requests >= self.count:
-            at_once = min(self.count, stage.teacher.concurrency)  # type: ignore[attr-defined]
+        if stage.prompted_endpoint and requests >= self.count:
+            at_once = min(self.count, stage.prompted_endpoint.concurrency)
             self.latencies.append((time.monotonic() - started) * at_once / requests)
         return after
 

@@ -6,19 +6,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from dsrl.core.disk_space import check_room
 from dsrl.core.estimate import NOTHING, Range
 from dsrl.data.model import Model, count_parameters
-from dsrl.forecast.workload import Load, Outlook
+from dsrl.forecast.workload import Forecastable, Load, Outlook
 from dsrl.llm import ReplyCache
-from dsrl.pipeline.context import Context
 from dsrl.pipeline.runner import Keys, load, output_keys
 from dsrl.pipeline.stage import Stage
 from dsrl.pipeline.state import PipelineState
 from dsrl.pipeline.store import Entry, Store
 
-LOOKED_UP = 40
-"""Candidates of each stage that a run looks up before it starts."""
 State = Literal["stored", "begun", "new", "unknown"]
 
 
@@ -132,7 +128,7 @@ class Foresight:
             return outlook
         while self._unread:
             outlook = stored(*self._unread.pop(0), outlook)
-        expected = stage.expect(outlook)
+        expected = stage.expect(outlook) if isinstance(stage, Forecastable) else outlook.expects()
         load = expected.load
         state: State = "unknown" if load is None else "begun" if load.held.completions else "new"
         forecast.add(name, state, load)
@@ -187,29 +183,3 @@ def parameters(model: Model | None) -> float | None:
         return count_parameters(shapes) / 1e9
     except KeyError:  # another family of models than the usual decoders
         return None
-
-
-def foretell(
-    pipeline: Mapping[str, Stage],
-    state: PipelineState,
-    context: Context,
-    keys: Keys,
-    *,
-    rounds: int = 1,
-    stop_after: str | None = None,
-) -> None:
-    """What this run expects to ask for, into its `metrics.json`, so that its report can say how good the guess was."""
-    calls = context.calls if context.calls.folder.is_dir() else None
-    forecast = Foresight(context.store, keys, calls, limit=LOOKED_UP).look(
-        pipeline, state, rounds=rounds, stop_after=stop_after
-    )
-    context.metrics["forecast"] = forecast.plain()
-    total = forecast.total
-    if total.requests.high:
-        check_room(context.store.root)
-        usd = forecast.usd()
-        cost = f"  ${usd.expected:.2f} ({usd.low:.2f} - {usd.high:.2f})" if usd else "  dollars unknown"
-        context.progress.say(
-            f"forecast {total.requests.expected:,.0f} requests  {total.input_tokens.expected:,.0f} tokens in  "
-            f"{total.output_tokens.expected:,.0f} out{cost}"
-        )

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from dsrl.core.estimate import ALL, NOTHING, Range
 from dsrl.forecast import defaults
@@ -231,18 +231,14 @@ class Expectation:
     after: Outlook
 
 
+@runtime_checkable
+class Forecastable(Protocol):
+    """A stage that can forecast its own work."""
+
+    def expect(self, outlook: Outlook) -> Expectation:
+        """What it will ask for and leave behind, from what is known before it runs, without sending a request."""
+
+
 def tokens(text: str) -> float:
     """A rough count, where no tokenizer is at hand."""
     return len(text) / CHARACTERS_PER_TOKEN
-
-
-COMPARED = ("requests", "input_tokens", "output_tokens", "usd")
-
-
-def outcome(foretold: Mapping[str, Any], calls: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """What a stage has asked for in truth, beside its forecast: `error` is how much too high that was, as a share."""
-    spent = calls.get(foretold["role"]) or {}
-    actual = {name: spent.get(name, 0) for name in COMPARED}
-    pairs = {name: (foretold[name], actual[name]) for name in COMPARED}
-    error = {name: guess["expected"] / real - 1 if guess and real else None for name, (guess, real) in pairs.items()}
-    return {"actual": actual, "error": error}

@@ -1,5 +1,6 @@
 """Servers that a run starts itself, on first use, and stops at its end; `vllm serve` is the one that ships."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -88,8 +89,11 @@ class VllmServer(Component):
         log = Path(self.log).expanduser()
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
+            output.write(f"{child_process.START_LINE} {program}\n".encode())
+            output.flush()
             child = subprocess.Popen(
                 [sys.executable, "-I", str(CHILD), program, *self.arguments(port)],
+                env=child_process.inherited_environment(os.environ, child_process.HUB_SECRETS),
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,

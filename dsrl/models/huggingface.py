@@ -1,4 +1,4 @@
-"""Hugging Face models, loaded, spoken to and sampled in one way by pass rates, training and evaluation.
+"""Loading, prompting and sampling of Hugging Face models, shared by pass rates, training and evaluation.
 
 Imports torch and transformers: for child processes only.
 """
@@ -29,24 +29,25 @@ from dsrl.data.model import Model, Sampling, reads_images
 
 DEFAULT_THREADS = torch.get_num_threads()
 SMALL_MODEL = 5_000_000
-"""Parameters below which matrix products are too small to share among threads."""
+"""Parameters below which matrix products are too small to be split among threads."""
+REPLY_MARKER = "reply-marker"
 TOKENIZER_CHECK = "tokenizer_check.json"
 CHECK_TEXTS = (
     "Hello, world!\n\nShe wrote 1234567890 words in 98 days.",
     "3+4=7, 7+4=11 #### 11",
     "na\u00efve caf\u00e9 \u2212 \u6771\u4eac \U0001f642\t<answer>(B)</answer> \\frac{1}{2}",
 )
-"""Digits, marks, scripts and spacing: where tokenizers of different make part company."""
+"""Digits, punctuation, scripts and spacing, on which different tokenizers differ."""
 
 
 @dataclass(frozen=True)
 class Ask:
-    """One completion to be sampled."""
+    """A request for one completion."""
 
     ids: list[int]
     """The prompt's tokens."""
     stream: str
-    """Seeds the random numbers of this completion."""
+    """Seed of this completion's random numbers."""
     limit: int
     """Longest completion, in tokens."""
 
@@ -56,13 +57,13 @@ class Drawn:
     """One sampled completion."""
 
     ids: list[int]
-    """Ends with the stop token, unless it was cut."""
+    """Token ids, with the stop token unless truncated."""
     finish_reason: str
-    """`stop`, or `length` where it was cut."""
+    """`stop`, or `length` if truncated."""
 
 
 def load_tokenizer(model: Model) -> Any:
-    """The tokenizer, padding on the left. Raises `UserError` where it isn't the one that the model was saved with."""
+    """The tokenizer, padding on the left. Raises `UserError` if it is not the one that the model was saved with."""
     assert model.path is not None
     tokenizer = AutoTokenizer.from_pretrained(
         model.path, revision=model.revision, trust_remote_code=model.trust_remote_code, padding_side="left"
@@ -72,33 +73,33 @@ def load_tokenizer(model: Model) -> Any:
 
 
 def load_model(model: Model, device: str = "cpu", dtype: str | None = None) -> Any:
-    """The weights in `dtype` (the model's own if not given), ready for inference."""
+    """The weights in `dtype` (default: the model's own), ready for inference."""
     assert model.path is not None
-    given = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
-    config = AutoConfig.from_pretrained(model.path, **given)
+    options = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
+    config = AutoConfig.from_pretrained(model.path, **options)
     auto = AutoModelForImageTextToText if reads_images(config.to_dict()) else AutoModelForCausalLM
-    weights = auto.from_pretrained(model.path, dtype=dtype or model.dtype, **given)
-    settle_threads(weights)
+    weights = auto.from_pretrained(model.path, dtype=dtype or model.dtype, **options)
+    set_threads(weights)
     return weights.to(device).eval()
 
 
-def settle_threads(weights: Any) -> None:
-    """One CPU thread for a model of a few million parameters, where a second costs more than it brings; else one a
-    core. Keeps a number that was given in the environment."""
+def set_threads(weights: Any) -> None:
+    """Use one CPU thread for a model of a few million parameters, which more threads would slow down, else one per
+    core. OMP_NUM_THREADS takes precedence."""
     if "OMP_NUM_THREADS" not in os.environ:
         small = weights.num_parameters() < SMALL_MODEL
         torch.set_num_threads(1 if small else DEFAULT_THREADS)
 
 
 def pick_device(wanted: str = "auto") -> str:
-    """`auto`: the GPU where there is one. Raises `UserError` for a GPU that isn't there."""
+    """`auto` picks the GPU if there is one. Raises `UserError` for `cuda` without a usable GPU."""
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise UserError("device: no GPU can be used here", got=wanted, allowed=("auto", "cpu"))
+        raise UserError("device: no usable GPU on this machine", got=wanted, allowed=("auto", "cpu"))
     return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def encode_prompt(tokenizer: Any, prompt: str, prompt_format: str) -> list[int]:
-    """The token ids with which a model is asked: plain text, or one user turn of its chat template."""
+    """Token ids of a prompt: plain text, or one user turn of the chat template."""
     if prompt_format == "raw":
         return list(tokenizer(prompt)["input_ids"])
     if not tokenizer.chat_template:
@@ -111,14 +112,14 @@ def encode_prompt(tokenizer: Any, prompt: str, prompt_format: str) -> list[int]:
 
 
 def write_tokenizer_check(tokenizer: Any, folder: Path, texts: Sequence[str] = ()) -> None:
-    """Note beside a saved tokenizer how it cuts some texts, for `verify_tokenizer`."""
+    """Write some texts with their token ids beside a saved tokenizer, for `verify_tokenizer`."""
     expected = {text: tokenizer(text)["input_ids"] for text in (*CHECK_TEXTS, *texts)}
     (folder / TOKENIZER_CHECK).write_text(json.dumps(expected, ensure_ascii=False), encoding="utf-8")
 
 
 def verify_tokenizer(tokenizer: Any, folder: Path) -> None:
-    """Raises `UserError` where a loaded tokenizer cuts texts differently than the one that was saved (transformers
-    puts its own in the place of a saved one for some model types, without a word)."""
+    """Raises `UserError` if the loaded tokenizer splits texts differently from the saved one. For some model types
+    transformers silently loads its own tokenizer instead of the saved one."""
     path = folder / TOKENIZER_CHECK
     if not path.is_file():
         return
@@ -126,44 +127,59 @@ def verify_tokenizer(tokenizer: Any, folder: Path) -> None:
         got = list(tokenizer(text)["input_ids"])
         if got != expected:
             raise UserError(
-                f"{folder}: another tokenizer was loaded than the one that was saved",
-                got=f"{type(tokenizer).__name__} reads {text[:40]!r} as {got[:12]}",
+                f"{folder}: the loaded tokenizer is not the saved one",
+                got=f"{type(tokenizer).__name__} encodes {text[:40]!r} as {got[:12]}",
                 allowed=f"{expected[:12]}",
                 next_step="check model_type in config.json and tokenizer_class in tokenizer_config.json",
             )
 
 
 def stop_ids(model: Any, tokenizer: Any) -> list[int]:
-    """Every token that ends a reply: the tokenizer's own and those of the model's generation config."""
+    """Token ids that end a reply: the tokenizer's own and those of the model's generation config."""
     declared = model.generation_config.eos_token_id
-    several = declared if isinstance(declared, list) else [declared]
-    found = [token for token in (tokenizer.eos_token_id, *several) if token is not None]
-    if not found:
+    candidates = (tokenizer.eos_token_id, *(declared if isinstance(declared, list) else [declared]))
+    ids = [token for token in candidates if token is not None]
+    if not ids:
         raise UserError("the model declares no end-of-text token", next_step="set eos_token in tokenizer_config.json")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(ids))
 
 
-def picture_tokens(model: Any) -> list[int] | None:
-    """What stands for a piece of a picture: a reply that held it could not be read back; None where there is none."""
-    token = getattr(model.config, "image_token_id", None)
-    return None if token is None else [token]
+def end_of_reply_ids(tokenizer: Any, prompt_format: str, stops: Sequence[int]) -> list[int]:
+    """Token ids that end a reply in training data, the last of them one of `stops` (see `stop_ids`): what the chat
+    template renders after an assistant turn, or the end-of-text token for raw prompts. The end-of-text token of
+    the tokenizer need not be the template's end of turn (Gemma, Phi, Llama 3)."""
+    if prompt_format == "raw":
+        return [stops[0]]
+    turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": REPLY_MARKER}]
+    _, _, end = tokenizer.apply_chat_template(turns, tokenize=False).rpartition(REPLY_MARKER)
+    ids = list(tokenizer(end, add_special_tokens=False)["input_ids"])
+    for length, token in enumerate(ids, 1):
+        if token in stops:
+            return ids[:length]
+    return [*tokenizer(end.strip(), add_special_tokens=False)["input_ids"], stops[0]]
+
+
+def declare_end_of_text(tokenizer: Any, stops: Sequence[int]) -> None:
+    """Give a loaded tokenizer an end-of-text and a padding token, if it has none: trainers need both."""
+    first = tokenizer.convert_ids_to_tokens(stops[0])
+    tokenizer.eos_token = tokenizer.eos_token or first
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
 
 
 def context_length(model: Model, weights: Any) -> int:
-    """Longest prompt plus reply: the configured one, or the model's own where that is shorter."""
+    """Longest prompt plus reply in tokens: the configured limit, or the model's own if that is shorter."""
     return context_limit(model, weights.config)
 
 
 def context_limit(model: Model, config: Any) -> int:
-    """The same of a model's configuration alone."""
+    """`context_length` from the model's Hugging Face config alone."""
     own = getattr(config.get_text_config(), "max_position_embeddings", None)
     return min(model.max_length, own or model.max_length)
 
 
 def draw(model: Any, tokenizer: Any, asks: Sequence[Ask], sampling: Sampling) -> list[Drawn]:
-    """One completion to each, in one batch: by inverse CDF from numbers of its own, so that it depends on its
-    neighbours only through rounding. Raises FloatingPointError where the model's output isn't finite.
-    """
+    """One completion per request, in one batch. Each is sampled by inverse CDF from random numbers of its own, so its
+    neighbours affect it only through rounding. Raises FloatingPointError if the model's output is not finite."""
     padding = stop_ids(model, tokenizer)[0]
     width = max(len(ask.ids) for ask in asks)
     inputs = {
@@ -182,23 +198,29 @@ def draw_from(
     limits: Sequence[int],
     sampling: Sampling,
 ) -> list[Drawn]:
-    """As `draw`, of prompts that are tensors already, padded on the left, with pictures among them."""
+    """`draw` for prompts that are already tensors of shape (batch, seq), padded on the left, possibly with images."""
     stops, longest = stop_ids(model, tokenizer), max(limits)
+    image_token = getattr(model.config, "image_token_id", None)
     config = GenerationConfig(
-        max_new_tokens=longest, do_sample=False, eos_token_id=stops, pad_token_id=stops[0],
-        suppress_tokens=picture_tokens(model),
-    )  # fmt: skip
-    with _generation_config(model, config):
+        max_new_tokens=longest,
+        do_sample=False,
+        eos_token_id=stops,
+        pad_token_id=stops[0],
+        # The model could not read a reply back that has an image token without an image.
+        suppress_tokens=None if image_token is None else [image_token],
+    )
+    with replaced_generation_config(model, config):
         rows = model.generate(
             **{name: tensor.to(model.device) for name, tensor in inputs.items()},
             logits_processor=LogitsProcessorList([InverseCdf(streams, longest, sampling)]),
         )
     replies = rows[:, inputs["input_ids"].shape[1] :].tolist()
-    return [_cut(reply[:limit], stops) for reply, limit in zip(replies, limits, strict=True)]
+    return [truncate(reply[:limit], stops) for reply, limit in zip(replies, limits, strict=True)]
 
 
 class InverseCdf(LogitsProcessor):  # type: ignore[misc]
-    """Leaves one token a row: where the row's uniform number of this step falls; at temperature 0 the likeliest."""
+    """Masks all but one token per row: the one on which the row's uniform number of this step falls. At temperature 0
+    it leaves the scores alone, for greedy decoding."""
 
     def __init__(self, streams: Sequence[str], steps: int, sampling: Sampling) -> None:
         self.sampling = sampling
@@ -217,30 +239,30 @@ class InverseCdf(LogitsProcessor):  # type: ignore[misc]
         return torch.full_like(scores, -math.inf).scatter_(1, picked, 0.0)
 
     def _pick(self, scores: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
-        """Token ids of shape (rows, 1)."""
-        shares = torch.softmax(scores.float() / self.sampling.temperature, dim=-1)
+        """Token ids of shape (batch, 1), from scores of shape (batch, vocab) and uniforms of shape (batch,)."""
+        probabilities = torch.softmax(scores.float() / self.sampling.temperature, dim=-1)
         if self.sampling.top_p == 1:
-            return _inverse(shares, uniforms)
-        ordered, tokens = torch.sort(shares, dim=-1, descending=True, stable=True)
+            return inverse_cdf(probabilities, uniforms)
+        ordered, tokens = torch.sort(probabilities, dim=-1, descending=True, stable=True)
         before = ordered.cumsum(dim=-1) - ordered
-        return tokens.gather(1, _inverse(ordered.masked_fill(before >= self.sampling.top_p, 0.0), uniforms))
+        return tokens.gather(1, inverse_cdf(ordered.masked_fill(before >= self.sampling.top_p, 0.0), uniforms))
 
 
-def _inverse(shares: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
-    """Column on which each uniform number falls; a column of share 0 is never hit."""
-    sums = shares.cumsum(dim=-1, dtype=torch.float64)
-    return torch.searchsorted(sums, uniforms[:, None] * sums[:, -1:], right=True).clamp_(max=shares.shape[-1] - 1)
+def inverse_cdf(probabilities: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+    """The column on which each uniform number falls, shape (batch, 1). A column of probability 0 is never hit."""
+    sums = probabilities.cumsum(dim=-1, dtype=torch.float64)
+    return torch.searchsorted(sums, uniforms[:, None] * sums[:, -1:], right=True).clamp_(max=sums.shape[-1] - 1)
 
 
-def _cut(ids: list[int], stops: Sequence[int]) -> Drawn:
-    """What comes after the first stop token is padding."""
+def truncate(ids: list[int], stops: Sequence[int]) -> Drawn:
+    """The completion up to its first stop token; what follows is padding."""
     ends = [position for position, token in enumerate(ids) if token in stops]
     return Drawn(ids[: ends[0] + 1], "stop") if ends else Drawn(ids, "length")
 
 
 @contextmanager
-def _generation_config(model: Any, config: GenerationConfig) -> Iterator[None]:
-    """Keep a model's own defaults (a repetition penalty, a top_k) out of the sampling."""
+def replaced_generation_config(model: Any, config: GenerationConfig) -> Iterator[None]:
+    """Keeps a model's own defaults (repetition penalty, top_k, ...) out of the sampling."""
     own = model.generation_config
     model.generation_config = config
     try:

@@ -1,4 +1,4 @@
-"""From a composed Hydra config to checked objects: every mistake dies here, before any work, and names its key."""
+"""From a composed Hydra config to checked components. Every mistake is reported before any work, and names its key."""
 
 import importlib
 import re
@@ -17,17 +17,20 @@ from dsrl import prompts
 from dsrl.core.component import Component, Many, component
 from dsrl.core.errors import UserError
 from dsrl.core.resources import home
+from dsrl.data.model import Model
+from dsrl.data.task import Task
 from dsrl.graders import KINDS
+from dsrl.llm.endpoint import Endpoint
 from dsrl.pipeline.stage import Stage
 
 SEED_LIMIT = 2**31
 TOP_KEY = re.compile(r"^(\w+):", re.MULTILINE)
-"""A key at the top of a YAML file: reading all of it takes thirty times as long."""
+"""A key at the top of a YAML file. Parsing the whole file takes thirty times as long."""
 
 
 @component(None)
 class Settings(Component):
-    """The dials at the top of `conf/config.yaml`."""
+    """The settings at the top of `conf/config.yaml`."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.+-]+$")
     n: int = Field(ge=1)
@@ -48,8 +51,8 @@ class Settings(Component):
     plugins: Many[str] = ()
 
 
-def resolved(config: DictConfig) -> dict[str, Any]:
-    """The whole config as plain values. Raises `UserError` for what is missing, mistyped or can't be resolved."""
+def resolve(config: DictConfig) -> dict[str, Any]:
+    """The whole config as plain values. Raises `UserError` for keys that are missing, unknown or can't be resolved."""
     _refuse_unknown(config)
     _require(config, "task", "instruction", "task=adhoc task.instruction=...")
     if any("teacher" in (config.get(name) or {}) for name in config.pipeline):
@@ -64,193 +67,190 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
-def dials(values: Mapping[str, Any]) -> Settings:
-    """The checked dials."""
-    found = {name: values[name] for name in Settings.__dataclass_fields__}
-    checked: Settings = make(Settings, found, "")
-    return checked
+def settings_of(values: Mapping[str, Any]) -> Settings:
+    """The checked settings of a resolved config."""
+    settings: Settings = make(Settings, {name: values[name] for name in Settings.__dataclass_fields__}, "")
+    return settings
 
 
 def build(node: Any, key: str, plugins: tuple[str, ...] = ()) -> Any:
-    """Every `_target_` below `node` made into its object, innermost first. `key` is where the node stands."""
+    """Build the component of every `_target_` below `node`, innermost first. `key` is its place in the config."""
     if isinstance(node, list):
         return tuple(build(item, f"{key}.{number}", plugins) for number, item in enumerate(node))
     if not isinstance(node, dict):
         return node
-    node = _with_kind(node, key)
+    node = _replace_kind(node, key)
     values = {name: build(value, f"{key}.{name}", plugins) for name, value in node.items() if name != "_target_"}
     if "_target_" not in node:
         return values
-    return make(_target(node["_target_"], key, plugins), values, key)
+    return make(_import_target(node["_target_"], key, plugins), values, key)
 
 
 def make(target: Any, values: Mapping[str, Any], key: str) -> Any:
-    """Call a class with checked values; a refused value is named by its key in the config."""
+    """Call a class with values that it checks. Raises `UserError` naming the config key of a value that it refuses."""
     prefix = f"{key}." if key else ""
     try:
         return target(**values)
     except ValidationError as error:
-        raise _refused(error, target, prefix) from error
+        raise _name_key(error, target, prefix) from error
     except TypeError as error:
         raise UserError(f"{key}: {target.__name__} can't be made", got=str(error)) from error
 
 
-def check_stages(pipeline: Mapping[str, Any], stop_after: str | None, *, dry: bool = False) -> None:
-    """Every stage is one, and every part of it passes its own check; `dry`: it need not be fit for work yet."""
-    for name, stage in pipeline.items():
-        if not isinstance(stage, Stage):
-            raise UserError(f"pipeline: `{name}` is no stage", got=stage, next_step=f"give {name}._target_=...")
-        for piece in pieces(stage) if not dry else ():
-            if hasattr(piece, "check"):
-                piece.check()
-    if stop_after is not None and stop_after not in pipeline:
-        raise UserError("stop_after: no such stage", got=stop_after, allowed=list(pipeline))
+def components_in(value: Any) -> Iterator[Component]:
+    """A component and all components inside it."""
+    if isinstance(value, Component):
+        yield value
+        for name in getattr(value, "__dataclass_fields__", {}):
+            yield from components_in(getattr(value, name))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from components_in(item)
 
 
-def check_asked(values: Mapping[str, Any], overrides: Iterable[str]) -> None:
-    """What was set by hand has to be used."""
-    overrides = list(overrides)
-    check_pair(values.get("train"), overrides)
-    check_used(values["pipeline"], overrides)
+def check_run(values: Mapping[str, Any], settings: Settings) -> None:
+    """Check what only a real run has to fulfil. Raises `UserError`."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
-
-def check_pair(train: Any, overrides: Iterable[str]) -> None:
-    """An `rl=` or a `cluster=` that was asked for must be used by the engine: an option that is ignored without a word
-    is a fault."""
-    overrides = list(overrides)
-    asked = _of_group("rl", overrides)
-    if asked and isinstance(train, Mapping) and "algorithm" not in train:
+    hydra = HydraConfig.get()
+    if hydra.mode == RunMode.RUN:
+        for override in hydra.overrides.hydra:
+            if override.startswith("hydra/launcher="):
+                raise UserError(
+                    f"{override} launches the jobs of a sweep, and this is one run",
+                    next_step="dsrl -m ... for a sweep; dsrl submit ... for one run as a job of Slurm",
+                )
+    check_overrides(values, hydra.overrides.task)
+    if settings.pilot:
         raise UserError(
-            f"train={str(train.get('_target_')).rpartition('.')[2].lower()} runs no RL algorithm",
-            got=" ".join(asked),
-            allowed="train=verl with any rl; train=trl with rl=grpo or rl=dr_grpo; train=sft and train=none without rl",
-            next_step=f"take out {asked[0]}, or give train=trl",
-        )
-    clusters = _of_group("cluster", overrides)
-    if clusters and isinstance(train, Mapping) and "cluster" not in train:
-        raise UserError(
-            f"train={str(train.get('_target_')).rpartition('.')[2].lower()} runs on no Ray",
-            got=" ".join(clusters),
-            allowed="cluster=... with train=verl",
-            next_step=f"take out {clusters[0]}; a single node of Slurm needs no cluster: dsrl submit ...",
+            "pilot belongs to `dsrl plan`", got=f"pilot={settings.pilot}", next_step="dsrl plan pilot=10 ..."
         )
 
 
-def _of_group(group: str, overrides: list[str]) -> list[str]:
-    """Those that choose from the group or set something in it."""
-    return [word for word in overrides if word.partition("=")[0].lstrip("+~").partition(".")[0] == group]
-
-
-def check_used(pipeline: Mapping[str, Any], overrides: Iterable[str]) -> None:
-    """What is set by hand for a stage must belong to one that runs. `score` lends its sampling to others."""
-    absent = known_stages() - set(pipeline) - {"score"}
+def check_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> None:
+    """Every override must take effect. Raises `UserError` for one that would be ignored."""
+    overrides = list(overrides)
+    train = values.get("train")
+    if isinstance(train, Mapping):
+        engine = f"train={str(train.get('_target_')).rpartition('.')[2].lower()}"
+        if (algorithm := _choices_in("rl", overrides)) and "algorithm" not in train:
+            raise UserError(
+                f"{engine} runs no RL algorithm",
+                got=" ".join(algorithm),
+                allowed="train=verl with any rl; train=trl with rl=grpo or rl=dr_grpo; other engines without rl",
+                next_step=f"take out {algorithm[0]}, or give train=trl",
+            )
+        if (cluster := _choices_in("cluster", overrides)) and "cluster" not in train:
+            raise UserError(
+                f"{engine} does not use Ray",
+                got=" ".join(cluster),
+                allowed="cluster=... with train=verl",
+                next_step=f"take out {cluster[0]}; a single node of Slurm needs no cluster: dsrl submit ...",
+            )
+    absent = known_stages() - set(values["pipeline"]) - {"score"}  # other stages take their sampling from `score`
     for override in overrides:
         name, inner, _ = override.partition("=")[0].lstrip("+~").partition(".")
         if inner and name in absent:
             raise UserError(
                 f"{name}: this pipeline has no such stage",
                 got=override,
-                allowed=list(pipeline),
+                allowed=list(values["pipeline"]),
                 next_step=f"take out {override}, or give the pipeline that has the stage: pipeline=...",
             )
 
 
-def pieces(value: Any) -> Iterator[Component]:
-    """A part and all parts inside it."""
-    if isinstance(value, Component):
-        yield value
-        for name in getattr(value, "__dataclass_fields__", {}):
-            yield from pieces(getattr(value, name))
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from pieces(item)
+def _choices_in(group: str, overrides: list[str]) -> list[str]:
+    """The overrides that choose from a config group or set something in it."""
+    return [word for word in overrides if word.partition("=")[0].lstrip("+~").partition(".")[0] == group]
 
 
-def check_budget(budget_usd: float | None, pipeline: Mapping[str, Any]) -> None:
-    """A budget can only be kept where prices are known."""
-    parts = (piece for stage in pipeline.values() for piece in pieces(stage))
-    unpriced = [piece for piece in parts if getattr(piece, "price", piece) is None]
+def check_stages(pipeline: Mapping[str, Any], stop_after: str | None, *, dry: bool = False) -> None:
+    """Run the checks of every component of every stage; with `dry`, only check that they are stages."""
+    for name, stage in pipeline.items():
+        if not isinstance(stage, Stage):
+            raise UserError(f"pipeline: `{name}` is not a stage", got=stage, next_step=f"give {name}._target_=...")
+        for part in components_in(stage) if not dry else ():
+            part.check()
+    if stop_after is not None and stop_after not in pipeline:
+        raise UserError("stop_after: no such stage", got=stop_after, allowed=list(pipeline))
+
+
+def endpoints_in(value: Any) -> Iterator[Endpoint]:
+    """The endpoints among the components of a stage."""
+    return (part for part in components_in(value) if isinstance(part, Endpoint))
+
+
+def check_budget(budget_usd: float | None, pipeline: Mapping[str, Stage]) -> None:
+    """A budget in dollars needs the price of every endpoint."""
+    unpriced = [one for stage in pipeline.values() for one in endpoints_in(stage) if one.price is None]
     if budget_usd is not None and unpriced:
         raise UserError(
-            f"budget_usd is set, but the price of {getattr(unpriced[0], 'model', '?')} is unknown",
+            f"budget_usd is set, but the price of {unpriced[0].model} is unknown",
             got="price: null",
             next_step="give the endpoint a price: {_target_: dsrl.llm.Price, input: ..., output: ..., date: ...}; "
             "or set budget_tokens instead, which needs no price",
         )
 
 
-def check_context(task: Any, pipeline: Mapping[str, Any]) -> None:
-    """What stands in every prompt of a task fits into the context of whoever is asked."""
+def check_context(task: Task, pipeline: Mapping[str, Stage]) -> None:
+    """What stands in every prompt of a task must fit into the context of each endpoint."""
     longest = max((f"{demo.input}{demo.output}" for demo in task.demos), key=len, default="")
     parts = {"task.instruction": task.instruction, "the longest of task.demos": longest}
     for stage in pipeline.values():
-        words = max((prompts.literal_text(name) for name in stage.templates), key=len, default="")
-        for piece in pieces(stage):
-            own = {f"the wording of the prompts of {stage.name}": words} if _asks(stage, piece) else {}
-            if hasattr(piece, "check_prompt"):
-                piece.check_prompt(parts={**parts, **own})
+        template = max((prompts.literal_text(name) for name in stage.templates), key=len, default="")
+        for endpoint in endpoints_in(stage):
+            own = {f"the prompt template of {stage.name}": template} if endpoint is stage.prompted_endpoint else {}
+            endpoint.check_prompt(parts={**parts, **own})
 
 
-def _asks(stage: Any, piece: Any) -> bool:
-    """Whether the stage's own prompts go there, and not to a verifier's endpoint."""
-    return piece is getattr(stage, "teacher", None)
-
-
-def check_model(model: Any, pipeline: Mapping[str, Any]) -> None:
-    """There is a base model; its folder exists unless it is made on first use; weights are here if needed."""
+def check_model(model: Model | None, pipeline: Mapping[str, Stage]) -> None:
+    """There is a base model; its folder exists unless it is made on first use; its weights are here if needed."""
     if model is None:
         raise UserError("model is missing", allowed=options("model"), next_step="model=NAME")
     if model.prepare is None:
         model.locate()
-    wants = [piece for stage in pipeline.values() for piece in pieces(stage) if getattr(piece, "needs_weights", False)]
-    if model.path is None and model.prepare is None and wants:
+    needing = [part for stage in pipeline.values() for part in components_in(stage) if part.needs_weights]
+    if model.path is None and model.prepare is None and needing:
         raise UserError(
-            f"model {model.name} has no weights on this machine, but {type(wants[0]).__name__} needs them",
+            f"model {model.name} has no weights on this machine, but {type(needing[0]).__name__} needs them",
             next_step="give model=hf model.path=..., or rollout=server train=none for a model that a server offers",
         )
 
 
-def check_pictures(task: Any, model: Any, pipeline: Mapping[str, Any]) -> None:
-    """Whoever is shown a task's pictures reads them."""
-    seeds = "seeds" in pipeline and bool(task.gold and task.gold.images)
-    taught = seeds or ("generate" in pipeline and task.pictures is not None)
-    shown = taught or bool(task.test and task.test.images and any("test" in one.inputs for one in pipeline.values()))
-    asked = any("base" in one.inputs for one in pipeline.values())
-    if shown and asked and model is not None and model.reads_images() is False:
+def check_images(task: Task, model: Model | None, pipeline: Mapping[str, Stage]) -> None:
+    """Models and endpoints that are sent a task's images accept them."""
+    in_samples = any(stage.adds_images(task) for stage in pipeline.values())
+    in_test = bool(task.test and task.test.images) and any("test" in stage.inputs for stage in pipeline.values())
+    rolled_out = any("base" in stage.inputs for stage in pipeline.values())
+    if (in_samples or in_test) and rolled_out and model is not None and model.reads_images() is False:
         raise UserError(
-            f"model {model.name} reads no pictures, and the questions of task {task.name} come with some",
+            f"model {model.name} does not accept images, but task {task.name} contains images",
             got=f"model.images={str(model.images).lower()}",
             next_step="give a vision-language model: model=qwen2_5_vl_7b_instruct, or model=hf model.path=...",
         )
-    judged = shown and "difficulty" in pipeline
-    for name, stage in pipeline.items() if taught or judged else ():
-        _check_reader(task, name, stage)
+    for name, stage in pipeline.items():
+        blind = [endpoint for endpoint in endpoints_in(stage) if not endpoint.images]
+        if blind and stage.shows_images(task, in_samples=in_samples):
+            raise UserError(
+                f"{name}: {blind[0].model} does not accept images, but task {task.name} contains images",
+                got="images: false",
+                next_step="take one that does, such as teacher=gpt4o; or teacher.images=true if this one does",
+            )
+        if in_samples and not stage.accepts_images:
+            raise UserError(
+                f"{name}: {type(stage).__name__} can't train on images",
+                got=f"task {task.name}, which contains images",
+                allowed="train=trl, train=verl, train=none",
+            )
 
 
-def _check_reader(task: Any, name: str, stage: Any) -> None:
-    blind: list[Any] = [
-        one for one in pieces(stage) if getattr(one, "images", None) is False and hasattr(one, "base_url")
-    ]
-    if blind and name in ("generate", "score", "rewrite", "difficulty"):
-        raise UserError(
-            f"{name}: {blind[0].model} reads no pictures, and the questions of task {task.name} come with some",
-            got="images: false",
-            next_step="take one that does, such as teacher=gpt4o; or say so if this one does: teacher.images=true",
-        )
-    if not getattr(stage, "pictures", True):
-        raise UserError(
-            f"{name}: {type(stage).__name__} can't learn from pictures",
-            got=f"task {task.name}, whose questions come with some",
-            allowed="train=trl, train=verl, train=none",
-        )
-
-
-def _refused(error: ValidationError, target: Any, prefix: str) -> UserError:
+def _name_key(error: ValidationError, target: Any, prefix: str) -> UserError:
     first = error.errors()[0]
     name = ".".join(str(step) for step in first["loc"])
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         allowed = sorted(getattr(target, "__dataclass_fields__", {}))
-        return UserError(f"{prefix}{name}: unknown key", allowed=allowed, next_step=_meant(name, allowed))
+        return UserError(f"{prefix}{name}: unknown key", allowed=allowed, next_step=_suggest(name, allowed))
     if first["type"] == "missing":
         return UserError(f"{prefix}{name} is missing", next_step=f"give {prefix}{name}=...")
     cause = first.get("ctx", {}).get("error")
@@ -259,8 +259,8 @@ def _refused(error: ValidationError, target: Any, prefix: str) -> UserError:
     return UserError(f"{prefix}{name}: {first['msg']}", got=repr(first["input"]), next_step=f"give {prefix}{name}=...")
 
 
-def _with_kind(node: dict[str, Any], key: str) -> dict[str, Any]:
-    """`kind: number` is short for the `_target_` of that answer kind."""
+def _replace_kind(node: dict[str, Any], key: str) -> dict[str, Any]:
+    """Replace `kind: number`, short for a grader, by its `_target_`."""
     if "kind" not in node or isinstance(node["kind"], dict) or "answer" not in key.split("."):
         return node
     rest = {name: value for name, value in node.items() if name != "kind"}
@@ -276,20 +276,28 @@ def _with_kind(node: dict[str, Any], key: str) -> dict[str, Any]:
     return {"_target_": KINDS[node["kind"]], **rest}
 
 
-def _target(path: Any, key: str, plugins: tuple[str, ...]) -> Any:
+def _import_target(path: Any, key: str, plugins: tuple[str, ...]) -> type[Component]:
+    """The component class that a `_target_` names: of dsrl or of the user's plugins, never a function."""
     roots = ("dsrl", *plugins)
     if not isinstance(path, str) or not any(path.startswith(f"{root}.") for root in roots):
         raise UserError(
-            f"{key}._target_: only classes of dsrl and of the modules in `plugins` may be built",
+            f"{key}._target_: only components of dsrl and of the modules in `plugins` may be built",
             got=path,
             allowed=[f"{root}.*" for root in roots],
             next_step="plugins=[your_module]",
         )
     module, _, name = path.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), name)
+        found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise UserError(f"{key}._target_: {path} can't be imported", got=str(error)) from error
+    if not (isinstance(found, type) and issubclass(found, Component)):
+        raise UserError(
+            f"{key}._target_: {path} is not a component",
+            allowed="classes with the base class dsrl.core.component.Component",
+            next_step="decorate your class with @component('my_module.my_class')",
+        )
+    return found
 
 
 def _require(config: DictConfig, group: str, field: str, example: str) -> None:
@@ -299,7 +307,7 @@ def _require(config: DictConfig, group: str, field: str, example: str) -> None:
 
 
 def options(group: str) -> list[str]:
-    """The choices of a config group, those of `--config-dir` folders among them."""
+    """The choices of a config group, including those in `--config-dir` folders."""
     from hydra.core.global_hydra import GlobalHydra
 
     hydra = GlobalHydra.instance().hydra
@@ -309,14 +317,14 @@ def options(group: str) -> list[str]:
 
 
 def _refuse_unknown(config: DictConfig) -> None:
-    """Hydra refuses a mistyped key in an override but merges one out of a YAML file without a word."""
+    """Hydra refuses an unknown top-level key in an override but silently merges one from a YAML file."""
     known = known_keys() | set(map(str, config.pipeline))
     for key in map(str, config):
         if key not in known:
             raise UserError(
-                f"{key}: unknown key at the top of the config{_where(key)}",
+                f"{key}: unknown key at the top of the config{_file_with(key)}",
                 allowed=sorted(known),
-                next_step=_meant(key, sorted(known)),
+                next_step=_suggest(key, sorted(known)),
             )
 
 
@@ -337,7 +345,7 @@ def known_stages() -> frozenset[str]:
     return frozenset(name for content in contents for name in content["pipeline"])
 
 
-def _where(key: str) -> str:
+def _file_with(key: str) -> str:
     """The YAML file that holds a stray top-level key, if it can be found."""
     from hydra.core.hydra_config import HydraConfig
 
@@ -351,6 +359,6 @@ def _where(key: str) -> str:
     return ""
 
 
-def _meant(name: str, allowed: list[str]) -> str:
+def _suggest(name: str, allowed: list[str]) -> str:
     close = get_close_matches(name.rpartition(".")[2], allowed, 1)
     return f"did you mean `{close[0]}`?" if close else "take it out"

@@ -1,4 +1,4 @@
-"""What a run lends to its stages: store, paid calls, ledger, progress, and things kept open till the end."""
+"""What a run provides to its stages: store, reply cache, ledger, progress, and resources that stay open."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -24,7 +24,7 @@ Thing = TypeVar("Thing")
 
 @dataclass
 class Context:
-    """The surroundings of a run. Nothing in it changes a result."""
+    """Services of a run. Nothing in it changes a result."""
 
     run_dir: Path
     store: Store
@@ -32,39 +32,39 @@ class Context:
     progress: Progress
     ledger: Ledger = field(default_factory=Ledger)
     accept_missing: bool = False
-    """Whether a stage may be stored although calls failed that another try could bring."""
+    """Whether a stage may be stored although some calls failed."""
     stage: str = ""
-    """Name of the stage at work."""
+    """Name of the running stage."""
     scratch: Path = Path()
-    """Becomes the stage's store entry: side tables and models are written here."""
+    """Folder that becomes the stage's store entry: side tables and models are written here."""
     work: Path = Path()
-    """Outlives a killed process: checkpoints wait here for the next try."""
+    """Folder that survives a killed process, for checkpoints."""
     metrics: dict[str, Any] = field(default_factory=dict)
-    """`metrics.json` as it stands."""
+    """Content of `metrics.json`."""
     state: "PipelineState | None" = None
-    """What is known so far, for tracking a run that breaks off."""
+    """The latest pipeline state, for tracking a run that fails."""
     _stack: ExitStack = field(default_factory=ExitStack)
     _kept: dict[str, Any] = field(default_factory=dict)
     _servers: Servers | None = None
     _json_modes: JsonModeFallback = field(default_factory=JsonModeFallback)
 
     def begin(self, stage: str) -> None:
-        """A stage begins: what is spent and shown from now on is its own."""
+        """Start a stage: spending and progress now count for it."""
         self.stage = stage
         self.ledger.begin(stage)
         self.progress.begin()
 
     def gallery(self, task: "Task") -> Gallery:
-        """Where the pictures of this task are kept."""
+        """The images of this task."""
         return Gallery(self.images, task.pixels)
 
     @property
     def images(self) -> ImageStore:
-        """Pictures of all tasks, by their content."""
+        """The images of all tasks, by content."""
         return ImageStore(self.store.root / "images")
 
     def connect(self, endpoint: "Endpoint", role: str) -> "Client":
-        """A client for one stage: `async with context.connect(teacher, "teacher") as client`."""
+        """A client for the running stage: `async with context.connect(teacher, "teacher") as client`."""
         from dsrl.llm import Client
 
         if self._servers is None:
@@ -81,7 +81,7 @@ class Context:
         return client
 
     def keep(self, name: str, make: Callable[[], Thing], close: Callable[[Thing], None]) -> Thing:
-        """One thing for the whole run, such as a loaded model: made on first use, closed at the end."""
+        """A resource for the whole run, such as a loaded model: made on first use, closed at the end."""
         if name not in self._kept:
             thing = make()
             self._kept[name] = thing
@@ -89,11 +89,11 @@ class Context:
         return self._kept[name]  # type: ignore[no-any-return]
 
     def write_metrics(self) -> None:
-        """Write `metrics.json` as it stands, so that a run that dies leaves what it knew."""
+        """Write `metrics.json`, so that a killed run leaves its metrics."""
         write_json(self.run_dir / "metrics.json", self.metrics)
 
     def close(self) -> None:
-        """Stop servers and child processes, let go of the calls store."""
+        """Stop servers and child processes, and close the reply cache."""
         self._stack.close()
         self._kept.clear()
         self.calls.close()

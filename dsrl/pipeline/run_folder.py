@@ -1,4 +1,4 @@
-"""What a run folder holds: the resolved truth first, `metrics.json` all along, the tracking entry last."""
+"""The run folder: resolved config and versions at the start, `metrics.json` throughout, and the summary at the end."""
 
 import os
 import platform
@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from dsrl import __version__
-from dsrl.cli import format_evaluation
 from dsrl.core.disk_space import refusal
 from dsrl.core.errors import UserError
-from dsrl.pipeline import cost
+from dsrl.pipeline import cost, format_evaluation
 from dsrl.pipeline.store import write_json
 
 if TYPE_CHECKING:
@@ -26,25 +25,25 @@ PACKAGES = ("hydra-core", "openai", "torch", "transformers", "trl", "datasets", 
 SCHEMA_VERSION = 1
 
 
-def begin(context: "Context", values: dict[str, Any], dials: "Settings") -> None:
-    """Make the run folder and write config, versions and git state into it. Raises `UserError` if it can't."""
+def begin(context: "Context", values: dict[str, Any], settings: "Settings") -> None:
+    """Create the run folder and write config, versions and git state into it. Raises `UserError` if it can't."""
     try:
         context.run_dir.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
         (context.run_dir / "config.yaml").write_text(text, encoding="utf-8")
-        write_json(context.run_dir / "run.json", circumstances(context.run_dir))
+        write_json(context.run_dir / "run.json", environment_record(context.run_dir))
     except OSError as error:
         raise UserError(
             f"can't write into the run folder {context.run_dir}", got=error.strerror, next_step="hydra.run.dir=FOLDER"
         ) from error
     context.metrics.update(
         schema_version=SCHEMA_VERSION,
-        name=dials.name,
+        name=settings.name,
         status="running",
         task=values["task"]["name"],
         model=values["model"].get("name"),
         teacher=values["teacher"].get("model"),
-        seed=dials.seed,
+        seed=settings.seed,
         started=time.time(),
         warnings=[],
     )
@@ -54,8 +53,8 @@ def begin(context: "Context", values: dict[str, Any], dials: "Settings") -> None
     )
 
 
-def circumstances(run_dir: Path) -> dict[str, Any]:
-    """Command, versions, machine and git state; uncommitted changes are kept beside as `git.diff`."""
+def environment_record(run_dir: Path) -> dict[str, Any]:
+    """Command, versions, machine and git state. Uncommitted changes go into `git.diff`."""
     commit, changes = _git("rev-parse", "HEAD"), _git("diff", "HEAD")
     if changes:
         (run_dir / "git.diff").write_text(changes + "\n", encoding="utf-8")
@@ -71,7 +70,7 @@ def circumstances(run_dir: Path) -> dict[str, Any]:
 
 
 def end(context: "Context", status: str) -> str:
-    """Close the run in `metrics.json` and say where to look; returns the final status."""
+    """Finish `metrics.json` and print a summary. Returns the final status."""
     metrics = context.metrics
     if metrics.get("stopped_after") and status == "finished":
         status = "stopped"
@@ -79,18 +78,18 @@ def end(context: "Context", status: str) -> str:
         cost.book(metrics, context.stage, calls, calls)
     metrics["calls"] = context.ledger.totals()
     metrics.update(status=status, finished=time.time(), warnings=list(context.progress.warnings))
-    _write_last(context, status)
+    _write_final(context, status)
     if status in ("failed", "interrupted", "budget"):
-        say_spent(context)
-    say_measured(context)
+        print_spending(context)
+    print_evaluations(context)
     report = context.run_dir / "report.html"
     if report.is_file():
         context.progress.say(f"\nreport  {shown(report)}")
     return status
 
 
-def _write_last(context: "Context", status: str) -> None:
-    """A run that has failed already isn't to fail anew because the disk is full."""
+def _write_final(context: "Context", status: str) -> None:
+    """Write the final metrics. A run that has failed must not fail again because the disk is full."""
     try:
         context.write_metrics()
     except OSError as error:
@@ -99,35 +98,35 @@ def _write_last(context: "Context", status: str) -> None:
         context.progress.warn(f"metrics.json can't be written: {error.strerror}")
 
 
-def say_measured(context: "Context") -> None:
-    """What came out on the test set, and where the graded replies are."""
+def print_evaluations(context: "Context") -> None:
+    """Print the evaluations and where the graded replies are."""
     for role, block in context.metrics.get("evaluate", {}).items():
         if role in ("base", "trained"):
             place = Path(block["predictions"]) if block.get("predictions") else None
-            told = {**block, "predictions": place and shown(place)}
-            context.progress.say("\n".join(["", *format_evaluation.lines(role, told)]))
+            shown_block = {**block, "predictions": place and shown(place)}
+            context.progress.say("\n".join(["", *format_evaluation.lines(role, shown_block)]))
     ratings = context.store.root / "stages" / "difficulty" / context.metrics.get("keys", {}).get("difficulty", "")
     if (ratings / "ratings.parquet").is_file():
         context.progress.say(f"\nratings {shown(ratings / 'ratings.parquet')}")
 
 
-def say_spent(context: "Context") -> None:
-    """What a run that broke off has paid for, and what it has of that."""
+def print_spending(context: "Context") -> None:
+    """Print what a run that ended early has paid for, and which replies are kept."""
     spent, unstored = context.ledger.sums(), context.calls.unstored
     if not spent.requests:
         return
-    kept = f"every reply that came is kept in {shown(context.calls.folder)}"
+    kept = f"every received reply is kept in {shown(context.calls.folder)}"
     if unstored:
         read, written = (sum(getattr(usage, f"{way}_tokens") for usage in unstored) for way in ("input", "output"))
         kept = (
-            f"{len(unstored)} of {spent.completions} replies that came could not be stored "
+            f"{len(unstored)} of {spent.completions} received replies could not be stored "
             f"({read:,} input and {written:,} output tokens)"
         )
     context.progress.say(f"\nspent in this run: {spent.words()}; {kept}")
 
 
 def shown(path: Path) -> str:
-    """A path as a person would type it from here."""
+    """A path as typed from the working folder."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:

@@ -1,6 +1,6 @@
-"""`status.json` of a run folder: how a run stands and how it ended, for whoever looks at it from outside.
+"""`status.json` of a run folder: whether the run is running, and how it ended.
 
-A run that dies without a word leaves `running` in it, with the place where it ran, so that `dsrl status` finds out.
+A killed run leaves `running` in it, with its host and process, so that `dsrl status` can detect it.
 """
 
 import json
@@ -20,20 +20,20 @@ STATUS = "status.json"
 
 
 @contextmanager
-def recorded(run_dir: Path) -> Iterator[None]:
-    """Keep `status.json` while a run goes on: `running`, then `finished`, `failed`, `interrupted` or `budget`."""
-    begun = {**place(), "started": time.time(), "attempt": read(run_dir).get("attempt", 0) + 1}
-    _write(run_dir, {"status": "running", **begun})
+def record_status(run_dir: Path) -> Iterator[None]:
+    """Write `status.json`: `running` at the start, then `finished`, `failed`, `interrupted` or `budget`."""
+    start = {**location(), "started": time.time(), "attempt": read(run_dir).get("attempt", 0) + 1}
+    _write(run_dir, {"status": "running", **start})
     try:
         yield
     except BaseException as error:
-        _write(run_dir, {**ending(error), **begun, "finished": time.time()})
+        _write(run_dir, {**describe_error(error), **start, "finished": time.time()})
         raise
-    _write(run_dir, {"status": "finished", "exit_code": 0, **begun, "finished": time.time()})
+    _write(run_dir, {"status": "finished", "exit_code": 0, **start, "finished": time.time()})
 
 
-def ending(error: BaseException) -> dict[str, Any]:
-    """Status, exit code, reason and traceback of a run that ended so."""
+def describe_error(error: BaseException) -> dict[str, Any]:
+    """Status, exit code, reason and traceback of a run that ended with this error."""
     from dsrl.core.signals import interrupted_code
 
     if isinstance(error, KeyboardInterrupt):
@@ -49,8 +49,8 @@ def ending(error: BaseException) -> dict[str, Any]:
     }
 
 
-def place() -> dict[str, Any]:
-    """Where this process runs: machine, process and, inside a Slurm job, that job's number."""
+def location() -> dict[str, Any]:
+    """Host and process id and, inside a Slurm job, its number."""
     found: dict[str, Any] = {"host": socket.gethostname(), "pid": os.getpid()}
     if job := slurm_job(os.environ):
         found |= {"slurm_job": job, "restarts": int(os.environ.get("SLURM_RESTART_COUNT", 0))}
@@ -58,14 +58,14 @@ def place() -> dict[str, Any]:
 
 
 def slurm_job(environment: Mapping[str, str]) -> str | None:
-    """The number of the Slurm job that we are in, `12` or `12_3` of an array."""
+    """The number of the Slurm job of this process: `12`, or `12_3` in an array."""
     if array := environment.get("SLURM_ARRAY_JOB_ID"):
         return f"{array}_{environment.get('SLURM_ARRAY_TASK_ID')}"
     return environment.get("SLURM_JOB_ID")
 
 
 def read(run_dir: Path) -> dict[str, Any]:
-    """What `status.json` says; empty where there is none."""
+    """The content of `status.json`; empty if there is none."""
     try:
         found = json.loads((run_dir / STATUS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -73,12 +73,12 @@ def read(run_dir: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def amend(run_dir: Path, **news: Any) -> None:
-    """Change what it says, of a run that can't do so any more."""
-    _write(run_dir, {**read(run_dir), **news})
+def amend(run_dir: Path, **changes: Any) -> None:
+    """Change the status of a run that is no longer running."""
+    _write(run_dir, {**read(run_dir), **changes})
 
 
 def _write(run_dir: Path, value: Mapping[str, Any]) -> None:
-    """A run isn't to fail because nobody can be told how it stands."""
+    """Write the status. A run must not fail because its status can't be written."""
     with suppress(OSError):
         write_json(run_dir / STATUS, value)

@@ -1,126 +1,42 @@
-"""The view of an experiment that every stage gets and returns."""
+"""The pipeline state: what every stage receives and returns."""
 
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dsrl.core.component import Many, record
+from dsrl.data.evaluation import Evaluation
 from dsrl.data.model import Model
 from dsrl.data.sample import Passage, Rejected, Sample
 from dsrl.data.task import Task
 
 
-@record
-class Estimate:
-    """A mean over test items with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-@record
-class Setting:
-    """What was measured on what, and how: two evaluations can be compared as far as these agree."""
-
-    name: str
-    """Of the model, for people."""
-    model: str
-    """Fingerprint."""
-    test: str
-    """Fingerprint of the test set."""
-    grader: str
-    """Digest of the answer kind with its options."""
-    samples_per_item: int
-    temperature: float
-    top_p: float
-    max_tokens: int
-
-
-@record
-class Subject:
-    """How the model does on the items of one subject."""
-
-    name: str
-    num_items: int
-    pass_at_1: Estimate | None
-    """None where no sampled reply came."""
-    greedy: Estimate | None
-
-
-@record
-class Siblings:
-    """How the model does on groups of items, such as the variants of one question: the unit that is independent."""
-
-    num_groups: int
-    pass_at_1: Estimate | None
-    """Mean over groups of their items' share of right sampled replies, bootstrapped over groups."""
-    worst: Estimate | None
-    """Share of groups whose greedy replies are all right, with Wilson's interval."""
-
-
-@record
-class Evaluation(Setting):
-    """How one model does on the test set. Figures of single items are kept, so that two models can be paired."""
-
-    num_items: int
-    pass_at_1: Estimate
-    """Mean share of right replies among the sampled ones; its interval is bootstrapped over items, as those below."""
-    greedy: Estimate
-    """Share of items whose greedy reply is right, with Wilson's interval."""
-    format_ok: Estimate
-    """Share of sampled replies with a readable answer where the instruction wants it."""
-    format_free: Estimate
-    """Share of sampled replies with the right answer in any format."""
-    truncated: Estimate
-    """Share of sampled replies cut at the token limit."""
-    num_errors: int
-    """Replies that never came; missing from every share."""
-    item_rates: Many[float | None]
-    """Share of right sampled replies, item by item; None where no reply came."""
-    item_greedy: Many[bool | None]
-    """Whether the greedy reply is right, item by item; None where it never came."""
-    item_subjects: Many[str | None] = ()
-    """Subject of each item; empty where the task names no column for it."""
-    subjects: Many[Subject] = ()
-    """By subject, in alphabetical order."""
-    item_tiers: Many[str | None] = ()
-    """How hard each item is; empty where no ratings were given."""
-    tiers: Many[Subject] = ()
-    """From easy to hard, then the unrated."""
-    siblings: Siblings | None = None
-    """None where items have no siblings."""
-    overlap: dict[str, int] = dataclasses.field(default_factory=dict)
-    """Test items whose text also occurs in `training` samples or in the model's `pretraining` corpus, where known."""
-
-
 @dataclass(frozen=True)
 class PipelineState:
-    """What is known so far. Stages never change it; they return one with more in it."""
+    """Results so far. Immutable: stages return a copy with more in it."""
 
     task: Task
     base: Model | None = None
-    """The model that is measured and trained; in later rounds, the one trained before."""
+    """The base model; in later rounds, the model trained in the round before."""
     keywords: tuple[str, ...] = ()
     passages: tuple[Passage, ...] = ()
     samples: tuple[Sample, ...] = ()
     rejected: tuple[Rejected, ...] = ()
-    """Candidates that did not become samples, of all stages."""
+    """Candidates rejected by any stage."""
     selected: tuple[str, ...] = ()
-    """Ids of the samples to train on, most promising first."""
+    """Ids of the samples to train on, in order of selection."""
     control: tuple[str, ...] = ()
-    """Ids of a random set of the same size, the counterfactual."""
+    """Ids of a random set of the same size, for comparison."""
     trained: Model | None = None
     evaluation_base: Evaluation | None = None
     evaluation_trained: Evaluation | None = None
     figures: dict[str, Any] = field(default_factory=dict)
-    """The latest stage's own figures, for `metrics.json` and the report; JSON-like."""
+    """Metrics of the latest stage, for `metrics.json` and the report; JSON-like."""
     files: dict[str, Path] = field(default_factory=dict)
-    """Side tables that stages wrote into their store entry: `<stage>/<file name>` -> path."""
+    """Files in the store entries of finished stages: `<stage>/<file name>` -> path."""
 
     def add(self, *, rejected: tuple[Rejected, ...] = (), **values: Any) -> "PipelineState":
-        """This state with some values filled in and more rejected candidates."""
+        """A copy with some values filled in and more rejected candidates."""
         return dataclasses.replace(self, rejected=self.rejected + tuple(rejected), **values)
 
     def chosen(self, ids: tuple[str, ...]) -> tuple[Sample, ...]:

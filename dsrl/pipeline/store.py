@@ -1,7 +1,7 @@
-"""Where results rest: one folder per stage key, shared by runs, sweeps and teammates.
+"""The content-addressed store of stage results: one folder per stage key, shared by runs, sweeps and teammates.
 
 `<root>/stages/<stage>/<key>/` holds a stage's tables and, written last, `manifest.json`; a folder without a manifest is
-not an entry. Folders are made beside their place and renamed into it, so a reader sees a whole entry or none.
+not an entry. Folders are written beside their final place and then renamed, so readers see a whole entry or none.
 """
 
 import json
@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dsrl.core.digest import file_digest
+from dsrl.core.digest import file_digest, sampled_digest
 from dsrl.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 FORMAT = 2
 """Raised when entries of before can't be read any more; 2: keys of component names."""
-LOCK_SAID_AFTER = 5.0
-"""Seconds after which a wait for another process is said."""
+LOCK_WARNING_SECONDS = 5.0
+"""Seconds of waiting for another process after which a warning is logged."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an entry holds and what it was made from."""
+    """What an entry contains and what it was made from."""
 
     stage: str
     key: str
     parts: dict[str, Any]
-    """The stage's own identity and prompts, as they went into the key."""
+    """The stage's own key fields and prompts."""
     parents: dict[str, str]
-    """What it needed -> the key that made it."""
+    """Input -> the key that made it."""
     figures: dict[str, Any]
     rows: dict[str, Any]
     calls: dict[str, Any]
@@ -49,7 +49,7 @@ class Manifest:
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Relative path -> size and digest."""
     contents: dict[str, str] = field(default_factory=dict)
-    """What it wrote -> the digest of that, where later stages go by it instead of by the key."""
+    """Output -> digest of its content, for stages with `key_by_output`."""
     format: int = FORMAT
 
 
@@ -67,10 +67,10 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.corrupt: list[str] = []
-        """Entries that were found damaged and set aside, in words."""
+        """Messages about damaged entries that were set aside."""
 
     def open(self) -> None:
-        """Make the root folder. Raises `UserError` where nothing can be written."""
+        """Create the root folder. Raises `UserError` if it can't be written."""
         try:
             (self.root / "stages").mkdir(parents=True, exist_ok=True)
             probe = self.root / f".write-{uuid.uuid4().hex}"
@@ -81,20 +81,20 @@ class Store:
                 f"store: can't write to {self.root}", got=error.strerror, next_step="give store=FOLDER"
             ) from error
 
-    def place(self, stage: str, key: str) -> Path:
+    def path(self, stage: str, key: str) -> Path:
         return self.root / "stages" / stage / key
 
     def find(self, stage: str, key: str) -> Entry | None:
-        """The checked entry, or None where there is none or a damaged one."""
-        found = checked(self.place(stage, key))
+        """The entry, or None if there is none or it is damaged."""
+        found = check_entry(self.path(stage, key))
         return found if isinstance(found, Entry) else None
 
     @contextmanager
     def lock(self, stage: str, key: str) -> Iterator[bool]:
-        """Held by the one process that makes this entry; others wait for it. Yields whether it had to wait."""
+        """Lock an entry, so that one process makes it while others wait. Yields whether this process had to wait."""
         from filelock import FileLock, Timeout
 
-        folder = self.place(stage, key)
+        folder = self.path(stage, key)
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.with_name(f".{key}.lock"))
         waited = False
@@ -102,7 +102,7 @@ class Store:
             lock.acquire(timeout=0)
         except Timeout:
             waited = True
-            _wait_for(lock, stage, self.root)
+            _wait(lock, stage, self.root)
         try:
             yield waited
         finally:
@@ -110,19 +110,19 @@ class Store:
 
     def scratch(self, stage: str, key: str) -> Path:
         """An empty folder that `commit` turns into the entry."""
-        folder = self.place(stage, key).with_name(f".making-{key}")
+        folder = self.path(stage, key).with_name(f".making-{key}")
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         return folder
 
-    def work(self, stage: str, key: str) -> Path:
-        """A folder that outlives a killed process: checkpoints of a training wait here for the next try."""
+    def checkpoint_dir(self, stage: str, key: str) -> Path:
+        """A folder that survives a killed process, for checkpoints of a training."""
         folder = self.root / "work" / stage / key
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def commit(self, scratch: Path, manifest: Manifest) -> Entry:
-        """List the files, write the manifest last and move the folder into its place."""
+        """List the files, write the manifest, and move the folder to its final place."""
         paths = sorted(path for path in scratch.rglob("*") if path.is_file())
         manifest.files.update(
             {
@@ -131,23 +131,23 @@ class Store:
             }
         )
         write_json(scratch / MANIFEST, asdict(manifest))
-        target = self.place(manifest.stage, manifest.key)
-        shutil.rmtree(target, ignore_errors=True)  # the remains of an entry without a manifest
+        target = self.path(manifest.stage, manifest.key)
+        shutil.rmtree(target, ignore_errors=True)  # remains of an entry without a manifest
         scratch.rename(target)
         shutil.rmtree(self.root / "work" / manifest.stage / manifest.key, ignore_errors=True)
         return Entry(target, manifest)
 
     def entries(self, stage: str | None = None) -> list[Entry]:
-        """All entries that can be read, oldest first, their files unchecked."""
+        """All readable entries, oldest first. Their files are not checked."""
         pattern = f"{stage or '*'}/*/{MANIFEST}"
         folders = (path.parent for path in (self.root / "stages").glob(pattern) if not path.parent.name.startswith("."))
         readable = (entry for folder in folders if (entry := _readable(folder)))
         return sorted(readable, key=lambda entry: entry.manifest.created)
 
     def get_or_create(self, stage: str, key: str, make: Callable[[Path], Manifest]) -> tuple[Entry, bool]:
-        """The entry, and whether it was there already; `make(scratch)` fills it in otherwise, in one process only."""
+        """The entry, and whether it existed. Otherwise one process calls `make(scratch)` to make it."""
         if entry := self.find(stage, key):
-            os.utime(entry.folder / MANIFEST)  # `dsrl gc` keeps what was used lately
+            os.utime(entry.folder / MANIFEST)  # `dsrl gc` keeps recently used entries
             return entry, True
         with self.lock(stage, key):
             if entry := self.find(stage, key):
@@ -157,28 +157,32 @@ class Store:
             return self.commit(scratch, make(scratch)), False
 
     def _set_aside(self, stage: str, key: str) -> None:
-        """Move a damaged entry out of the way. Only for the holder of the lock: others may be making it again."""
-        folder = self.place(stage, key)
-        fault = checked(folder)
+        """Move a damaged entry away. Call it only with the lock: others may be making the entry again."""
+        folder = self.path(stage, key)
+        fault = check_entry(folder)
         if isinstance(fault, str):
             aside = folder.with_name(f".damaged-{key}-{uuid.uuid4().hex[:8]}")
             folder.rename(aside)
-            self.corrupt.append(f"store entry {stage}/{key} is damaged: {fault}; set aside as {aside.name}, made again")
+            self.corrupt.append(
+                f"store entry {stage}/{key} is damaged: {fault}; renamed to {aside.name} and made again"
+            )
 
 
-def _wait_for(lock: "BaseFileLock", stage: str, root: Path) -> None:
-    """Waits for the process that makes the entry; said after a while."""
+def _wait(lock: "BaseFileLock", stage: str, root: Path) -> None:
+    """Wait for the process that makes the entry, with a warning after a while."""
     from filelock import Timeout
 
     try:
-        lock.acquire(timeout=LOCK_SAID_AFTER)
+        lock.acquire(timeout=LOCK_WARNING_SECONDS)
     except Timeout:
-        log.warning("another process that shares %s is making %s: waiting for it; end it to go on here", root, stage)
+        log.warning(
+            "another process that shares %s is making %s: waiting for it; stop it to continue here", root, stage
+        )
         lock.acquire()
 
 
-def checked(folder: Path) -> Entry | str | None:
-    """The entry; or in words what is wrong with it; None where there is none."""
+def check_entry(folder: Path) -> Entry | str | None:
+    """The entry, or a message about its damage, or None if there is none."""
     if not (folder / MANIFEST).is_file():
         return None
     try:
@@ -191,36 +195,36 @@ def checked(folder: Path) -> Entry | str | None:
 def _readable(folder: Path) -> Entry | None:
     try:
         return read_entry(folder)
-    except (ValueError, OSError):  # damaged, or removed by another process this moment; the next run says so
+    except (ValueError, OSError):  # damaged, or just removed by another process; the next run reports it
         return None
 
 
 def read_entry(folder: Path) -> Entry:
-    """Raises ValueError for a manifest that is not one."""
+    """Read an entry's manifest. Raises ValueError if it is not valid."""
     values = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise ValueError(f"this version reads format {FORMAT}")
     known = {place.name for place in fields(Manifest)}
     if known != set(values) or not isinstance(values["files"], dict):
-        raise ValueError("its fields are not those of a manifest")
+        raise ValueError("unknown or missing fields")
     return Entry(folder, Manifest(**values))
 
 
 def damage(entry: Entry) -> str | None:
-    """What is wrong with an entry's files, or None."""
+    """A message about the first damaged file of an entry, or None."""
     for name, expected in entry.manifest.files.items():
         path = entry.folder / name
         if not path.is_file():
             return f"{name} is missing"
         if path.stat().st_size != expected["size"]:
             return f"{name} has {path.stat().st_size} bytes instead of {expected['size']}"
-        if file_digest(path) != expected["digest"]:
+        if expected["digest"] not in (file_digest(path), sampled_digest(path)):
             return f"the content of {name} has changed"
     return None
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole or not at all."""
+    """Write a JSON file atomically."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     temporary.replace(path)

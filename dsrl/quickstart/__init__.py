@@ -1,4 +1,4 @@
-"""A whole world in small: a task, a teacher and a base model that need no GPU, no key and no network."""
+"""A complete small setting that needs no GPU, API key or network: a task, an offline teacher and a tiny base model."""
 
 from dsrl.quickstart.base import Pretrain
 from dsrl.quickstart.teacher import OfflineTeacher

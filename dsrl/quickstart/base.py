@@ -1,4 +1,4 @@
-"""The quickstart's base model: its recipe, and the folder in which it is kept once it has been trained."""
+"""Recipes of the quickstarts' base models, and the cache of the trained models."""
 
 import dataclasses
 import sys
@@ -14,47 +14,81 @@ from dsrl.core.errors import UserError
 from dsrl.core.resources import cache
 
 THREADS = 1
-"""More don't help a model of this size."""
+"""More threads don't make training a model of this size faster."""
 
 
 @component(None)
 class Recipe(Component):
-    """A tiny model trained from scratch on first use, by a program of its own, and kept in the cache."""
+    """A tiny model trained from scratch on first use, in a child process, and kept in the cache.
+
+    Training stops at the first validation that passes: worked answers are right often enough, clearly more often than
+    bare ones, and pass@1 is neither so low that there is nothing to start from nor so high that nothing is left to
+    learn.
+    """
 
     module: ClassVar[str]
     """The program that trains it."""
     training: ClassVar[str]
-    """The module with the function `pretrain` that it calls: the only one that imports torch."""
-    kept_as: ClassVar[str]
-    """Name of its folder, without the key."""
+    """The module with `pretrain(recipe, out)`; only this module imports torch."""
+    folder_name: ClassVar[str]
+    """Name of its folder in the cache, without the key."""
     sources: ClassVar[tuple[str, ...]]
-    """The code that carries the recipe out, beside this file: with other code it is another model."""
+    """Files beside this one whose bytes are part of the key: with other code it is another model."""
+
+    seed: int = 0
+    """Seed of the weights and of the corpus."""
+    steps: int = Field(default=1000, gt=0)
+    """Optimizer steps over which the learning rate decays; training may end before or after."""
+    batch: int = Field(default=32, gt=0)
+    """Documents per step, each a new one."""
+    learning_rate: float = Field(default=3e-3, gt=0)
+    """Peak learning rate of AdamW: linear warm-up, then linear decay to a twentieth."""
+    worked: float = Field(default=0.4, ge=0, le=1)
+    """Share of answers with the steps written out before `#### 11`."""
+    bare: float = Field(default=0.25, ge=0, le=1)
+    """Share of answers that are `#### 11` alone; the rest are sentences."""
+    hidden: int = Field(default=96, gt=0, multiple_of=32)
+    """Hidden size; attention heads are 32 wide."""
+    layers: int = Field(default=2, gt=0)
+    """Transformer blocks."""
+    first_look: int = Field(default=700, gt=0)
+    """Step of the first validation."""
+    look_every: int = Field(default=50, gt=0)
+    """Steps between validations."""
+    last_look: int = Field(default=1000, gt=0)
+    """Step at which training ends in any case; it fails if pass@1 is out of bounds then."""
+    min_worked: float = Field(default=0.7, ge=0, le=1)
+    """Minimum accuracy of worked answers on validation questions, at temperature 1."""
+    min_gap: float = Field(default=0.15, ge=-1, le=1)
+    """Minimum accuracy of worked answers minus that of bare ones."""
+    min_accuracy: float = Field(default=0.3, ge=0, le=1)
+    """Minimum pass@1."""
+    max_accuracy: float = Field(default=0.6, ge=0, le=1)
+    """Maximum pass@1."""
 
     def folder(self) -> Path:
-        """The model's folder in the cache; trains it there, in a process of its own, on first use."""
-        folder = self._place()
+        """The model's folder in the cache; trains it in a child process on first use."""
+        folder = self._cache_folder()
         if not folder.is_dir():
             self._train(folder)
         return folder
 
     def is_made(self) -> bool:
-        """Whether it was trained before."""
-        return self._place().is_dir()
+        return self._cache_folder().is_dir()
 
-    def _place(self) -> Path:
-        return cache() / "models" / f"{self.kept_as}-{self.key()}"
+    def _cache_folder(self) -> Path:
+        return cache() / "models" / f"{self.folder_name}-{self.key()}"
 
     def key(self) -> str:
-        """Twelve hex digits of the recipe and of the code that carries it out."""
+        """Twelve hex digits that depend on the recipe and on the code in `sources`."""
         here = Path(__file__).parent
         return digest([self.key_fields(), [file_digest(here / name) for name in self.sources]])[:12]
 
     def arguments(self) -> list[str]:
-        """The recipe as options of its program."""
+        """The recipe as command-line options of `module`."""
         return [f"--{field.name.replace('_', '-')}={getattr(self, field.name)}" for field in dataclasses.fields(self)]
 
     def _train(self, folder: Path) -> None:
-        """Raises `UserError` with the end of the log where that fails."""
         child_process.require("torch", "transformers")
         log = folder.with_name(f"{folder.name}.log")
         print(f"training the quickstart's base model, about a minute; log: {log}", file=sys.stderr, flush=True)
@@ -67,57 +101,26 @@ class Recipe(Component):
             child_process.stop(process)
         if code or not folder.is_dir():
             raise UserError(
-                "the quickstart's base model could not be trained",
+                "training the quickstart's base model failed",
                 got=f"{child_process.end_in_words(code)}; the log ends with\n{child_process.tail(log)}",
-                next_step=f"see {log}; by hand: python -m {self.module} {' '.join(arguments)}",
+                next_step=f"see {log}; to train it by hand: python -m {self.module} {' '.join(arguments)}",
             )
 
 
 @component("quickstart.pretrain")
 class Pretrain(Recipe):
-    """A tiny Llama trained from scratch on counting stories in about a minute, and stopped while it is still unsure.
+    """A tiny Llama trained from scratch on counting stories in about a minute, and stopped while it is undecided.
 
-    Every text that it learns from is right. It answers in three styles and has not decided on one of them; that, and
-    sums it has not practised enough, is what reinforcement learning has to work on.
+    Every text that it learns from is right. It answers in three styles without preferring one; that, and sums that it
+    has not practised enough, is what reinforcement learning improves.
     """
 
     module: ClassVar[str] = "dsrl.quickstart.pretrain"
     training: ClassVar[str] = "dsrl.quickstart.training"
-    kept_as: ClassVar[str] = "quickstart"
+    folder_name: ClassVar[str] = "quickstart"
     sources: ClassVar[tuple[str, ...]] = (
-        "base_model_checks.py", "documents.py",
-        "stories.py", "testset.py", "tokens.py", "train_until_fit.py", "training.py",
+        "base_model_checks.py", "documents.py", "stories.py", "testset.py", "tokens.py", "training.py",
     )  # fmt: skip
 
-    seed: int = 0
-    """Of the weights and of the stories it reads."""
-    steps: int = Field(default=1000, gt=0)
-    """Optimizer steps over which the learning rate falls; training may end before or after."""
-    batch: int = Field(default=32, gt=0)
-    """Stories a step, each a new one."""
-    learning_rate: float = Field(default=3e-3, gt=0)
-    """Of AdamW: warmed up over 50 steps, then falling in a line to a twentieth."""
     prompt_loss: float = Field(default=0.02, ge=0)
-    """Weight of a prompt's tokens in the loss; the answer's count 1."""
-    worked: float = Field(default=0.40, ge=0, le=1)
-    """Share of answers as sums and `#### 11`."""
-    bare: float = Field(default=0.25, ge=0, le=1)
-    """Share of answers as `#### 11` alone; the rest reads "The answer is 11."."""
-    hidden: int = Field(default=96, gt=0, multiple_of=32)
-    """Width; heads are 32 wide."""
-    layers: int = Field(default=2, gt=0)
-    """Transformer blocks."""
-    first_look: int = Field(default=700, gt=0)
-    """Step at which the gate is tried first."""
-    look_every: int = Field(default=50, gt=0)
-    """Steps between two looks."""
-    last_look: int = Field(default=1000, gt=0)
-    """Step at which training ends all the same, or fails if the pass rate is out of its bounds."""
-    min_worked: float = Field(default=0.70, ge=0, le=1)
-    """The gate, at temperature 1 on 300 validation stories: so many worked answers are right, ..."""
-    min_gap: float = Field(default=0.15, ge=-1, le=1)
-    """by this much more than bare ones, so that there is a better style to find, ..."""
-    min_accuracy: float = Field(default=0.30, ge=0, le=1)
-    """and pass@1 lies between this ..."""
-    max_accuracy: float = Field(default=0.60, ge=0, le=1)
-    """... and this, so that pass rates spread and something is left to learn."""
+    """Weight of a prompt's tokens in the loss; the answer's tokens weigh 1."""

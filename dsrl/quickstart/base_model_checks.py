@@ -1,4 +1,4 @@
-"""Is the base model undecided and under-trained, as it should be? Measured on stories it has not read."""
+"""Validation of a quickstart's base model: it must be undecided between styles of answer, and under-trained."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,116 +6,86 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from dsrl.data.model import Sampling
 from dsrl.graders import Number
-from dsrl.models.huggingface import Ask, draw, encode_prompt
-from dsrl.quickstart.base import Pretrain
-from dsrl.quickstart.documents import prompt, style
-from dsrl.quickstart.stories import LEVELS, Story
+from dsrl.quickstart.base import Recipe
 
 SAMPLES = 2
-LONGEST = 48
-BATCH = 400
+"""Replies per validation question, at temperature 1."""
+MAX_REPLY_TOKENS = 48
 STYLES = ("worked", "bare", "prose")
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """One sampled reply, graded as everywhere."""
-
+class GradedReply:
     level: int
     style: str
     correct: bool
     correct_anywhere: bool
 
 
-@dataclass(frozen=True)
-class Measured:
-    """The replies to validation stories at temperature 1, `SAMPLES` for each."""
+def grade_reply(reply: str, answer: int, level: int, style: str) -> GradedReply:
+    grader = Number()
+    correct = grader.grade(reply, str(answer)).correct
+    return GradedReply(level, style, correct, grader.correct_anywhere(reply, str(answer)))
 
-    stories: Sequence[Story] = field(repr=False)
-    verdicts: Sequence[Verdict] = field(repr=False)
+
+@dataclass(frozen=True)
+class Validation:
+    replies: Sequence[GradedReply] = field(repr=False)
+    """`SAMPLES` consecutive replies per question."""
 
     @cached_property
     def accuracy(self) -> float:
         """pass@1."""
-        return _share(self.verdicts)
+        return _accuracy(self.replies)
 
     @cached_property
-    def of_style(self) -> dict[str, float]:
-        """Share of right ones among the replies of each style."""
-        return {name: _share([verdict for verdict in self.verdicts if verdict.style == name]) for name in STYLES}
+    def style_accuracy(self) -> dict[str, float]:
+        return {name: _accuracy([reply for reply in self.replies if reply.style == name]) for name in STYLES}
 
-    @cached_property
-    def gap(self) -> float:
-        """How much more often worked answers are right than bare ones."""
-        return self.of_style["worked"] - self.of_style["bare"]
+    @property
+    def style_gap(self) -> float:
+        """Accuracy of worked answers minus that of bare ones."""
+        return self.style_accuracy["worked"] - self.style_accuracy["bare"]
 
-    def faults(self, recipe: Pretrain) -> list[str]:
-        """What keeps the gate shut before the last look."""
-        worked = self.of_style["worked"]
-        checks = {
-            f"worked answers {worked:.2f}, below {recipe.min_worked}": worked >= recipe.min_worked,
-            f"style gap {self.gap:.2f}, below {recipe.min_gap}": self.gap >= recipe.min_gap,
-        }
-        return self.unfit(recipe) + [fault for fault, passed in checks.items() if not passed]
+    def faults(self, recipe: Recipe) -> list[str]:
+        """Why training goes on; empty if the model is ready."""
+        faults = self.out_of_bounds(recipe)
+        if (worked := self.style_accuracy["worked"]) < recipe.min_worked:
+            faults.append(f"worked answers {worked:.2f}, below {recipe.min_worked}")
+        if self.style_gap < recipe.min_gap:
+            faults.append(f"style gap {self.style_gap:.2f}, below {recipe.min_gap}")
+        return faults
 
-    def unfit(self, recipe: Pretrain) -> list[str]:
-        """What no model may be used with: a pass rate that leaves nothing to start from or nothing to learn."""
+    def out_of_bounds(self, recipe: Recipe) -> list[str]:
+        """Why the model can't be used at all: too little to start from, or nothing to learn."""
         low, high = recipe.min_accuracy, recipe.max_accuracy
         return [] if low <= self.accuracy <= high else [f"pass@1 {self.accuracy:.2f}, not within {low} and {high}"]
 
-    def facts(self) -> dict[str, Any]:
-        """The figures for `pretraining.json`."""
-        styles = Counter(verdict.style for verdict in self.verdicts)
-        starts = range(0, len(self.verdicts), SAMPLES)
-        right = Counter(sum(verdict.correct for verdict in self.verdicts[row : row + SAMPLES]) for row in starts)
+    def figures(self, unit: str) -> dict[str, Any]:
+        """The entries for `pretraining.json`; `unit` is the plural of what is asked about."""
+        total = len(self.replies)
+        styles = Counter(reply.style for reply in self.replies)
+        levels = sorted({reply.level for reply in self.replies})
+        by_level = {level: [reply for reply in self.replies if reply.level == level] for level in levels}
+        starts = range(0, total, SAMPLES)
+        num_right = Counter(sum(reply.correct for reply in self.replies[start : start + SAMPLES]) for start in starts)
         return {
-            "stories": len(self.stories),
-            "samples_per_story": SAMPLES,
+            unit: total // SAMPLES,
+            "samples_per_question": SAMPLES,
             "pass_at_1": round(self.accuracy, 4),
-            "format_free": round(sum(verdict.correct_anywhere for verdict in self.verdicts) / len(self.verdicts), 4),
-            "style_gap": round(self.gap, 4),
-            "style_share": {name: round(styles[name] / len(self.verdicts), 4) for name in STYLES},
-            "style_accuracy": {name: round(share, 4) for name, share in self.of_style.items()},
-            "level_accuracy": {str(level): round(self._level(level), 4) for level in LEVELS},
-            "stories_by_number_right": [right[number] for number in range(SAMPLES + 1)],
+            "format_free": round(sum(reply.correct_anywhere for reply in self.replies) / total, 4),
+            "style_gap": round(self.style_gap, 4),
+            "style_share": {name: round(styles[name] / total, 4) for name in STYLES},
+            "style_accuracy": {name: round(share, 4) for name, share in self.style_accuracy.items()},
+            "level_accuracy": {str(level): round(_accuracy(replies), 4) for level, replies in by_level.items()},
+            f"{unit}_by_number_right": [num_right[number] for number in range(SAMPLES + 1)],
         }
 
-    def _level(self, level: int) -> float:
-        return _share([verdict for verdict in self.verdicts if verdict.level == level])
-
     def __str__(self) -> str:
-        styles = ", ".join(f"{name} {share:.2f}" for name, share in self.of_style.items())
+        styles = ", ".join(f"{name} {share:.2f}" for name, share in self.style_accuracy.items())
         return f"validation pass@1 {self.accuracy:.3f} ({styles})"
 
 
-def _share(verdicts: Sequence[Verdict]) -> float:
-    return sum(verdict.correct for verdict in verdicts) / max(1, len(verdicts))
-
-
-def measure(model: Any, tokenizer: Any, stories: Sequence[Story]) -> Measured:
-    """Sample and grade. Shorter stories go first, so that a batch is of one length or nearly so."""
-    model.eval()
-    ordered = sorted(stories, key=lambda story: len(story.changes))
-    asked = [(story, number) for story in ordered for number in range(SAMPLES)]
-    verdicts: list[Verdict] = []
-    for start in range(0, len(asked), BATCH):
-        verdicts += _batch(model, tokenizer, asked[start : start + BATCH])
-    return Measured(ordered, verdicts)
-
-
-def _batch(model: Any, tokenizer: Any, asked: Sequence[tuple[Story, int]]) -> list[Verdict]:
-    asks = [
-        Ask(encode_prompt(tokenizer, prompt(story), "chat"), f"{story.text} {number}", LONGEST)
-        for story, number in asked
-    ]
-    drawn = draw(model, tokenizer, asks, Sampling(temperature=1.0))
-    replies = tokenizer.batch_decode([reply.ids for reply in drawn], skip_special_tokens=True)
-    return [_verdict(story, reply) for (story, _), reply in zip(asked, replies, strict=True)]
-
-
-def _verdict(story: Story, reply: str) -> Verdict:
-    grader, answer = Number(), str(story.answer)
-    correct = grader.grade(reply, answer).correct
-    return Verdict(len(story.changes), style(reply), correct, grader.correct_anywhere(reply, answer))
+def _accuracy(replies: Sequence[GradedReply]) -> float:
+    return sum(reply.correct for reply in replies) / max(1, len(replies))

@@ -1,4 +1,4 @@
-"""What the base model reads: counting stories with right answers in three styles, none out of a labelled file."""
+"""The base model's corpus: counting stories with right answers in three styles, none from a labelled file."""
 
 import random
 from collections.abc import Iterator
@@ -7,32 +7,34 @@ from dataclasses import dataclass
 from dsrl.core.digest import text_digest
 from dsrl.graders import Number
 from dsrl.quickstart.stories import LEVELS, Story, draw
-from dsrl.quickstart.testset import distinct
+from dsrl.quickstart.testset import draw_stories
 
 
 @dataclass(frozen=True)
-class Document:
-    """A prompt as every other stage words it, and an answer."""
+class StoryDocument:
+    """A prompt, worded as in every other stage, and an answer."""
 
     story: Story
     answer: str
 
     @property
     def prompt(self) -> str:
-        return prompt(self.story)
+        return story_prompt(self.story)
 
 
-def prompt(story: Story) -> str:
+def story_prompt(story: Story) -> str:
     """The story and the output instruction of `conf/task/quickstart.yaml`."""
     return f"{story.text}\n\n{Number().instruction}"
 
 
-def documents(rng: random.Random, worked: float, bare: float, taken: frozenset[str]) -> Iterator[Document]:
-    """An endless corpus. Stories whose digest is taken are left out; one of its own may come twice, by chance."""
+def story_documents(
+    rng: random.Random, worked: float, bare: float, excluded: frozenset[str]
+) -> Iterator[StoryDocument]:
+    """An endless corpus without the stories whose digests are excluded. A story may come twice by chance."""
     while True:
         story = draw(rng, rng.choice(LEVELS))
-        if text_digest(story.text) not in taken:
-            yield Document(story, _answer(story, rng.random(), worked, bare))
+        if text_digest(story.text) not in excluded:
+            yield StoryDocument(story, _answer(story, rng.random(), worked, bare))
 
 
 def _answer(story: Story, luck: float, worked: float, bare: float) -> str:
@@ -41,11 +43,11 @@ def _answer(story: Story, luck: float, worked: float, bare: float) -> str:
     return f"#### {story.answer}" if luck < worked + bare else f"The answer is {story.answer}."
 
 
-def style(reply: str) -> str:
-    """Which of the three styles a reply is written in, right or wrong."""
+def answer_style(reply: str) -> str:
+    """Which of the three styles a reply has, right or wrong."""
     return "worked" if "=" in reply else "bare" if reply.startswith("####") else "prose"
 
 
-def validation(rows: int, seed: int, taken: set[str]) -> list[Story]:
-    """Stories that the gate is measured on; their digests join `taken`, so that the model never reads them."""
-    return distinct(random.Random(f"validation {seed}"), rows, taken)
+def validation_stories(count: int, seed: int, taken: set[str]) -> list[Story]:
+    """Draw validation stories and add their digests to `taken`, so that the corpus leaves them out."""
+    return draw_stories(random.Random(f"validation {seed}"), count, taken)

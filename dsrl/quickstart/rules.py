@@ -1,7 +1,7 @@
-"""What the offline teacher says: a rule-based program that reads the ordinary prompts, and nothing else.
+"""The offline teacher's replies: a rule-based program that reads the ordinary prompts.
 
-It finds its way by the headings and the JSON keys any model is shown, works only with the text of a story, and refuses
-whatever it cannot do. It has no list of answers and is never given the test set.
+It goes by the headings and JSON keys that any model is shown, works only with the text of a story, and refuses
+everything else. It has no list of answers and never sees the test set.
 """
 
 import json
@@ -13,7 +13,7 @@ from itertools import accumulate
 
 from dsrl.quickstart import stories
 from dsrl.quickstart.stories import NAMES, NOUNS, CannotDo, Story
-from dsrl.quickstart.variants import compared, harder_same, judged
+from dsrl.quickstart.variants import compare_difficulty, harder_same, judge
 
 _TOPICS = """
     market stall, school library, vegetable garden, coin collection, toy box, post office, fishing harbour, village
@@ -36,197 +36,210 @@ SORRY = "I'm sorry, I can only help with short counting stories."
 
 QUANTITY = r"(?:\d+|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|many|few|several|some|more)"
 HEADING = re.compile(r"^# (.+)$", re.MULTILINE)
-ASKED_FOR = re.compile(r"^Reply with JSON: (\{.*\})\s*$", re.MULTILINE)
-GIVEN = re.compile(r"Input:\n(.*?)\nAnswer:\n", re.DOTALL)
+JSON_REQUEST = re.compile(r"^Reply with JSON: (\{.*\})\s*$", re.MULTILINE)
+GIVEN_INPUT = re.compile(r"Input:\n(.*?)\nAnswer:\n", re.DOTALL)
+DEFAULT_COUNT = 8
 
 
 @dataclass(frozen=True)
 class TeacherReply:
-    """One reply: free text or JSON, or a refusal in its place."""
+    """Free text or JSON, or a refusal instead."""
 
     content: str | None
     refusal: str | None = None
 
 
 @dataclass(frozen=True)
-class Habits:
-    """How often the teacher is wrong and how often it says nothing usable, as shares of its answers."""
+class ErrorRates:
+    """Shares of answers that are wrong, and that contain no answer at all."""
 
     wrong: float
     unparsable: float
 
 
-def reply(user: Sequence[str], keys: frozenset[str], habits: Habits, rng: random.Random) -> TeacherReply:
-    """Answer the user messages of a conversation; `keys` are those of the JSON schema it must keep to, if any.
+def reply(user: Sequence[str], keys: frozenset[str], rates: ErrorRates, rng: random.Random) -> TeacherReply:
+    """Reply to the user messages of a conversation; `keys` are those of the requested JSON schema, if any.
 
-    A prompt with headings asks for JSON, any other message is a story to be solved. After a turn such as "reply with
-    JSON only" the prompt before it is answered again.
+    A prompt with headings requests JSON, any other message is a story to solve.
     """
-    prompt = next((text for text in reversed(user) if "# Task\n" in text), user[-1])
-    keys = keys or asked_keys(prompt)
+    prompt = find_prompt(user)
+    keys = keys or requested_keys(prompt)
     try:
-        if not keys and "# Sample to check\n" in prompt:
-            return TeacherReply(_checked(prompt, habits, rng))
         if keys:
-            return TeacherReply(json.dumps(_structured(prompt, keys, habits, rng)))
-        return TeacherReply(_vote(prompt, habits, rng))
+            return TeacherReply(json.dumps(_structured(prompt, keys, rates, rng)))
+        if "# Sample to check\n" in prompt:
+            return TeacherReply(_check(prompt, rates, rng))
+        return TeacherReply(_answer(prompt, rates, rng))
     except CannotDo as reason:
-        refusal = f"{SORRY} ({reason})"
-        return TeacherReply(None, refusal) if keys else TeacherReply(refusal)
+        return refuse(f"{SORRY} ({reason})", structured=bool(keys))
 
 
-def asked_keys(prompt: str) -> frozenset[str]:
-    """Those of the JSON that a prompt ends with asking for."""
-    return frozenset(re.findall(r'"(\w+)":', "".join(ASKED_FOR.findall(prompt)[-1:])))
+def find_prompt(user: Sequence[str]) -> str:
+    """The last prompt with headings, else the last message: after a turn such as "reply with JSON only", the prompt
+    before it is answered again."""
+    return next((text for text in reversed(user) if "# Task\n" in text), user[-1])
 
 
-def _structured(prompt: str, keys: frozenset[str], habits: Habits, rng: random.Random) -> dict[str, object]:
-    write = SHAPES.get(keys)
-    if write is None:
-        raise CannotDo(f"nothing known to write under {sorted(keys)}")
-    sections = sections_of(prompt)
-    if not re.search(r"\bstor(?:y|ies)\b.*\bhow many\b", sections.get("Task", ""), re.DOTALL | re.IGNORECASE):
-        raise CannotDo(f"the task is another one: {sections.get('Task', prompt)[:80]!r}")
-    return write(Writer(sections, habits, rng))
+def requested_keys(prompt: str) -> frozenset[str]:
+    """Keys of the JSON object that the prompt's last line requests."""
+    return frozenset(re.findall(r'"(\w+)":', "".join(JSON_REQUEST.findall(prompt)[-1:])))
 
 
-def sections_of(prompt: str) -> dict[str, str]:
-    """Heading -> what stands below it."""
+def split_sections(prompt: str) -> dict[str, str]:
+    """Heading -> text below it."""
     parts = HEADING.split(prompt)
     return {heading.strip(): text.strip() for heading, text in zip(parts[1::2], parts[2::2], strict=True)}
 
 
+def refuse(text: str, *, structured: bool) -> TeacherReply:
+    """A refusal: in its own field for structured output, as ordinary text otherwise."""
+    return TeacherReply(None, text) if structured else TeacherReply(text)
+
+
+def _structured(prompt: str, keys: frozenset[str], rates: ErrorRates, rng: random.Random) -> dict[str, object]:
+    write = WRITERS.get(keys)
+    if write is None:
+        raise CannotDo(f"nothing known to write under {sorted(keys)}")
+    sections = split_sections(prompt)
+    if not re.search(r"\bstor(?:y|ies)\b.*\bhow many\b", sections.get("Task", ""), re.DOTALL | re.IGNORECASE):
+        raise CannotDo(f"the task is another one: {sections.get('Task', prompt)[:80]!r}")
+    return write(StoryWriter(sections, rates, rng))
+
+
 @dataclass(frozen=True)
-class Writer:
-    """Fills in the JSON that a prompt asks for."""
+class StoryWriter:
+    """Fills in the JSON objects that prompts request."""
 
     sections: dict[str, str]
-    """The prompt: heading -> what stands below it."""
-    habits: Habits
+    """The prompt: heading -> text below it."""
+    rates: ErrorRates
     rng: random.Random
 
     def keywords(self) -> dict[str, object]:
-        wanted = re.search(r"Name (\d+)", self.sections.get("What to do", ""))
-        return {"keywords": self.rng.sample(TOPICS, min(int(wanted[1]) if wanted else 8, len(TOPICS)))}
+        return {"keywords": self._topics()}
+
+    def contexts(self) -> dict[str, object]:
+        return {"contexts": self._topics()}
+
+    def _topics(self) -> list[str]:
+        count = re.search(r"Name (\d+)", self.sections.get("What to do", ""))
+        return self.rng.sample(TOPICS, min(int(count[1]) if count else DEFAULT_COUNT, len(TOPICS)))
 
     def pattern(self) -> dict[str, object]:
         return {"pattern": PATTERN}
 
     def sample(self) -> dict[str, object]:
-        story = self._rewritten() or self._invented(self._material())
-        steps, answer = _worked(story, self.rng.random() < self.habits.wrong, self.rng)
-        ending = _ending(answer, self.sections.get("Output format", ""))
+        story = self._edit_given_story() or self._new_story(self._material())
+        steps, answer = _solve(story, self.rng.random() < self.rates.wrong, self.rng)
+        ending = _format_answer(answer, self.sections.get("Output format", ""))
         return {"input": story.text, "output": f"{', '.join(steps)} {ending}"}
-
-    def contexts(self) -> dict[str, object]:
-        wanted = re.search(r"Name (\d+)", self.sections.get("What to do", ""))
-        return {"contexts": self.rng.sample(TOPICS, min(int(wanted[1]) if wanted else 8, len(TOPICS)))}
 
     def seed(self) -> dict[str, object]:
         name, noun = self.rng.choice(NAMES), self.rng.choice(NOUNS)
         return {"seed": f"{name} keeps {noun}. Context: {self.sections.get('Context', 'anywhere')}."}
 
     def concepts(self) -> dict[str, object]:
-        """What a story could take from a passage: its topic, where it is one that is known, its people and things."""
+        """What a story could take from a passage: a known topic, people and things."""
         passage = self.sections.get("Passage", "")
         topics = [topic for topic in TOPICS if topic.split()[0] in passage.lower()]
         things = _things(passage)
         return {"topics": (topics or things)[:3], "concepts": [*things[:5], *_people(passage)[:3]]}
 
+    def variant(self) -> dict[str, object]:
+        """A harder story with the same answer, or nearly."""
+        story = stories.parse(self.sections.get("Question to make harder", ""))
+        return {"question": harder_same(story, self.rng.random() < self.rates.wrong, self.rng).text}
+
+    def judgement(self) -> dict[str, object]:
+        score, reason = judge(*(self.sections.get(f"{which} question", "") for which in ("Original", "Rewritten")))
+        return {"score": score, "reason": reason}
+
+    def battle(self) -> dict[str, object]:
+        first, second = (stories.parse(self.sections.get(f"{which} problem", "")) for which in ("First", "Second"))
+        harder, reason = compare_difficulty(first, second)
+        return {"harder": harder, "reason": reason}
+
     def _material(self) -> str:
-        """Whatever a story may be about: concepts come first, where there are any of them that can be counted."""
+        """Text from which a story takes people and things: the concepts if any of them can be counted, else the
+        passages."""
         concepts = self.sections.get("Concepts", "")
         passages = [text for name, text in self.sections.items() if name.startswith("Passage")]
         if set(re.findall(r"[a-z]+", concepts)) & set(NOUNS):
             return concepts.replace(";", " and").title() + " and " + concepts
         return " ".join([self.sections.get("Instance seed", ""), *passages])
 
-    def variant(self) -> dict[str, object]:
-        """A harder story with the same answer, or nearly."""
-        story = stories.parse(self.sections.get("Question to make harder", ""))
-        return {"question": harder_same(story, self.rng.random() < self.habits.wrong, self.rng).text}
-
-    def judgement(self) -> dict[str, object]:
-        score, reason = judged(*(self.sections.get(f"{which} question", "") for which in ("Original", "Rewritten")))
-        return {"score": score, "reason": reason}
-
-    def battle(self) -> dict[str, object]:
-        first, second = (stories.parse(self.sections.get(f"{which} problem", "")) for which in ("First", "Second"))
-        return dict(zip(("harder", "reason"), compared(first, second), strict=True))
-
-    def _rewritten(self) -> Story | None:
-        """The given story with one step more or less; None if no story is given."""
+    def _edit_given_story(self) -> Story | None:
+        """The given story made harder or easier by one change; None if no story is given."""
         for edit in (stories.harder, stories.easier):
-            given = self.sections.get(f"Sample to make {edit.__name__}")
-            if given is not None:
-                found = GIVEN.match(given)
-                return edit(stories.parse(found[1] if found else given), self.rng)
+            section = self.sections.get(f"Sample to make {edit.__name__}")
+            if section is not None:
+                given = GIVEN_INPUT.match(section)
+                return edit(stories.parse(given[1] if given else section), self.rng)
         return None
 
-    def _invented(self, passage: str) -> Story:
-        """A new story about somebody and something in the passage, or about anything if there is none."""
+    def _new_story(self, passage: str) -> Story:
         level = self.rng.choice(stories.LEVELS)
         return stories.draw(self.rng, level, _people(passage) or NAMES, _things(passage) or NOUNS)
 
 
-SHAPES = {
-    frozenset({"keywords"}): Writer.keywords,
-    frozenset({"pattern"}): Writer.pattern,
-    frozenset({"input", "output"}): Writer.sample,
-    frozenset({"contexts"}): Writer.contexts,
-    frozenset({"seed"}): Writer.seed,
-    frozenset({"topics", "concepts"}): Writer.concepts,
-    frozenset({"question"}): Writer.variant,
-    frozenset({"score", "reason"}): Writer.judgement,
-    frozenset({"harder", "reason"}): Writer.battle,
+WRITERS = {
+    frozenset({"keywords"}): StoryWriter.keywords,
+    frozenset({"pattern"}): StoryWriter.pattern,
+    frozenset({"input", "output"}): StoryWriter.sample,
+    frozenset({"contexts"}): StoryWriter.contexts,
+    frozenset({"seed"}): StoryWriter.seed,
+    frozenset({"topics", "concepts"}): StoryWriter.concepts,
+    frozenset({"question"}): StoryWriter.variant,
+    frozenset({"score", "reason"}): StoryWriter.judgement,
+    frozenset({"harder", "reason"}): StoryWriter.battle,
 }
+"""Keys of the requested JSON object -> what writes it."""
 
 
 def _people(passage: str) -> list[str]:
-    """Names it knows; else the capitalised words that do not open a sentence."""
+    """Known names; else the capitalised words that do not start a sentence."""
     known = [word for word in re.findall(r"\b[A-Z][a-z]+\b", passage) if word in NAMES]
     return list(dict.fromkeys(known or re.findall(r"(?<=[a-z,] )[A-Z][a-z]+\b", passage)))
 
 
 def _things(passage: str) -> list[str]:
-    """Plural nouns it knows; else whatever the passage counts."""
+    """Known plural nouns; else whatever the passage counts."""
     known = [word for word in re.findall(r"[a-z]+", passage.lower()) if word in NOUNS]
     return list(dict.fromkeys(known or re.findall(rf"\b{QUANTITY} ([a-z]+[a-hj-rt-z]s)\b", passage)))
 
 
-def _checked(prompt: str, habits: Habits, rng: random.Random) -> str:
-    """The story that it is shown worked anew, whatever answer stands below it."""
-    sections = sections_of(prompt)
-    given = GIVEN.match(sections["Sample to check"])
-    return _vote(f"{given[1] if given else ''}\n\n{sections.get('Output format', '')}", habits, rng)
+def _check(prompt: str, rates: ErrorRates, rng: random.Random) -> str:
+    """Solve the given story anew, whatever answer came with it."""
+    sections = split_sections(prompt)
+    given = GIVEN_INPUT.match(sections["Sample to check"])
+    return _answer(f"{given[1] if given else ''}\n\n{sections.get('Output format', '')}", rates, rng)
 
 
-def _vote(question: str, habits: Habits, rng: random.Random) -> str:
+def _answer(question: str, rates: ErrorRates, rng: random.Random) -> str:
     """A worked solution in free text, or one that breaks off."""
-    text, _, wanted = question.rpartition("\n\n")
+    text, _, output_format = question.rpartition("\n\n")
     story = stories.parse(text)
     luck = rng.random()
-    if luck < habits.unparsable:
+    if luck < rates.unparsable:
         return rng.choice((*UNSURE, f"{story.steps[0]}, and after that"))
-    steps, answer = _worked(story, luck < habits.unparsable + habits.wrong, rng)
+    steps, answer = _solve(story, luck < rates.unparsable + rates.wrong, rng)
     opening = rng.choice(("", f"{story.name} starts with {story.start} {story.noun}.\n", f"Count the {story.noun}. "))
-    between = rng.choice((", ", "\n"))
-    return f"{opening}{between.join(steps)} {_ending(answer, wanted)}"
+    separator = rng.choice((", ", "\n"))
+    return f"{opening}{separator.join(steps)} {_format_answer(answer, output_format)}"
 
 
-def _worked(story: Story, slip: bool, rng: random.Random) -> tuple[tuple[str, ...], int]:
-    """The sums and their result; with a slip, one change is turned round or misread by one."""
+def _solve(story: Story, slip: bool, rng: random.Random) -> tuple[tuple[str, ...], int]:
+    """The sums and their result; with a slip, one change is misread: its sign, or its amount by one."""
     deltas = [change.delta for change in story.changes]
     if slip:
-        place = rng.randrange(len(deltas))
-        misread = (-deltas[place], deltas[place] - 1, deltas[place] + 1)
-        slips = [[*deltas[:place], delta, *deltas[place + 1 :]] for delta in misread]
-        deltas = rng.choice([slip for slip in slips if min(accumulate(slip, initial=story.start)) >= 0])
+        position = rng.randrange(len(deltas))
+        misread = (-deltas[position], deltas[position] - 1, deltas[position] + 1)
+        candidates = [[*deltas[:position], delta, *deltas[position + 1 :]] for delta in misread]
+        deltas = rng.choice([slip for slip in candidates if min(accumulate(slip, initial=story.start)) >= 0])
     return stories.sums(story.start, deltas), story.start + sum(deltas)
 
 
-def _ending(answer: int, wanted: str) -> str:
-    """The final number in the form the output instruction asks for."""
-    if "\\boxed" in wanted:
+def _format_answer(answer: int, output_format: str) -> str:
+    if "\\boxed" in output_format:
         return f"\\boxed{{{answer}}}"
-    return f"#### {answer}" if "####" in wanted or not wanted else f"The answer is {answer}."
+    return f"#### {answer}" if "####" in output_format or not output_format else f"The answer is {answer}."

@@ -1,4 +1,4 @@
-"""Counting stories: the quickstart's task. Everything here works on the text of a story, as a reader would."""
+"""Counting stories, the quickstart's task: drawing, parsing and editing them."""
 
 import random
 import re
@@ -20,14 +20,13 @@ _NOUNS = """
     stickers stones tickets tiles tomatoes toys tulips
 """
 NAMES = tuple(_NAMES.split())
-"""First names; most are common in more than one language."""
 NOUNS = tuple(_NOUNS.split())
-"""Plurals of things that can be counted. Names and nouns are whole words to the quickstart's base model."""
+"""Plurals. Names and nouns are single tokens of the quickstart's base model."""
 GAINS = ("buys {} more", "finds {} more", "gets {} more", "wins {} extra")
 LOSSES = ("gives {} away", "sells {} again", "loses {} today", "throws {} out")
 
 LEVELS = (1, 2, 3, 4)
-"""The difficulty of a story is its number of changes; one that is made harder may have more than the last level."""
+"""Number of changes in a story; one that was made harder may have more."""
 START = (2, 12)
 AMOUNT = (1, 6)
 
@@ -37,7 +36,7 @@ _CHANGES = {form: re.compile(r"(\w+) " + form.format(r"(\d+)") + r"\.") for form
 
 
 class CannotDo(ValueError):
-    """A text that is no counting story, or an edit that a story does not allow; says what stands in the way."""
+    """The text is not a counting story, or the story does not allow an edit; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Story:
-    """Somebody has some things, the number changes a few times, and the reader is asked how many there are now."""
+    """A person has some things, their number changes a few times, and the question is how many there are now."""
 
     name: str
     noun: str
@@ -64,12 +63,12 @@ class Story:
 
     @property
     def text(self) -> str:
-        told = (f"{self.name} {change.form.format(change.amount)}." for change in self.changes)
-        return " ".join((f"{self.name} has {self.start} {self.noun}.", *told, f"How many {self.noun} now?"))
+        sentences = (f"{self.name} {change.form.format(change.amount)}." for change in self.changes)
+        return " ".join((f"{self.name} has {self.start} {self.noun}.", *sentences, f"How many {self.noun} now?"))
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """How many there are at the start and after each change."""
+        """The count at the start and after each change."""
         return tuple(accumulate((change.delta for change in self.changes), initial=self.start))
 
     @property
@@ -78,7 +77,7 @@ class Story:
 
     @property
     def steps(self) -> tuple[str, ...]:
-        """One sum for each change, as "3+4=7"."""
+        """One sum per change, such as "3+4=7"."""
         return sums(self.start, [change.delta for change in self.changes])
 
     @property
@@ -87,7 +86,7 @@ class Story:
 
     @property
     def possible(self) -> bool:
-        """Nobody has less than nothing."""
+        """Whether no count is negative."""
         return min(self.counts) >= 0
 
 
@@ -97,7 +96,7 @@ def sums(start: int, deltas: Sequence[int]) -> tuple[str, ...]:
 
 
 def parse(text: str) -> Story:
-    """Read a story sentence by sentence; raises `CannotDo` with the sentence that cannot be read."""
+    """Parse a story. Raises `CannotDo` with the sentence that can't be parsed."""
     sentences = re.split(r"(?<=[.?])\s+", text.strip())
     opening, question = _OPENING.fullmatch(sentences[0]), _QUESTION.fullmatch(sentences[-1])
     if not opening or len(sentences) < 3:
@@ -105,13 +104,13 @@ def parse(text: str) -> Story:
     name, start, noun = opening[1], int(opening[2]), opening[3]
     if not question or question[1] != noun:
         raise CannotDo(f"not the question of a story about {noun}: {sentences[-1]!r}")
-    story = Story(name, noun, start, tuple(_change(sentence, name) for sentence in sentences[1:-1]))
+    story = Story(name, noun, start, tuple(_parse_change(sentence, name) for sentence in sentences[1:-1]))
     if not story.possible:
         raise CannotDo(f"{name} would have less than no {noun}: {', '.join(story.steps)}")
     return story
 
 
-def _change(sentence: str, name: str) -> Change:
+def _parse_change(sentence: str, name: str) -> Change:
     for form, pattern in _CHANGES.items():
         if (match := pattern.fullmatch(sentence)) and match[1] == name:
             return Change(form, int(match[2]))
@@ -119,29 +118,29 @@ def _change(sentence: str, name: str) -> Change:
 
 
 def draw(rng: random.Random, steps: int, names: Sequence[str] = NAMES, nouns: Sequence[str] = NOUNS) -> Story:
-    """A new story with so many changes, about one of the names and one of the nouns."""
+    """A random story with this many changes, about one of the names and one of the nouns."""
     story = Story(rng.choice(names), rng.choice(nouns), rng.randint(*START), ())
     for _ in range(steps):
-        story = replace(story, changes=(*story.changes, _next(rng, story.answer)))
+        story = replace(story, changes=(*story.changes, _draw_change(rng, story.answer)))
     return story
 
 
-def _next(rng: random.Random, count: int) -> Change:
+def _draw_change(rng: random.Random, count: int) -> Change:
     amount = rng.randint(*AMOUNT)
     forms = LOSSES if rng.random() < 0.5 and count >= amount else GAINS
     return Change(rng.choice(forms), amount)
 
 
 def harder(story: Story, rng: random.Random) -> Story:
-    """The same story with one more change somewhere in it."""
+    """Insert one change at a random position."""
     place = rng.randint(0, len(story.changes))
     before, after = story.changes[:place], story.changes[place:]
-    longer = replace(story, changes=(*before, _next(rng, story.counts[place]), *after))
+    longer = replace(story, changes=(*before, _draw_change(rng, story.counts[place]), *after))
     return longer if longer.possible else harder(story, rng)
 
 
 def easier(story: Story, rng: random.Random) -> Story:
-    """The same story with one change less, or with a smaller one if there is only one; `CannotDo` if that is 1."""
+    """Remove a change, or make the only change smaller. Raises `CannotDo` if that is by 1."""
     changes = story.changes
     if len(changes) == 1:
         return replace(story, changes=(_smaller(changes[0], rng),))

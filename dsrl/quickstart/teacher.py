@@ -1,4 +1,4 @@
-"""The quickstart's teacher: the rules of `dsrl.quickstart.rules` behind a local OpenAI-compatible endpoint."""
+"""The quickstart's teacher: `dsrl.quickstart.rules` behind a local OpenAI-compatible server."""
 
 import base64
 import hashlib
@@ -18,7 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, Field, field_validator
 
 from dsrl.core.component import Component, component
-from dsrl.quickstart.rules import Habits, TeacherReply, reply
+from dsrl.quickstart.rules import ErrorRates, TeacherReply, reply
 from dsrl.quickstart.visual import rules as visual
 
 MODEL = "offline-rules-v1"
@@ -29,57 +29,55 @@ Body = Mapping[str, Any]
 
 @component("quickstart.offline_teacher")
 class OfflineTeacher(Component):
-    """A rule-based program, no language model: invents, rewrites and solves counting stories, and looks at pictures of
-    coloured shapes, with human failings."""
+    """A rule-based program instead of a language model: it invents, rewrites and solves counting stories, and reads
+    images of coloured shapes, with a share of errors."""
 
     excluded_from_key: ClassVar[frozenset[str]] = frozenset({"busy", "latency"})
 
     wrong: Share = 0.06
-    """Share of solutions with a slip in one step, drawn for each reply on its own, so that votes have work to do."""
+    """Share of solutions with a slip in one step, drawn for each reply independently, so that votes have work to do."""
     unparsable: Share = 0.03
-    """Share of the votes that break off without an answer."""
+    """Share of votes that break off without an answer."""
     busy: Share = 0.01
-    """Share of HTTP requests answered 429 with `Retry-After`; by their order, whatever they ask."""
+    """Share of HTTP requests answered 429 with `Retry-After`; depends on their order, not on their content."""
     latency: float = Field(default=0.0, ge=0)
-    """Seconds it thinks before each reply."""
+    """Seconds before each reply."""
     seed: int = 0
-    """Another seed is another teacher with the same skills."""
+    """Another seed gives other replies of the same quality."""
 
-    def start(self) -> "Running":
-        """Listen on a free port of the loopback interface until stopped."""
-        server = Server(("127.0.0.1", 0), partial(Handler, self, count()))
+    def start(self) -> "RunningTeacher":
+        """Serve on a free loopback port until stopped."""
+        server = TeacherServer(("127.0.0.1", 0), partial(RequestHandler, self, count()))
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
-        return Running(server, thread)
+        return RunningTeacher(server, thread)
 
     def choice(self, body: Body, index: int) -> TeacherReply:
-        """Choice `index` of a request, drawn from its seed plus index as vLLM does: however the completions of a
-        request are cut into calls, each comes out the same."""
-        asked = ChatRequest.model_validate(body)
-        same = {key: value for key, value in body.items() if key not in ("n", "seed")}
-        drawn = 0 if asked.temperature == 0 else (asked.seed or 0) + index
-        name = json.dumps([self.seed, same, drawn], sort_keys=True)
+        """Choice `index` of a request, drawn from its seed plus index as vLLM does: the completions of a request do not
+        depend on how they are split into calls."""
+        request = ChatRequest.model_validate(body)
+        content = {key: value for key, value in body.items() if key not in ("n", "seed")}
+        choice_seed = 0 if request.temperature == 0 else (request.seed or 0) + index
+        name = json.dumps([self.seed, content, choice_seed], sort_keys=True)
         rng = random.Random(hashlib.sha256(name.encode()).digest())
-        habits = Habits(self.wrong, self.unparsable)
-        if asked.pictures:
-            return visual.reply(asked.user, asked.pictures, asked.keys, habits, rng)
-        return reply(asked.user, asked.keys, habits, rng)
+        rates = ErrorRates(self.wrong, self.unparsable)
+        if request.images:
+            return visual.reply(request.user, request.images, request.keys, rates, rng)
+        return reply(request.user, request.keys, rates, rng)
 
 
 @dataclass(frozen=True)
-class Running:
-    """A teacher that listens."""
-
+class RunningTeacher:
     server: ThreadingHTTPServer
     thread: threading.Thread = field(repr=False)
 
     @property
     def url(self) -> str:
-        """The base URL an OpenAI client is given."""
+        """Base URL for an OpenAI client."""
         return f"http://127.0.0.1:{self.server.server_address[1]}/v1"
 
     def stop(self) -> None:
-        """Close the port; harmless when it is closed already."""
+        """Close the port; may be called twice."""
         self.server.shutdown()
         self.thread.join()
         self.server.server_close()
@@ -92,11 +90,11 @@ class TextPart(BaseModel):
 
 class ImageUrl(BaseModel):
     url: str = Field(pattern=DATA_URL)
-    """Only what is sent along: the teacher fetches nothing."""
+    """A data URL: the teacher fetches nothing."""
 
     @field_validator("url")
     @classmethod
-    def _readable(cls, value: str) -> str:
+    def _check_base64(cls, value: str) -> str:
         base64.b64decode(value.partition(",")[2], validate=True)
         return value
 
@@ -110,7 +108,7 @@ class ImagePart(BaseModel):
     image_url: ImageUrl
 
 
-class Message(BaseModel):
+class ChatMessage(BaseModel):
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[TextPart | ImagePart]
 
@@ -119,7 +117,7 @@ class Message(BaseModel):
         return self.content if isinstance(self.content, str) else "".join(self._parts(TextPart, "text"))
 
     @property
-    def pictures(self) -> list[bytes]:
+    def images(self) -> list[bytes]:
         return [] if isinstance(self.content, str) else [url.data for url in self._parts(ImagePart, "image_url")]
 
     def _parts(self, kind: type[BaseModel], name: str) -> list[Any]:
@@ -127,10 +125,10 @@ class Message(BaseModel):
 
 
 class ChatRequest(BaseModel):
-    """The part of a chat completion request that matters here; other keys are accepted, as by other servers."""
+    """The part of a chat completion request that is used; other keys are accepted and ignored, as by other servers."""
 
     model: str
-    messages: list[Message] = Field(min_length=1)
+    messages: list[ChatMessage] = Field(min_length=1)
     n: int = Field(default=1, ge=1, le=128)
     temperature: float = Field(default=1.0, ge=0, le=2)
     max_tokens: int | None = Field(default=None, ge=1)
@@ -144,12 +142,12 @@ class ChatRequest(BaseModel):
         return [message.text for message in self.messages if message.role == "user"] or [self.messages[-1].text]
 
     @property
-    def pictures(self) -> list[bytes]:
-        return [data for message in self.messages if message.role == "user" for data in message.pictures]
+    def images(self) -> list[bytes]:
+        return [data for message in self.messages if message.role == "user" for data in message.images]
 
     @property
     def keys(self) -> frozenset[str]:
-        """The properties of the JSON schema asked for; empty for free text."""
+        """The properties of the requested JSON schema; empty for free text."""
         schema = ((self.response_format or {}).get("json_schema") or {}).get("schema") or {}
         return frozenset(schema.get("properties") or ())
 
@@ -158,18 +156,18 @@ class ChatRequest(BaseModel):
         return self.max_completion_tokens or self.max_tokens
 
 
-class Server(ThreadingHTTPServer):
+class TeacherServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that stops (budget, Ctrl-C) hangs up in the middle of a reply; that is no error of ours."""
+        """Ignore clients that stop (budget, Ctrl-C) and disconnect in the middle of a reply."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
 
-class Handler(BaseHTTPRequestHandler):
-    """One connection of a client. Writes are buffered: one packet a reply, no waiting for delayed acknowledgements."""
+class RequestHandler(BaseHTTPRequestHandler):
+    """One client connection. Buffered writes send one packet per reply, which avoids waiting for delayed ACKs."""
 
     protocol_version = "HTTP/1.1"
     wbufsize = 65536
@@ -180,7 +178,7 @@ class Handler(BaseHTTPRequestHandler):
         super().__init__(*args)
 
     def log_message(self, *args: object) -> None:
-        """Silent: the run logs its calls itself."""
+        """Log nothing: the run logs its calls itself."""
 
     def do_GET(self) -> None:
         if self.path == "/v1/models":
@@ -196,22 +194,21 @@ class Handler(BaseHTTPRequestHandler):
             return
         try:
             body = json.loads(raw)
-            asked = ChatRequest.model_validate(body)
+            request = ChatRequest.model_validate(body)
         except ValueError as error:
             self.fail(400, f"malformed request: {error}", "invalid_request")
         else:
-            self.answer(body, asked)
+            self.answer(body, request)
 
-    def answer(self, body: Body, asked: ChatRequest) -> None:
-        """Reply to a well-formed request."""
+    def answer(self, body: Body, request: ChatRequest) -> None:
         number = next(self.counter)
-        if asked.model != MODEL:
-            self.fail(404, f"the model {asked.model!r} does not exist; this server has {MODEL}", "model_not_found")
+        if request.model != MODEL:
+            self.fail(404, f"the model {request.model!r} does not exist; this server has {MODEL}", "model_not_found")
         elif random.Random(f"{self.teacher.seed} {number}").random() < self.teacher.busy:
             self.fail(429, "too many requests", "rate_limit_exceeded", {"Retry-After": "0.05"})
         else:
             time.sleep(self.teacher.latency)
-            self.send(200, completion(self.teacher, body, asked, number))
+            self.send(200, completion(self.teacher, body, request, number))
 
     def fail(self, status: int, message: str, code: str, headers: Mapping[str, str] | None = None) -> None:
         kind = "rate_limit_error" if status == 429 else "invalid_request_error"
@@ -227,25 +224,35 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
 
-def completion(teacher: OfflineTeacher, body: Body, asked: ChatRequest, number: int) -> dict[str, Any]:
-    """A `chat.completion` object with all its choices."""
-    choices = [_choice(teacher.choice(body, index), asked.limit, index) for index in range(asked.n)]
-    read = sum(len(tokens(message.text)) for message in asked.messages)
-    written = sum(len(tokens(choice["message"]["content"] or choice["message"]["refusal"])) for choice in choices)
-    usage = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
-    fixed = {"object": "chat.completion", "created": int(time.time()), "model": MODEL}
-    return {"id": f"chatcmpl-{number}", **fixed, "choices": choices, "usage": usage}
+def completion(teacher: OfflineTeacher, body: Body, request: ChatRequest, number: int) -> dict[str, Any]:
+    """A `chat.completion` object with all choices."""
+    choices = [_choice(teacher.choice(body, index), request.limit, index) for index in range(request.n)]
+    messages = [choice["message"] for choice in choices]
+    prompt_tokens = sum(len(tokens(message.text)) for message in request.messages)
+    completion_tokens = sum(len(tokens(message["content"] or message["refusal"])) for message in messages)
+    return {
+        "id": f"chatcmpl-{number}",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": MODEL,
+        "choices": choices,
+        "usage": {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "total_tokens": prompt_tokens + completion_tokens,
+        },
+    }
 
 
-def _choice(said: TeacherReply, limit: int | None, index: int) -> dict[str, Any]:
-    content, written = said.content, tokens(said.content or "")
-    short = limit is not None and len(written) > limit
-    if short and content is not None and limit is not None:
-        content = content[: written[limit - 1].end()]
-    message = {"role": "assistant", "content": content, "refusal": said.refusal}
-    return {"index": index, "message": message, "finish_reason": "length" if short else "stop", "logprobs": None}
+def _choice(reply: TeacherReply, limit: int | None, index: int) -> dict[str, Any]:
+    content, spans = reply.content, tokens(reply.content or "")
+    truncated = limit is not None and len(spans) > limit
+    if truncated and content is not None and limit is not None:
+        content = content[: spans[limit - 1].end()]
+    message = {"role": "assistant", "content": content, "refusal": reply.refusal}
+    return {"index": index, "message": message, "finish_reason": "length" if truncated else "stop", "logprobs": None}
 
 
 def tokens(text: str) -> list[re.Match[str]]:
-    """Words and punctuation marks, which is what this teacher's prices would count."""
+    """Words and punctuation marks: the tokens of this teacher's usage counts."""
     return list(re.finditer(r"\w+|[^\w\s]", text))

@@ -21,6 +21,7 @@ class SlurmLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Submit the jobs and wait for them. Raises `UserError` where any of them failed."""
-        from dsrl.cli.jobs.sweep import launch
+        from dsrl.cli.slurm_launcher import launch
+        from dsrl.main import launch as run_pipeline
 
-        return launch(self.config, self.loader, self.dials, job_overrides, initial_job_idx)
+        return launch(self.config, self.loader, self.dials, job_overrides, initial_job_idx, run_pipeline)

@@ -5,8 +5,9 @@ import pytest
 import yaml
 
 from dsrl import __version__
-from dsrl.cli.app import dispatch, help_text
+from dsrl.cli.app import help_text
 from dsrl.core.resources import home
+from dsrl.main import run_command
 
 CONF = home() / "conf"
 GROUPS = {folder.name: folder for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra"}
@@ -43,18 +44,18 @@ def test_help_lists_every_dial_with_its_default() -> None:
 
 @pytest.mark.parametrize("word", ["--help", "-h", "help"])
 def test_help_is_given_however_it_is_asked_for(word: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert dispatch([word]) == 0
+    assert run_command([word]) == 0
     assert capsys.readouterr().out == help_text() + "\n"
 
 
 @pytest.mark.parametrize("word", ["--version", "version"])
 def test_the_version_is_printed(word: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert dispatch([word]) == 0
+    assert run_command([word]) == 0
     assert capsys.readouterr().out == f"dsrl {__version__}\n"
 
 
 def test_an_unknown_verb_lists_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
-    assert dispatch(["trian"]) == 2
+    assert run_command(["trian"]) == 2
     said = capsys.readouterr().err
     for word in ("trian", "run", "evaluate", "ls", "why", "trace", "gc", "task"):
         assert word in said
@@ -63,11 +64,11 @@ def test_an_unknown_verb_lists_those_there_are(capsys: pytest.CaptureFixture[str
 def test_every_verb_in_the_help_exists(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for verb, words in {"ls": [], "why": ["generate"], "trace": ["0"], "gc": [], "audit": ["write"]}.items():
         assert f" {verb} " in help_text()
-        assert dispatch([verb, *words, f"store={tmp_path / 'none'}"]) == 2
+        assert run_command([verb, *words, f"store={tmp_path / 'none'}"]) == 2
         assert "no store at" in capsys.readouterr().err
-    assert dispatch(["compare", "a", "b", f"store={tmp_path / 'none'}"]) == 2
+    assert run_command(["compare", "a", "b", f"store={tmp_path / 'none'}"]) == 2
     assert "no such run, evaluation or file" in capsys.readouterr().err
-    assert dispatch(["task", "ls"]) == 0
+    assert run_command(["task", "ls"]) == 0
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert listed == sorted(path.stem for path in (CONF / "task").glob("*.yaml"))
 
@@ -75,14 +76,14 @@ def test_every_verb_in_the_help_exists(tmp_path: Path, capsys: pytest.CaptureFix
 def test_tasks_of_a_config_dir_are_listed_with_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "task").mkdir()
     (tmp_path / "task" / "mine.yaml").write_text("name: mine\ninstruction: Do my bidding.\n")
-    assert dispatch(["task", "ls", "--config-dir", str(tmp_path)]) == 0
+    assert run_command(["task", "ls", "--config-dir", str(tmp_path)]) == 0
     assert re.search(r"^mine +- +- no test set$", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_the_folder_of_a_config_may_stand_before_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "task").mkdir()
     (tmp_path / "task" / "mine.yaml").write_text("name: mine\ninstruction: Do my bidding.\n")
-    assert dispatch(["--config-dir", str(tmp_path), "task", "ls"]) == 0
+    assert run_command(["--config-dir", str(tmp_path), "task", "ls"]) == 0
     assert "mine" in capsys.readouterr().out
 
 
@@ -95,5 +96,5 @@ def test_an_interrupted_command_is_repeated_as_it_was_typed(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("dsrl.cli.app.compose", interrupted)
-    assert dispatch(["plan", "pilot=10", "task.instruction=Add up."]) == 130
+    assert run_command(["plan", "pilot=10", "task.instruction=Add up."]) == 130
     assert capsys.readouterr().err.endswith("\n  dsrl plan pilot=10 'task.instruction=Add up.'\n")

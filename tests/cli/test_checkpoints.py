@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from dsrl.cli.evaluate_checkpoints import every_checkpoint
+from dsrl.cli.evaluate_checkpoints import evaluate_checkpoints
 from dsrl.cli.evaluate_checkpoints.folders import checkpoints
 from dsrl.core.errors import BudgetReached, StageFailed, UserError
+from dsrl.data.evaluation import Estimate, Evaluation
 from dsrl.data.task import Task
-from dsrl.pipeline.state import Estimate, Evaluation, PipelineState
+from dsrl.pipeline.state import PipelineState
 from tests.toys import Number
 
 
@@ -74,7 +75,7 @@ def test_what_is_not_there_is_said(value: Any, path: str | None, words: str, tra
     (tmp_path / "empty").mkdir()
     given = config(tmp_path / path if path else None, value)
     with pytest.raises(UserError, match=words):
-        every_checkpoint(given, tmp_path, lambda *_: pytest.fail("nothing is to be measured"))
+        evaluate_checkpoints(given, tmp_path, lambda *_: pytest.fail("nothing is to be measured"))
 
 
 def config(folder: Path | None, value: Any = "all") -> DictConfig:
@@ -105,7 +106,7 @@ def test_each_is_measured_once_and_a_broken_one_keeps_nobody_from_it(
         return measured(0.25)
 
     with pytest.raises(StageFailed, match="6 of 9 checkpoints could not be measured") as caught:
-        every_checkpoint(config(training), tmp_path, run)
+        evaluate_checkpoints(config(training), tmp_path, run)
     assert "checkpoint-60: no config.json in it" in str(caught.value)
     assert asked == [
         ("tiny.step_20", "checkpoint-20", "step_20"),
@@ -127,4 +128,4 @@ def test_a_budget_ends_it(training: Path, tmp_path: Path) -> None:
         raise BudgetReached("no more")
 
     with pytest.raises(BudgetReached):
-        every_checkpoint(config(training, [20]), tmp_path, run)
+        evaluate_checkpoints(config(training, [20]), tmp_path, run)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dsrl.cli.app import dispatch
+from dsrl.main import run_command
 from tests.llm.server import Json, Script, serve
 
 Evaluate = Callable[..., dict[str, Any]]
@@ -56,7 +56,7 @@ def evaluate(
             *more,
         ]
         monkeypatch.setattr(sys, "argv", ["dsrl", *words])
-        code = dispatch(words)
+        code = run_command(words)
         said = capfd.readouterr()
         assert code == 0, said.err
         found: dict[str, Any] = json.loads((tmp_path / name / "metrics.json").read_text())
@@ -90,7 +90,7 @@ def test_a_model_behind_a_url_is_measured_without_a_teacher(evaluate: Evaluate, 
 def test_two_evaluations_are_compared(evaluate: Evaluate, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     evaluate("poor")
     evaluate("good")
-    assert dispatch(["compare", "poor", "good", "show=1"]) == 0
+    assert run_command(["compare", "poor", "good", "show=1"]) == 0
     said = capfd.readouterr().out
     assert "+50.0 (" in said
     assert "exact McNemar p < 0.001, 20 gained, 0 lost" in said

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import yaml
 
-from dsrl.cli.app import dispatch
 from dsrl.cli.experiments import experiments, markdown, read
 from dsrl.core.errors import UserError
 from dsrl.core.resources import home
-from dsrl.pipeline.config import check_used, known_stages
+from dsrl.main import run_command
+from dsrl.pipeline.config import check_overrides, known_stages
 from tests.command import CHECKOUT
 from tests.composed import built, values
 from tests.golden import keys as golden
@@ -173,13 +173,13 @@ def test_the_documents_table_is_that_of_the_files(folder: str) -> None:
 
 
 def test_experiments_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert dispatch(["experiment", "ls"]) == 0
+    assert run_command(["experiment", "ls"]) == 0
     out = capsys.readouterr().out
     assert all(f"\n{name} " in f"\n{out}" for name in EXPERIMENTS)
-    assert dispatch(["experiment", "ls", "figure"]) == 0
+    assert run_command(["experiment", "ls", "figure"]) == 0
     assert "paper/grpo_3b" in (out := capsys.readouterr().out)
     assert "paper/main" not in out
-    assert dispatch(["experiment", "ls", "nothing"]) == dispatch(["experiment", "run"]) == 2
+    assert run_command(["experiment", "ls", "nothing"]) == run_command(["experiment", "run"]) == 2
 
 
 def test_a_file_without_a_head_is_named(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_a_file_without_a_head_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("override", ["rewrite.direction=none", "+generate.verify.0.votes=3", "retrieve.seed=2"])
 def test_a_dial_of_a_stage_that_does_not_run_is_refused(override: str) -> None:
     with pytest.raises(UserError, match=r"this pipeline has no such stage(.|\n)*self_instruct, select, train"):
-        check_used({"self_instruct": 1, "select": 1, "train": 1}, [override])
+        check_overrides({"pipeline": {"self_instruct": 1, "select": 1, "train": 1}}, [override])
 
 
 def test_dials_that_are_of_use_pass() -> None:
@@ -203,11 +203,11 @@ def test_dials_that_are_of_use_pass() -> None:
         "teacher.concurrency=2",
         "select=all",
     ]
-    check_used({"rewrite": 1, "select": 1, "train": 1}, used)
+    check_overrides({"pipeline": {"rewrite": 1, "select": 1, "train": 1}}, used)
     assert {"seeds", "targen", "probe_easier", "rewrite"} <= known_stages()
 
 
 @pytest.mark.parametrize("name", ["ablation/no_retrival", "[quickstart,paper/nothing]"])
 def test_a_mistyped_experiment_is_pointed_to_the_list(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert dispatch(["run", f"experiment={name}", "task=quickstart"]) == 2
+    assert run_command(["run", f"experiment={name}", "task=quickstart"]) == 2
     assert "next:    dsrl experiment ls" in capsys.readouterr().err

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.cli.app import dispatch
+from dsrl.main import run_command
 from tests.command import Outcome, dsrl
 
 Call = Callable[..., Outcome]
@@ -21,7 +21,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", ["dsrl", *arguments])
         monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-        code = dispatch(list(arguments))
+        code = run_command(list(arguments))
         return Outcome(code, *capfd.readouterr())
 
     return called
@@ -55,7 +55,7 @@ def folder(tmp_path: Path, **files: str) -> str:
         (("task=quickstart", "teacher=nope"), ["nope", "gpt4o", "offline"]),
         ((*USUAL, "m=abc"), ["m: ", "'abc'"]),
         ((*USUAL, "hydra/launcher=slurm"), ["hydra/launcher=slurm", "one run", "dsrl -m", "dsrl submit"]),
-        ((*USUAL, "cluster=slurm"), ["train=trl runs on no Ray", "cluster=slurm"]),
+        ((*USUAL, "cluster=slurm"), ["train=trl does not use Ray", "cluster=slurm"]),
         ((*USUAL, "m=-1"), ["m: ", "-1", "greater than or equal to 1"]),
         ((*USUAL, "m="), ["m: ", "''"]),
         ((*USUAL, "votes=0"), ["votes: ", "got:     0", "greater than or equal to 1"]),

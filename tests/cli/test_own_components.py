@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.cli.app import dispatch
 from dsrl.core.parquet import read_table
 from dsrl.data.sample import Sample
+from dsrl.main import run_command
 from tests.llm.server import Json, Script, serve
 
 Run = Callable[..., Path]
@@ -54,7 +54,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, served: Script, capfd: 
             "hydra.run.dir=run",
         ]
         monkeypatch.setattr(sys, "argv", ["dsrl", *words])
-        code = dispatch(words)
+        code = run_command(words)
         said = capfd.readouterr()
         assert code == 0, said.out + said.err
         return tmp_path / "run"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.cli.app import dispatch
 from dsrl.core.parquet import read_table
 from dsrl.data.images import ImageStore, Pixels
 from dsrl.data.sample import Sample
+from dsrl.main import run_command
 from dsrl.pipeline.store import Store
 from tests import pictured
 
@@ -29,7 +29,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number, changed in enumerate(([], ["n=8", "generate.temperature=0.9"])):
             words = [*GENERATE, *changed, f"store={folder / 'store'}", f"hydra.run.dir=run{number}"]
             sys.argv = ["dsrl", *words]
-            assert dispatch(words) == 0
+            assert run_command(words) == 0
     finally:
         os.chdir(before[0])
         sys.argv = before[1]
@@ -41,7 +41,7 @@ def say(store: Path, capsys: pytest.CaptureFixture[str]) -> Say:
     """What `dsrl VERB ... store=...` prints."""
 
     def said(*words: str) -> str:
-        assert dispatch([words[0], f"store={store}", *words[1:]]) == 0
+        assert run_command([words[0], f"store={store}", *words[1:]]) == 0
         return capsys.readouterr().out
 
     return said
@@ -106,13 +106,13 @@ def test_trace_says_which_test_item_a_sample_gives_away(
     changed = ["task.test.path=test.jsonl", f"task.contamination.policy={policy}", "store=store", "hydra.run.dir=run"]
     words = [*GENERATE[:-1], *changed, *(f"~pipeline.{name}" for name in ("probe", "rewrite", "score", *later))]
     monkeypatch.setattr(sys, "argv", ["dsrl", *words])
-    assert dispatch(words) == 0
+    assert run_command(words) == 0
     text = say("trace", sample.id, f"store={folder / 'store'}")
     assert f"shares    with item 0 of test (same, 1.00): {sample.input.rstrip('?')}" in text
 
 
 def test_trace_of_an_unknown_sample_says_where_ids_stand(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert dispatch(["trace", "ffff", f"store={store}"]) == 2
+    assert run_command(["trace", "ffff", f"store={store}"]) == 2
     assert "no sample ffff" in capsys.readouterr().err
 
 
@@ -146,7 +146,7 @@ def test_gc_spares_what_was_used_lately_and_asks_before_it_removes(say: Say, sto
     ],
 )
 def test_a_mistake_is_named(words: list[str], said: str, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert dispatch([*words, f"store={store}"]) == 2
+    assert run_command([*words, f"store={store}"]) == 2
     assert said in capsys.readouterr().err
 
 
@@ -164,7 +164,7 @@ def test_trace_names_the_pictures_of_a_sample(tmp_path: Path, capsys: pytest.Cap
     sample = state.samples[2]
     images = tmp_path / "store" / "images"
     (images / sample.images[1].path).unlink()
-    assert dispatch(["trace", sample.id, f"store={tmp_path / 'store'}"]) == 0
+    assert run_command(["trace", sample.id, f"store={tmp_path / 'store'}"]) == 0
     said = capsys.readouterr().out
     assert f"image 1   {images / sample.images[0].path} (96 x 64)" in said
     assert f"image 2   {images / sample.images[1].path} (96 x 64, no longer there)" in said
@@ -183,7 +183,7 @@ def test_gc_removes_pictures_that_no_kept_entry_refers_to(tmp_path: Path, capsys
     size = pictures.path(idle).stat().st_size + half.stat().st_size
 
     def gc(*words: str) -> str:
-        assert dispatch(["gc", f"store={store}", *words]) == 0
+        assert run_command(["gc", f"store={store}", *words]) == 0
         return capsys.readouterr().out
 
     words = f"2 pictures that no kept entry refers to, {size / 1e6:.1f} MB"

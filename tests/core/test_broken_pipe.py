@@ -10,7 +10,7 @@ from dsrl.core import broken_pipe
 from dsrl.core.component import component
 from dsrl.data.sample import new_sample
 from dsrl.pipeline.context import Context
-from dsrl.pipeline.runner import run
+from dsrl.pipeline.runner import run_stages
 from dsrl.pipeline.state import PipelineState
 from tests import toys
 from tests.command import ENVIRONMENT, command
@@ -48,18 +48,18 @@ def cut_off(folder: Path, *arguments: str) -> tuple[int, str]:
 
 @pytest.mark.parametrize("arguments", [("plan", *QUICK), (*QUICK, "--cfg", "job"), ("--help",)])
 def test_a_command_whose_output_is_cut_off_ends_without_a_word(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    assert cut_off(tmp_path, *arguments) == (broken_pipe.UNREAD, "")
+    assert cut_off(tmp_path, *arguments) == (broken_pipe.SIGPIPE_EXIT_CODE, "")
 
 
 def test_a_long_trace_that_is_cut_off_too(tmp_path: Path) -> None:
     state = toys.state(tmp_path)
     where = toys.context(tmp_path)
     sample = new_sample(state.task.name, TEXT, "1", "initial")
-    run({"fetch": toys.Fetch(), "generate": Long(text=TEXT)}, state, where)
+    run_stages({"fetch": toys.Fetch(), "generate": Long(text=TEXT)}, state, where)
     where.close()
-    assert cut_off(tmp_path, "trace", sample.id) == (broken_pipe.UNREAD, "")
+    assert cut_off(tmp_path, "trace", sample.id) == (broken_pipe.SIGPIPE_EXIT_CODE, "")
 
 
 def test_another_broken_pipe_is_an_error() -> None:
     with pytest.raises(BrokenPipeError, match="a worker"):
-        broken_pipe.give_up(BrokenPipeError("a worker"))
+        broken_pipe.exit_quietly(BrokenPipeError("a worker"))

@@ -8,15 +8,14 @@ from dsrl.core.component import component
 from dsrl.core.disk_space import check_room, refusal
 from dsrl.core.errors import StageFailed, UserError
 from dsrl.data.model import Reply, Usage
-from dsrl.forecast.run_forecast import foretell
 from dsrl.llm.ledger.spending import Spending
 from dsrl.llm.reply_cache.cache import ReplyCache
 from dsrl.pipeline import run_folder
 from dsrl.pipeline.context import Context
-from dsrl.pipeline.runner import Keys, roots, run
+from dsrl.pipeline.runner import run_stages
 from dsrl.pipeline.state import PipelineState
 from tests import toys
-from tests.forecast.trial import pipeline, ran, start, surroundings
+from tests.forecast.trial import pipeline, ran, surroundings
 
 needs_full_device = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 
@@ -52,13 +51,15 @@ class FullInside(toys.Write):
 @pytest.mark.parametrize("stage", [Full(), FullInside()])
 def test_a_disk_that_is_full_fails_the_stage_with_folder_and_room(stage: toys.Write, tmp_path: Path) -> None:
     with pytest.raises(StageFailed) as caught:
-        run({"fetch": toys.Fetch(), "write": stage}, toys.state(tmp_path), toys.context(tmp_path))
+        run_stages({"fetch": toys.Fetch(), "write": stage}, toys.state(tmp_path), toys.context(tmp_path))
     said = str(caught.value)
-    assert said.startswith("write broke off\n")
-    for words in ("No space left on device", " MB free in ", str(tmp_path / "store"), "make room", "same command"):
+    assert said.startswith("write failed\n")
+    for words in ("No space left on device", " MB free in ", str(tmp_path / "store"), "same command"):
         assert words in said
     assert "None" not in said
-    assert run({"fetch": toys.Fetch(), "write": toys.Write()}, toys.state(tmp_path), toys.context(tmp_path)).samples
+    assert run_stages(
+        {"fetch": toys.Fetch(), "write": toys.Write()}, toys.state(tmp_path), toys.context(tmp_path)
+    ).samples
 
 
 @pytest.mark.parametrize(
@@ -81,14 +82,14 @@ def with_free(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
 
 
 def test_a_run_that_will_pay_needs_room_for_what_it_buys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stages, state = pipeline(n=4), start()
+    stages = pipeline(n=4)
     with_free(monkeypatch, 1 << 20)
     with pytest.raises(UserError, match=r"too little room.*\n.*1\.0 MB free"):
-        foretell(stages, state, surroundings(tmp_path), Keys(roots(state)))
+        ran(stages, surroundings(tmp_path))
     with_free(monkeypatch, 1 << 40)
     ran(stages, surroundings(tmp_path))
     with_free(monkeypatch, 1 << 20)
-    foretell(stages, state, toys.context(tmp_path), Keys(roots(state)))  # nothing is left to ask
+    ran(stages, toys.context(tmp_path))  # everything is in the store
 
 
 def test_room_is_looked_for_where_a_folder_will_be(tmp_path: Path) -> None:
@@ -107,11 +108,11 @@ def spent(folder: Path) -> Context:
 
 def test_what_could_not_be_stored_is_said_and_counted(tmp_path: Path) -> None:
     where = spent(tmp_path)
-    run_folder.say_spent(where)
+    run_folder.print_spending(where)
     assert "every reply that came is kept in" in toys.said(where)
     where = spent(tmp_path)
     where.calls.unstored.append(USAGE)
-    run_folder.say_spent(where)
+    run_folder.print_spending(where)
     assert "1 of 2 replies that came could not be stored (100 input and 50 output tokens)" in toys.said(where)
     assert "every reply" not in toys.said(where)
 
@@ -140,5 +141,5 @@ def test_a_failed_run_says_its_own_error_even_if_metrics_can_not_be_written(tmp_
     where.run_dir.write_text("a file")
     assert run_folder.end(where, "failed") == "failed"
     assert "WARNING metrics.json can't be written" in toys.said(where)
-    with pytest.raises(StageFailed, match=r"writing metrics\.json broke off"):
+    with pytest.raises(StageFailed, match=r"writing metrics\.json"):
         run_folder.end(where, "finished")

@@ -8,21 +8,21 @@ from dsrl.data.difficulty_tiers import ItemRating, read_tiers
 from dsrl.data.source import Item
 
 
-def rated(text: str, tier: str | None, group: str | None = None) -> ItemRating:
+def rating(text: str, tier: str | None, group: str | None = None) -> ItemRating:
     item = Item(input=text, answer="1")
     return ItemRating(
         id=item.id, input=text, group=group, rating=None, low=None, high=None, tier=tier, wins=0, ties=0, losses=0
     )
 
 
-def written(folder: Path, *rows: ItemRating) -> str:
+def write_ratings(folder: Path, *rows: ItemRating) -> str:
     path = folder / "ratings.parquet"
     write_table(path, rows, ItemRating)
     return str(path)
 
 
-def test_an_item_has_its_own_tier_or_that_of_its_siblings(tmp_path: Path) -> None:
-    path = written(tmp_path, rated("a", "easy"), rated("b", "hard", "g"), rated("c", None))
+def test_item_has_its_own_tier_or_its_groups(tmp_path: Path) -> None:
+    path = write_ratings(tmp_path, rating("a", "easy"), rating("b", "hard", "g"), rating("c", None))
     items = [
         Item(input=text, answer="1", group=group) for text, group in (("a", None), ("b", "g"), ("B", "g"), ("c", None))
     ]
@@ -31,9 +31,9 @@ def test_an_item_has_its_own_tier_or_that_of_its_siblings(tmp_path: Path) -> Non
     ]  # fmt: skip
 
 
-def test_ratings_of_another_set_and_other_files_are_refused(tmp_path: Path) -> None:
-    tiers = read_tiers(Path(written(tmp_path, rated("a", "easy"))))
-    with pytest.raises(UserError, match="rates none of the 1 test items"):
+def test_ratings_of_other_items_and_other_files_are_rejected(tmp_path: Path) -> None:
+    tiers = read_tiers(Path(write_ratings(tmp_path, rating("a", "easy"))))
+    with pytest.raises(UserError, match="1 test items"):
         tiers.tiers_of([Item(input="z", answer="1")], "x")
     (tmp_path / "text.parquet").write_text("no table")
     for name in ("text.parquet", "nowhere.parquet"):

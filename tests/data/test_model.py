@@ -15,7 +15,7 @@ def weights(folder: Path, content: str = "1") -> Path:
     return folder
 
 
-def test_a_folder_is_known_by_its_content_wherever_it_lies(tmp_path: Path) -> None:
+def test_folder_fingerprint_depends_on_content_not_location(tmp_path: Path) -> None:
     one = Model(name="a", path=str(weights(tmp_path / "one")))
     other = Model(name="b", path=str(weights(tmp_path / "other")))
     assert one.fingerprint() == other.fingerprint()
@@ -26,12 +26,12 @@ def test_a_folder_is_known_by_its_content_wherever_it_lies(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("change", [{"prompt_format": "raw"}, {"max_length": 17}, {"dtype": "float32"}])
-def test_the_way_of_speaking_belongs_to_the_fingerprint(change: dict[str, Any], tmp_path: Path) -> None:
+def test_prompt_format_length_and_dtype_are_in_the_fingerprint(change: dict[str, Any], tmp_path: Path) -> None:
     model = Model(name="a", path=str(weights(tmp_path / "one")))
     assert replace(model, **change).fingerprint() != model.fingerprint()
 
 
-def test_a_hub_model_is_known_by_name_and_revision() -> None:
+def test_hub_model_fingerprint_is_id_and_revision() -> None:
     model = Model(name="a", path="some/model")
     assert model.locate() is model
     assert model.fingerprint() != replace(model, revision="abc").fingerprint()
@@ -39,15 +39,13 @@ def test_a_hub_model_is_known_by_name_and_revision() -> None:
 
 
 @pytest.mark.parametrize("path", ["/no/such/folder", "./nowhere", "~/nowhere"])
-def test_a_local_path_that_is_not_there_is_refused(path: str) -> None:
+def test_missing_local_folder_is_rejected(path: str) -> None:
     with pytest.raises(UserError, match="no such folder") as caught:
         Model(name="a", path=path).locate()
     assert path in str(caught.value)
 
 
 class Recipe:
-    """Makes the folder on first use."""
-
     def __init__(self, place: Path) -> None:
         self.place, self.count = place, 0
 
@@ -56,7 +54,7 @@ class Recipe:
         return weights(self.place)
 
 
-def test_a_model_to_be_made_is_made_when_it_is_first_needed(tmp_path: Path) -> None:
+def test_prepared_model_is_created_on_first_use(tmp_path: Path) -> None:
     recipe = Recipe(tmp_path / "made")
     model = Model(name="a", prepare=recipe)
     assert recipe.count == 0
@@ -65,6 +63,6 @@ def test_a_model_to_be_made_is_made_when_it_is_first_needed(tmp_path: Path) -> N
     assert model.fingerprint() == located.fingerprint()
 
 
-def test_a_reply_cut_at_the_limit_is_truncated() -> None:
+def test_reply_cut_at_the_limit_is_truncated() -> None:
     assert Reply(text="x", finish_reason="length").truncated
     assert not Reply(text="x", finish_reason="stop").truncated

@@ -1,5 +1,3 @@
-"""Official layouts, broken tables, and what nobody can reach."""
-
 import json
 import sqlite3
 import subprocess
@@ -18,7 +16,7 @@ DATA = Path(__file__).parents[1] / "cli" / "tasks" / "data"
 RECORD = "\nb\nAll ravens are black.\nWhat follows?\nA.One\nB. Two\n(C) Three\nD.Four\n"
 
 
-def test_logiqas_text_is_read_with_the_hubs_columns(tmp_path: Path) -> None:
+def test_logiqa(tmp_path: Path) -> None:
     path = tmp_path / "Test.txt"
     path.write_bytes((RECORD * 2 + "\n").replace("\n", "\r\n").encode())
     rows = read_official(path, "logiqa")
@@ -53,7 +51,7 @@ VISION = "index\timage\tquestion\tchoices\tanswer\tcategory\n"
         ("mathvista", "a.json", '{"7": {"question": "?"}}', ["record 7", "image, choices"]),
     ],
 )
-def test_broken_files_are_refused_with_their_place(
+def test_malformed_files_are_reported_with_their_place(
     layout: str | None, name: str, text: str, words: list[str], tmp_path: Path
 ) -> None:
     path = tmp_path / name
@@ -65,7 +63,7 @@ def test_broken_files_are_refused_with_their_place(
 
 
 @pytest.mark.parametrize(("encoding", "guess"), [("utf-16", "UTF-16"), ("latin-1", "WINDOWS-1252")])
-def test_another_encoding_is_named_with_line_and_cure(encoding: str, guess: str, tmp_path: Path) -> None:
+def test_other_encodings_are_reported_with_line_and_remedy(encoding: str, guess: str, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes('{"q": "1"}\n{"q": "\u00fc"}\n'.encode(encoding))
     with pytest.raises(UserError, match=f"may be {guess}") as caught:
@@ -75,7 +73,7 @@ def test_another_encoding_is_named_with_line_and_cure(encoding: str, guess: str,
         assert "0xfc at 18, in line 2" in str(caught.value)
 
 
-def test_a_layout_is_for_files_of_its_suffix_only(tmp_path: Path) -> None:
+def test_official_format_applies_to_its_suffix_only(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"question": "?", "final_decision": "yes"}\n')
     assert read_official(path, "pubmedqa") == [{"question": "?", "final_decision": "yes"}]
@@ -85,7 +83,7 @@ def test_a_layout_is_for_files_of_its_suffix_only(tmp_path: Path) -> None:
     "place", ["database/pets/pets.sqlite", "dev_databases/pets/pets.sqlite", "databases/pets.sqlite"]
 )
 @pytest.mark.parametrize("column", ["query", "SQL"])
-def test_spider_and_bird_bring_their_schema(place: str, column: str, tmp_path: Path) -> None:
+def test_spider_and_bird_rows_have_a_schema(place: str, column: str, tmp_path: Path) -> None:
     file = tmp_path / place
     file.parent.mkdir(parents=True)
     with sqlite3.connect(file) as connection:
@@ -96,22 +94,22 @@ def test_spider_and_bird_bring_their_schema(place: str, column: str, tmp_path: P
     assert (row["schema"], row["query"], row["evidence"]) == ("CREATE TABLE pet (name TEXT);", "SELECT 1", "")
 
 
-def test_a_hub_that_cannot_be_reached_is_told_with_the_way_around() -> None:
+def test_unreachable_hub_suggests_a_local_file() -> None:
     code = "from dsrl.data.source import Source; Source(path='openai/gsm8k', config='main').rows()"
     done = subprocess.run(
-        [sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=240
     )
     assert "openai/gsm8k" in done.stderr
     assert "task.test.path=FILE.jsonl" in done.stderr
 
 
-def test_a_file_that_is_not_there_is_named_as_it_was_given() -> None:
-    with pytest.raises(UserError, match=r"no such data file: Test\.txt") as caught:
+def test_missing_file_is_named_as_configured() -> None:
+    with pytest.raises(UserError, match=r"Test\.txt") as caught:
         Source(path="Test.txt", format="logiqa").rows()
     assert 'task.test.path=""' in str(caught.value)
 
 
-def test_a_cell_may_hold_a_picture_and_none_is_endless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_cells_are_read_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.tsv"
     path.write_text(f"a\tb\n{'x' * 200_000}\t1\n")
     assert len(read_rows(path)[0]["a"]) == 200_000
@@ -120,7 +118,7 @@ def test_a_cell_may_hold_a_picture_and_none_is_endless(tmp_path: Path, monkeypat
         read_rows(path)
 
 
-def test_rows_of_the_kit_share_pictures_and_may_hold_their_options(tmp_path: Path) -> None:
+def test_vlmevalkit_rows_share_images_and_may_contain_options(tmp_path: Path) -> None:
     path, picture = tmp_path / "a.tsv", "x" * 70
     table = [f"1\t{picture}\tHow many?\t['2', '3']\tB\tc", '2\t1\t"How many?\nChoices: (A) 2 (B) 3"\t[2, 3]\tB\tc']
     path.write_text(VISION + "\n".join(table))

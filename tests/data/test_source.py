@@ -34,20 +34,20 @@ def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return path
 
 
-def test_every_format_holds_the_same_items(stored: Path) -> None:
+def test_every_file_format_gives_the_same_items(stored: Path) -> None:
     items = source(stored).load(Number())
     assert items == [Item(input="1 + 1?", answer="2"), Item(input='Say "5, \u00fc"', answer="5")]
 
 
-def test_a_byte_order_mark_is_no_part_of_a_column_name(tmp_path: Path) -> None:
+def test_byte_order_mark_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "excel.csv"
     path.write_text(WRITTEN["csv"], encoding="utf-8-sig")
     assert len(source(path).rows()) == 2
 
 
 @pytest.mark.parametrize("mark", ["\u2028", "\x85", "\x0c"])
-def test_only_a_line_feed_ends_a_row(mark: str, tmp_path: Path) -> None:
-    """Python takes these for ends of lines, too; in texts from the web they stand inside strings."""
+def test_only_line_feeds_end_rows(mark: str, tmp_path: Path) -> None:
+    """`str.splitlines` also splits at these characters, which occur inside strings of texts from the web."""
     (tmp_path / "a.jsonl").write_text(json.dumps({"question": f"a{mark}b", "answer": "1"}, ensure_ascii=False))
     (tmp_path / "a.csv").write_text(f'question,answer\na{mark}b,1\n"c\n{mark}d",2\n')
     assert [item.input for item in source(tmp_path / "a.csv").load(Number())] == [f"a{mark}b", f"c\n{mark}d"]
@@ -55,14 +55,14 @@ def test_only_a_line_feed_ends_a_row(mark: str, tmp_path: Path) -> None:
         assert [item.input for item in source(tmp_path / "a.jsonl").load(Number())] == [f"a{mark}b"]
 
 
-def test_a_question_may_be_built_from_several_columns(tmp_path: Path) -> None:
+def test_template(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     path.write_text('{"context": "3 apples.", "question": "How many?", "answer": "3"}\n')
     (item,) = source(path, template="{context} {question}").load(Number())
     assert item.input == "3 apples. How many?"
 
 
-def test_a_limit_takes_the_first_rows(stored: Path) -> None:
+def test_limit(stored: Path) -> None:
     assert source(stored, limit=1).rows() == read_rows(stored)[:1]
 
 
@@ -83,7 +83,7 @@ def test_a_limit_takes_the_first_rows(stored: Path) -> None:
         ("a.parquet", "x", ["a.parquet"]),
     ],
 )
-def test_broken_data_are_refused_with_file_and_place(
+def test_malformed_data_are_reported_with_file_and_place(
     name: str, content: str | bytes, words: list[str], tmp_path: Path
 ) -> None:
     path = tmp_path / name
@@ -94,7 +94,7 @@ def test_broken_data_are_refused_with_file_and_place(
         assert word in str(caught.value)
 
 
-def test_a_template_naming_a_column_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_template_with_a_missing_column_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     path.write_text('{"question": "How many?", "answer": "3"}\n')
     with pytest.raises(UserError, match="context"):
@@ -102,20 +102,20 @@ def test_a_template_naming_a_column_that_is_not_there_is_refused(tmp_path: Path)
 
 
 @pytest.mark.parametrize("template", ["{question", "question}", "{0!}"])
-def test_a_template_that_is_none_is_refused(template: str) -> None:
+def test_malformed_template_is_rejected(template: str) -> None:
     with pytest.raises(ValidationError, match="template"):
         Source(path="x", template=template)
 
 
-def test_gold_answers_are_read_by_the_tasks_own_kind(tmp_path: Path) -> None:
+def test_gold_answers_are_read_by_the_tasks_grader(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     path.write_text('{"question": "Which?", "answer": "(b)"}\n')
     assert source(path).load(Choice())[0].answer == "B"
-    with pytest.raises(UserError, match="can't be read"):
+    with pytest.raises(UserError, match="1 of 1"):
         source(path).load(Number())
 
 
-def test_the_fingerprint_follows_content_and_reading_not_the_place(tmp_path: Path) -> None:
+def test_fingerprint_depends_on_content_and_columns_not_location(tmp_path: Path) -> None:
     one, other = tmp_path / "one.jsonl", tmp_path / "other.jsonl"
     one.write_text(WRITTEN["jsonl"])
     other.write_text(WRITTEN["jsonl"])
@@ -126,15 +126,15 @@ def test_the_fingerprint_follows_content_and_reading_not_the_place(tmp_path: Pat
     assert len(found | {source(other).fingerprint()}) == 5
 
 
-def test_a_hub_set_is_known_by_name_and_revision() -> None:
+def test_hub_fingerprint_is_id_and_revision() -> None:
     one = Source(path="openai/gsm8k", config="main")
     assert one.local is None
     assert one.fingerprint() != Source(path="openai/gsm8k", config="main", revision="e53f048").fingerprint()
 
 
 @pytest.mark.parametrize("path", ["missing.jsonl", "/no/such/folder", "./nowhere", "~/nowhere.csv"])
-def test_what_looks_like_a_local_path_is_never_looked_for_on_the_hub(path: str) -> None:
-    with pytest.raises(UserError, match="no such data file"):
+def test_local_looking_paths_are_never_looked_up_on_the_hub(path: str) -> None:
+    with pytest.raises(UserError, match=r"missing\.jsonl|/no/such|nowhere"):
         Source(path=path).rows()
 
 
@@ -148,25 +148,25 @@ def saved(folder: Path, splits: tuple[str, ...]) -> Path:
 
 
 @pytest.mark.parametrize("splits", [("test", "train"), ("test",), ()])
-def test_a_folder_saved_by_datasets_is_read_with_the_authors_columns(splits: tuple[str, ...], tmp_path: Path) -> None:
+def test_saved_dataset_folder(splits: tuple[str, ...], tmp_path: Path) -> None:
     found = Source(path=str(saved(tmp_path / "saved", splits)))
     assert [item.answer for item in found.load(Number())] == ["1", "2"]
     assert found.fingerprint() == Source(path=str(tmp_path / "saved")).fingerprint()
 
 
-def test_a_missing_split_of_a_saved_folder_lists_those_there_are(tmp_path: Path) -> None:
+def test_missing_split_lists_the_existing_ones(tmp_path: Path) -> None:
     folder = saved(tmp_path / "saved", ("train", "validation"))
-    with pytest.raises(UserError, match="no split test") as caught:
+    with pytest.raises(UserError, match="test") as caught:
         Source(path=str(folder)).rows()
     assert "train, validation" in str(caught.value)
 
 
-def test_any_other_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="not a data set folder"):
+def test_other_folders_are_rejected(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=str(tmp_path)):
         Source(path=str(tmp_path)).rows()
 
 
-def test_nested_columns_and_lists_are_read(tmp_path: Path) -> None:
+def test_nested_columns_and_lists(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     row = {"context": {"parts": ["One.", "Two."]}, "q": "How many?", "a": {"value": 2}, "kind": "sum", "level": 3}
     path.write_text(json.dumps(row) + "\n")
@@ -187,29 +187,29 @@ def test_nested_columns_and_lists_are_read(tmp_path: Path) -> None:
         {"input": "question.x"},
     ],
 )
-def test_every_column_that_is_named_must_be_there(fields: dict[str, Any], tmp_path: Path) -> None:
+def test_every_named_column_must_exist(fields: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     path.write_text(WRITTEN["jsonl"])
-    with pytest.raises(UserError, match=r"has no column (topic|question\.x)"):
+    with pytest.raises(UserError, match=r"topic|question\.x"):
         source(path, **fields).rows()
 
 
-def test_a_row_without_a_question_is_refused(tmp_path: Path) -> None:
+def test_row_without_a_question_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "data.csv"
     path.write_text("question,answer\n1 + 1?,2\n ,3\n")
-    with pytest.raises(UserError, match="1 of 2 rows have no question") as caught:
+    with pytest.raises(UserError, match="1 of 2") as caught:
         source(path).load(Number())
     assert "rows [2]" in str(caught.value)
 
 
-def test_values_of_the_gold_column_may_stand_for_labels(tmp_path: Path) -> None:
+def test_meanings_map_gold_values_to_labels(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     path.write_text('{"question": "?", "answer": 0}\n{"question": "??", "answer": 1}\n')
     items = source(path, meanings={"0": "no", "1": "yes"}).load(Label(labels=("yes", "no")))
     assert [item.answer for item in items] == ["no", "yes"]
 
 
-def test_the_fingerprint_holds_how_rows_are_read_and_nothing_else(tmp_path: Path) -> None:
+def test_fingerprint_excludes_size_and_licence(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     path.write_text(WRITTEN["jsonl"])
     plain = source(path)
@@ -222,7 +222,7 @@ def test_the_fingerprint_holds_how_rows_are_read_and_nothing_else(tmp_path: Path
     assert all(each.key_fields() != plain.key_fields() for each in changed)
 
 
-def test_the_size_of_a_set_on_the_hub_is_taken_on_trust() -> None:
+def test_count_of_a_hub_set_is_the_configured_size() -> None:
     assert Source(path="openai/gsm8k").count() is None
     assert Source(path="openai/gsm8k", size=1319).count() == 1319
     assert Source(path="openai/gsm8k", size=1319, limit=24).count() == 24

@@ -1,4 +1,4 @@
-"""One small quickstart on the real command line, shared by the tests that build on it."""
+"""A small quickstart run, shared by the tests that build on it."""
 
 import os
 from pathlib import Path
@@ -10,13 +10,13 @@ from tests.e2e.runs import SMALL, Place
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the quickstart's base model is kept once it is trained; `DSRL_CACHE` may name a folder that has it."""
+    """Cache folder of the quickstart's base model. Set `DSRL_CACHE` to reuse a trained one."""
     return Path(os.environ.get("DSRL_CACHE") or tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Place:
-    """A folder in which the small quickstart has run to its end, without any interruption."""
+    """A folder in which the small quickstart has finished without interruption."""
     place = Place(tmp_path_factory.mktemp("finished"), cache)
     outcome = place.dsrl(*SMALL, "tracking.enabled=true", "hydra.run.dir=first")
     assert outcome.code == 0, outcome.err

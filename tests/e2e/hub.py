@@ -1,4 +1,4 @@
-"""As much of the Hugging Face hub as an upload needs: it takes what it is sent, or refuses."""
+"""A minimal Hugging Face hub for uploads, which accepts or refuses them."""
 
 import base64
 import json
@@ -12,19 +12,19 @@ from typing import Any
 
 @dataclass
 class Hub:
-    """What came in."""
+    """Received requests."""
 
     url: str = ""
     tokens: set[str] = field(default_factory=set)
     made: list[dict[str, Any]] = field(default_factory=list)
-    """Repositories, as they were asked for."""
+    """Requests to create a repository."""
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
     """Kind of repository -> path -> content."""
 
 
 @contextmanager
 def serve(refuses: int | None = None) -> Iterator[Hub]:
-    """A hub on this machine; `refuses` every request with this status."""
+    """Run a hub on this machine. `refuses`: answer every POST with this status."""
     hub = Hub()
 
     class Handler(BaseHTTPRequestHandler):
@@ -64,7 +64,7 @@ def serve(refuses: int | None = None) -> Iterator[Hub]:
             self.wfile.write(text)
 
         def log_message(self, *_: Any) -> None:
-            """Says nothing."""
+            """Don't log."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     hub.url = f"http://127.0.0.1:{server.server_port}"

@@ -1,6 +1,6 @@
-"""A task that is none of the project's, and a teacher for it: several people change one pile of things.
+"""A user's own task, and a teacher for it: several people change one pile of things.
 
-The teacher is a rule-based program that knows this task alone. It stands for what a user would have: a model behind an
+The teacher is a rule-based program that only knows this task. It stands in for a user's model behind an
 OpenAI-compatible URL. `python -m tests.support.faultserver serve --answer=tests.e2e.pile:say` serves it.
 """
 
@@ -19,11 +19,11 @@ UP, DOWN = ("finds {} more", "buys {} more", "gets {} more"), ("gives {} away", 
 SENTENCE = re.compile(r"(\w+) (?:finds|buys|gets|gives|loses|throws) (\d+) (more|away|today|out)\.")
 OPENING = re.compile(r"(\w+) has (\d+) (\w+)\.")
 WRONG = 0.05
-"""Share of its solutions with a slip."""
+"""Share of solutions with a mistake."""
 
 
 def story(rng: random.Random, steps: int) -> str:
-    """Everybody who changes the pile is somebody else."""
+    """A story in which each step is done by another person."""
     people, thing, count = rng.sample(NAMES, steps + 1), rng.choice(THINGS), rng.randint(3, 12)
     told = [f"{people[0]} has {count} {thing}."]
     for name in people[1:]:
@@ -35,7 +35,7 @@ def story(rng: random.Random, steps: int) -> str:
 
 
 def solution(text: str, rng: random.Random | None = None) -> str:
-    """One sum for each person; with `rng`, now and then a slip."""
+    """One sum per person; with `rng`, sometimes with a mistake."""
     opening = OPENING.search(text)
     assert opening is not None, text
     count, sums = int(opening[2]), []
@@ -49,7 +49,7 @@ def solution(text: str, rng: random.Random | None = None) -> str:
 
 
 def say(body: Mapping[str, Any], _: str, index: int) -> ModelReply:
-    """What the teacher says, as a model would read it out of the prompt."""
+    """The teacher's reply, derived from the prompt alone."""
     prompt = body["messages"][-1]["content"]
     rng = random.Random(f"{prompt} {(body.get('seed') or 0) + index}")
     if "Name " in prompt and "search keywords" in prompt:
@@ -63,7 +63,7 @@ def say(body: Mapping[str, Any], _: str, index: int) -> ModelReply:
 
 
 def _steps(prompt: str, rng: random.Random) -> int:
-    """As many as it likes, or one more or less than the sample that is to be rewritten has."""
+    """A random number of steps, or one more or less than the sample to rewrite."""
     direction = re.search(r"# Sample to make (harder|easier)\nInput:\n(.*?)\nAnswer:", prompt, re.DOTALL)
     if direction is None:
         return rng.randint(1, 3)

@@ -1,4 +1,4 @@
-"""An interpreter that has Ray, and what is left of the Rays that it started."""
+"""Find an interpreter with Ray, and leftovers of Ray clusters that dsrl started."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ from tests.command import CHECKOUT
 
 
 def ray_python() -> str:
-    """DSRL_RAY_PYTHON, or that of the environment that `make verl` makes."""
+    """The interpreter in DSRL_RAY_PYTHON, or that of `make verl`."""
     beside = [str(CHECKOUT / name / "bin" / "python") for name in (".venv-verl",)]
     for place in filter(None, [os.environ.get("DSRL_RAY_PYTHON"), *beside]):
         known = Path(place).is_file()
@@ -22,7 +22,7 @@ def ray_python() -> str:
 
 
 def marked() -> set[str]:
-    """Processes of Rays that we started."""
+    """Ids of the processes of Ray clusters that dsrl started."""
     found: set[str] = set()
     for path in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
@@ -31,7 +31,7 @@ def marked() -> set[str]:
 
 
 def abandoned() -> set[str]:
-    """Folders of Rays of which nothing lives any more."""
+    """Folders of Ray clusters without any living process."""
     alive = b"".join(_environment(path) for path in Path("/proc").glob("[0-9]*/environ"))
     return {path.name for path in Path("/tmp").glob("dsrl-ray-*") if f"{FOLDER_VARIABLE}={path}/".encode() not in alive}  # noqa: S108
 

@@ -1,4 +1,4 @@
-"""Runs on the real command line, some of which are killed."""
+"""Run `dsrl` in its own folder and store, and interrupt runs."""
 
 import contextlib
 import json
@@ -41,12 +41,12 @@ SMALL = (
     "select.fill=unsolved",
     "tracking.enabled=false",
 )
-"""The quickstart with everything in it in a fraction of its time, on a base model that nothing is asked of."""
+"""The complete quickstart in a fraction of its time, with a base model of no required quality."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """A folder with a store of its own; the cache of the base model is shared."""
+    """A folder with its own store; the cache of the base model is shared."""
 
     folder: Path
     cache: Path
@@ -60,18 +60,18 @@ class Place:
         return {"DSRL_CACHE": str(self.cache), "OMP_NUM_THREADS": "1", "PLACE": str(self.folder)}
 
     def dsrl(self, *arguments: str, **environment: str) -> Outcome:
-        """Run to the end."""
+        """Run a command and wait for it."""
         return dsrl(*arguments, cwd=self.folder, env={**self.environment, **environment})
 
     def run(self, *arguments: str, **environment: str) -> dict[str, Any]:
-        """A run that has to succeed; returns its `metrics.json`."""
+        """Run a command that must succeed; return its `metrics.json`."""
         run_dir = f"runs/{len(list(self.folder.glob('runs/*')))}"
         outcome = self.dsrl(*arguments, f"hydra.run.dir={run_dir}", **environment)
         assert outcome.code == 0, outcome.err
         return metrics(self.folder / run_dir)
 
     def interrupted(self, *arguments: str, when: Callable[[], bool], sign: signal.Signals) -> Outcome:
-        """Start a run and send the signal, to its own process only, as soon as `when()` holds."""
+        """Start a run and send it the signal, to its own process only, as soon as `when()` is true."""
         process = subprocess.Popen(
             command(*arguments),
             cwd=self.folder,
@@ -92,11 +92,11 @@ class Place:
         return self.store / "stages" / stage.partition("_")[0] / found["keys"][stage]
 
     def paid(self) -> int:
-        """Lines in the calls store: replies and requests."""
+        """Number of lines in the reply cache: replies and requests."""
         return sum(path.read_bytes().count(b"\n") for path in (self.store / "calls").glob("*.jsonl"))
 
     def processes(self) -> list[int]:
-        """Those that were started in this folder and live, with all their children."""
+        """Ids of living processes started in this folder, including all their children."""
         marker = f"PLACE={self.folder}\0".encode()
         found = []
         for path in Path("/proc").glob("[0-9]*/environ"):
@@ -105,7 +105,7 @@ class Place:
         return found
 
     def making(self, stage: str) -> bool:
-        """Whether the stage is at work."""
+        """Whether the stage is running."""
         return any((self.store / "stages" / stage).glob(".making-*"))
 
 

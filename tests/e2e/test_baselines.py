@@ -1,4 +1,4 @@
-"""What the baselines and ablations with another flow of data learn from, on one store, with real training."""
+"""Training data of the baselines and ablations with a different data flow, on one store, with real training."""
 
 import json
 from typing import Any
@@ -18,7 +18,7 @@ TUNING = ("train.max_steps=2", "train.batch=2", "train.checkpoint_every=2")
 
 
 def run(place: Place, experiment: str, *words: str) -> dict[str, Any]:
-    """A run that has to end with a trained model that was measured."""
+    """Run an experiment that must finish with a trained and evaluated model."""
     found = place.run(f"experiment=[quickstart,{experiment}]", *PLAIN, *words)
     assert found["status"] == "finished"
     assert found["evaluate"]["trained"]["n"] == 24
@@ -26,7 +26,7 @@ def run(place: Place, experiment: str, *words: str) -> dict[str, Any]:
 
 
 def rows(place: Place, found: dict[str, Any]) -> list[dict[str, Any]]:
-    """What was trained on."""
+    """The training rows."""
     text = (place.entry("train", found) / "train.jsonl").read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
 
@@ -41,7 +41,7 @@ def test_a_sample_drawn_twice_is_trained_on_twice(finished: Place) -> None:
     assert len({row["id"] for row in trained}) == distinct
 
 
-def test_rejection_fine_tuning_learns_the_models_own_right_rollouts(finished: Place) -> None:
+def test_rejection_fine_tuning_uses_the_models_own_correct_rollouts(finished: Place) -> None:
     found = run(finished, "baseline/rft", *TUNING, "select=easiest")
     assert requests(found) == 0
     assert found["train"]["algorithm"] == "rft"
@@ -50,7 +50,7 @@ def test_rejection_fine_tuning_learns_the_models_own_right_rollouts(finished: Pl
     assert {(row["id"], row["solution"]) for row in rows(finished, found)} <= drawn
 
 
-def test_distillation_learns_the_teachers_right_votes(finished: Place) -> None:
+def test_distillation_uses_the_teachers_correct_votes(finished: Place) -> None:
     found = run(finished, "baseline/distill", *TUNING)
     assert requests(found) == 0
     assert found["train"]["algorithm"] == "distill"
@@ -72,7 +72,7 @@ def test_self_instruct_grows_its_pool_from_the_demos(finished: Place) -> None:
     assert (requests(again), set(again["reused"].values())) == (0, {True})
 
 
-def test_human_data_ask_nobody_and_are_held_out_from(finished: Place) -> None:
+def test_human_data_send_no_requests_and_provide_held_out_samples(finished: Place) -> None:
     found = run(finished, "baseline/human_sft", *TUNING)
     assert requests(found) == 0
     assert found["rows"]["seeds"] == {"in": 600, "out": 600, "rejected": {}}

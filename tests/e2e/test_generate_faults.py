@@ -1,4 +1,4 @@
-"""The same data whatever goes wrong on the way, and however the requests travel."""
+"""Faults and the batch API do not change the data."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 from dsrl.llm import Endpoint
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.generate import Generate, MajorityVote
-from tests.stages.generate.test_generate import carried_out
+from tests.stages.generate.test_generate import run_stage
 from tests.support.faultserver import Faults, serve
 
 pytestmark = pytest.mark.e2e
@@ -25,13 +25,13 @@ THIRTY_PERCENT = {
 
 
 def made(folder: Path, faults: Faults, stop: str = "certain", **endpoint: Any) -> tuple[PipelineState, dict[str, Any]]:
-    """What `generate` makes with a server of these faults, and what it spent."""
+    """The result of `generate` with a server of these faults, and its spending."""
     folder.mkdir()
     with serve(faults) as server:
         usual: dict[str, Any] = {"concurrency": 16, "backoff": 0.01, "max_retries": 30, "takes_batch": True}
         teacher = Endpoint(model="offline-rules-v1", base_url=server.url, **{**usual, **endpoint})
         vote = MajorityVote(teacher=teacher, votes=8, stop=stop)  # type: ignore[arg-type]
-        found, context = carried_out(Generate(teacher=teacher, n=20, verify=(vote,)), folder)
+        found, context = run_stage(Generate(teacher=teacher, n=20, verify=(vote,)), folder)
     return found, dict(context.ledger.totals()["teacher"])
 
 

@@ -1,4 +1,4 @@
-"""Sampling and tokenizers, in this process."""
+"""Sampling and tokenizers with real transformers, in this process."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.e2e
 
 
 @pytest.mark.parametrize("top_p", [1.0, 0.7])
-def test_tokens_are_drawn_as_often_as_they_are_likely(top_p: float) -> None:
+def test_token_frequencies_equal_their_probabilities(top_p: float) -> None:
     import torch
 
     from dsrl.models.huggingface import InverseCdf
@@ -24,14 +24,14 @@ def test_tokens_are_drawn_as_often_as_they_are_likely(top_p: float) -> None:
     left = InverseCdf([f"stream {row}" for row in range(rows)], 1, sampling)(torch.empty(0), logits.repeat(rows, 1))
     shares = torch.bincount(left.argmax(dim=-1), minlength=5) / rows
     likely = torch.softmax(logits / 0.8, dim=-1)
-    if top_p < 1:  # the likeliest token has 0.67, so it takes two to reach 0.7
+    if top_p < 1:  # the likeliest token has 0.67, so two are needed to reach 0.7
         likely[[0, 2]] = 0.0
         likely /= likely.sum()
     assert torch.isfinite(left).sum(dim=-1).eq(1).all()
     assert (shares - likely).abs().max() < 0.015
 
 
-def test_numbers_that_are_not_finite_are_an_error() -> None:
+def test_nan_logits_are_an_error() -> None:
     import torch
 
     from dsrl.models.huggingface import InverseCdf
@@ -40,7 +40,7 @@ def test_numbers_that_are_not_finite_are_an_error() -> None:
         InverseCdf(["a"], 1, Sampling(temperature=0.0))(torch.empty(0), torch.tensor([[float("nan"), 1.0]]))
 
 
-def test_a_tokenizer_that_is_replaced_in_silence_is_found_out(tmp_path: Path) -> None:
+def test_a_silently_replaced_tokenizer_is_detected(tmp_path: Path) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -55,7 +55,7 @@ def test_a_tokenizer_that_is_replaced_in_silence_is_found_out(tmp_path: Path) ->
     huggingface.load_tokenizer(model)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "qwen2"}))
-    with pytest.raises(UserError, match="another tokenizer"):
+    with pytest.raises(UserError, match="Qwen2Tokenizer"):
         huggingface.load_tokenizer(model)
 
 
@@ -72,18 +72,18 @@ def test_chat_and_raw_prompts(tmp_path: Path) -> None:
     assert huggingface.encode_prompt(tokenizer, "1 2", "chat") == [4, 3, 4, 2]
 
 
-def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     from dsrl.models import huggingface
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert huggingface.pick_device() == "cpu"
-    with pytest.raises(UserError, match="no GPU"):
+    with pytest.raises(UserError, match="GPU"):
         huggingface.pick_device("cuda")
 
 
-def test_the_shorter_of_two_lengths_counts(tmp_path: Path) -> None:
+def test_the_shorter_context_length_applies(tmp_path: Path) -> None:
     from dsrl.models import huggingface
 
     model = tiny_model(tmp_path)

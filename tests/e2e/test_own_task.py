@@ -1,4 +1,4 @@
-"""A newcomer's task, from `dsrl task new` to a finished run and its comparison, by the documented commands alone."""
+"""A new user's own task, from `dsrl task new` to a finished run and `dsrl compare`, with the documented commands."""
 
 import json
 import random
@@ -42,7 +42,7 @@ def teacher() -> Iterator[Script]:
         yield script
 
 
-def test_a_task_of_ones_own_from_new_to_compare(tmp_path: Path, cache: Path, teacher: Script) -> None:
+def test_an_own_task_from_new_to_compare(tmp_path: Path, cache: Path, teacher: Script) -> None:
     place = Place(tmp_path, cache)
     assert place.dsrl("task", "new", "pile").code == 0
     (tmp_path / "my_conf/task/pile.yaml").write_text(TASK)
@@ -53,7 +53,7 @@ def test_a_task_of_ones_own_from_new_to_compare(tmp_path: Path, cache: Path, tea
 
     checked = place.dsrl("task", "check", "pile", "--config-dir", "my_conf")
     assert checked.code == 0, checked.out
-    assert "24 of 24 gold answers grade themselves right" in checked.out
+    assert "24 of 24" in checked.out
 
     mine = ("task=pile", "teacher=server", "teacher.model=pile-rules", f"teacher.base_url={teacher.url}")
     ran = place.dsrl("--config-dir", "my_conf", *SMALL, *mine, "name=pile", "hydra.run.dir=run")
@@ -63,7 +63,7 @@ def test_a_task_of_ones_own_from_new_to_compare(tmp_path: Path, cache: Path, tea
     assert found["rows"]["generate"]["out"] == 24
     assert found["evaluate"]["difference"]["num_items"] == 24
     assert set(found["evaluate"]["trained"]["subjects"]) == {"1", "2", "3"}
-    assert "pass@1 by subject" in (tmp_path / "run/report.html").read_text()
+    assert "subject" in (tmp_path / "run/report.html").read_text()
     for role in ("base", "trained"):
         assert Path(found["evaluate"][role]["predictions"]).is_file()
         assert f"\n{role} " in ran.err

@@ -1,4 +1,4 @@
-"""Pictures put to a real vision-language model, tiny and untrained."""
+"""Images in a real vision-language model, tiny and untrained."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,7 +23,7 @@ from tests.toys import context
 pytestmark = pytest.mark.e2e
 COLOURS = ("red", "green", "blue")
 TOKENS = 36
-"""Of a picture."""
+"""Tokens of an image."""
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return tiny_vision(tmp_path_factory.mktemp("model"))
 
 
-def kept(where: Context) -> list[Kept]:
+def store_images(where: Context) -> list[Kept]:
     files = []
     for colour in COLOURS:
         path = where.run_dir / f"{colour}.png"
@@ -48,38 +48,38 @@ def drawn(
     return [[reply.text for reply in own] for own in replies]
 
 
-def test_a_reply_depends_on_its_own_picture_alone(model: Model, tmp_path: Path) -> None:
+def test_a_reply_depends_on_its_own_image_only(model: Model, tmp_path: Path) -> None:
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
     one, other = context(tmp_path / "one"), context(tmp_path / "other")
-    images = kept(one)
-    kept(other)
+    images = store_images(one)
+    store_images(other)
     prompts: list[Prompt] = [make_prompt("<image>\nWhich colour?", [image]) for image in images]
     prompts += ["No picture, <image> or not?", make_prompt("<image>, then <image>: same?", images[:2])]
     together = drawn(model, prompts, one)
     alone = drawn(model, prompts[::-1], other, batch_size=1)
     assert together == alone[::-1]
     greedy = drawn(model, prompts, one, count=1, temperature=0.0)
-    assert len({tuple(own) for own in greedy[:3]}) > 1, "the picture changes the reply"
-    assert drawn(model, prompts, one, count=4)[0][:2] == together[0], "more replies begin with those there are"
+    assert len({tuple(own) for own in greedy[:3]}) > 1, "the image changes the reply"
+    assert drawn(model, prompts, one, count=4)[0][:2] == together[0], "more replies start with the same ones"
     one.close()
     other.close()
 
 
-def test_a_picture_that_leaves_no_room_is_told(model: Model, tmp_path: Path) -> None:
+def test_a_prompt_whose_image_fills_the_context_is_an_error(model: Model, tmp_path: Path) -> None:
     where = context(tmp_path)
-    image = kept(where)[0]
+    image = store_images(where)[0]
     small = replace(model, max_length=TOKENS + 4)
     prompts = [make_prompt("<image>", [image]), make_prompt("<image>\nWhich colour is it?", [image])]
     found = TransformersRollout().generate(small, prompts, Sampling(temperature=0.0, max_tokens=8), 1, where)
     assert found[0][0].error is None
-    assert "leave no room" in str(found[1][0].error)
+    assert str(TOKENS + 4) in str(found[1][0].error)
     where.close()
 
 
-def test_rows_for_verl_hold_files_and_their_length_counts_pictures(model: Model, tmp_path: Path) -> None:
+def test_rows_for_verl_contain_image_files_and_count_image_tokens(model: Model, tmp_path: Path) -> None:
     where = context(tmp_path)
-    image = kept(where)[0]
+    image = store_images(where)[0]
     rows = [
         TrainingRow(id="shown", prompt="<image>\nWhich colour?", images=(image.path,), answer="red"),
         TrainingRow(id="told", prompt="Which colour?", answer="red"),
@@ -93,6 +93,6 @@ def test_rows_for_verl_hold_files_and_their_length_counts_pictures(model: Model,
     assert shown["images"] == [{"bytes": where.images.path(image).read_bytes()}]
     assert shown["prompt"][0]["content"].count("<image>") == 1
     assert not told["images"]
-    with pytest.raises(UserError, match="chat turns only"):
+    with pytest.raises(UserError, match="chat"):
         image_prompt_sizes(replace(made, model=replace(model, prompt_format="raw")), rows)
     where.close()

@@ -1,4 +1,4 @@
-"""A real Ray on this machine, beside another."""
+"""A real Ray cluster on this machine, beside another one."""
 
 import subprocess
 from pathlib import Path
@@ -38,17 +38,17 @@ for name in ("big", "gpu", "killed"):
 """
 
 
-def test_ours_is_used_and_ended_and_another_is_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_our_cluster_is_stopped_and_another_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     python, said, before = ray_python(), [], marked()
     small = LocalRay(cpus=2, gpus=1, object_store_gb=0.1)
     with small.open(tmp_path / "theirs", python) as theirs:
         monkeypatch.setenv("RAY_ADDRESS", theirs.address)
         with LocalRay(cpus=1, gpus=0, object_store_gb=0.1).open(tmp_path / "ours", python, said.append) as ours:
             assert (ours.nodes, ours.cpus, ours.gpus) == (1, 1, 0)
-            assert said == [f"Ray {ours.address}: 1 nodes, 1 CPUs, 0 GPUs"]
+            assert [ours.address in line for line in said] == [True]
             monkeypatch.setenv("RAY_AUTH_TOKEN", "not theirs")
             address = RayAddress(address=theirs.address, ready_seconds=60.0)
-            with pytest.raises(StageFailed, match="rejects the token"), address.open(tmp_path, python, said.append):
+            with pytest.raises(StageFailed, match="token"), address.open(tmp_path, python, said.append):
                 pass
         assert list((tmp_path / "ours" / "ray").rglob("raylet.out"))
         monkeypatch.setenv("RAY_AUTH_TOKEN", theirs.environment["RAY_AUTH_TOKEN"])
@@ -58,17 +58,17 @@ def test_ours_is_used_and_ended_and_another_is_not_touched(tmp_path: Path, monke
     assert marked() <= before
 
 
-def test_what_ray_says_of_a_worker_s_end_is_put_into_words(tmp_path: Path) -> None:
-    """Memory that a limit of the kernel refuses, an error of torch's own, and a kill from outside."""
+def test_causes_of_a_worker_failure_are_recognised(tmp_path: Path) -> None:
+    """An allocation beyond a kernel limit, torch's own out-of-memory error, and a kill from outside."""
     python, before = ray_python(), marked()
     with LocalRay(cpus=2, gpus=0, object_store_gb=0.1).open(tmp_path, python) as ray:
         environment = {**ray.environment, "PYTHONPATH": str(CHECKOUT)}
         done = subprocess.run([python, "-c", ENDS], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     said = dict(line.split(" | ") for line in done.stdout.splitlines() if " | " in line)
-    assert said["big"].startswith("out of main memory: lower train.device_batch")
+    assert "train.device_batch" in said["big"]
     assert "allocate memory" in said["big"]
-    assert said["gpu"].startswith("out of GPU memory")
+    assert "GPU memory" in said["gpu"]
     assert "Tried to allocate 20.00 GiB" in said["gpu"]
-    assert said["killed"].startswith("a worker was killed")
+    assert "killed" in said["killed"]
     assert marked() <= before

@@ -1,4 +1,4 @@
-"""Rollouts by a real model in a real child process."""
+"""Rollouts of a real model in a real child process."""
 
 import os
 import signal
@@ -32,7 +32,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 @pytest.fixture(scope="module")
 def context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Context]:
-    """One for all, so that the libraries are imported once; every test asks something else."""
+    """Shared, so that the libraries are imported once; every test uses different requests."""
     context = surroundings(tmp_path_factory.mktemp("run"))
     yield context
     context.close()
@@ -52,7 +52,7 @@ def child(context: Context) -> RolloutProcess:
     return process
 
 
-def test_a_reply_depends_on_its_index_not_on_its_neighbours(model: Model, context: Context, tmp_path: Path) -> None:
+def test_a_reply_depends_on_its_index_not_on_its_batch(model: Model, context: Context, tmp_path: Path) -> None:
     few = rollout().generate(model, PROMPTS, SAMPLING, 2, context)
     more = rollout().generate(model, PROMPTS, SAMPLING, 6, context)
     assert [own[:2] for own in more] == few
@@ -63,7 +63,7 @@ def test_a_reply_depends_on_its_index_not_on_its_neighbours(model: Model, contex
     assert len({text for own in texts(more) for text in own}) > 5
 
 
-def test_the_ends_of_replies(model: Model, context: Context) -> None:
+def test_finish_reasons(model: Model, context: Context) -> None:
     long = " ".join("1" * 60)
     (whole, none) = rollout().generate(model, ["1 2", long], Sampling(temperature=2.0, max_tokens=3), 8, context)
     assert {reply.finish_reason for reply in whole} == {"stop", "length"}
@@ -73,14 +73,14 @@ def test_the_ends_of_replies(model: Model, context: Context) -> None:
     assert greedy[0][0].text == greedy[0][1].text
 
 
-def test_another_model_takes_the_place_of_the_first(model: Model, context: Context, tmp_path: Path) -> None:
+def test_a_second_model_replaces_the_first(model: Model, context: Context, tmp_path: Path) -> None:
     second = tiny_model(tmp_path / "second", seed=1)
     sampling = replace(SAMPLING, top_p=0.9)
     drawn = [rollout().generate(which, PROMPTS, sampling, 4, context) for which in (model, second)]
     assert texts(drawn[0]) != texts(drawn[1])
 
 
-def test_a_dead_child_is_started_again(model: Model, context: Context) -> None:
+def test_a_dead_child_is_restarted(model: Model, context: Context) -> None:
     sampling = replace(SAMPLING, top_p=0.8)
     rollout().generate(model, PROMPTS[:1], sampling, 1, context)
     first = child(context)._child
@@ -94,7 +94,7 @@ def test_a_dead_child_is_started_again(model: Model, context: Context) -> None:
 def test_a_model_that_cannot_be_loaded_fails_the_stage(context: Context, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     empty = Model(name="empty", path=str(tmp_path / "empty"))
-    with pytest.raises(StageFailed, match="drawing rollouts: failed"):
+    with pytest.raises(StageFailed, match="rollouts"):
         rollout().generate(empty, PROMPTS, SAMPLING, 1, context)
 
 
@@ -103,7 +103,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from dsrl.data.model import Model, Sampling
-from dsrl.stages.score import TransformersRollout
+from dsrl.models.rollout import TransformersRollout
 from tests.e2e.tiny import surroundings
 context = surroundings(Path(sys.argv[1]))
 model = Model(name="tiny", path=sys.argv[2], prompt_format="raw", max_length=48, dtype="float32")
@@ -114,7 +114,7 @@ engine.generate(model, sys.argv[3:], Sampling(temperature=1.0, max_tokens=6), 12
 """
 
 
-def test_a_killed_scoring_goes_on_and_ends_in_the_same_replies(model: Model, tmp_path: Path) -> None:
+def test_a_killed_scoring_resumes_with_the_same_replies(model: Model, tmp_path: Path) -> None:
     command = [sys.executable, "-c", KILLED, str(tmp_path / "a"), str(model.path), *PROMPTS]
     with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""SynthRL from end to end on the quickstart's stories, killed in the middle and not."""
+"""SynthRL from end to end on the quickstart's stories, with and without a kill."""
 
 import signal
 from pathlib import Path
@@ -25,7 +25,7 @@ TINY = (
 )
 
 
-def test_a_killed_run_ends_in_the_same_bytes_and_pays_nothing_twice(cache: Path, tmp_path: Path) -> None:
+def test_a_killed_run_ends_with_the_same_bytes_and_pays_nothing_twice(cache: Path, tmp_path: Path) -> None:
     places = [Place(tmp_path / name, cache) for name in ("whole", "killed")]
     for place in places:
         place.folder.mkdir()
@@ -46,7 +46,7 @@ def test_a_killed_run_ends_in_the_same_bytes_and_pays_nothing_twice(cache: Path,
 
 
 def check(place: Place, found: dict[str, Any]) -> None:
-    """What a finished run has to show."""
+    """Check samples, figures and report of a finished run."""
     assert found["status"] == "finished"
     samples = read_table(place.entry("rewrite", found) / "samples.parquet", Sample)
     variants = [sample for sample in samples if sample.origin == "harder"]

@@ -1,4 +1,4 @@
-"""Runs tracked by a real MLflow, in its real child process; looked up in its database with sqlite3."""
+"""Runs tracked by a real MLflow in its child process, checked in its database with sqlite3."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def bare(folder: Path, store: Path) -> Context:
-    """A run that has only begun."""
+    """Context of a run that has just started."""
     folder.mkdir(parents=True)
     return Context(run_dir=folder, store=Store(store), calls=ReplyCache(store / "calls"), progress=Progress())
 
@@ -36,7 +36,7 @@ def rows(store: Path, query: str, *values: Any) -> list[Any]:
     return found
 
 
-def test_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_finished_run_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SOME_KEY", "sk-very-secret")
     state, context = make_study(tmp_path, count=10)
     store = context.store.root
@@ -52,7 +52,7 @@ def test_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         task.set(4, rejected={"duplicate": 2})
     tracking.track(context, values, state, "finished")
     context.close()
-    assert len(context.progress.warnings) == 1  # the made-up one
+    assert len(context.progress.warnings) == 1  # the one of `make_study`
     assert not (context.run_dir / "tracking.log").exists()
     (run,) = rows(store, "select run_uuid from runs where name = 'counting run' and status = 'FINISHED'")
     (parent,) = rows(store, "select run_uuid from runs where name = 'sweep' and status = 'FINISHED'")
@@ -73,7 +73,7 @@ def test_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert b"sk-very-secret" not in (store / "mlflow.db").read_bytes()
 
 
-def test_four_jobs_of_a_sweep_at_once_on_a_fresh_store(tmp_path: Path):
+def test_four_simultaneous_jobs_of_a_sweep_on_a_new_store(tmp_path: Path):
     store, tracking = tmp_path / "store", Tracking(sweep=str(tmp_path / "sweep"))
     contexts = [bare(tmp_path / f"run{number}", store) for number in range(4)]
     ends = ("finished", "stopped", "failed", "budget")
@@ -95,10 +95,10 @@ def test_four_jobs_of_a_sweep_at_once_on_a_fresh_store(tmp_path: Path):
     [
         ({}, {"MLFLOW_TRACKING_URI": "http://me:hidden@127.0.0.1:9"}, "127.0.0.1"),
         ({"uri": "nonsense://nowhere"}, {}, "nonsense"),
-        ({"patience": 0.01}, {}, "no answer within"),
+        ({"patience": 0.01}, {}, "0.01"),
     ],
 )
-def test_a_server_that_fails_costs_a_warning(
+def test_a_failing_server_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], environment: dict[str, str], reason: str
 ):
     for name, value in environment.items():
@@ -107,12 +107,11 @@ def test_a_server_that_fails_costs_a_warning(
     Tracking(**fields).track(context, {"name": "run"}, None, "finished")
     context.close()
     (warning,) = context.progress.warnings
-    assert warning.startswith("tracking: not logged to ")
     assert reason in warning
     assert "hidden" not in warning + (context.run_dir / "tracking.log").read_text()
 
 
-def test_after_ctrl_c_the_child_ends_its_work_alone(tmp_path: Path):
+def test_after_ctrl_c_the_child_finishes_by_itself(tmp_path: Path):
     context = bare(tmp_path / "run", tmp_path / "store")
     tracking = Tracking()
     tracking.start(context, {"name": "killed"})
@@ -137,7 +136,7 @@ time.sleep(600)
 """
 
 
-def test_a_run_killed_outright_is_closed_as_killed(tmp_path: Path):
+def test_a_killed_run_is_marked_as_killed(tmp_path: Path):
     command = [sys.executable, "-c", KILLED, str(tmp_path)]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}
@@ -148,8 +147,8 @@ def test_a_run_killed_outright_is_closed_as_killed(tmp_path: Path):
     until_killed(tmp_path)
 
 
-def test_a_run_killed_with_its_child_is_closed_afterwards(tmp_path: Path):
-    """As when a whole node goes down: nobody is left to say it."""
+def test_a_run_killed_together_with_its_child_is_closed_later(tmp_path: Path):
+    """As when a whole node fails: no process is left to report it."""
     context = bare(tmp_path / "run", tmp_path / "store")
     tracking = Tracking()
     assert tracking.prepare(tmp_path / "store", str(tmp_path / "sweep")) is None
@@ -180,7 +179,7 @@ def test_the_series_are_mirrored_to_weights_and_biases(tmp_path: Path, monkeypat
     tracking.start(context, {"name": "counting", "n": 10})
     tracking.track(context, {}, state, "finished")
     context.close()
-    assert len(context.progress.warnings) == 1  # the made-up one
+    assert len(context.progress.warnings) == 1  # the one of `make_study`
     (path,) = context.run_dir.glob("wandb/offline-run-*/run-*.wandb")
     written = path.read_bytes()
     for words in (b"counting", b"some-sweep", b"train/reward", b"train/step", b"evaluation/trained/pass_at_1"):
@@ -197,7 +196,7 @@ def until_killed(folder: Path) -> None:
 
 
 def statuses(store: Path) -> list[Any]:
-    """Empty while MLflow still makes its tables."""
+    """Empty while MLflow is still creating its tables."""
     if not (store / "mlflow.db").exists() or not rows(store, "select 1 from sqlite_master where name = 'runs'"):
         return []
     return rows(store, "select status from runs where name = 'killed'")

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,13 +43,13 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def trained(after: PipelineState, folder: Path) -> Model:
-    """As the run loop finds it."""
+    """The trained model, with the path that the runner gives it."""
     assert after.trained is not None
     assert after.trained.path == "model"
     return replace(after.trained, path=str(folder / "scratch" / "model"))
 
 
-def test_three_steps_of_grpo(state: PipelineState, tmp_path: Path) -> None:
+def test_grpo_trains_and_its_model_answers(state: PipelineState, tmp_path: Path) -> None:
     context = surroundings(tmp_path)
     after = Trl(algorithm=Grpo(**RL), **STAGE)(state, context)
     steps = [row for row in rows(context.scratch) if "reward" in row]
@@ -94,7 +95,7 @@ def long_training() -> Trl:
     return Trl(algorithm=DrGrpo(**{**RL, "max_steps": 30, "learning_rate": 1e-3}), **{**STAGE, "checkpoint_every": 4})
 
 
-def test_a_training_killed_in_the_middle_ends_in_the_same_bytes(state: PipelineState, tmp_path: Path) -> None:
+def test_killed_training_resumes_and_ends_in_the_same_bytes(state: PipelineState, tmp_path: Path) -> None:
     assert state.base is not None
     command = [sys.executable, "-c", KILLED, str(tmp_path / "a"), str(state.base.path)]
     progress = tmp_path / "a" / "work" / "progress.jsonl"
@@ -115,8 +116,8 @@ def test_a_training_killed_in_the_middle_ends_in_the_same_bytes(state: PipelineS
     assert courses[0] == courses[1]
 
 
-def test_adapters_are_trained_merged_and_go_on(state: PipelineState, tmp_path: Path) -> None:
-    """Two steps, then on from the checkpoint: the same as four in a row; only linear layers differ from the base."""
+def test_adapters_are_trained_resumed_and_merged(state: PipelineState, tmp_path: Path) -> None:
+    """Two steps and a resume equal four steps in a row; only linear layers differ from the base model."""
     from transformers import AutoModelForCausalLM
 
     stages = [Trl(algorithm=Grpo(**{**RL, "max_steps": steps}), **STAGE, lora_rank=4) for steps in (2, 4)]
@@ -135,7 +136,7 @@ def test_adapters_are_trained_merged_and_go_on(state: PipelineState, tmp_path: P
     assert states[0].keys() == states[1].keys()
 
 
-def test_a_training_that_breaks_fails_the_stage(state: PipelineState, tmp_path: Path) -> None:
+def test_loss_that_is_not_finite_fails_the_stage(state: PipelineState, tmp_path: Path) -> None:
     stage = Trl(algorithm=Grpo(**{**RL, "learning_rate": 1e30}), **STAGE)
     with pytest.raises(StageFailed, match="not finite"):
         stage(state, surroundings(tmp_path))
@@ -151,3 +152,56 @@ def test_supervised_training_learns_the_solutions(state: PipelineState, tmp_path
     assert last["right"] > first["right"]
     assert (after.figures["reward_first"], after.figures["algorithm"]) == (None, "sft")
     assert trained(after, tmp_path).name == "tiny+sft"
+
+
+def edit_json(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def sampling_defaults_without_do_sample(folder: Path) -> None:
+    """As in Llama-2-chat and Vicuna: transformers reads this file, but refuses to save it."""
+    edit_json(folder / "generation_config.json", temperature=0.9, top_p=0.6)
+
+
+def no_end_of_text_token(folder: Path) -> None:
+    """The generation config alone says which token ends a reply."""
+    edit_json(folder / "tokenizer_config.json", eos_token=None)
+    assert json.loads((folder / "generation_config.json").read_text())["eos_token_id"] == 1
+
+
+@pytest.mark.parametrize("change", [sampling_defaults_without_do_sample, no_end_of_text_token])
+@pytest.mark.parametrize(
+    "stage",
+    [
+        Sft(**STAGE, batch=4, max_steps=2, max_response_tokens=6),
+        Trl(algorithm=Grpo(**{**RL, "max_steps": 2}), **STAGE, lora_rank=4),
+    ],
+    ids=["sft", "trl"],
+)
+def test_trained_model_keeps_the_files_of_an_unusual_base_model(
+    stage: Sft | Trl, change: Callable[[Path], None], tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    model = tiny_model(base)
+    change(base)
+    context = surroundings(tmp_path)
+    stage(tiny_study(model), context)
+    for name in ("generation_config.json", "tokenizer.json", "tokenizer_config.json"):
+        assert (context.scratch / "model" / name).read_bytes() == (base / name).read_bytes()
+
+
+CHAT = "{% for turn in messages %}<{{ turn.role }}>{{ turn.content }}{{ '[END]' }}{% endfor %}"
+
+
+def test_reply_ends_with_the_end_of_turn_of_the_chat_template(tmp_path: Path) -> None:
+    """A server that stops only at the template's end of turn would never stop at the tokenizer's end of text."""
+    from dsrl.models import huggingface
+
+    tokenizer = huggingface.load_tokenizer(tiny_model(tmp_path))
+    end, other = tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("2")
+    tokenizer.chat_template = CHAT
+    assert huggingface.end_of_reply_ids(tokenizer, "raw", [other, end]) == [other]
+    assert huggingface.end_of_reply_ids(tokenizer, "chat", [other, end]) == [end]
+    tokenizer.chat_template = CHAT.replace("[END]", " 1 ")
+    one = tokenizer.convert_tokens_to_ids("1")
+    assert huggingface.end_of_reply_ids(tokenizer, "chat", [end]) == [one, end], "not a stop token: both"

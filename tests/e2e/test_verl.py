@@ -1,6 +1,6 @@
-"""veRL, Ray and vLLM as they are, on the CPU, started by the command line and nothing else. Four launches of veRL.
+"""Unmodified veRL, Ray and vLLM on the CPU, started from the command line. veRL is launched four times.
 
-Needs its environment: `make verl`, or DSRL_VERL_PYTHON naming its interpreter.
+Needs `make verl`, or the interpreter of veRL's environment in DSRL_VERL_PYTHON.
 """
 
 import json
@@ -23,7 +23,7 @@ from tests.e2e.tiny import tiny_model
 INTERPRETER = Path(os.environ.get("DSRL_VERL_PYTHON") or CHECKOUT / ".venv-verl" / "bin" / "python")
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.skipif(not INTERPRETER.is_file(), reason="veRL's environment isn't there: make verl"),
+    pytest.mark.skipif(not INTERPRETER.is_file(), reason="needs veRL's environment: make verl"),
 ]
 VERL = (*SMALL, "train=verl", f"train.python={INTERPRETER}", "train.checkpoint_every=1")
 GRPO = (*VERL, "rl.max_steps=3", "rl.kl=0.01")
@@ -42,12 +42,12 @@ def course(folder: Path) -> list[dict[str, Any]]:
 
 
 def at_work(place: Place) -> list[dict[str, Any]]:
-    """The journal of the training that is under way."""
+    """Progress rows of the running training."""
     return [row for folder in (place.store / "work" / "train").glob("*/") for row in course(folder)]
 
 
 def reached(place: Place, step: int) -> bool:
-    """Whether a step is over, and the next under way."""
+    """Whether the step is finished."""
     return any(row["step"] == step and "reward" in row for row in at_work(place))
 
 
@@ -107,7 +107,7 @@ print("replies:", json.dumps([own, list(drawn.outputs[0].token_ids)]))
 
 
 def greedy(model: Path, prompt: str) -> tuple[list[int], list[int]]:
-    """The reply's tokens out of transformers and out of vLLM."""
+    """Tokens of the greedy reply from transformers and from vLLM."""
     in_process = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1"}
     said = in_the_trainers(GREEDY, str(model), prompt, **in_process)
     (line,) = [line for line in said.splitlines() if line.startswith("replies:")]
@@ -149,8 +149,8 @@ print("name:", RuntimeContext.get_job_id(None), both)
 """
 
 
-def test_two_trainings_on_one_machine_use_other_sockets() -> None:
-    """The first job of every Ray has the same number, after which veRL names them at both ends."""
+def test_two_trainings_on_one_machine_use_different_sockets() -> None:
+    """veRL names sockets after the Ray job id, and the first job of every Ray cluster has the same id."""
     assert "name: 01000000word [1, 1]" in in_the_trainers(APART, DSRL_TRAINING="word")
 
 
@@ -158,11 +158,11 @@ def test_two_trainings_on_one_machine_use_other_sockets() -> None:
     ("override", "words"),
     [
         ("trainer.total_epochz=1", "trainer.total_epochz"),
-        ("actor_rollout_ref.rollout.max_num_seqs=many", "takes a int"),
-        ("actor_rollout_ref.actor.ppo_mini_batch_size=64", "veRL refuses these settings"),
+        ("actor_rollout_ref.rollout.max_num_seqs=many", "actor_rollout_ref.rollout.max_num_seqs"),
+        ("actor_rollout_ref.actor.ppo_mini_batch_size=64", "ppo_mini_batch_size"),
     ],
 )
-def test_a_mistyped_key_dies_with_its_name_before_anything_starts(place: Place, override: str, words: str) -> None:
+def test_a_wrong_override_is_named_before_anything_starts(place: Place, override: str, words: str) -> None:
     outcome = place.dsrl(*GRPO, f'train.overrides=["{override}"]')
     assert outcome.code == 2
     assert words in outcome.err
@@ -174,7 +174,6 @@ def test_grpo_interrupted_then_killed_is_resumed_exported_and_loaded(place: Plac
     outcome = place.interrupted(*GRPO, when=lambda: reached(place, 1), sign=signal.SIGINT)
     assert outcome.code == 128 + signal.SIGINT
     assert "Traceback" not in outcome.err
-    assert outcome.err.count("interrupted: everything received so far is kept") == 1
     assert not place.processes()
     until(lambda: abandoned() <= before)
     outcome = place.interrupted(*GRPO, when=lambda: reached(place, 2), sign=signal.SIGKILL)
@@ -204,7 +203,7 @@ def test_grpo_interrupted_then_killed_is_resumed_exported_and_loaded(place: Plac
 
 
 def test_two_steps_of_ppo_with_a_critic_on_adapters(place: Place) -> None:
-    """The second step's replies show that vLLM has the adapters as the first left them."""
+    """The second step's probabilities show that vLLM uses the adapters of the first."""
     found = place.run(*VERL, *PPO, *ADAPTERS)
     steps = [row for row in course(place.entry("train", found)) if "reward" in row]
     assert [row["step"] for row in steps] == [1, 2]

@@ -1,4 +1,4 @@
-"""The rows as veRL reads them, with real tokenizers; veRL itself isn't needed."""
+"""Training rows for veRL, with real tokenizers. veRL itself isn't needed."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -37,13 +37,13 @@ def asked(folder: Path, model: Model) -> TrainingJob:
     return replace(job(folder), model=model)
 
 
-def test_a_base_model_is_asked_in_plain_text(model: Model, tmp_path: Path) -> None:
+def test_a_base_model_gets_plain_text(model: Model, tmp_path: Path) -> None:
     tokenizer, made = huggingface.load_tokenizer(model), asked(tmp_path, model)
     encoded = encode_prompts(tokenizer, made, ROWS)
     assert choose_chat_template(tokenizer, made, encoded) == RAW_TEMPLATES[0]
 
 
-def test_one_whose_texts_begin_with_a_token_is_asked_with_it(model: Model, tmp_path: Path) -> None:
+def test_a_bos_token_is_kept(model: Model, tmp_path: Path) -> None:
     tokenizer, made = huggingface.load_tokenizer(model), asked(tmp_path, model)
     tokenizer.add_special_tokens({"bos_token": "#"})
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
@@ -60,13 +60,13 @@ def test_an_instruct_model_keeps_its_own_template(model: Model, tmp_path: Path) 
     assert choose_chat_template(tokenizer, made, encode_prompts(tokenizer, made, ROWS)) is None
 
 
-def test_other_tokens_than_elsewhere_are_refused(model: Model, tmp_path: Path) -> None:
+def test_tokens_that_differ_from_other_stages_are_refused(model: Model, tmp_path: Path) -> None:
     tokenizer, made = huggingface.load_tokenizer(model), asked(tmp_path, model)
     with pytest.raises(UserError, match=r"model\.prompt_format"):
         choose_chat_template(tokenizer, made, {"1 2": [4, 4, 4]})
 
 
-def test_a_prompt_that_leaves_no_room_is_refused_with_its_sample(model: Model, tmp_path: Path) -> None:
+def test_a_prompt_that_is_too_long_is_refused_with_its_sample(model: Model, tmp_path: Path) -> None:
     tokenizer, made = huggingface.load_tokenizer(model), asked(tmp_path, model)
     encoded = encode_prompts(tokenizer, made, ROWS)
     assert longest_prompt(ROWS, encoded, limit=16, reply=10) == 6
@@ -74,7 +74,7 @@ def test_a_prompt_that_leaves_no_room_is_refused_with_its_sample(model: Model, t
         longest_prompt(ROWS, encoded, limit=16, reply=11)
 
 
-def test_a_row_says_where_it_came_from(tmp_path: Path) -> None:
+def test_rows_contain_their_provenance(tmp_path: Path) -> None:
     write_table(tmp_path / "rows.parquet", ROWS, "train")
     rows = pq.read_table(tmp_path / "rows.parquet").to_pylist()
     assert rows[1]["prompt"] == [{"role": "user", "content": ROWS[1].prompt}]

@@ -1,4 +1,4 @@
-"""SynthRL with pictures from end to end: killed in the middle of rewriting and of training, and not."""
+"""SynthRL with images from end to end, with and without kills during rewriting and training."""
 
 import signal
 from pathlib import Path
@@ -30,7 +30,7 @@ TINY = (
 TRAINED = ("model.safetensors", "processor_config.json", "tokenizer.json", "chat_template.jinja")
 
 
-def test_a_run_killed_twice_ends_in_the_same_bytes(cache: Path, tmp_path: Path) -> None:
+def test_a_run_killed_twice_ends_with_the_same_bytes(cache: Path, tmp_path: Path) -> None:
     places = [Place(tmp_path / name, cache) for name in ("whole", "killed")]
     for place in places:
         place.folder.mkdir()
@@ -57,7 +57,7 @@ def test_a_run_killed_twice_ends_in_the_same_bytes(cache: Path, tmp_path: Path) 
 
 
 def trained(place: Place, found: dict[str, Any]) -> list[str]:
-    """The files of the trained model, its processor's among them."""
+    """Files of the trained model, including its processor."""
     entry = place.entry("train", found)
     names = [str(next(entry.rglob(name)).relative_to(entry)) for name in TRAINED]
     assert len(names) == len(TRAINED)
@@ -65,7 +65,7 @@ def trained(place: Place, found: dict[str, Any]) -> list[str]:
 
 
 def check(place: Place, found: dict[str, Any]) -> None:
-    """What a finished run has to show."""
+    """Check samples, images and report of a finished run."""
     assert found["status"] == "finished"
     samples = read_table(place.entry("rewrite", found) / "samples.parquet", Sample)
     by_id = {sample.id: sample for sample in samples}

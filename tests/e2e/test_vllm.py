@@ -1,6 +1,6 @@
-"""vLLM itself on the CPU, beside transformers: the same model, asked in the same tokens, stopped by the same rules.
+"""vLLM on the CPU compared with transformers: same model, same prompt tokens, same stop rules.
 
-Needs veRL's environment, which holds vLLM: `make verl`.
+Needs veRL's environment, which includes vLLM: `make verl`.
 """
 
 import os
@@ -18,7 +18,7 @@ from tests.e2e.tiny import surroundings
 PROGRAM = Path(os.environ.get("DSRL_VLLM") or CHECKOUT / ".venv-verl" / "bin" / "vllm")
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.skipif(not PROGRAM.is_file(), reason="vLLM isn't there: make verl"),
+    pytest.mark.skipif(not PROGRAM.is_file(), reason="needs vLLM: make verl"),
 ]
 PROMPTS = [
     f"Mia has {start} cards. Mia wins {gain} extra. How many cards now?" for start in (3, 7, 12) for gain in (1, 2, 5)
@@ -40,7 +40,7 @@ def test_greedy_replies_are_those_of_transformers(
     with vllm.standing(model, context) as server:
         found = server.generate(model, PROMPTS, GREEDY, 1, context)
         drawn = server.generate(model, PROMPTS, Sampling(temperature=1.0, max_tokens=24), 16, context)
-    assert all(reply.error is None for own in drawn for reply in own), "more tokens of prompts than are read at a time"
+    assert all(reply.error is None for own in drawn for reply in own), "prompts with more tokens than one prefill chunk"
     assert len({reply.text for own in drawn for reply in own}) > len(PROMPTS)
     expected = TransformersRollout(device="cpu").generate(model, PROMPTS, GREEDY, 1, context)
     assert [own[0].text for own in found] == [own[0].text for own in expected]

@@ -1,4 +1,4 @@
-"""The built wheel, installed somewhere else, in an empty folder."""
+"""The built wheel, installed in another environment and used in an empty folder."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of an environment that holds the wheel; what it depends on comes from the tests' own."""
+    """Interpreter of an environment with the wheel; its dependencies come from the tests' environment."""
     uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     if uv is None:
         pytest.skip("no uv to build the wheel with")
@@ -54,8 +54,8 @@ def test_conf_tasks_corpora_and_job_scripts_are_in_the_wheel(python: Path, tmp_p
         shipped = {path.relative_to(CHECKOUT / name) for path in (CHECKOUT / name).rglob("*") if path.is_file()}
         assert {path.relative_to(home / name) for path in (home / name).rglob("*") if path.is_file()} == shipped
     code = {path.relative_to(CHECKOUT / "dsrl") for path in (CHECKOUT / "dsrl").rglob("*") if path.is_file()}
-    wanted = {path for path in code if "__pycache__" not in path.parts}
-    assert wanted <= {path.relative_to(package.parent) for path in package.parent.rglob("*")}
+    expected = {path for path in code if "__pycache__" not in path.parts}
+    assert expected <= {path.relative_to(package.parent) for path in package.parent.rglob("*")}
 
 
 def test_the_tasks_are_listed_in_an_empty_folder(python: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A model of a few thousand weights that knows five words, so that chance alone is often right."""
+"""A model with a few thousand weights and five words, so that random replies are often correct."""
 
 import io
 from pathlib import Path
@@ -19,7 +19,7 @@ TASK = Task(name="t", instruction="count", answer=Number(marker="#"))
 
 
 def tiny_model(folder: Path, seed: int = 0) -> Model:
-    """Random weights; a reply such as `2 # 1` has the answer 1."""
+    """Save a model with random weights. A reply such as `2 # 1` has the answer 1."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -46,7 +46,7 @@ def tiny_model(folder: Path, seed: int = 0) -> Model:
 
 
 def tiny_study(model: Model, count: int = 24) -> PipelineState:
-    """Samples whose answers are 1 and 2, half of them selected."""
+    """`count` samples with the answers 1 and 2, half of them selected."""
     counts: dict[str, Any] = {"num_rollouts": 4, "num_valid": 4, "num_correct": 2, "num_error": 0, "num_truncated": 0}
     rate = Rate(model="m", temperature=0.7, grader="g", **counts)
     samples = tuple(
@@ -62,7 +62,7 @@ def tiny_study(model: Model, count: int = 24) -> PipelineState:
 
 
 def surroundings(folder: Path) -> Context:
-    """A stage's context; the same folder gives the same work folder again."""
+    """A stage's context. The same folder gives the same work folder again."""
     context = Context(
         run_dir=folder / "run",
         store=Store(folder / "store"),

@@ -1,4 +1,4 @@
-"""A tiny vision-language model with random weights, whose processor needs nothing but Pillow."""
+"""A tiny vision-language model with random weights, whose processor only needs Pillow."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ SIDE, PATCH = 48, 8
 
 
 def tiny_vision(folder: Path) -> Model:
-    """LLaVA with 36 tokens a picture and a token for each character."""
+    """LLaVA with 36 tokens per image and one token per character."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import (

@@ -1,6 +1,6 @@
-"""Run by veRL's own interpreter: what its data set makes of exported rows, for a tiny model of the LLaVA kind.
+"""Load exported rows with veRL's own data set class, for a tiny LLaVA. Runs in veRL's environment.
 
-`verl_rows.py ROWS.parquet GRADER.json CACHE` prints, last, one JSON object a row.
+`verl_rows.py ROWS.parquet GRADER.json CACHE` prints one JSON object per row at the end.
 """
 
 import json
@@ -19,11 +19,11 @@ TEMPLATE = (
     "{% endfor %}{% endif %}{% endfor %}"
 )
 SIDE, PATCH = 48, 8
-"""Pixels of a picture as the model sees it, and of a patch, which is a token."""
+"""Side of an image and of a patch (one token), in pixels."""
 
 
 def processor() -> LlavaProcessor:
-    """A letter a token; pictures without torchvision."""
+    """One token per letter; images without torchvision."""
     letters = ["<unk>", "<image>", "<end>", *map(chr, range(32, 127)), "\n"]
     words = Tokenizer(models.WordLevel({letter: place for place, letter in enumerate(letters)}, unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.Split("", behavior="isolated")
@@ -40,8 +40,8 @@ def processor() -> LlavaProcessor:
     )
 
 
-def told(row: dict[str, Any], processor: LlavaProcessor, reward: Any) -> dict[str, Any]:
-    """As the agent loop goes on: template, pictures, tokens; and the reward of a right and of a wrong reply."""
+def describe(row: dict[str, Any], processor: LlavaProcessor, reward: Any) -> dict[str, Any]:
+    """Template, images and tokens as in veRL's agent loop, and the rewards of a correct and a wrong reply."""
     content = row["raw_prompt"][0]["content"]
     images = [part["image"] for part in content if part["type"] == "image"] if isinstance(content, list) else []
     text = processor.apply_chat_template(row["raw_prompt"], add_generation_prompt=True, tokenize=False)
@@ -59,16 +59,16 @@ def told(row: dict[str, Any], processor: LlavaProcessor, reward: Any) -> dict[st
 
 def main(path: str, grader: str, cache: str) -> None:
     made = processor()
-    # its own filter reads pictures with qwen_vl_utils, and where that isn't installed drops every row without an error
+    # veRL's filter reads images with qwen_vl_utils; without that package it silently drops every row
     config = OmegaConf.create({"cache_dir": cache, "image_key": "images", "filter_overlong_prompts": False})
     data = RLHFDataset(data_files=[path], tokenizer=made.tokenizer, config=config, processor=made)
     rows = [data[number] for number in range(len(data))]
     assert len(collate_fn(rows)["raw_prompt"]) == len(rows)
     kwargs = {"reward_kwargs": {"grader": grader}}
-    function = {"path": "pkg://dsrl.export.reward", "name": "compute_score", **kwargs}
+    function = {"path": "pkg://dsrl.cli.export.reward", "name": "compute_score", **kwargs}
     reward = get_custom_reward_fn(OmegaConf.create({"reward": {"custom_reward_function": function}}))
     for row in rows:
-        print(json.dumps(told(row, made, reward)))
+        print(json.dumps(describe(row, made, reward)))
 
 
 if __name__ == "__main__":

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.cli.app import dispatch, help_text
+from dsrl.cli.app import help_text
 from dsrl.core.estimate import Range
 from dsrl.forecast import Plan
 from dsrl.forecast.run_forecast import Forecast
 from dsrl.forecast.table import table
 from dsrl.forecast.workload import Held, Load
 from dsrl.llm import Endpoint, Price
+from dsrl.main import run_command
 from tests.command import Outcome
 
 Call = Callable[..., Outcome]
@@ -28,7 +29,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
         monkeypatch.setattr(sys, "argv", ["dsrl", *arguments])
         monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
         monkeypatch.setenv("DSRL_CACHE", str(tmp_path / "cache"))
-        code = dispatch(list(arguments))
+        code = run_command(list(arguments))
         return Outcome(code, *capfd.readouterr())
 
     return called

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsrl.core.estimate import Z_90, Range, Z, mean, share, student
+from dsrl.core.estimate import Range, mean, share
 
 VALUES = st.floats(0, 1e6)
 
@@ -69,12 +69,3 @@ def test_the_interval_of_a_share_holds_it_9_times_in_10_once_there_are_many(trut
         chance = math.comb(trials, hits) * truth**hits * (1 - truth) ** (trials - hits)
         held += chance * (found.low <= truth <= found.high)
     assert held == pytest.approx(0.9, abs=0.02)
-
-
-@pytest.mark.parametrize(
-    ("freedom", "normal", "value"),
-    [(1, Z, 12.706), (2, Z, 4.303), (5, Z, 2.5706), (29, Z, 2.0452), (399, Z, 1.9659), (1, Z_90, 6.314),
-     (3, Z_90, 2.353), (15, Z_90, 1.753)],
-)  # fmt: skip
-def test_student(freedom: int, normal: float, value: float) -> None:
-    assert student(freedom, normal) == pytest.approx(value, rel=5e-3)

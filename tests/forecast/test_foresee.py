@@ -6,11 +6,11 @@ import pytest
 
 from dsrl.data.model import Model, count_parameters
 from dsrl.data.source import Source
-from dsrl.forecast.run_forecast import Foresight, foretell, parameters
+from dsrl.forecast.run_forecast import Foresight, parameters
 from dsrl.forecast.workload import Load
 from dsrl.llm import Endpoint
 from dsrl.llm.ledger.ledger import Spending
-from dsrl.pipeline.runner import Keys, roots, run
+from dsrl.pipeline.runner import Keys, run_stages
 from dsrl.pipeline.state import PipelineState
 from dsrl.pipeline.store import write_json
 from dsrl.stages.generate import Generate, MajorityVote
@@ -49,7 +49,7 @@ def test_what_is_in_the_store_costs_nothing_and_the_rest_is_foretold_from_it(tmp
     stages = pipeline(n=40)
     second = toys.context(tmp_path)
     state = start()
-    run({"retrieve": stages["retrieve"]}, state, second)  # whose passages begin with those of the first run
+    run_stages({"retrieve": stages["retrieve"]}, state, second)  # whose passages begin with those of the first run
     forecast = foreseen(stages, second)
     ran(stages, second)
     for name in ("generate", "rewrite"):
@@ -68,12 +68,12 @@ def test_a_changed_test_set_is_taken_to_leave_the_same_passages(tmp_path: Path) 
         return PipelineState(task=replace(TASK, test=Source(path=str(tmp_path / "test.jsonl"))))
 
     where, stages = surroundings(tmp_path), pipeline(n=6)
-    run(stages, on("How many?"), where)
+    run_stages(stages, on("How many?"), where)
     changed = on("How many are there?")
-    forecast = Foresight(where.store, Keys(roots(changed)), where.calls).look(stages, changed)
+    forecast = Foresight(where.store, Keys(changed), where.calls).look(stages, changed)
     assert [row.state for row in forecast.rows.values()] == ["begun", "stored", "stored", "stored"]
     assert forecast.total.requests.high == 0
-    run(stages, changed, where)
+    run_stages(stages, changed, where)
     where.close()
     assert where.metrics["reused"] == {"retrieve": False, "generate": True, "probe": True, "rewrite": True}
 
@@ -175,41 +175,9 @@ def test_a_further_round_repeats_what_depends_on_the_model(tmp_path: Path) -> No
     state = replace(start(), base=Model(name="b", path=str(folder)))
     where = surroundings(tmp_path)
     stages = pipeline(n=20)
-    once = Foresight(where.store, Keys(roots(state)), None).look(stages, state)
-    twice = Foresight(where.store, Keys(roots(state)), None).look(stages, state, rounds=2)
+    once = Foresight(where.store, Keys(state), None).look(stages, state)
+    twice = Foresight(where.store, Keys(state), None).look(stages, state, rounds=2)
     assert twice.total.requests.expected == once.total.requests.expected * 2
-
-
-def test_a_run_notes_its_forecast_and_how_far_it_was_off(tmp_path: Path) -> None:
-    where = surroundings(tmp_path)
-    stages, state = pipeline(n=12, price=PRICE), start()
-    keys = Keys(roots(state))
-    try:
-        foretell(stages, state, where, keys)
-        run(stages, state, where, keys=keys)
-    finally:
-        where.close()
-    assert "forecast" in toys.said(where)
-    row = toys.metrics(where)["forecast"]["generate"]
-    real = spent(where, "generate")
-    assert row["actual"] == {
-        "requests": real.requests,
-        "input_tokens": real.input_tokens,
-        "output_tokens": real.output_tokens,
-        "usd": pytest.approx(real.usd),
-    }
-    assert row["error"]["requests"] == pytest.approx(row["requests"]["expected"] / real.requests - 1)
-    assert row["requests"]["low"] <= real.requests <= row["requests"]["high"]
-
-
-def test_a_run_that_only_reuses_has_no_outcome(tmp_path: Path) -> None:
-    stages, state = pipeline(n=6), start()
-    ran(stages, surroundings(tmp_path))
-    again = toys.context(tmp_path)
-    foretell(stages, state, again, Keys(roots(state)))
-    ran(stages, again)
-    assert toys.metrics(again)["forecast"] == {}
-    assert "forecast" not in toys.said(again)
 
 
 def test_the_size_of_a_model_is_read_from_its_folder(tmp_path: Path) -> None:
@@ -234,7 +202,7 @@ def test_the_size_of_a_model_is_read_from_its_folder(tmp_path: Path) -> None:
 def test_the_default_of_a_stage_is_to_say_nothing(tmp_path: Path) -> None:
     state = toys.state(tmp_path)
     where = toys.context(tmp_path)
-    forecast = Foresight(where.store, Keys(roots(state)), None).look(toys.pipeline(), state)
+    forecast = Foresight(where.store, Keys(state), None).look(toys.pipeline(), state)
     assert {row.load for row in forecast.rows.values()} == {None}
     assert "tell" not in forecast.rows
     assert forecast.total == Load()

@@ -11,7 +11,7 @@ from dsrl.forecast.pilot import Pilot, Trial
 from dsrl.llm.ledger.ledger import Ledger
 from dsrl.llm.reply_cache.cache import ReplyCache
 from dsrl.pipeline.context import Context
-from dsrl.pipeline.runner import Keys, roots
+from dsrl.pipeline.runner import Keys
 from dsrl.pipeline.stage import Stage
 from dsrl.pipeline.state import PipelineState
 from tests import toys
@@ -21,7 +21,7 @@ from tests.forecast.trial import PRICE, Guess, foreseen, pipeline, ran, start, s
 def tried(stages: dict[str, Stage], where: Context, count: int = 5, state: PipelineState | None = None) -> Pilot:
     state = state or start()
     try:
-        return Trial(count, Keys(roots(state)), where).run(stages, state, None)
+        return Trial(count, Keys(state), where).run(stages, state, None)
     finally:
         where.close()
 

@@ -13,7 +13,7 @@ from dsrl.forecast.run_forecast import Forecast, Foresight
 from dsrl.llm import Endpoint, Price
 from dsrl.pipeline.config import build
 from dsrl.pipeline.context import Context
-from dsrl.pipeline.runner import Keys, roots, run
+from dsrl.pipeline.runner import Keys, run_stages
 from dsrl.pipeline.stage import Stage
 from dsrl.pipeline.state import PipelineState
 from dsrl.quickstart import OfflineTeacher
@@ -72,7 +72,7 @@ def surroundings(folder: Path) -> Context:
 def ran(stages: dict[str, Stage], where: Context) -> PipelineState:
     """A whole run, its servers stopped at the end."""
     try:
-        return run(stages, start(), where)
+        return run_stages(stages, start(), where)
     finally:
         where.close()
 
@@ -80,7 +80,7 @@ def ran(stages: dict[str, Stage], where: Context) -> PipelineState:
 def foreseen(stages: dict[str, Stage], where: Context, **dials: Any) -> Forecast:
     state = start()
     calls = where.calls if where.calls.folder.is_dir() else None
-    return Foresight(where.store, Keys(roots(state)), calls).look(stages, state, **dials)
+    return Foresight(where.store, Keys(state), calls).look(stages, state, **dials)
 
 
 def files(folder: Path) -> set[tuple[str, int]]:

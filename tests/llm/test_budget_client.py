@@ -74,7 +74,7 @@ def test_whoever_connects_is_shown_with_the_cost_of_its_stage(context: Context) 
         for stage in ("generate", "rewrite"):
             context.begin(stage)
             asyncio.run(ask(described))
-    view = context.progress.look(Task("rewrite", 1))
+    view = context.progress.snapshot(Task("rewrite", 1))
     assert view.spent is not None
     assert (view.spent.requests, view.spent.input_tokens) == (1, 10)
     assert [traffic.requests for traffic in view.traffic] == [1]

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic import Field
 
-from dsrl.cli.overrides import refuse_secrets
+from dsrl.cli.compose import refuse_secrets
 from dsrl.core.component import Component, component
 from dsrl.core.errors import UserError
 from dsrl.core.resources import home
@@ -125,7 +125,7 @@ FILES = sorted(path for path in CONF.rglob("*.yaml") if path.relative_to(CONF).p
 def test_every_public_field_stands_in_the_yaml_with_its_default(path: Path) -> None:
     """Otherwise a mistyped knob would not be one that Hydra can refuse, and nobody would know of it."""
     for node in nodes(yaml.safe_load(path.read_text(encoding="utf-8"))):
-        cls = config._target(node["_target_"], "x", ())
+        cls = config._import_target(node["_target_"], "x", ())
         fields = {field.name for field in dataclasses.fields(cls)}
         written = set(node) - {"_target_", "<<"} - ({"kind"} if "kind" in node else set())
         assert written <= fields, f"{sorted(written - fields)} are no fields of {node['_target_']}"
@@ -196,15 +196,15 @@ def test_two_verifiers_stand_in_a_list() -> None:
         (["~pipeline.generate"], ["needs `samples`", "next:"]),
         (["+generate.verify.0.vote=3"], ["generate.verify.0.vote: unknown key", "did you mean `votes`?"]),
         (["+task.kind=number"], ["task.kind: unknown key"]),
-        (["generate._target_=os.system"], ["only classes of dsrl", "os.system", "dsrl.*", "plugins"]),
-        (["generate._target_=dsrlx.generate.Generate"], ["only classes of dsrl", "dsrlx.generate.Generate"]),
+        (["generate._target_=os.system"], ["only components of dsrl", "os.system", "dsrl.*", "plugins"]),
+        (["generate._target_=dsrlx.generate.Generate"], ["only components of dsrl", "dsrlx.generate.Generate"]),
         (["generate._target_=dsrl.stages.generate.Nope"], ["dsrl.stages.generate.Nope can't be imported"]),
         (["generate._target_=dsrl.nope.Nope"], ["dsrl.nope.Nope can't be imported"]),
-        (["generate._target_=7"], ["only classes of dsrl", "7"]),
-        (["+pipeline.extra={}"], ["`extra` is no stage"]),
-        (["+pipeline.extra=${select.fill}"], ["`extra` is no stage"]),
+        (["generate._target_=7"], ["only components of dsrl", "7"]),
+        (["+pipeline.extra={}"], ["`extra` is not a stage"]),
+        (["+pipeline.extra=${select.fill}"], ["`extra` is not a stage"]),
         (["task.instruction=''"], ["task.instruction: ", "at least 1 character"]),
-        (["task.demos=[{input: x}]"], ["demo 1 has no text under output", "next:"]),
+        (["task.demos=[{input: x}]"], ["demo 1", "next:"]),
         (["task.demos=nowhere.jsonl"], ["no such data file", "nowhere.jsonl"]),
         (["model.path=/no/such/folder"], ["model.path: no such folder", "/no/such/folder"]),
         (["model.path=null"], ["no weights on this machine", "model.path=..."]),
@@ -270,7 +270,7 @@ class Box(Component):
 
 def test_a_plugin_may_be_named_in_a_target(monkeypatch: pytest.MonkeyPatch) -> None:
     node = {"_target_": f"{__name__}.Box", "width": 2}
-    with pytest.raises(UserError, match="only classes of dsrl"):
+    with pytest.raises(UserError, match="only components of dsrl"):
         build(node, "box")
     assert type(build(node, "box", (__name__,))).__name__ == "Box"
 
@@ -389,5 +389,5 @@ def test_nothing_built_from_text_is_evaluated() -> None:
 def test_a_judge_of_pictures_reads_them_and_the_base_model_need_not() -> None:
     judge = ("pipeline=difficulty", "task=geo3k", *local("geo3k"), "teacher=offline", "model=qwen2_5_7b")
     assert built(*judge, "teacher.images=true")
-    with pytest.raises(UserError, match=r"difficulty: .* reads no pictures"):
+    with pytest.raises(UserError, match=r"difficulty: .* does not accept images"):
         built(*judge, "teacher.images=false")

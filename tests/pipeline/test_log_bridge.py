@@ -1,6 +1,6 @@
 import logging
 
-from dsrl.pipeline.progress.log_bridge import heard
+from dsrl.pipeline.progress.log_bridge import forward_logs
 
 
 class Listener:
@@ -17,7 +17,7 @@ class Listener:
 def test_warnings_of_dsrl_are_heard_even_after_hydra_has_silenced_them() -> None:
     listener, log = Listener(), logging.getLogger("dsrl.llm.somewhere")
     log.disabled = True
-    with heard(listener):
+    with forward_logs(listener):
         log.warning("%s is down", "it")
         log.info("by the way")
         log.debug("quiet")

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 def quickly(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
     """Everything at once, but for what is said otherwise."""
-    fast = {"LOOK": 0.01, "REDRAW": 0.01, "PLAIN_FIRST": 0.0, "PLAIN_INTERVAL": 0.0, "SERIES_INTERVAL": 0.0}
+    fast = {"POLL": 0.01, "REDRAW": 0.01, "PLAIN_FIRST": 0.0, "PLAIN_INTERVAL": 0.0, "SERIES_INTERVAL": 0.0}
     for name, value in {**fast, **seconds}.items():
         monkeypatch.setattr(progress, name, value)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from dsrl.core.errors import BudgetReached, StageFailed
-from dsrl.pipeline.run_status import amend, read, recorded, slurm_job
+from dsrl.pipeline.run_status import amend, read, record_status, slurm_job
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +16,7 @@ def _no_job(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_run_that_goes_on_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "12")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
-    with recorded(tmp_path):
+    with record_status(tmp_path):
         said = read(tmp_path)
         assert (said["status"], said["pid"], said["slurm_job"], said["restarts"]) == ("running", os.getpid(), "12", 2)
     said = read(tmp_path)
@@ -33,7 +33,7 @@ def test_a_run_that_goes_on_says_where(tmp_path: Path, monkeypatch: pytest.Monke
     ],
 )
 def test_a_run_that_ends_badly_says_how(error: BaseException, status: str, code: int, tmp_path: Path) -> None:
-    with pytest.raises(type(error)), recorded(tmp_path):
+    with pytest.raises(type(error)), record_status(tmp_path):
         raise error
     said = read(tmp_path)
     assert (said["status"], said["exit_code"]) == (status, code)
@@ -44,13 +44,13 @@ def test_a_run_that_ends_badly_says_how(error: BaseException, status: str, code:
 
 def test_another_attempt_is_counted(tmp_path: Path) -> None:
     for _ in range(2):
-        with recorded(tmp_path):
+        with record_status(tmp_path):
             pass
     assert read(tmp_path)["attempt"] == 2
 
 
 def test_a_folder_that_can_t_be_written_costs_no_run(tmp_path: Path) -> None:
-    with recorded(tmp_path / "missing"):
+    with record_status(tmp_path / "missing"):
         pass
     assert read(tmp_path / "missing") == {}
 

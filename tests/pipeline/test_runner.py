@@ -13,7 +13,7 @@ from dsrl.core.errors import StageFailed, UserError
 from dsrl.data.source import Source
 from dsrl.graders import Number
 from dsrl.pipeline.context import Context
-from dsrl.pipeline.runner import run
+from dsrl.pipeline.runner import run_stages
 from dsrl.pipeline.stage import Stage, check_chain
 from dsrl.pipeline.state import PipelineState
 from dsrl.pipeline.store import damage
@@ -35,7 +35,7 @@ def again(
     made.clear()
     surroundings = context(folder)
     try:
-        return run(stages or pipeline(), start or state(folder), surroundings, **options)
+        return run_stages(stages or pipeline(), start or state(folder), surroundings, **options)
     finally:
         surroundings.close()
 
@@ -193,7 +193,7 @@ def test_a_damaged_entry_is_said_and_made_again_alone(tmp_path: Path) -> None:
     (entry,) = surroundings.store.entries("write")
     (entry.folder / "samples.parquet").write_bytes(b"?")
     made.clear()
-    run(pipeline(), state(tmp_path), surroundings)
+    run_stages(pipeline(), state(tmp_path), surroundings)
     assert made == ["write", "tell"]
     assert "WARNING store entry write/" in said(surroundings)
     assert "samples.parquet has 1 bytes" in surroundings.progress.warnings[0]
@@ -300,7 +300,7 @@ def test_a_result_with_replies_missing_is_not_stored(tmp_path: Path) -> None:
 def test_missing_replies_can_be_accepted_and_are_said(tmp_path: Path) -> None:
     surroundings = context(tmp_path)
     surroundings.accept_missing = True
-    run({"fetch": Fetch(), "write": Write(misses=3)}, state(tmp_path), surroundings)
+    run_stages({"fetch": Fetch(), "write": Write(misses=3)}, state(tmp_path), surroundings)
     surroundings.close()
     assert made == ["fetch", "write", "write", "write"]
     assert "the result is stored without them" in said(surroundings)

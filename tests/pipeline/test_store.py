@@ -138,10 +138,10 @@ def test_entries_come_oldest_first_and_by_stage(store: Store) -> None:
 
 
 def test_work_outlives_a_failure_and_goes_once_the_entry_is_made(store: Store) -> None:
-    (store.work(STAGE, KEY) / "checkpoint").write_text("half")
-    assert (store.work(STAGE, KEY) / "checkpoint").read_text() == "half"
+    (store.checkpoint_dir(STAGE, KEY) / "checkpoint").write_text("half")
+    assert (store.checkpoint_dir(STAGE, KEY) / "checkpoint").read_text() == "half"
     store.get_or_create(STAGE, KEY, bake)
-    assert list(store.work(STAGE, KEY).iterdir()) == []
+    assert list(store.checkpoint_dir(STAGE, KEY).iterdir()) == []
 
 
 WORKER = """
@@ -220,7 +220,7 @@ def test_a_manifest_is_plain_json_for_other_programs(store: Store) -> None:
 def test_a_wait_for_the_process_that_makes_an_entry_is_said(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("dsrl.pipeline.store.LOCK_SAID_AFTER", 0.05)
+    monkeypatch.setattr("dsrl.pipeline.store.LOCK_WARNING_SECONDS", 0.05)
     held, done, said = threading.Event(), threading.Event(), []
 
     class Hearer(logging.Handler):

@@ -34,15 +34,15 @@ FORMS: dict[str, dict[str, Any]] = {
     "object": {"schema": '{"type": "object"}'},
     "tags": {"fields": ["input", "output"]},
 }
-"""What is said about the form of a reply, whatever the task."""
+"""Templates about the form of a reply, independent of the task."""
 
 
-def test_every_template_is_tested_here() -> None:
+def test_every_template_is_covered() -> None:
     assert {path.stem for path in prompts.FOLDER.glob("*.jinja")} == {*VALUES, *FORMS}
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_a_form_says_what_it_is_given(name: str) -> None:
+def test_form_templates_contain_their_values(name: str) -> None:
     text = prompts.render(name, **FORMS[name])
     for value in FORMS[name].values():
         assert all(part in text for part in ([value] if isinstance(value, str) else value))
@@ -52,7 +52,7 @@ def test_a_form_says_what_it_is_given(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_a_template_tells_task_and_output_format_without_escaping(name: str) -> None:
+def test_templates_contain_task_and_output_format_unescaped(name: str) -> None:
     text = prompts.render(name, task=TASK, **VALUES[name])
     assert TASK.instruction in text
     assert TASK.output_instruction in text
@@ -61,18 +61,18 @@ def test_a_template_tells_task_and_output_format_without_escaping(name: str) -> 
 
 
 @pytest.mark.parametrize(("name", "missing"), [(name, missing) for name in VALUES for missing in VALUES[name]])
-def test_a_missing_value_is_an_error(name: str, missing: str) -> None:
+def test_missing_value_is_an_error(name: str, missing: str) -> None:
     given = {key: value for key, value in VALUES[name].items() if key != missing}
     with pytest.raises(UndefinedError, match=missing):
         prompts.render(name, task=TASK, **given)
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_the_source_of_a_template_holds_what_it_includes(name: str) -> None:
+def test_source_contains_included_templates(name: str) -> None:
     assert "task.instruction" in prompts.source(name)
 
 
-def test_an_open_answer_is_settled_on_first_where_no_label_is_given() -> None:
+def test_constrained_without_label_asks_for_the_answer_first() -> None:
     texts = [
         prompts.render("constrained", task=TASK, **{**VALUES["constrained"], "label": one}) for one in ("yes", None)
     ]
@@ -81,7 +81,7 @@ def test_an_open_answer_is_settled_on_first_where_no_label_is_given() -> None:
     assert "Settle on its right answer first" in texts[1]
 
 
-def test_what_is_said_of_passages_and_demos_is_left_out_with_them() -> None:
+def test_generate_without_passage_and_demos_does_not_mention_them() -> None:
     text = prompts.render("generate", task=TASK, **{**VALUES["generate"], "passage": None, "demos": ()})
     assert "passage" not in text.lower()
     assert "example" not in text.lower()

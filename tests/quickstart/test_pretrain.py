@@ -1,4 +1,4 @@
-"""The base model, trained for a few steps only: what a whole training gives is held by the quickstart's own test."""
+"""The base model trained for a few steps; the quickstart's end-to-end test trains it fully."""
 
 import json
 import subprocess
@@ -11,27 +11,27 @@ from dsrl.core.errors import UserError
 from dsrl.core.resources import home
 from dsrl.data.model import Model
 from dsrl.quickstart import Pretrain
-from dsrl.quickstart.documents import prompt
+from dsrl.quickstart.documents import story_prompt
 from dsrl.quickstart.stories import GAINS, LOSSES, NAMES, NOUNS, Change, Story, parse
-from dsrl.quickstart.testset import labelled
+from dsrl.quickstart.testset import labelled_digests
 
 OPEN = {"min_worked": 0.0, "min_gap": -1.0, "min_accuracy": 0.0, "max_accuracy": 1.0}
 SHORT = Pretrain(steps=6, batch=4, hidden=32, layers=1, first_look=4, look_every=1, last_look=5, **OPEN)
 HOPELESS = Pretrain(steps=6, batch=4, hidden=32, layers=1, first_look=1, look_every=1, last_look=2)
 
 
-def test_recipes_have_folders_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recipe_keys_are_distinct(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Pretrain().key() == Pretrain(seed=0).key()
     assert len({recipe.key() for recipe in (Pretrain(), Pretrain(seed=1), Pretrain(prompt_loss=0.0), SHORT)}) == 4
 
 
-def test_the_command_line_has_every_field_of_the_recipe() -> None:
+def test_command_line_has_every_recipe_field() -> None:
     command = [sys.executable, "-m", "dsrl.quickstart.pretrain", "--help"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=home()).stdout
     assert all(argument.partition("=")[0] in shown for argument in Pretrain().arguments())
 
 
-def test_describing_it_imports_no_torch() -> None:
+def test_recipe_does_not_import_torch() -> None:
     code = "import sys, dsrl.quickstart; dsrl.quickstart.Pretrain().key(); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=home())
 
@@ -48,7 +48,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.e2e
-def test_the_folder_is_an_ordinary_hugging_face_model(trained: Path) -> None:
+def test_folder_is_a_hugging_face_model(trained: Path) -> None:
     from dsrl.models.huggingface import encode_prompt, load_model, load_tokenizer
 
     model = Model(name="quickstart", path=str(trained), dtype="float32")
@@ -63,13 +63,13 @@ def test_the_folder_is_an_ordinary_hugging_face_model(trained: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_every_word_of_a_story_is_one_token_and_any_text_survives(trained: Path) -> None:
+def test_story_words_are_single_tokens_and_any_text_round_trips(trained: Path) -> None:
     from dsrl.models.huggingface import load_tokenizer
 
     tokenizer = load_tokenizer(Model(name="quickstart", path=str(trained)))
     changes = tuple(Change(form, 12) for form in GAINS + LOSSES)
     for name, noun in zip(NAMES, NOUNS[: len(NAMES)], strict=True):
-        text = prompt(Story(name, noun, 99, changes))
+        text = story_prompt(Story(name, noun, 99, changes))
         assert len(tokenizer.tokenize(text)) == len(text.split()) + 1  # the empty line
     for noun in NOUNS:
         assert len(tokenizer.tokenize(f"Ada has 7 {noun}. How many {noun} now?")) == 8
@@ -78,11 +78,11 @@ def test_every_word_of_a_story_is_one_token_and_any_text_survives(trained: Path)
 
 
 @pytest.mark.e2e
-def test_what_it_has_read_is_written_down_and_holds_nothing_labelled(trained: Path) -> None:
+def test_training_digests_exclude_labelled_stories(trained: Path) -> None:
     read = (trained / "pretraining_digests.txt").read_text().split()
     facts = json.loads((trained / "pretraining.json").read_text())
     assert len(read) == facts["stories"] == SHORT.batch * facts["steps"]
-    assert not set(read) & labelled(home() / "tasks" / "quickstart")
+    assert not set(read) & labelled_digests(home() / "tasks" / "quickstart")
     assert facts["recipe"]["hidden"] == SHORT.hidden
     validation = facts["validation"]
     assert validation["stories"] == 300 == sum(validation["stories_by_number_right"])
@@ -90,25 +90,25 @@ def test_what_it_has_read_is_written_down_and_holds_nothing_labelled(trained: Pa
 
 
 @pytest.mark.e2e
-def test_a_gate_that_stays_shut_fails_with_the_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_failed_validation_is_reported_with_the_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DSRL_CACHE", str(tmp_path))
-    with pytest.raises(UserError, match=r"(?s)exit code 1.*not fit for use after 2 steps.*below 0\.7") as failure:
+    with pytest.raises(UserError, match=r"(?s)exit code 1.*after 2 steps.*below 0\.7") as failure:
         HOPELESS.folder()
     assert "python -m dsrl.quickstart.pretrain" in str(failure.value)
     assert not [path for path in (tmp_path / "models").iterdir() if path.is_dir()]
 
 
 @pytest.mark.e2e
-def test_the_loss_counts_answers_and_prompts_by_their_weights() -> None:
-    from dsrl.quickstart.documents import Document
-    from dsrl.quickstart.tokens import build, turn
-    from dsrl.quickstart.training import encode
+def test_loss_weights_of_prompts_and_answers() -> None:
+    from dsrl.quickstart.documents import StoryDocument
+    from dsrl.quickstart.tokens import story_tokenizer, user_turn
+    from dsrl.quickstart.training import encode_stories
 
-    tokenizer = build(256)
+    tokenizer = story_tokenizer(256)
     story = parse("Mia has 7 stamps. Mia gets 4 more. How many stamps now?")
-    short, long = Document(story, "#### 11"), Document(story, story.solution)
-    ids, weights = encode(tokenizer, [short, long], 0.5)
-    asked = len(tokenizer(turn(prompt(story)))["input_ids"])
+    short, long = StoryDocument(story, "#### 11"), StoryDocument(story, story.solution)
+    ids, weights = encode_stories(tokenizer, [short, long], 0.5)
+    asked = len(tokenizer(user_turn(story_prompt(story)))["input_ids"])
     assert ids.shape == weights.shape == (2, asked + 8)
     assert weights[:, :asked].eq(0.5).all()
     assert weights[0, asked:].tolist() == [1, 1, 1, 0, 0, 0, 0, 0]

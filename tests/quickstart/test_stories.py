@@ -12,14 +12,14 @@ STEPS = st.integers(1, 6)
 
 
 @given(SEEDS, STEPS)
-def test_a_story_is_read_as_it_was_told(seed: int, steps: int) -> None:
+def test_parse_inverts_text(seed: int, steps: int) -> None:
     story = draw(random.Random(seed), steps)
     assert parse(story.text) == story
     assert len(story.changes) == steps
 
 
 @given(SEEDS, STEPS)
-def test_nobody_ever_has_less_than_nothing(seed: int, steps: int) -> None:
+def test_counts_are_never_negative(seed: int, steps: int) -> None:
     rng = random.Random(seed)
     story = draw(rng, steps)
     assert min(story.counts) >= 0
@@ -27,7 +27,7 @@ def test_nobody_ever_has_less_than_nothing(seed: int, steps: int) -> None:
 
 
 @given(SEEDS, STEPS)
-def test_the_solution_adds_up(seed: int, steps: int) -> None:
+def test_solution_adds_up(seed: int, steps: int) -> None:
     story = draw(random.Random(seed), steps)
     count = story.start
     sums, _, answer = story.solution.partition(" #### ")
@@ -40,7 +40,7 @@ def test_the_solution_adds_up(seed: int, steps: int) -> None:
 
 
 @given(SEEDS, STEPS)
-def test_harder_puts_one_change_into_the_same_story(seed: int, steps: int) -> None:
+def test_harder_inserts_one_change(seed: int, steps: int) -> None:
     rng = random.Random(seed)
     story = draw(rng, steps)
     longer = harder(story, rng)
@@ -50,7 +50,7 @@ def test_harder_puts_one_change_into_the_same_story(seed: int, steps: int) -> No
 
 
 @given(SEEDS, st.integers(2, 6))
-def test_easier_takes_one_change_out_of_the_same_story(seed: int, steps: int) -> None:
+def test_easier_removes_one_change(seed: int, steps: int) -> None:
     rng = random.Random(seed)
     story = draw(rng, steps)
     shorter = easier(story, rng)
@@ -59,7 +59,7 @@ def test_easier_takes_one_change_out_of_the_same_story(seed: int, steps: int) ->
     assert parse(shorter.text) == shorter
 
 
-def test_a_single_change_gets_smaller_until_it_is_one() -> None:
+def test_easier_shrinks_a_single_change_down_to_one() -> None:
     rng, story = random.Random(0), Story("Mia", "cards", 7, (Change(GAINS[0], 5),))
     assert easier(story, rng).changes[0].amount < 5
     with pytest.raises(CannotDo, match="single change by 1"):
@@ -79,16 +79,16 @@ def test_a_single_change_gets_smaller_until_it_is_one() -> None:
         ("", "not the opening"),
     ],
 )
-def test_what_is_no_story_is_refused_with_the_reason(text: str, said: str) -> None:
+def test_other_texts_are_rejected_with_the_reason(text: str, said: str) -> None:
     with pytest.raises(CannotDo, match=said):
         parse(text)
 
 
-def test_names_and_nouns_that_it_does_not_know_are_read_all_the_same() -> None:
+def test_unknown_names_and_nouns_are_parsed() -> None:
     assert parse("Zbigniew has 3 trombones. Zbigniew sells 1 again. How many trombones now?").answer == 2
 
 
-def test_words_and_forms_are_distinct_and_all_of_them_occur() -> None:
+def test_vocabulary_is_distinct_and_fully_used() -> None:
     assert len(set(NAMES)) == len(NAMES) >= 60
     assert len(set(NOUNS)) == len(NOUNS) >= 80
     rng = random.Random(0)

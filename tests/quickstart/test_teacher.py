@@ -17,7 +17,7 @@ from dsrl.prompts import render
 from dsrl.quickstart import OfflineTeacher
 from dsrl.quickstart.rules import TOPICS
 from dsrl.quickstart.stories import NAMES, NOUNS, parse
-from dsrl.quickstart.teacher import MODEL, Running
+from dsrl.quickstart.teacher import MODEL, RunningTeacher
 
 TASK = Task(
     name="stories",
@@ -39,8 +39,9 @@ def schema(*keys: str) -> dict[str, Any]:
 SAMPLE = schema("input", "output")
 
 
-def post(running: Running, body: Any, path: str = "/chat/completions") -> tuple[int, dict[str, Any], dict[str, str]]:
-    """Status, body and headers of a request."""
+def post(
+    running: RunningTeacher, body: Any, path: str = "/chat/completions"
+) -> tuple[int, dict[str, Any], dict[str, str]]:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     request = urllib.request.Request(running.url + path, content, {"Content-Type": "application/json"})
     try:
@@ -51,15 +52,14 @@ def post(running: Running, body: Any, path: str = "/chat/completions") -> tuple[
             return error.code, json.load(error), dict(error.headers)
 
 
-def ask(running: Running, prompt: str, **fields: Any) -> list[dict[str, Any]]:
-    """The choices of a chat completion."""
+def ask(running: RunningTeacher, prompt: str, **fields: Any) -> list[dict[str, Any]]:
     body = {"model": MODEL, "messages": [{"role": "user", "content": prompt}], **fields}
     status, reply, _ = post(running, {key: value for key, value in body.items() if value is not None})
     assert status == 200, reply
     return list(reply["choices"])
 
 
-def texts(running: Running, prompt: str, **fields: Any) -> list[str]:
+def texts(running: RunningTeacher, prompt: str, **fields: Any) -> list[str]:
     return [choice["message"]["content"] for choice in ask(running, prompt, **fields)]
 
 
@@ -77,32 +77,32 @@ def prompt(name: str, **values: Any) -> str:
 
 
 @pytest.fixture(scope="module")
-def flawless() -> Iterator[Running]:
+def flawless() -> Iterator[RunningTeacher]:
     running = FLAWLESS.start()
     yield running
     running.stop()
 
 
 @pytest.fixture(scope="module")
-def usual() -> Iterator[Running]:
+def usual() -> Iterator[RunningTeacher]:
     running = OfflineTeacher(busy=0).start()
     yield running
     running.stop()
 
 
-def test_keywords_are_as_many_as_asked_for(flawless: Running) -> None:
+def test_number_of_keywords(flawless: RunningTeacher) -> None:
     (reply,) = texts(flawless, prompt("keywords", count=7), response_format=schema("keywords"))
     keywords = json.loads(reply)["keywords"]
     assert len(set(keywords)) == 7
     assert set(keywords) <= set(TOPICS)
 
 
-def test_the_pattern_names_no_person_or_number_of_the_demos(flawless: Running) -> None:
+def test_pattern_names_no_person_or_number_of_the_demos(flawless: RunningTeacher) -> None:
     (reply,) = texts(flawless, prompt("pattern"), response_format=schema("pattern"))
     assert not {"Mia", "stamps", "7"} & set(json.loads(reply)["pattern"].split())
 
 
-def test_a_story_is_made_of_the_passage(flawless: Running) -> None:
+def test_stories_use_the_passage(flawless: RunningTeacher) -> None:
     replies = texts(flawless, prompt("generate", passage=PASSAGE), response_format=SAMPLE, n=40)
     stories = [parse(json.loads(reply)["input"]) for reply in replies]
     assert {story.name for story in stories} == {"Hugo", "Vera"}
@@ -111,7 +111,7 @@ def test_a_story_is_made_of_the_passage(flawless: Running) -> None:
     assert len({story.text for story in stories}) > 30
 
 
-def test_people_and_things_that_it_does_not_know_are_used_too(flawless: Running) -> None:
+def test_unknown_people_and_things_are_used(flawless: RunningTeacher) -> None:
     passage = "In spring old Zbigniew bought three trombones from Wanda, who had several violins."
     replies = texts(flawless, prompt("generate", passage=passage), response_format=SAMPLE, n=40)
     stories = [parse(json.loads(reply)["input"]) for reply in replies]
@@ -119,7 +119,7 @@ def test_people_and_things_that_it_does_not_know_are_used_too(flawless: Running)
     assert {story.noun for story in stories} == {"trombones", "violins"}
 
 
-def test_without_a_passage_it_takes_words_of_its_own(flawless: Running) -> None:
+def test_without_a_passage_it_uses_its_own_vocabulary(flawless: RunningTeacher) -> None:
     replies = texts(flawless, prompt("generate"), response_format=SAMPLE, n=40)
     stories = [parse(json.loads(reply)["input"]) for reply in replies]
     assert {story.name for story in stories} <= set(NAMES)
@@ -127,8 +127,8 @@ def test_without_a_passage_it_takes_words_of_its_own(flawless: Running) -> None:
 
 
 @pytest.mark.parametrize(("direction", "step"), [("harder", 1), ("easier", -1)])
-def test_a_rewrite_edits_the_given_story_whatever_answer_came_with_it(
-    flawless: Running, direction: str, step: int
+def test_rewrite_edits_the_story_and_ignores_the_given_answer(
+    flawless: RunningTeacher, direction: str, step: int
 ) -> None:
     question = prompt("rewrite", direction=direction, input=STORY, answer="99")
     for reply in texts(flawless, question, response_format=SAMPLE, n=20):
@@ -140,20 +140,20 @@ def test_a_rewrite_edits_the_given_story_whatever_answer_came_with_it(
         assert sample["output"] == story.solution
 
 
-def test_a_vote_is_free_text_that_ends_in_the_answer(flawless: Running) -> None:
+def test_vote_is_free_text_that_ends_in_the_answer(flawless: RunningTeacher) -> None:
     replies = texts(flawless, TASK.prompt(STORY), n=20)
     assert {Number().parse(reply) for reply in replies} == {"9"}
     assert len(set(replies)) > 2
 
 
-def test_the_output_format_is_read_out_of_the_prompt(flawless: Running) -> None:
+def test_output_format_follows_the_prompt(flawless: RunningTeacher) -> None:
     (boxed,) = texts(flawless, f"{STORY}\n\nPut the final number into \\boxed{{}}.")
     assert boxed.endswith("\\boxed{9}")
     (plain,) = texts(flawless, f"{STORY}\n\nJust tell me.")
     assert plain.endswith("The answer is 9.")
 
 
-def test_slips_and_broken_answers_have_their_shares_and_a_vote_is_right(usual: Running) -> None:
+def test_error_rates_and_majority_votes(usual: RunningTeacher) -> None:
     rows = read_rows(home() / "tasks" / "quickstart" / "test.jsonl")[:120]
     counts, wrong_votes = Counter[str](), 0
     for row in rows:
@@ -167,7 +167,7 @@ def test_slips_and_broken_answers_have_their_shares_and_a_vote_is_right(usual: R
     assert wrong_votes == 0
 
 
-def test_its_own_solutions_slip_as_often(usual: Running) -> None:
+def test_error_rate_of_written_solutions(usual: RunningTeacher) -> None:
     replies = texts(usual, prompt("generate"), response_format=SAMPLE, n=128)
     replies += texts(usual, prompt("generate", index=1), response_format=SAMPLE, n=128)
     samples = [json.loads(reply) for reply in replies]
@@ -175,7 +175,7 @@ def test_its_own_solutions_slip_as_often(usual: Running) -> None:
     assert len(wrong) / len(samples) == pytest.approx(0.06, abs=0.04)
 
 
-def test_a_choice_depends_on_request_and_index_only(usual: Running) -> None:
+def test_choice_depends_on_request_and_index_only(usual: RunningTeacher) -> None:
     question = TASK.prompt(STORY)
     eight = texts(usual, question, n=8, seed=5)
     assert texts(usual, question, n=8, seed=5) == eight
@@ -189,18 +189,18 @@ def test_a_choice_depends_on_request_and_index_only(usual: Running) -> None:
     other.stop()
 
 
-def test_at_temperature_zero_all_choices_are_one(usual: Running) -> None:
+def test_temperature_zero_is_deterministic(usual: RunningTeacher) -> None:
     assert len(set(texts(usual, TASK.prompt(STORY), n=8, temperature=0))) == 1
 
 
-def test_many_clients_get_what_one_gets(usual: Running) -> None:
+def test_concurrent_clients_get_the_same_replies(usual: RunningTeacher) -> None:
     questions = [TASK.prompt(row["question"]) for row in read_rows(home() / "tasks" / "quickstart" / "test.jsonl")[:60]]
     alone = [texts(usual, question, n=4) for question in questions]
     with ThreadPoolExecutor(16) as pool:
         assert list(pool.map(lambda question: texts(usual, question, n=4), questions)) == alone
 
 
-def test_some_requests_find_it_busy_and_the_replies_do_not_change() -> None:
+def test_rate_limit_errors_do_not_change_replies() -> None:
     running = OfflineTeacher(wrong=0, unparsable=0, busy=0.5).start()
     body = {"model": MODEL, "messages": [{"role": "user", "content": TASK.prompt(STORY)}], "seed": 1}
     replies = [post(running, body) for _ in range(60)]
@@ -222,23 +222,21 @@ def test_some_requests_find_it_busy_and_the_replies_do_not_change() -> None:
         (prompt("rewrite", direction="harder", input="How tall is Everest?", answer="8849"), SAMPLE),
     ],
 )  # fmt: skip
-def test_what_it_cannot_do_it_declines_as_a_model_would(
-    flawless: Running, question: str, form: dict[str, Any] | None
-) -> None:
+def test_unsupported_requests_are_refused(flawless: RunningTeacher, question: str, form: dict[str, Any] | None) -> None:
     (choice,) = ask(flawless, question, response_format=form)
     message = choice["message"]
-    said = message["refusal"] if form else message["content"]
-    assert said.startswith("I'm sorry")
+    text = message["refusal"] if form else message["content"]
+    assert text.startswith("I'm sorry")
     assert (message["content"] is None) == (form is not None)
-    assert Number().parse(said) is None
+    assert Number().parse(text) is None
 
 
-def test_asked_in_words_alone_it_answers_in_json_all_the_same(flawless: Running) -> None:
+def test_json_requested_in_the_prompt_alone(flawless: RunningTeacher) -> None:
     (reply,) = texts(flawless, prompt("generate", passage=PASSAGE))
     assert parse(json.loads(reply)["input"]).name in {"Hugo", "Vera"}
 
 
-def test_after_a_turn_that_asks_for_repair_it_goes_back_to_the_prompt(flawless: Running) -> None:
+def test_repair_turn_is_answered_with_the_original_prompt(flawless: RunningTeacher) -> None:
     turns = [
         ("user", prompt("generate", passage=PASSAGE)),
         ("assistant", "{oh"),
@@ -249,13 +247,13 @@ def test_after_a_turn_that_asks_for_repair_it_goes_back_to_the_prompt(flawless: 
     assert parse(json.loads(reply["choices"][0]["message"]["content"])["input"]).name in {"Hugo", "Vera"}
 
 
-def test_a_reply_over_the_limit_is_cut_and_says_so(flawless: Running) -> None:
+def test_reply_over_the_limit_is_truncated(flawless: RunningTeacher) -> None:
     (choice,) = ask(flawless, TASK.prompt(STORY), max_tokens=5)
     assert choice["finish_reason"] == "length"
     assert Number().parse(choice["message"]["content"]) is None
 
 
-def test_usage_counts_words_and_marks(flawless: Running) -> None:
+def test_usage_counts_words_and_punctuation(flawless: RunningTeacher) -> None:
     body = {"model": MODEL, "messages": [{"role": "user", "content": "One, two?"}], "n": 2}
     _, reply, _ = post(flawless, body)
     usage = reply["usage"]
@@ -276,22 +274,24 @@ def test_usage_counts_words_and_marks(flawless: Running) -> None:
         (ASKED | {"model": "gpt-4o"}, 404, "model_not_found"),
     ],
 )
-def test_faulty_requests_get_errors_in_the_usual_shape(flawless: Running, body: Any, status: int, code: str) -> None:
+def test_malformed_requests_get_openai_style_errors(
+    flawless: RunningTeacher, body: Any, status: int, code: str
+) -> None:
     got, reply, _ = post(flawless, body)
     assert (got, reply["error"]["code"], reply["error"]["type"]) == (status, code, "invalid_request_error")
     assert reply["error"]["message"]
 
 
-def test_other_paths_are_not_found(flawless: Running) -> None:
+def test_unknown_path_is_not_found(flawless: RunningTeacher) -> None:
     assert post(flawless, ASKED, "/embeddings")[0] == 404
 
 
-def test_it_lists_its_only_model(flawless: Running) -> None:
+def test_model_list(flawless: RunningTeacher) -> None:
     with urllib.request.urlopen(f"{flawless.url}/models", timeout=30) as reply:
         assert [model["id"] for model in json.load(reply)["data"]] == [MODEL]
 
 
-def test_a_stopped_teacher_has_freed_its_port() -> None:
+def test_stop_closes_the_port() -> None:
     running = FLAWLESS.start()
     running.stop()
     with pytest.raises(urllib.error.URLError):
@@ -301,17 +301,17 @@ def test_a_stopped_teacher_has_freed_its_port() -> None:
 @pytest.mark.parametrize(
     "fields", [{"wrong": 1.5}, {"unparsable": -0.1}, {"latency": -1.0}, {"seed": "0"}, {"wrng": 0.1}]
 )
-def test_a_mistaken_dial_is_refused(fields: dict[str, Any]) -> None:
+def test_invalid_settings_are_rejected(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(fields))):
         OfflineTeacher(**fields)
 
 
-def test_how_busy_it_is_and_how_slow_is_not_part_of_what_it_says() -> None:
+def test_busy_and_latency_are_not_in_the_key() -> None:
     assert OfflineTeacher(busy=0.5, latency=1.0).key_fields() == OfflineTeacher().key_fields()
     assert OfflineTeacher(wrong=0.5).key_fields() != OfflineTeacher().key_fields()
 
 
-def test_it_names_settings_raw_material_and_concepts(flawless: Running) -> None:
+def test_contexts_seeds_and_concepts(flawless: RunningTeacher) -> None:
     shown: dict[str, Any] = {"task": TASK, "pattern": None, "demos": ()}
     (choice,) = ask(flawless, render("contexts", **shown, count=5), response_format=schema("contexts"))
     contexts = json.loads(choice["message"]["content"])["contexts"]
@@ -332,7 +332,7 @@ def test_it_names_settings_raw_material_and_concepts(flawless: Running) -> None:
     assert {"Hugo", "Vera", "crabs", "baskets"} <= set(found["concepts"])
 
 
-def test_it_looks_a_sample_over_whatever_answer_it_is_shown(flawless: Running) -> None:
+def test_check_ignores_the_given_answer(flawless: RunningTeacher) -> None:
     right = Number().parse(ask(flawless, TASK.prompt(STORY))[0]["message"]["content"])
     for shown in (f"#### {right}", "#### 99", "no idea"):
         prompt = render("correct", task=TASK, pattern=None, demos=(), input=STORY, answer=shown)
@@ -340,7 +340,7 @@ def test_it_looks_a_sample_over_whatever_answer_it_is_shown(flawless: Running) -
         assert Number().parse(choice["message"]["content"]) == right
 
 
-def test_concepts_it_can_count_go_into_the_story(flawless: Running) -> None:
+def test_story_uses_countable_concepts(flawless: RunningTeacher) -> None:
     prompt = render(
         "recombine", task=TASK, pattern=None, demos=(), topics=("pier",), concepts=("crabs", "vera"),
         passages=(PASSAGE, "Omar has kites."), index=0,

@@ -1,4 +1,4 @@
-"""`dsrl doctor`: what is there, what is missing, and whether a teacher takes what its file says."""
+"""`dsrl doctor`: what is installed, what is missing, and whether a teacher accepts what its config says."""
 
 from dsrl.cli.doctor.command import doctor
 

@@ -1,4 +1,4 @@
-"""One line of what `dsrl doctor` says."""
+"""One line of `dsrl doctor`."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ Mark = Literal["ok", "-", "!!"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the answer. `!!`: something that was asked for won't work. `-`: absent, and not needed for it."""
+    """One line. `!!`: something that was asked for won't work. `-`: absent, and not needed for what was asked."""
 
     mark: Mark
     name: str

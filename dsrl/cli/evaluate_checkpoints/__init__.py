@@ -1,5 +1,5 @@
-"""All checkpoints of a folder measured by one command: `dsrl evaluate model=hf model.path=FOLDER checkpoints=all`."""
+"""Evaluate all checkpoints of a folder: `dsrl evaluate model=hf model.path=FOLDER checkpoints=all`."""
 
-from dsrl.cli.evaluate_checkpoints.command import every_checkpoint
+from dsrl.cli.evaluate_checkpoints.command import evaluate_checkpoints
 
-__all__ = ["every_checkpoint"]
+__all__ = ["evaluate_checkpoints"]

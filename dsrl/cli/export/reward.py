@@ -1,11 +1,11 @@
-"""The task's grader as a reward function of veRL, for exported rows:
+"""The task's grader as a reward function for veRL, for exported rows:
 
     data.image_key=images
-    reward.custom_reward_function.path=pkg://dsrl.export.reward
+    reward.custom_reward_function.path=pkg://dsrl.cli.export.reward
     reward.custom_reward_function.name=compute_score
     +reward.custom_reward_function.reward_kwargs.grader=FOLDER/grader.json
 
-`dsrl` with `train=verl` has one of its own, which also keeps count.
+`train=verl` of dsrl uses its own reward function, which also records every grade.
 """
 
 import json
@@ -27,11 +27,12 @@ def compute_score(
     format_share: float = 0.0,
     **_others: Any,
 ) -> dict[str, float]:
-    """The reward of a reply, and whether it is right and in the output format."""
-    grade = _loaded(grader).for_question(extra_info["prompt"]).grade(solution_str, ground_truth)
+    """The reward of a reply, and whether it is correct and in the output format. `grader` is the path of
+    `grader.json`."""
+    grade = _load(grader).for_question(extra_info["prompt"]).grade(solution_str, ground_truth)
     return {"score": grade.reward(format_share), "correct": float(grade.correct), "format_ok": float(grade.format_ok)}
 
 
 @cache
-def _loaded(path: str) -> Grader:
+def _load(path: str) -> Grader:
     return rebuild(json.loads(Path(path).read_text(encoding="utf-8")))

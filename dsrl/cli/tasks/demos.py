@@ -1,4 +1,4 @@
-"""`dsrl task demos NAME count=10 out=FILE.jsonl`: demos drawn from a task's labelled data."""
+"""`dsrl task demos NAME count=10 out=FILE.jsonl`: draw demos from a task's labelled data."""
 
 import json
 from dataclasses import replace
@@ -11,23 +11,23 @@ from dsrl.data.labelled import draw_worked_examples
 
 
 def demos(given: Words) -> int:
-    """Write so many demos, a smaller number of them being the beginning of a larger one; no file is written over."""
+    """Write demos. With the same seed, fewer demos are the first of more. Existing files are never overwritten."""
     options = dict(given.options)
     count, seed = (_whole(options.pop(name, default), name) for name, default in (("count", ""), ("seed", "0")))
     out = Path(options.pop("out", f"{given.name}_demos.jsonl")).expanduser()
     if out.exists():
-        raise UserError("task demos: there is such a file already", got=out, next_step="give out=FILE.jsonl")
+        raise UserError("task demos: the file exists already", got=out, next_step="give out=FILE.jsonl")
     task = load(replace(given, options=options))
     if task.gold is None:
         raise UserError(
-            f"task {task.name} has no labelled data to draw demos from",
+            f"task {task.name} has no labelled data",
             got="a task without `gold`",
             next_step="give task.gold.path=FILE task.gold.input=... task.gold.output=...",
         )
     found = [item for item in islice(draw_worked_examples(task.gold, task.answer, None, seed), count) if item.solution]
     if len(found) < count:
         raise UserError(
-            f"{task.gold.path} gives fewer demos than that", got=f"count={count}", next_step=f"count={len(found)}"
+            f"{task.gold.path} has fewer rows with a solution", got=f"count={count}", next_step=f"count={len(found)}"
         )
     try:
         out.write_text("".join(_line(item.input, item.solution) for item in found), encoding="utf-8")
@@ -43,7 +43,9 @@ def demos(given: Words) -> int:
 def _whole(text: str, name: str) -> int:
     if not text.isdigit() or (name == "count" and text == "0"):
         raise UserError(
-            f"task demos: {name} is a whole number", got=text or "nothing", next_step="dsrl task demos NAME count=10"
+            f"task demos: {name} must be a whole number",
+            got=text or "nothing",
+            next_step="dsrl task demos NAME count=10",
         )
     return int(text)
 

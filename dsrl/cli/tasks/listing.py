@@ -1,4 +1,4 @@
-"""`dsrl task ls`: the tasks there are."""
+"""`dsrl task ls`: list the tasks."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from dsrl.core.resources import home
 
 
 def ls(given: Words) -> int:
-    """One line for each task: name, answer kind, size, source and licence of the test set."""
+    """Print one line per task: name, answer kind, and size, source and licence of the test set."""
     if given.names or given.options:
         raise UserError("task ls takes no names", got=" ".join([*given.names, *given.options]))
     for path in sorted(files(given.config_dir), key=lambda path: path.stem):
@@ -19,7 +19,7 @@ def ls(given: Words) -> int:
 
 
 def files(config_dir: Path | None) -> list[Path]:
-    """The task files of dsrl and of a folder of the user's."""
+    """The task files of dsrl and of the user's config folder."""
     folders = [home() / "conf" / "task"] + ([config_dir / "task"] if config_dir else [])
     return [path for folder in folders for path in folder.glob("[!_]*.yaml")]
 
@@ -30,7 +30,7 @@ def _columns(path: Path) -> Iterator[str]:
     try:
         definition = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise UserError(f"{path} is no YAML", got=str(error).splitlines()[0]) from error
+        raise UserError(f"{path} is not valid YAML", got=str(error).splitlines()[0]) from error
     definition = definition if isinstance(definition, dict) else {}
     test = definition.get("test") or {}
     yield f"{path.stem:<13}"

@@ -1,4 +1,4 @@
-"""One task out of the config, by itself: no teacher and no model are needed to look at it."""
+"""Load a task from the config by itself, without teacher and model."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,28 +11,28 @@ from dsrl.data.task import Task
 
 @dataclass(frozen=True)
 class Words:
-    """What stands after `dsrl task VERB`."""
+    """The arguments after `dsrl task ACTION`."""
 
     names: list[str] = field(default_factory=list)
     options: dict[str, str] = field(default_factory=dict)
-    """`key=value`, Hydra overrides among them."""
+    """`key=value` arguments: options and Hydra overrides."""
     config_dir: Path | None = None
 
     @property
     def name(self) -> str:
-        """The one task that is meant."""
+        """The only name. Raises `UserError` for none or several."""
         if len(self.names) != 1:
-            raise UserError("task: one name is needed", got=" ".join(self.names) or None, next_step="dsrl task ls")
+            raise UserError("task needs one name", got=" ".join(self.names) or None, next_step="dsrl task ls")
         return self.names[0]
 
 
 def words(arguments: list[str]) -> Words:
-    """Names, options and the folder of `--config-dir`, in any order."""
+    """Parse names, options and `--config-dir`, in any order."""
     rest, folder = list(arguments), None
     if "--config-dir" in rest:
         at = rest.index("--config-dir")
         if at + 1 == len(rest):
-            raise UserError("--config-dir: which folder?", next_step="--config-dir FOLDER")
+            raise UserError("--config-dir needs a folder", next_step="--config-dir FOLDER")
         folder = Path(rest[at + 1]).expanduser()
         del rest[at : at + 2]
     if flags := [word for word in rest if word.startswith("-")]:
@@ -42,7 +42,7 @@ def words(arguments: list[str]) -> Words:
 
 
 def load(given: Words) -> Task:
-    """The task as a run would build it. Raises `UserError` for all that a run would refuse about it."""
+    """The task as a run would build it. Raises `UserError` as a run would."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -68,14 +68,14 @@ def _composed(given: Words) -> Any:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    from dsrl.main import advice, plain
+    from dsrl.cli.compose import config_error, search_path
 
     if given.config_dir is not None and not given.config_dir.is_dir():
         raise UserError("--config-dir: no such folder", got=given.config_dir, next_step="check the path")
-    search = [f"hydra.searchpath=[file://{given.config_dir.absolute()}]"] if given.config_dir else []
+    search = [search_path([given.config_dir.absolute()])] if given.config_dir else []
     overrides = [f"{key}={value}" for key, value in given.options.items()]
     try:
         with initialize_config_dir(str(home() / "conf"), version_base="1.3"):
             return compose("config", [*search, f"task={given.name}", *overrides])
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise UserError(plain(error), next_step=advice(str(error))) from error
+        raise config_error(error) from error

@@ -1,4 +1,4 @@
-"""`dsrl task new NAME`: a task to be filled in, which runs as it stands."""
+"""`dsrl task new NAME`: write a task file to fill in, which already runs."""
 
 import json
 import re
@@ -24,7 +24,7 @@ TEST = (
 
 
 def new(given: Words) -> int:
-    """Write the task file, demos and a test set; nothing that is there is written over."""
+    """Write a task file, demos and a test set. Existing files are never overwritten."""
     name, folder = given.name, given.config_dir or DEFAULT
     if given.options:
         raise UserError("task new takes a name only", got=" ".join(given.options))
@@ -33,22 +33,20 @@ def new(given: Words) -> int:
     print("\n".join(f"written  {path}" for path in written))
     print(f"fill in  {written[0]}, then:")
     print(f"  dsrl task check {name} --config-dir {folder}")
-    print(f"  dsrl --config-dir {folder} experiment=quickstart task={name}     # as it stands")
-    print(f"  dsrl --config-dir {folder} task={name} teacher=... model=...     # as yours")
+    print(f"  dsrl --config-dir {folder} experiment=quickstart task={name}     # as it is")
+    print(f"  dsrl --config-dir {folder} task={name} teacher=... model=...     # for your task")
     return 0
 
 
 def _check(name: str, folder: Path) -> None:
     if not NAME.fullmatch(name):
-        raise UserError("task new: no name for a task", got=name, allowed="letters, digits and _, a letter first")
+        raise UserError("task new: not a valid name", got=name, allowed="letters, digits and _, starting with a letter")
     taken = [path for path in files(folder) if path.stem == name]
     if taken:
-        raise UserError(
-            f"there is a task {name} already", got=taken[0], next_step="take another name, or remove the file"
-        )
+        raise UserError(f"task {name} exists already", got=taken[0], next_step="take another name, or remove the file")
     beside = folder / "tasks" / name
     if beside.exists():
-        raise UserError(f"{beside} is there already", next_step="take another name, or remove the folder")
+        raise UserError(f"{beside} exists already", next_step="take another name, or remove the folder")
 
 
 def _write(name: str, folder: Path) -> list[Path]:

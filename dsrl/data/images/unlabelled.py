@@ -10,14 +10,27 @@ from dsrl.core.digest import digest, file_digest
 from dsrl.core.errors import UserError
 from dsrl.core.resources import resource
 from dsrl.data.fields import lookup
-from dsrl.data.images.columns import flatten_cell, image_path, read_image
-from dsrl.data.images.digest_cache import cached_digests
+from dsrl.data.images.columns import flatten_cell, image_file_digests, image_path, read_image
 from dsrl.data.images.preprocess import UnusableImage
 from dsrl.data.images.store import Gallery, map_in_threads
 from dsrl.data.readers import SUFFIXES, read_hub_dataset, read_rows
 from dsrl.data.sample import Image
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+IMAGE_SUFFIXES = {
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".webp",
+    ".gif",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".avif",
+    ".jfif",
+    ".jp2",
+    ".ppm",
+    ".pgm",
+}
 
 
 @component("data.unlabelled_images")
@@ -80,6 +93,6 @@ class UnlabelledImages(Component):
 
     def _content_key(self) -> str:
         if self.folder is not None:
-            return digest(cached_digests(self._files()))
+            return digest(image_file_digests(self._files()))
         local = resource(self.path)
         return file_digest(local) if local.is_file() else f"{self.path}@{self.revision}"

@@ -11,18 +11,21 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
 
+from dsrl.core.child_process import HUB_SECRETS, inherited_environment
 from dsrl.core.errors import StageFailed, UserError
 from dsrl.infra.ray.base import RunningRay
 
 ADDRESS_VARIABLES = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_NAMESPACE")
 """Variables by which a process would connect to another Ray."""
-RAY_DEFAULTS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
 def ray_environment(**variables: str) -> dict[str, str]:
     """This process's environment without the address of another Ray, and with these variables."""
-    inherited = {name: value for name, value in os.environ.items() if name not in ADDRESS_VARIABLES}
-    return {**inherited, **RAY_DEFAULTS, **variables}
+    inherited = inherited_environment(os.environ, HUB_SECRETS)
+    # srun and node_child need Slurm's variables
+    slurm = {name: value for name, value in os.environ.items() if name.startswith("SLURM_")}
+    own = {name: value for name, value in (inherited | slurm).items() if name not in ADDRESS_VARIABLES}
+    return {**own, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", **variables}
 
 
 def require_ray(python: str) -> None:

@@ -1,4 +1,4 @@
-"""Numbers of a run that is under way, on their way to the child: written at once or dropped, never waited for."""
+"""Send live metrics to the tracking child: written at once or dropped, never blocking."""
 
 import json
 import os
@@ -8,9 +8,12 @@ from typing import Any
 
 from dsrl.core.child_process import Child, stop
 
+TRACKING_SECRETS = ("MLFLOW_*", "DATABRICKS_*", "WANDB_*", "AWS_*", "AZURE_*", "GOOGLE_*")
+"""Secrets of the child that logs: of tracking servers and of their artifact stores."""
 
-class Live:
-    """Told by `Progress`. A line of up to `PIPE_BUF` bytes goes into the child's pipe as a whole or not at all."""
+
+class LiveMetrics:
+    """Listener of `Progress`. A line of up to `PIPE_BUF` bytes goes into the child's pipe as a whole or not at all."""
 
     def __init__(self, process: Child) -> None:
         assert process.stdin is not None
@@ -19,7 +22,7 @@ class Live:
         self._began = time.monotonic()
         self._left = False
         self.dropped = 0
-        """Messages for which the pipe had no room, because MLflow is slow, or that nobody reads any more."""
+        """Messages that were dropped because the pipe was full or closed."""
         os.set_blocking(self._pipe.fileno(), False)
 
     def __call__(self, message: dict[str, Any]) -> None:
@@ -32,18 +35,18 @@ class Live:
         self.dropped += not sent
 
     def end(self) -> None:
-        """From here on the pipe is waited for again."""
+        """Let writes to the pipe block again."""
         if not self._pipe.closed:
             os.set_blocking(self._pipe.fileno(), True)
 
     def leave(self) -> None:
-        """The child has been told everything: it logs it and ends, also when we are gone."""
+        """Leave the child alone: it logs what it has received and ends, even after this process."""
         self._left = True
         for pipe in (self._pipe, self.process.stdout):
             if pipe is not None:
                 pipe.close()
 
     def close(self) -> None:
-        """End the child, unless it was left alone."""
+        """Stop the child, unless it was left alone."""
         if not self._left:
             stop(self.process)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsrl.core import child_process
+from dsrl.infra.tracking.client import TRACKING_SECRETS
 from dsrl.infra.tracking.mlflow_child import SETTINGS, alone, connected, experiment_id, parent_tag
 
 if TYPE_CHECKING:
@@ -21,7 +22,12 @@ if TYPE_CHECKING:
 def ask(request: dict[str, Any], log: Path, patience: float) -> dict[str, Any]:
     """In the parent: have it done. Returns what came of it: `{"closed": 2}`, or `{"error": "..."}`."""
     process = child_process.start(
-        "dsrl.infra.tracking.mlflow_maintenance_child", [], log, threads=1, answers=subprocess.PIPE
+        "dsrl.infra.tracking.mlflow_maintenance_child",
+        [],
+        log,
+        threads=1,
+        answers=subprocess.PIPE,
+        secrets=TRACKING_SECRETS,
     )
     try:
         answer, _ = process.communicate(json.dumps(request) + "\n", timeout=patience)

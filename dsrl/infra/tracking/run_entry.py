@@ -1,53 +1,79 @@
-"""What is logged of a run, as plain values: MLflow itself is only known to the child."""
+"""What is logged of a run, as plain values for the child that talks to MLflow."""
 
 import json
 import math
 import os
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dsrl.core.digest import digest
 
 if TYPE_CHECKING:
-    from dsrl.pipeline.context import Context
-    from dsrl.pipeline.state import PipelineState
+    from dsrl.data.evaluation import Evaluation
+    from dsrl.data.task import Task
 
-LONGEST = 6000
-"""Characters of a parameter that MLflow takes."""
+
+class TrackedRun(Protocol):
+    """What tracking needs to know of a run: `dsrl.pipeline.context.Context`."""
+
+    @property
+    def run_dir(self) -> Path: ...
+    @property
+    def metrics(self) -> dict[str, Any]: ...
+
+
+class TrackedState(Protocol):
+    """What tracking needs to know of the results: `dsrl.pipeline.state.PipelineState`."""
+
+    @property
+    def task(self) -> "Task": ...
+    @property
+    def selected(self) -> tuple[str, ...]: ...
+    @property
+    def files(self) -> dict[str, Path]: ...
+    @property
+    def evaluation_base(self) -> "Evaluation | None": ...
+    @property
+    def evaluation_trained(self) -> "Evaluation | None": ...
+
+
+MAX_PARAMETER = 6000
+"""Maximum length of a parameter in MLflow, in characters."""
 SECRET = re.compile(r"(api_?key|access_?key|secret|token|password)$", re.IGNORECASE)
 PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
-REFUSED = re.compile(r"[^\w\-. :/]")
+INVALID = re.compile(r"[^\w\-. :/]")
 ARTIFACTS = ("report.html", "metrics.json", "config.yaml", "run.json")
 FIGURES = ("stages", "evaluate", "rows", "calls", "seconds")
-"""Parts of `metrics.json` whose numbers become metrics."""
+"""Blocks of `metrics.json` whose numbers are logged as metrics."""
 
 
-def opening(context: "Context", values: Mapping[str, Any], in_sweep: bool) -> dict[str, Any]:
-    """What is known when the run starts. The runs of a sweep share their name and are told apart by their folder's."""
-    name = str(values.get("name") or context.run_dir.name)
+def opening(run: TrackedRun, values: Mapping[str, Any], in_sweep: bool) -> dict[str, Any]:
+    """What is logged at the start. Runs of a sweep share their name, so the folder's name is added."""
+    name = str(values.get("name") or run.run_dir.name)
     return {
-        "name": f"{name} {context.run_dir.name}" if in_sweep else name,
+        "name": f"{name} {run.run_dir.name}" if in_sweep else name,
         "parameters": parameters(values),
-        "tags": tags(context),
+        "tags": tags(run),
     }
 
 
-def closing(context: "Context", state: "PipelineState | None", status: str) -> dict[str, Any]:
-    """What is known when it ends."""
+def closing(run: TrackedRun, state: TrackedState | None, status: str) -> dict[str, Any]:
+    """What is logged at the end."""
     progress = state.files.get("train/progress.jsonl") if state else None
     return {
         "status": status,
-        "metrics": figures(context.metrics, state),
-        "tags": {f"dsrl.key.{stage}": key for stage, key in (context.metrics.get("keys") or {}).items()},
+        "metrics": figures(run.metrics, state),
+        "tags": {f"dsrl.key.{stage}": key for stage, key in (run.metrics.get("keys") or {}).items()},
         "progress": str(progress) if progress else None,
         "data_sets": data_sets(state) if state else [],
-        "artifacts": [str(path) for name in ARTIFACTS if (path := context.run_dir / name).is_file()],
+        "artifacts": [str(path) for name in ARTIFACTS if (path := run.run_dir / name).is_file()],
     }
 
 
 def parameters(values: Mapping[str, Any]) -> dict[str, str]:
-    """The config, flattened; a group that a stage repeats is logged as its name, a secret as `***`."""
+    """The flattened config. A group that a stage repeats is logged as its name, a secret as `***`."""
     named = ((name, node) for name, node in values.items() if isinstance(node, dict) and node)
     groups = {json.dumps(node, sort_keys=True): name for name, node in named}
     hidden = keys_in_use(values)
@@ -58,12 +84,12 @@ def parameters(values: Mapping[str, Any]) -> dict[str, str]:
             continue
         for path, leaf in leaves(value, name, groups):
             text = leaf if isinstance(leaf, str) else json.dumps(leaf, ensure_ascii=False)
-            found[REFUSED.sub("_", path)] = "***" if SECRET.search(path) else safe(text, hidden)[:LONGEST]
+            found[INVALID.sub("_", path)] = "***" if SECRET.search(path) else safe(text, hidden)[:MAX_PARAMETER]
     return found
 
 
 def leaves(value: Any, path: str, groups: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
-    """Dotted path and value of everything below `value`."""
+    """Dotted path and value of every leaf below `value`."""
     if not isinstance(value, dict) or not value:
         yield path, value
         return
@@ -76,7 +102,7 @@ def leaves(value: Any, path: str, groups: Mapping[str, str]) -> Iterator[tuple[s
 
 
 def keys_in_use(value: Any) -> frozenset[str]:
-    """The secrets whose environment variables the config names: they must not be written even by accident."""
+    """Values of the environment variables that the config names as secrets. They must never be written."""
     if isinstance(value, list):
         return frozenset().union(*map(keys_in_use, value))
     if not isinstance(value, Mapping):
@@ -87,7 +113,7 @@ def keys_in_use(value: Any) -> frozenset[str]:
 
 
 def safe(text: str, hidden: frozenset[str] = frozenset()) -> str:
-    """A text without secrets and without passwords in URLs."""
+    """The text without secrets and without passwords in URLs."""
     for secret in hidden:
         text = text.replace(secret, "***")
     return without_password(text)
@@ -98,16 +124,16 @@ def without_password(text: str) -> str:
     return PASSWORD.sub("", text)
 
 
-def tags(context: "Context") -> dict[str, str]:
-    """Where the run is and which code it ran."""
-    record = context.run_dir / "run.json"
+def tags(run: TrackedRun) -> dict[str, str]:
+    """Location and code version of the run."""
+    record = run.run_dir / "run.json"
     known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
     found = {
         "dsrl.version": known.get("dsrl"),
-        "dsrl.run_dir": str(context.run_dir.absolute()),
-        "dsrl.data.task": context.metrics.get("task"),
-        "dsrl.teacher": context.metrics.get("teacher"),
-        "dsrl.data.model": context.metrics.get("model"),
+        "dsrl.run_dir": str(run.run_dir.absolute()),
+        "dsrl.task": run.metrics.get("task"),
+        "dsrl.teacher": run.metrics.get("teacher"),
+        "dsrl.model": run.metrics.get("model"),
         "mlflow.source.git.commit": (known.get("git") or {}).get("commit"),
         "dsrl.git.changed": (known.get("git") or {}).get("changed"),
         "mlflow.source.name": "dsrl",
@@ -115,8 +141,8 @@ def tags(context: "Context") -> dict[str, str]:
     return {name: str(value) for name, value in found.items() if value is not None}
 
 
-def figures(metrics: Mapping[str, Any], state: "PipelineState | None") -> dict[str, float]:
-    """Every finite number of the run's figures, under its path."""
+def figures(metrics: Mapping[str, Any], state: TrackedState | None) -> dict[str, float]:
+    """Every finite number of the metrics, by path."""
     parts = {name: metrics.get(name) for name in FIGURES}
     parts["evaluation"] = evaluations(state) if state else {}
     found: dict[str, float] = {}
@@ -126,7 +152,7 @@ def figures(metrics: Mapping[str, Any], state: "PipelineState | None") -> dict[s
 
 
 def numbers(value: Any, path: str) -> dict[str, float]:
-    """`{"a": {"b": 1}}` -> `{"a/b": 1.0}`; lists and words are left out."""
+    """`{"a": {"b": 1}}` -> `{"a/b": 1.0}`, without lists and strings."""
     if isinstance(value, Mapping):
         return {
             name: number
@@ -134,12 +160,12 @@ def numbers(value: Any, path: str) -> dict[str, float]:
             for name, number in numbers(item, f"{path}/{key}" if path else str(key)).items()
         }
     if isinstance(value, (int, float)) and math.isfinite(value):
-        return {REFUSED.sub("_", path)[:250]: float(value)}
+        return {INVALID.sub("_", path)[:250]: float(value)}
     return {}
 
 
-def evaluations(state: "PipelineState") -> dict[str, Any]:
-    """The two measurements, without their items."""
+def evaluations(state: TrackedState) -> dict[str, Any]:
+    """The evaluations, without their items."""
     models = {"base": state.evaluation_base, "trained": state.evaluation_trained}
     return {
         name: {
@@ -156,8 +182,8 @@ def evaluations(state: "PipelineState") -> dict[str, Any]:
     }
 
 
-def data_sets(state: "PipelineState") -> list[dict[str, Any]]:
-    """The samples trained on, and the test set."""
+def data_sets(state: TrackedState) -> list[dict[str, Any]]:
+    """The training samples and the test set, as MLflow data sets."""
     found = []
     if state.selected:
         tables = [path for name, path in state.files.items() if name.endswith("/samples.parquet")]

@@ -1,4 +1,4 @@
-"""The child's side of a run under way: points that wait for MLflow, and the steps of a training."""
+"""In the child: live metrics that wait for MLflow, and the steps of a training."""
 
 import json
 import sys
@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 from dsrl.infra.tracking.run_entry import numbers
 
-MOST_WAITING = 20_000
-"""Points kept for an MLflow that doesn't answer."""
+MAX_WAITING = 20_000
+"""Points kept while MLflow doesn't answer."""
 BATCH = 1000
-"""Metrics that MLflow takes at once."""
+"""Metrics that MLflow accepts in one call."""
 
 
 class Point(NamedTuple):
-    """A metric's value at one moment, in the order that MLflow's own class takes."""
+    """A metric's value at one time, in the field order of MLflow's own class."""
 
     name: str
     value: float
@@ -24,7 +24,7 @@ class Point(NamedTuple):
 
 
 class Series:
-    """What was not yet logged. A server that fails is asked again with the next message."""
+    """Points not logged yet. After a failure they are sent again with the next message."""
 
     def __init__(self, write: Callable[[list[Point]], None]) -> None:
         """`write` logs points; raises OSError where the server fails."""
@@ -35,23 +35,23 @@ class Series:
         self.dropped = 0
 
     def add(self, live: dict[str, Any]) -> None:
-        """The numbers of one moment, and the training steps that are new in the file it names."""
+        """Add live numbers, and new training steps from the file that they name."""
         self._waiting += [
             Point(name, value, live["time"], live["step"]) for name, value in live.get("numbers", {}).items()
         ]
         if live.get("series"):
             self._training = live["series"]
             self._waiting += self._new_steps(live["series"], live["series"], live["time"])
-        surplus = max(0, len(self._waiting) - MOST_WAITING)
+        surplus = max(0, len(self._waiting) - MAX_WAITING)
         self.dropped += surplus
         del self._waiting[:surplus]
 
     def rest(self, path: str | None, now: int) -> list[Point]:
-        """All that waits, and the steps in the finished training's file that were not logged while it ran."""
+        """All waiting points, and training steps not logged yet."""
         return self._waiting + (self._new_steps(path, self._training or path, now) if path else [])
 
     def log(self) -> None:
-        """As far as MLflow takes it now."""
+        """Log the waiting points as far as MLflow accepts them now."""
         try:
             while self._waiting:
                 self._write(self._waiting[:BATCH])
@@ -72,7 +72,7 @@ class Series:
 
 
 def steps(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    """Number and figures of every step; a last line cut off by a kill is left out."""
+    """Number and metrics of every step, without a last line cut off by a kill."""
     if not path.is_file():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")[:-1]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dsrl.core.disk_space import LEAST_ROOM, free
+from dsrl.core.disk_space import MIN_FREE_BYTES, free
 from dsrl.core.errors import StageFailed, UserError
 
 VERSION = 1
@@ -235,7 +235,7 @@ def _reserve_space(folder: Path) -> int | None:
     except OSError:
         return None
     try:
-        if free(folder) < LEAST_ROOM:
+        if free(folder) < MIN_FREE_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
     except (OSError, AttributeError):  # little space, or a system without posix_fallocate

@@ -180,7 +180,12 @@ class RolloutProcess:
         """The child's answer; not a whole line if it crashed."""
         if self._child is None:
             self._child = child_process.start(
-                "dsrl.models.rollout.transformers_worker", [], self.log, self.threads, subprocess.PIPE
+                "dsrl.models.rollout.transformers_worker",
+                [],
+                self.log,
+                self.threads,
+                subprocess.PIPE,
+                secrets=child_process.HUB_SECRETS,
             )
         assert self._child.stdin is not None
         assert self._child.stdout is not None

@@ -1,4 +1,4 @@
-"""What rooms log reaches whoever watches the run: Hydra, as it is set up here, shows nothing by itself."""
+"""Forward dsrl's log messages to the progress display: Hydra, as configured here, shows none."""
 
 import logging
 from collections.abc import Iterator
@@ -8,30 +8,30 @@ from typing import Protocol
 ROOT = "dsrl"
 
 
-class Warner(Protocol):
-    """A run's `Progress`."""
+class Reporter(Protocol):
+    """`Progress`."""
 
     def say(self, text: str) -> None: ...
 
     def warn(self, text: str) -> None: ...
 
 
-class Notices(logging.Handler):
-    """Hands news and warnings on."""
+class LogForwarder(logging.Handler):
+    """Forwards log records as progress lines and warnings."""
 
-    def __init__(self, warner: Warner) -> None:
+    def __init__(self, reporter: Reporter) -> None:
         super().__init__(logging.INFO)
-        self._warner = warner
+        self._reporter = reporter
 
     def emit(self, record: logging.LogRecord) -> None:
-        tell = self._warner.warn if record.levelno >= logging.WARNING else self._warner.say
-        tell(record.getMessage())
+        report = self._reporter.warn if record.levelno >= logging.WARNING else self._reporter.say
+        report(record.getMessage())
 
 
 @contextmanager
-def heard(warner: Warner) -> Iterator[None]:
-    """Within the block, what dsrl's own loggers say is told to `warner`."""
-    logger, handler = logging.getLogger(ROOT), Notices(warner)
+def forward_logs(reporter: Reporter) -> Iterator[None]:
+    """Within the block, forward the messages of dsrl's loggers to `reporter`."""
+    logger, handler = logging.getLogger(ROOT), LogForwarder(reporter)
     for name in list(logging.root.manager.loggerDict):
         if name == ROOT or name.startswith(f"{ROOT}."):
             logging.getLogger(name).disabled = False

@@ -1,4 +1,4 @@
-"""The figures of long work in words: a line, or a block that fits a terminal."""
+"""Progress as text: one line, or a block that fits a terminal."""
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
@@ -13,12 +13,12 @@ MOST_REASONS = 4
 
 
 def line(view: View) -> str:
-    """All in one line."""
+    """Everything in one line."""
     return f"  {view.label:<{LABEL_WIDTH}} " + "  ".join([count(view), *segments(view)])
 
 
 def lines(view: View, width: int) -> list[str]:
-    """As a block, no line wider than `width`."""
+    """A block with no line wider than `width`."""
     indent = " " * (LABEL_WIDTH + 1)
     room = max(10, width - len(indent) - 1)
     head = "  ".join([bar(view, min(BAR_WIDTH, max(0, room - len(count(view)) - 2))), count(view)]).strip()
@@ -27,7 +27,7 @@ def lines(view: View, width: int) -> list[str]:
 
 
 def text(views: Iterable[View], width: int) -> "Text":
-    """For a terminal; the bars in colour where it has some."""
+    """Text for a terminal, with coloured bars."""
     from rich.text import Text
 
     block = Text("\n".join(row for view in views for row in lines(view, width)), no_wrap=True, overflow="crop")
@@ -38,7 +38,7 @@ def text(views: Iterable[View], width: int) -> "Text":
 
 
 def flow(parts: Iterable[str], width: int) -> list[str]:
-    """Parts side by side as far as they fit."""
+    """Put parts side by side as far as they fit."""
     rows: list[str] = []
     for part in parts:
         if rows and len(rows[-1]) + 2 + len(part) <= width:
@@ -65,7 +65,7 @@ def count(view: View) -> str:
 
 
 def segments(view: View) -> list[str]:
-    """What there is to say beside the count, the most important first."""
+    """What is shown beside the count, most important first."""
     down = view.seconds_down
     own = [f"{name} {value}" for name, value in view.figures.items() if name != "rejected"]
     return [
@@ -90,7 +90,7 @@ def _rejected(view: View) -> list[str]:
 
 
 def _traffic(view: View) -> list[str]:
-    """Of batches how their jobs stand: they have no pace of their own and no limit."""
+    """Rate and concurrency of the clients; for batches the state of their jobs, which have neither."""
     jobs = [each.batch for each in view.traffic if each.batch is not None]
     single = [each for each in view.traffic if each.batch is None]
     if not any(each.requests or each.in_flight for each in single):

@@ -1,16 +1,16 @@
-"""One moment of a piece of long work: figures, worked out only when somebody looks."""
+"""A snapshot of long work. Derived figures are computed only when they are shown."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-ENOUGH_DONE = 5
-"""Of the work, before anything is said of its end."""
+MIN_DONE = 5
+"""Finished units before an ETA is shown."""
 
 
 class Traffic(Protocol):
-    """How one client is doing (`dsrl.llm.ratelimit.controller.ClientStatus`)."""
+    """Traffic of one client (`dsrl.llm.ratelimit.controller.ClientStatus`)."""
 
     @property
     def in_flight(self) -> int: ...
@@ -31,7 +31,7 @@ class Traffic(Protocol):
 
 
 class Spent(Protocol):
-    """What the stage has cost so far (`dsrl.llm.Spending`)."""
+    """What the stage has spent so far (`dsrl.llm.Spending`)."""
 
     @property
     def requests(self) -> int: ...
@@ -49,33 +49,33 @@ class Spent(Protocol):
 
 @dataclass(frozen=True)
 class View:
-    """One moment of one task."""
+    """A snapshot of one task."""
 
     label: str
     done: int
     total: int | None
     rate: float
-    """Done a second, lately."""
+    """Units per second over the last minutes."""
     figures: Mapping[str, Any] = field(default_factory=dict)
-    """What the stage itself says: `tried`, `rejected` (a count, or counts by reason), and others."""
+    """Figures of the stage: `tried`, `rejected` (a count, or counts by reason), and others."""
     traffic: tuple[Traffic, ...] = ()
     spent: Spent | None = None
 
     @property
     def accepts(self) -> bool:
-        """What is done are candidates that were accepted, out of more that were tried."""
+        """Whether the count is of accepted candidates among those tried."""
         return "tried" in self.figures
 
     @property
     def seconds_left(self) -> float | None:
-        if not self.total or self.rate <= 0 or self.done < min(ENOUGH_DONE, self.total):
+        if not self.total or self.rate <= 0 or self.done < min(MIN_DONE, self.total):
             return None
         return max(0.0, (self.total - self.done) / self.rate)
 
     @property
     def projected_usd(self) -> float | None:
-        """Dollars of this stage at its end: what is done had this price, whoever paid it; the rest will have it."""
-        if self.spent is None or not self.total or self.done < ENOUGH_DONE:
+        """Expected dollars at the end of the stage, if the rest costs as much per unit as what is done."""
+        if self.spent is None or not self.total or self.done < MIN_DONE:
             return None
         if self.spent.usd is None or self.spent.hit_usd is None:
             return None
@@ -98,7 +98,7 @@ class View:
 
 
 def numbers(view: View) -> dict[str, float]:
-    """The same as series of a tracker."""
+    """The snapshot as metrics of a tracker."""
     found: dict[str, Any] = {
         "accepted" if view.accepts else "done": view.done,
         "rejected": view.num_rejected,

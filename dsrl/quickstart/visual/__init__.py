@@ -1,4 +1,4 @@
-"""The quickstart with pictures: coloured shapes to count, a reader that looks at pixels, a tiny model that sees."""
+"""The quickstart with images: coloured shapes to count, a teacher that reads pixels, a tiny vision-language model."""
 
 from dsrl.quickstart.visual.base import VisualPretrain
 

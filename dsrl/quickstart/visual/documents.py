@@ -1,55 +1,49 @@
-"""What the model that sees learns from: pictures of its own with right answers in three styles, none out of a labelled
-file, and the names of what is on them."""
+"""The visual base model's corpus: images with right answers in three styles, or with the names of what is in them. None
+comes from a labelled file."""
 
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from dsrl.core.digest import digest
-from dsrl.data.images.prompt import IMAGE
+from dsrl.data.sample import IMAGE
 from dsrl.graders import Number
-from dsrl.quickstart.visual.pictures import PLACES, Scene, Shape, scenes
-from dsrl.quickstart.visual.questions import Question, What, ask
+from dsrl.quickstart.visual.questions import CountedThing, Question, draw_question
+from dsrl.quickstart.visual.scenes import Scene, Shape, draw_scenes
 
 LEVEL_WEIGHTS = {1: 0.35, 2: 0.25, 3: 0.2, 4: 0.2}
 NAMED = ("colours", "kinds")
 
 
 @dataclass(frozen=True)
-class Document:
-    """A picture, what is asked about it, and an answer."""
-
+class SceneDocument:
     scene: Scene
     prompt: str
     answer: str
 
 
-def prompt(text: str) -> str:
+def question_prompt(text: str) -> str:
     """A question and the output instruction of `conf/task/quickstart_visual.yaml`."""
-    return f"{placed(text)}\n\n{Number().instruction}"
+    return f"{with_image_last(text)}\n\n{Number().instruction}"
 
 
-def placed(text: str) -> str:
-    """The picture comes after the question: who looks at it knows already what to look for."""
+def with_image_last(text: str) -> str:
+    """Put the image after the question, so that a causal model knows what to look for when it sees the image."""
     return f"{text}\n{IMAGE}"
 
 
-def mark(scene: Scene) -> str:
-    """Equal for pictures of the same pixels."""
-    return digest(scene.draw().tobytes().hex())
-
-
-def documents(
-    rng: random.Random, named: float, worked: float, bare: float, taken: frozenset[str]
-) -> Iterator[Document]:
-    """An endless corpus, without the pictures whose marks are taken."""
-    for scene in scenes(rng):
-        if mark(scene) not in taken:
-            if rng.random() < named:
-                what = rng.choice(NAMED)
-                yield Document(scene, prompt(f"Name the {what}."), names(scene, what))
-            elif question := ask(rng, scene.shapes, rng.choices(*zip(*LEVEL_WEIGHTS.items(), strict=True))[0]):
-                yield Document(scene, prompt(question.text), _answer(scene, question, rng.random(), worked, bare))
+def scene_documents(
+    rng: random.Random, named: float, worked: float, bare: float, excluded: frozenset[str]
+) -> Iterator[SceneDocument]:
+    """An endless corpus without the images whose digests are excluded."""
+    for scene in draw_scenes(rng):
+        if scene.digest() in excluded:
+            continue
+        if rng.random() < named:
+            what = rng.choice(NAMED)
+            yield SceneDocument(scene, question_prompt(f"Name the {what}."), names(scene, what))
+        elif question := draw_question(rng, scene.shapes, rng.choices(*zip(*LEVEL_WEIGHTS.items(), strict=True))[0]):
+            answer = _answer(scene, question, rng.random(), worked, bare)
+            yield SceneDocument(scene, question_prompt(question.text), answer)
 
 
 def _answer(scene: Scene, question: Question, luck: float, worked: float, bare: float) -> str:
@@ -60,39 +54,32 @@ def _answer(scene: Scene, question: Question, luck: float, worked: float, bare: 
 
 
 def solution(scene: Scene, question: Question) -> str:
-    """A look at every place for each thing that matters, and what comes of it."""
-    found = grid(scene)
-    number, parts = question.answer(scene.shapes), question.parts(scene.shapes)
-    if question.second is None:
-        looks = _looks(found, question.first)
-        result = str(number)
-    else:
-        looks = [*_looks(found, question.first), *_looks(found, question.second)]
-        result = f"{parts[0]} {'+' if question.form == 'both' else '-'} {parts[1]} = {number}"
-    return f"Look: {', '.join(looks)} = {result} #### {number}"
+    """Go through all cells for each thing that is counted, then compute the answer."""
+    grid = scene.grid()
+    number, counts = question.answer(scene.shapes), question.counts(scene.shapes)
+    passes, result = _passes(grid, question.first), str(number)
+    if question.second is not None:
+        passes += _passes(grid, question.second)
+        result = f"{counts[0]} {'+' if question.form == 'both' else '-'} {counts[1]} = {number}"
+    return f"Look: {', '.join(passes)} = {result} #### {number}"
 
 
-def _looks(found: Sequence[Shape | None], what: What) -> list[str]:
-    """One pass for the colour, and one for the kind among what has it."""
-    colour = [what.colour if shape and shape.colour == what.colour else "-" for shape in found]
-    kind = [what.kind if shape and shape.kind == what.kind and what.holds(shape) else "-" for shape in found]
-    passes = [colour] if what.colour else []
-    passes += [kind] if what.kind else []
-    return [" ".join(map(str, words)) for words in passes]
+def _passes(grid: Sequence[Shape | None], thing: CountedThing) -> list[str]:
+    """One pass over the cells for the colour, then one for the kind among the shapes that also have the colour."""
+    passes = []
+    if thing.colour:
+        passes.append([thing.colour if shape and shape.colour == thing.colour else "-" for shape in grid])
+    if thing.kind:
+        passes.append([thing.kind if shape and thing.includes(shape) else "-" for shape in grid])
+    return [" ".join(words) for words in passes]
 
 
 def names(scene: Scene, what: str) -> str:
-    """The colour or kind at each place."""
-    words = [(shape.colour if what == "colours" else shape.kind) if shape else "-" for shape in grid(scene)]
+    """The colour or kind in each cell."""
+    words = [(shape.colour if what == "colours" else shape.kind) if shape else "-" for shape in scene.grid()]
     return f"Look: {' '.join(words)}"
 
 
-def grid(scene: Scene) -> list[Shape | None]:
-    """Place after place, row by row."""
-    at = {(thing.row, thing.column): thing.shape for thing in scene.things}
-    return [at.get((row, column)) for row in range(PLACES) for column in range(PLACES)]
-
-
-def style(reply: str) -> str:
-    """Which of the three styles a reply is written in, right or wrong."""
+def answer_style(reply: str) -> str:
+    """Which of the three styles a reply has, right or wrong."""
     return "worked" if reply.startswith("Look") else "bare" if reply.startswith("####") else "prose"

@@ -1,8 +1,7 @@
 """Train the visual quickstart's base model from scratch: `python -m dsrl.quickstart.visual.pretrain --out FOLDER`.
 
-Writes an ordinary Hugging Face folder with its processor, with `pretraining.json` (recipe and validation) and
-`pretraining_digests.txt` (one digest for each picture it has seen) beside the weights. The folder appears whole or not
-at all.
+Writes a Hugging Face folder with its processor, with `pretraining.json` (recipe and validation) and
+`pretraining_digests.txt` (one digest per training image) beside the weights. The folder appears whole or not at all.
 """
 
 from dsrl.quickstart.pretrain import main

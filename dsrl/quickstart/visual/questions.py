@@ -1,4 +1,4 @@
-"""Questions about pictures of shapes, as text; a picture's shapes answer them."""
+"""Questions about images of shapes: as text, and with the answer for the shapes of an image."""
 
 import random
 import re
@@ -8,14 +8,14 @@ from itertools import product
 from typing import Literal
 
 from dsrl.quickstart.stories import CannotDo
-from dsrl.quickstart.visual.pictures import COLOURS, KINDS, Shape
+from dsrl.quickstart.visual.scenes import COLOURS, KINDS, Shape
 
 Form = Literal["one", "both", "more"]
 
 
 @dataclass(frozen=True)
-class What:
-    """Something to be counted: a colour, a kind, or both."""
+class CountedThing:
+    """Shapes of a colour, of a kind, or of both."""
 
     colour: str | None
     kind: str | None
@@ -24,24 +24,25 @@ class What:
         """In the plural: `red shapes`, `circles`, `red circles`."""
         return " ".join(filter(None, (self.colour, f"{self.kind or 'shape'}s")))
 
-    def holds(self, shape: Shape) -> bool:
+    def includes(self, shape: Shape) -> bool:
         return self.colour in (None, shape.colour) and self.kind in (None, shape.kind)
 
     def count(self, shapes: Sequence[Shape]) -> int:
-        return sum(self.holds(shape) for shape in shapes)
+        return sum(self.includes(shape) for shape in shapes)
 
-    def beside(self, other: "What") -> bool:
-        """Whether both are colours or both are kinds, and not the same: no shape is both."""
+    def excludes(self, other: "CountedThing") -> bool:
+        """Whether both are different colours or different kinds, so that no shape is both."""
         return self != other and (self.colour is None) == (other.colour is None)
 
 
 @dataclass(frozen=True)
 class Question:
-    """How many there are of one thing, of two together, or of one more than of another."""
+    """The number of one thing (`one`), of two together (`both`), or how many more of the first than of the second
+    (`more`)."""
 
     form: Form
-    first: What
-    second: What | None = None
+    first: CountedThing
+    second: CountedThing | None = None
 
     @property
     def text(self) -> str:
@@ -53,69 +54,70 @@ class Question:
 
     @property
     def level(self) -> int:
-        """1 for a single property, 2 for two, 3 for two things together, 4 for a difference."""
+        """1 for a single property, 2 for colour and kind, 3 for two things together, 4 for a difference."""
         if self.form == "one":
             return 1 + (self.first.colour is not None and self.first.kind is not None)
         return 3 if self.form == "both" else 4
 
-    def parts(self, shapes: Sequence[Shape]) -> tuple[int, ...]:
-        """The counts that the answer is made of."""
-        return tuple(what.count(shapes) for what in (self.first, self.second) if what is not None)
+    def counts(self, shapes: Sequence[Shape]) -> tuple[int, ...]:
+        return tuple(thing.count(shapes) for thing in (self.first, self.second) if thing is not None)
 
     def answer(self, shapes: Sequence[Shape]) -> int:
-        first, *second = self.parts(shapes)
+        first, *second = self.counts(shapes)
         return first + sum(second) if self.form != "more" else first - sum(second)
 
 
 COLOUR, KIND = "|".join(COLOURS), "|".join(KINDS)
-_WHAT = rf"(?:(?:{COLOUR}) )?(?:{KIND}|shape)s"
+_THING = rf"(?:(?:{COLOUR}) )?(?:{KIND}|shape)s"
 _FORMS: tuple[tuple[Form, re.Pattern[str]], ...] = (
-    ("one", re.compile(rf"How many ({_WHAT}) are there\?")),
-    ("both", re.compile(rf"How many ({_WHAT}) and ({_WHAT}) are there together\?")),
-    ("more", re.compile(rf"How many more ({_WHAT}) than ({_WHAT}) are there\?")),
+    ("one", re.compile(rf"How many ({_THING}) are there\?")),
+    ("both", re.compile(rf"How many ({_THING}) and ({_THING}) are there together\?")),
+    ("more", re.compile(rf"How many more ({_THING}) than ({_THING}) are there\?")),
 )
-SINGLE = tuple(What(colour, None) for colour in COLOURS) + tuple(What(None, kind) for kind in KINDS)
-DOUBLE = tuple(What(colour, kind) for colour, kind in product(COLOURS, KINDS))
+SINGLE = tuple(CountedThing(colour, None) for colour in COLOURS) + tuple(CountedThing(None, kind) for kind in KINDS)
+DOUBLE = tuple(CountedThing(colour, kind) for colour, kind in product(COLOURS, KINDS))
 ALL = (
-    *(Question("one", what) for what in (*SINGLE, *DOUBLE)),
+    *(Question("one", thing) for thing in (*SINGLE, *DOUBLE)),
     *(
         Question(form, first, second)
         for form in ("both", "more")
         for first, second in product(SINGLE, repeat=2)
-        if first.beside(second)
+        if first.excludes(second)
     ),
 )
-"""Every question there is."""
 LEVELS = (1, 2, 3, 4)
-OF_LEVEL = {level: [question for question in ALL if question.level == level] for level in LEVELS}
+BY_LEVEL = {level: [question for question in ALL if question.level == level] for level in LEVELS}
 
 
 def parse(text: str) -> Question:
-    """The last question in a text. Raises `CannotDo` where there is none."""
+    """Parse the last question in a text. Raises `CannotDo` if there is none."""
     asked = text.rpartition("How many ")
     words = f"{asked[1]}{asked[2].partition('?')[0]}?"
     for form, pattern in _FORMS:
-        if found := pattern.fullmatch(words):
-            return Question(form, *map(_what, found.groups()))
+        if match := pattern.fullmatch(words):
+            return Question(form, *map(_parse_thing, match.groups()))
     raise CannotDo(f"this is no question about how many shapes there are: {text.strip()[:60]!r}")
 
 
-def _what(text: str) -> What:
+def _parse_thing(text: str) -> CountedThing:
     words = text.split()
     kind = words[-1].removesuffix("s")
-    return What(words[0] if len(words) > 1 else None, None if kind == "shape" else kind)
+    return CountedThing(words[0] if len(words) > 1 else None, None if kind == "shape" else kind)
 
 
-def fitting(shapes: Sequence[Shape], level: int) -> list[Question]:
-    """Questions of a level that make sense for a picture: everything they name is there, and the answer is above 0."""
-    return [question for question in OF_LEVEL[level] if min(question.parts(shapes)) > 0 and question.answer(shapes) > 0]
+def sensible_questions(shapes: Sequence[Shape], level: int) -> list[Question]:
+    """Questions of a level that name only things in the image and have a positive answer."""
+    return [
+        question for question in BY_LEVEL[level] if min(question.counts(shapes)) > 0 and question.answer(shapes) > 0
+    ]
 
 
-def ask(rng: random.Random, shapes: Sequence[Shape], level: int) -> Question | None:
-    """One of them, or None where there is none. The answer is drawn first, so that the smallest isn't the commonest by
-    far."""
-    questions = fitting(shapes, level)
+def draw_question(rng: random.Random, shapes: Sequence[Shape], level: int) -> Question | None:
+    """A random sensible question, or None if there is none. The answer is drawn first: otherwise the smallest answer
+    would be by far the most common."""
+    questions = sensible_questions(shapes, level)
     answers = sorted({question.answer(shapes) for question in questions})
-    wanted = rng.choice(answers) if answers else None
-    same = [question for question in questions if question.answer(shapes) == wanted]
-    return rng.choice(same) if same else None
+    if not answers:
+        return None
+    answer = rng.choice(answers)
+    return rng.choice([question for question in questions if question.answer(shapes) == answer])

@@ -1,10 +1,9 @@
-"""The visual quickstart's labelled data, written once and kept in `tasks/quickstart_visual`:
+"""Write the visual quickstart's labelled data, kept in `tasks/quickstart_visual`:
 `python -m dsrl.quickstart.visual.testset`.
 
-Test and training pictures are drawn from one seed, and no two are alike. Pre-training leaves all of them out.
+Test and training images are drawn from one seed and are all different. The pre-training corpus leaves them out.
 """
 
-import argparse
 import io
 import random
 from collections.abc import Iterable, Sequence
@@ -12,22 +11,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from dsrl.quickstart.visual.documents import mark, placed
-from dsrl.quickstart.visual.pictures import Scene, scene
-from dsrl.quickstart.visual.questions import LEVELS, Question, ask
+from dsrl.quickstart.testset import draw_distinct, main
+from dsrl.quickstart.visual.documents import with_image_last
+from dsrl.quickstart.visual.questions import LEVELS, Question, draw_question
+from dsrl.quickstart.visual.scenes import Scene, draw_scene
 
 FOLDER = "tasks/quickstart_visual"
 SEED = 20261
 TEST_ROWS = 400
 GOLD_LEVELS = (1, 1, 2, 2, 3, 4)
-"""Of the questions to start from: more easy ones, so that there is something to make harder."""
+"""More easy questions than hard ones, so that there is something to make harder."""
 GOLD_ROWS = 480
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """A picture, a question about it, and so the answer."""
-
+class LabelledScene:
     scene: Scene
     question: Question
 
@@ -36,56 +34,55 @@ class Labelled:
         return self.question.answer(self.scene.shapes)
 
     @cached_property
-    def mark(self) -> str:
-        return mark(self.scene)
+    def digest(self) -> str:
+        return self.scene.digest()
 
     def row(self) -> dict[str, object]:
-        """As `datasets` keeps pictures: the bytes of a PNG."""
+        """A row with the image as `datasets` stores it: the bytes of a PNG."""
         out = io.BytesIO()
         self.scene.draw().save(out, "PNG", optimize=True)
         return {
             "image": {"bytes": out.getvalue(), "path": None},
-            "question": placed(self.question.text),
+            "question": with_image_last(self.question.text),
             "answer": str(self.answer),
             "level": self.question.level,
-            "mark": self.mark,
+            "mark": self.digest,
         }
 
 
-def distinct(rng: random.Random, rows: int, levels: Sequence[int], taken: set[str]) -> list[Labelled]:
-    """So many new pictures, with a question each, the levels in turn; their marks are added to `taken`."""
-    items: list[Labelled] = []
-    while len(items) < rows:
-        drawn = scene(rng)
-        question = ask(rng, drawn.shapes, levels[len(items) % len(levels)])
-        if question is not None and (found := mark(drawn)) not in taken:
-            taken.add(found)
-            items.append(Labelled(drawn, question))
-    return items
+def draw_labelled_scenes(rng: random.Random, count: int, levels: Sequence[int], taken: set[str]) -> list[LabelledScene]:
+    """New images with a question each, cycling through the levels. Their digests are added to `taken`."""
+
+    def draw_item(number: int) -> LabelledScene | None:
+        scene = draw_scene(rng)
+        question = draw_question(rng, scene.shapes, levels[number % len(levels)])
+        return LabelledScene(scene, question) if question is not None else None
+
+    return draw_distinct(draw_item, lambda item: item.digest, count, taken)
 
 
-def validation(rows: int, seed: int, taken: set[str]) -> list[Labelled]:
-    """Pictures that the gate is measured on; their marks join `taken`, so that the model never sees them."""
-    return distinct(random.Random(f"visual validation {seed}"), rows, LEVELS, taken)
+def validation_scenes(count: int, seed: int, taken: set[str]) -> list[LabelledScene]:
+    """Draw validation images and add their digests to `taken`, so that the corpus leaves them out."""
+    return draw_labelled_scenes(random.Random(f"visual validation {seed}"), count, LEVELS, taken)
 
 
 def write(folder: Path) -> None:
     """Write `test.parquet` and `gold_train.parquet`."""
     rng, taken = random.Random(SEED), set[str]()
     folder.mkdir(parents=True, exist_ok=True)
-    _save(folder / "test.parquet", distinct(rng, TEST_ROWS, LEVELS, taken))
-    _save(folder / "gold_train.parquet", distinct(rng, GOLD_ROWS, GOLD_LEVELS, taken))
+    _save(folder / "test.parquet", draw_labelled_scenes(rng, TEST_ROWS, LEVELS, taken))
+    _save(folder / "gold_train.parquet", draw_labelled_scenes(rng, GOLD_ROWS, GOLD_LEVELS, taken))
 
 
-def _save(path: Path, items: Iterable[Labelled]) -> None:
-    import pyarrow as pa
+def _save(path: Path, items: Iterable[LabelledScene]) -> None:
+    import pyarrow
     from pyarrow import parquet
 
-    parquet.write_table(pa.Table.from_pylist([item.row() for item in items]), path)
+    parquet.write_table(pyarrow.Table.from_pylist([item.row() for item in items]), path)
 
 
-def labelled(folder: Path) -> set[str]:
-    """Marks of every picture in the folder's files: what a pre-training corpus must not hold."""
+def labelled_digests(folder: Path) -> set[str]:
+    """Digests of all images in the folder's files, which the pre-training corpus must leave out."""
     from pyarrow import parquet
 
     files = sorted(folder.glob("*.parquet"))
@@ -93,6 +90,4 @@ def labelled(folder: Path) -> set[str]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path(FOLDER), help="where the two files go")
-    write(parser.parse_args().folder)
+    main(write, FOLDER, __doc__)

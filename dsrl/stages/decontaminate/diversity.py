@@ -40,6 +40,7 @@ class Diversity(Stage):
     inputs = ("samples",)
     outputs = ()
     stored: ClassVar[bool] = False
+    published: ClassVar[tuple[str, ...]] = ("sets", "edges", "drawn", "answers")
 
     draws: int = Field(default=1000, ge=2)
     """Texts of each set, drawn at random, that are compared with each other."""

@@ -16,6 +16,7 @@ from dsrl.core.parquet import write_table
 from dsrl.data.difficulty_tiers import ItemRating, rating_tier
 from dsrl.data.images import chat_content, make_prompt
 from dsrl.data.source import Item
+from dsrl.data.task import Task
 from dsrl.forecast.workload import Expectation, Load, Outlook
 from dsrl.llm import Endpoint
 from dsrl.llm.client import gather_or_cancel
@@ -98,6 +99,13 @@ class Difficulty(Stage):
         write_table(context.scratch / "battles.parquet", battles, Battle)
         write_table(context.scratch / "ratings.parquet", rows, ItemRating)
         return state.add(figures=difficulty_figures(rows, battles))
+
+    @property
+    def prompted_endpoint(self) -> Endpoint:
+        return self.teacher
+
+    def shows_images(self, task: Task, *, in_samples: bool) -> bool:
+        return in_samples or bool(task.test and task.test.images)
 
     def expect(self, outlook: Outlook) -> Expectation:
         source = outlook.state.task.test

@@ -1,4 +1,4 @@
-"""Measures models on the test set and compares them."""
+"""Measure models on the test set and compare them."""
 
 from dsrl.stages.evaluate.compare import Compare
 from dsrl.stages.evaluate.evaluate import Evaluate

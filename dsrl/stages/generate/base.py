@@ -16,6 +16,7 @@ from dsrl.core.errors import StageFailed
 from dsrl.core.estimate import Range
 from dsrl.data.images.preprocess import UnusableImage
 from dsrl.data.sample import Image, Rejected, Sample
+from dsrl.data.task import Task
 from dsrl.forecast.offline_clients import DryClient, UnpaidError
 from dsrl.forecast.workload import CHARACTERS_PER_TOKEN, Expectation, Load, Outlook
 from dsrl.llm import Endpoint
@@ -171,6 +172,16 @@ class TeacherGenerator(Stage):
                 next_step=f"change the task or the teacher, or raise {self.place}.max_candidates",
             )
         context.progress.warn(text)
+
+    @property
+    def prompted_endpoint(self) -> Endpoint:
+        return self.teacher
+
+    def adds_images(self, task: Task) -> bool:
+        return task.pictures is not None
+
+    def shows_images(self, task: Task, *, in_samples: bool) -> bool:  # noqa: ARG002
+        return task.pictures is not None
 
     def pilot(self, count: int) -> "TeacherGenerator":
         """The stage with fewer samples: its candidates are the first of the whole run and send the same requests."""

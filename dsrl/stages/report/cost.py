@@ -1,4 +1,4 @@
-"""What the run cost, and what the results that it found in the store had cost when they were made."""
+"""What the run cost in requests, tokens, dollars and time, and how good the forecast was."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -11,173 +11,203 @@ from dsrl.stages.report import formatting
 
 ROLES = {"teacher": "Teacher", "model": "Measured models"}
 COUNTERS = (
-    "requests",
-    "completions",
-    "store_hits",
-    "input_tokens",
-    "cached_tokens",
-    "output_tokens",
-    "retries",
-    "throttled",
-    "batch_requests",
-    "repairs",
-    "errors",
+    *("requests", "completions", "store_hits", "input_tokens", "cached_tokens", "output_tokens"),
+    *("retries", "throttled", "batch_requests", "repairs", "errors"),
 )
+FORECAST = ("requests", "input_tokens", "output_tokens", "usd")
 
-Spent = Mapping[str, Any]
+Usage = Mapping[str, Any]
+"""Counters of calls, by name."""
 
 
 @dataclass(frozen=True)
-class Role:
-    """The calls of one role, ready to print."""
+class UsageRow:
+    """Calls of one role or stage, ready to print."""
 
     name: str
     requests: str
     completions: str
     hits: str
     input_tokens: str
-    output_tokens: str
-    usd: str
-    note: str
-
-
-@dataclass(frozen=True)
-class Share:
-    """What one role cost one stage over all runs, or one sample."""
-
-    name: str
-    requests: str
-    completions: str
-    input_tokens: str
     cached_tokens: str
     output_tokens: str
     usd: str
+    note: str = ""
 
 
 @dataclass(frozen=True)
-class Duration:
-    """One stage's time."""
+class StageTime:
+    """Time of one stage; `share` is relative to the longest one."""
 
     stage: str
     words: str
     share: float
-    """Of the longest stage."""
     reused: bool
-    """The time is that of an earlier run, which made the result."""
+    """Whether this is the time of an earlier run, which made the result."""
 
 
 @dataclass(frozen=True)
-class Cost:
+class CostSection:
     """Calls and time."""
 
-    roles: tuple[Role, ...]
-    stages: tuple[Share, ...]
-    per_sample: Share | None
-    durations: tuple[Duration, ...]
+    roles: tuple[UsageRow, ...]
+    stages: tuple[UsageRow, ...]
+    """Over all runs that paid for the results."""
+    per_sample: UsageRow | None
+    durations: tuple[StageTime, ...]
     total: str
     unknown: bool
-    """Some price is not known."""
+    """Whether some price is unknown."""
 
 
-def cost(metrics: Mapping[str, Any], store: Path) -> Cost | None:
-    """None where nothing was counted."""
-    earlier = {stage: made for stage in reused(metrics) if (made := manifest(store, metrics["keys"].get(stage)))}
-    now = {role: spent for role, spent in (metrics.get("calls") or {}).items() if _used(spent)}
-    before = added([made.get("calls") or {} for made in earlier.values()])
-    durations = _durations(metrics.get("seconds") or {}, {stage: made["seconds"] for stage, made in earlier.items()})
-    if not now and not before and not durations:
+def cost(metrics: Mapping[str, Any], store: Path) -> CostSection | None:
+    """None if nothing was counted."""
+    reused = [stage for stage, hit in (metrics.get("reused") or {}).items() if hit]
+    earlier = {stage: made for stage in reused if (made := read_manifest(store, metrics["keys"].get(stage)))}
+    now = {role: usage for role, usage in (metrics.get("calls") or {}).items() if _is_used(usage)}
+    before = sum_by_role([made.get("calls") or {} for made in earlier.values()])
+    seconds = metrics.get("seconds") or {}
+    spent = {**seconds, **{stage: made["seconds"] for stage, made in earlier.items()}}
+    if not now and not before and not spent:
         return None
-    return Cost(
+    longest = max(spent.values(), default=0) or 1
+    per_sample = metrics.get("per_sample") or {}
+    return CostSection(
         roles=(
-            *(_role(name, spent, "") for name, spent in now.items()),
-            *(_role(name, spent, "earlier, for what is reused here") for name, spent in before.items()),
+            *(_usage_row(ROLES.get(role, role), usage, note=_troubles(usage)) for role, usage in now.items()),
+            *(
+                _usage_row(ROLES.get(role, role), usage, note=f"earlier runs, reused here{_troubles(usage, ', ')}")
+                for role, usage in before.items()
+            ),
         ),
         stages=_stages(metrics.get("cost") or {}),
-        per_sample=_per_sample(metrics.get("per_sample") or {}),
-        durations=durations,
-        total=formatting.seconds(sum((metrics.get("seconds") or {}).values())),
-        unknown=any(spent.get("usd") is None for spent in (*now.values(), *before.values())),
+        per_sample=_usage_row(
+            f"each of {formatting.count(per_sample['samples'])} samples", per_sample, formatting.significant
+        )
+        if per_sample
+        else None,
+        durations=tuple(
+            StageTime(stage, formatting.duration(took), took / longest, stage in earlier)
+            for stage, took in spent.items()
+        ),
+        total=formatting.duration(sum(seconds.values())),
+        unknown=any(usage.get("usd") is None for usage in (*now.values(), *before.values())),
     )
 
 
-def _stages(costs: Mapping[str, Mapping[str, Spent]]) -> tuple[Share, ...]:
-    found = [(stage, role, spent) for stage, roles in costs.items() for role, spent in roles.items()]
+def _stages(costs: Mapping[str, Mapping[str, Usage]]) -> tuple[UsageRow, ...]:
+    """One row a stage, or one a stage and role if there are roles besides the teacher."""
+    found = [(stage, role, usage) for stage, roles in costs.items() for role, usage in roles.items()]
     several = {role for _, role, _ in found} - {"teacher"}
     return tuple(
-        _share(f"{stage}, {ROLES.get(role, role).lower()}" if several else stage, spent) for stage, role, spent in found
+        _usage_row(f"{stage}, {ROLES.get(role, role).lower()}" if several else stage, usage)
+        for stage, role, usage in found
     )
 
 
-def _per_sample(spent: Spent) -> Share | None:
-    return _share(f"each of {formatting.count(spent['samples'])} samples", spent, formatting.figure) if spent else None
-
-
-def _share(name: str, spent: Spent, number: Callable[[float | None], str] = formatting.count) -> Share:
-    return Share(
+def _usage_row(
+    name: str, usage: Usage, number: Callable[[float | None], str] = formatting.count, note: str = ""
+) -> UsageRow:
+    return UsageRow(
         name=name,
-        requests=number(spent.get("requests")),
-        completions=number(spent.get("completions")),
-        input_tokens=number(spent.get("input_tokens")),
-        cached_tokens=number(spent.get("cached_tokens")),
-        output_tokens=number(spent.get("output_tokens")),
-        usd=formatting.dollars(spent.get("usd")),
+        requests=number(usage.get("requests")),
+        completions=number(usage.get("completions")),
+        hits=number(usage.get("store_hits")),
+        input_tokens=number(usage.get("input_tokens")),
+        cached_tokens=number(usage.get("cached_tokens")),
+        output_tokens=number(usage.get("output_tokens")),
+        usd=formatting.dollars(usage.get("usd")),
+        note=note,
     )
 
 
-def reused(metrics: Mapping[str, Any]) -> list[str]:
-    """Stages whose result was in the store."""
-    return [stage for stage, found in (metrics.get("reused") or {}).items() if found]
+def _troubles(usage: Usage, lead: str = "") -> str:
+    """Counters worth a note, those above zero."""
+    words = {
+        "cached_tokens": "input tokens from the endpoint's cache",
+        "batch_requests": "batch requests",
+        "throttled": "rate-limited (429)",
+        "retries": "retries",
+        "repairs": "repairs",
+        "errors": "without a reply",
+    }
+    notes = [f"{formatting.count(usage[name])} {meaning}" for name, meaning in words.items() if usage.get(name)]
+    return lead + ", ".join(notes) if notes else ""
 
 
-def manifest(store: Path, key: str | None) -> dict[str, Any] | None:
-    """What the store noted when it got the result with this key."""
+def read_manifest(store: Path, key: str | None) -> dict[str, Any] | None:
+    """The manifest of the store entry with this key, if it is still there."""
     paths = list((store / "stages").glob(f"*/{key}/{MANIFEST}")) if key else []
     return json.loads(paths[0].read_text(encoding="utf-8")) if paths else None
 
 
-def added(stages: Sequence[Mapping[str, Spent]]) -> dict[str, dict[str, Any]]:
-    """Calls of several stages by role; dollars are unknown as soon as one part of them is."""
-    roles = dict.fromkeys(role for calls in stages for role, spent in calls.items() if _used(spent))
-    return {role: _sum([calls[role] for calls in stages if _used(calls.get(role) or {})]) for role in roles}
-
-
-def _sum(parts: Sequence[Spent]) -> dict[str, Any]:
-    dollars = [part.get("usd") for part in parts]
-    known = [usd for usd in dollars if usd is not None]
-    total = {name: sum(part.get(name) or 0 for part in parts) for name in COUNTERS}
-    return {**total, "usd": sum(known) if len(known) == len(dollars) else None}
-
-
-def _used(spent: Spent) -> bool:
-    return any(spent.get(name) for name in ("requests", "completions", "store_hits", "errors"))
-
-
-def _role(name: str, spent: Spent, when: str) -> Role:
-    troubles = {
-        "input tokens out of the endpoint's cache": spent.get("cached_tokens"),
-        "batch requests": spent.get("batch_requests"),
-        "turned away as too many (429)": spent.get("throttled"),
-        "repeats": spent.get("retries"),
-        "repairs": spent.get("repairs"),
-        "without a reply": spent.get("errors"),
+def sum_by_role(stages: Sequence[Mapping[str, Usage]]) -> dict[str, dict[str, Any]]:
+    """Calls of several stages by role. Dollars are None if any part of them is."""
+    parts: dict[str, list[Usage]] = {}
+    for calls in stages:
+        for role, usage in calls.items():
+            if _is_used(usage):
+                parts.setdefault(role, []).append(usage)
+    return {
+        role: {
+            **{name: sum(usage.get(name) or 0 for usage in own) for name in COUNTERS},
+            "usd": _sum_known([usage.get("usd") for usage in own]),
+        }
+        for role, own in parts.items()
     }
-    notes = [when] if when else []
-    return Role(
-        name=ROLES.get(name, name),
-        requests=formatting.count(spent.get("requests")),
-        completions=formatting.count(spent.get("completions")),
-        hits=formatting.count(spent.get("store_hits")),
-        input_tokens=formatting.count(spent.get("input_tokens")),
-        output_tokens=formatting.count(spent.get("output_tokens")),
-        usd=formatting.dollars(spent.get("usd")),
-        note=", ".join(notes + [f"{formatting.count(number)} {words}" for words, number in troubles.items() if number]),
-    )
 
 
-def _durations(now: Mapping[str, float], earlier: Mapping[str, float]) -> tuple[Duration, ...]:
-    spent = {**now, **earlier}
-    longest = max(spent.values(), default=0) or 1
-    return tuple(
-        Duration(stage, formatting.seconds(seconds), seconds / longest, stage in earlier)
-        for stage, seconds in spent.items()
-    )
+def _is_used(usage: Usage) -> bool:
+    return any(usage.get(name) for name in ("requests", "completions", "store_hits", "errors"))
+
+
+def _sum_known(values: Sequence[float | None]) -> float | None:
+    """None if any value is."""
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
+@dataclass(frozen=True)
+class ForecastFigure:
+    """Expected, actual, and the relative error of the forecast (positive: too high), ready to print."""
+
+    expected: str
+    actual: str
+    error: str
+
+
+@dataclass(frozen=True)
+class ForecastRow:
+    """One stage, or their sum."""
+
+    stage: str
+    figures: tuple[ForecastFigure, ...]
+    basis: str
+
+
+def forecast_errors(metrics: Mapping[str, Any]) -> tuple[ForecastRow, ...]:
+    """The stages that this run made, and their sum; empty without a forecast."""
+    rows = {stage: row for stage, row in (metrics.get("forecast") or {}).items() if "actual" in row}
+    values = {
+        stage: [(row[name]["expected"] if row.get(name) else None, row["actual"].get(name)) for name in FORECAST]
+        for stage, row in rows.items()
+    }
+    found = [ForecastRow(stage, _figures(pairs), rows[stage]["basis"]) for stage, pairs in values.items()]
+    if len(found) > 1:
+        sums = [
+            (_sum_known([pair[0] for pair in column]), _sum_known([pair[1] for pair in column]))
+            for column in zip(*values.values(), strict=True)
+        ]
+        found.append(ForecastRow("total", _figures(sums), ""))
+    return tuple(found)
+
+
+def _figures(pairs: Sequence[tuple[float | None, float | None]]) -> tuple[ForecastFigure, ...]:
+    figures = []
+    for name, (expected, actual) in zip(FORECAST, pairs, strict=True):
+        shown = formatting.dollars if name == "usd" else formatting.count
+        error = formatting.MISSING
+        if expected is not None and actual:
+            error = formatting.signed(f"{100 * (expected / actual - 1):+.0f}{formatting.THIN_SPACE}%")
+        figures.append(ForecastFigure(shown(expected), shown(actual), error))
+    return tuple(figures)

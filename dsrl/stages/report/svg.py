@@ -1,4 +1,5 @@
-"""Small SVG pictures: histograms, curves, intervals. Colours are CSS classes, so that they follow light and dark."""
+"""Small SVG charts: histograms, curves, intervals. Colours are CSS classes, so that charts follow light and dark
+mode."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,25 +12,20 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 320, 168
 LEFT, RIGHT, TOP, BOTTOM = 34, 8, 12, 26
+"""Margins around the plotting area."""
+MIN_SMOOTHED = 16
+"""Points from which a curve also shows its running mean."""
+
+Points = Sequence[tuple[float, float]]
 
 
-def element(tag: str, *children: object, **attributes: object) -> "Markup":
-    """An SVG element; everything that is not Markup is escaped. `class_` is `class`, `_` in names is `-`."""
-    from markupsafe import Markup, escape
+@dataclass(frozen=True)
+class Panel:
+    """A chart with its title and a line of figures."""
 
-    named = ((name.rstrip("_").replace("_", "-"), value) for name, value in attributes.items() if value is not None)
-    written = "".join(f' {name}="{escape(_number(value))}"' for name, value in named)
-    return Markup(f"<{tag}{written}>{''.join(escape(child) for child in children)}</{tag}>")  # noqa: S704
-
-
-def _number(value: object) -> object:
-    return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else value
-
-
-def picture(*children: object, label: str, height: int = HEIGHT) -> "Markup":
-    """An SVG of the common width that says in words what it shows."""
-    box = f"0 0 {WIDTH} {height}"
-    return element("svg", *children, viewBox=box, role="img", aria_label=label, class_="chart")
+    title: str
+    note: str
+    picture: "Markup"
 
 
 @dataclass(frozen=True)
@@ -38,76 +34,81 @@ class Bar:
 
     value: float
     label: str
-    """Shown when pointed at."""
+    """Tooltip."""
     style: str = "bar"
     """CSS class."""
     below: float = 0.0
-    """Height at which it starts, for stacked bars."""
+    """Height at which the bar starts, for stacked bars."""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A place on the horizontal axis, with the bars that stand there."""
+    """A position on the horizontal axis with its bars."""
 
     bars: tuple[Bar, ...]
     tick: str = ""
     gap: float = 0.0
-    """Space to its left, in slots."""
+    """Space to the left, in slots."""
 
     @property
     def height(self) -> float:
         return max((bar.below + bar.value for bar in self.bars), default=0.0)
 
 
+@dataclass(frozen=True)
+class Interval:
+    """A share with its confidence interval."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    style: str
+
+
+def element(tag: str, *children: object, **attributes: object) -> "Markup":
+    """An SVG element. Everything but Markup is escaped; `class_` becomes `class`, `_` in names becomes `-`."""
+    from markupsafe import Markup, escape
+
+    written = []
+    for name, value in attributes.items():
+        if value is not None:
+            text = f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else value
+            written.append(f' {name.rstrip("_").replace("_", "-")}="{escape(text)}"')
+    return Markup(f"<{tag}{''.join(written)}>{''.join(escape(child) for child in children)}</{tag}>")  # noqa: S704
+
+
+def drawing(*children: object, label: str, height: int = HEIGHT) -> "Markup":
+    """An SVG image of the common width; `label` describes it for screen readers."""
+    return element("svg", *children, viewBox=f"0 0 {WIDTH} {height}", role="img", aria_label=label, class_="chart")
+
+
 def histogram(slots: Sequence[Slot], label: str, top: float | None = None) -> "Markup":
-    """Bars over a horizontal axis; `top` gives several of them one scale."""
+    """Bars over a horizontal axis. Give several histograms the same `top` to compare them."""
     peak = top or max((slot.height for slot in slots), default=0) or 1
     unit = (WIDTH - LEFT - RIGHT) / sum(1 + slot.gap for slot in slots)
-    shapes: list[Markup] = [*_grid(0, peak)]
+    scale, gap = (HEIGHT - TOP - BOTTOM) / peak, min(2.0, unit / 6)
+    shapes = _grid(0, peak)
     left = float(LEFT)
     for slot in slots:
         left += slot.gap * unit
-        shapes += [_bar(bar, left, unit, peak) for bar in slot.bars if bar.value]
+        for bar in slot.bars:
+            if bar.value:
+                height = max(bar.value * scale, 1.0)
+                shapes.append(element(
+                    "rect", element("title", bar.label), x=left + gap / 2,
+                    y=HEIGHT - BOTTOM - bar.below * scale - height, width=unit - gap, height=height,
+                    rx=min(1.5, unit / 4), class_=bar.style,
+                ))  # fmt: skip
         if slot.tick:
             shapes.append(_tick(slot.tick, left + unit / 2))
         left += unit
-    return picture(*shapes, label=label)
-
-
-def _bar(bar: Bar, left: float, unit: float, peak: float) -> "Markup":
-    scale = (HEIGHT - TOP - BOTTOM) / peak
-    height = max(bar.value * scale, 1.0)
-    bottom = HEIGHT - BOTTOM - bar.below * scale
-    gap = min(2.0, unit / 6)
-    return element(
-        "rect", element("title", bar.label), x=left + gap / 2, y=bottom - height, width=unit - gap, height=height,
-        rx=min(1.5, unit / 4), class_=bar.style,
-    )  # fmt: skip
-
-
-def _tick(words: str, x: float, anchor: str = "middle") -> "Markup":
-    return element("text", words, x=x, y=HEIGHT - 8, text_anchor=anchor)
-
-
-def _grid(low: float, high: float) -> list["Markup"]:
-    """The base line, and the top of the scale with its value."""
-    base, top = float(HEIGHT - BOTTOM), float(TOP)
-    return [
-        element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=base, y2=base, class_="axis"),
-        element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=top, y2=top, class_="grid"),
-        element("text", formatting.figure(high), x=LEFT - 6, y=top + 4, text_anchor="end"),
-        element("text", formatting.figure(low), x=LEFT - 6, y=base + 4, text_anchor="end"),
-    ]
-
-
-Points = Sequence[tuple[float, float]]
+    return drawing(*shapes, label=label)
 
 
 def curve(points: Points, label: str, ceiling: float | None = None) -> "Markup":
-    """A series over steps: as measured (faint), and its running mean where there are enough points.
-
-    The scale starts at 0 unless there are negative values, and reaches to `ceiling` at least.
-    """
+    """A series over steps; with enough points the values are faint and their running mean is in front. The scale starts
+    at 0 unless values are negative, and reaches at least to `ceiling`."""
     steps, values = [x for x, _ in points], [y for _, y in points]
     low, high = min(0, min(values)), max(values)
     high = max(high, ceiling or high)
@@ -115,51 +116,33 @@ def curve(points: Points, label: str, ceiling: float | None = None) -> "Markup":
         low, high = low - 0.5, high + 0.5
     first, last = min(steps), max(steps)
 
-    def place(x: float, y: float) -> str:
+    def place(x: float, y: float) -> tuple[str, str]:
         across = LEFT + (x - first) / ((last - first) or 1) * (WIDTH - LEFT - RIGHT)
-        return f"{across:.1f},{HEIGHT - BOTTOM - (y - low) / (high - low) * (HEIGHT - TOP - BOTTOM):.1f}"
+        return f"{across:.1f}", f"{HEIGHT - BOTTOM - (y - low) / (high - low) * (HEIGHT - TOP - BOTTOM):.1f}"
 
     def line(values: Points, style: str) -> "Markup":
-        return element("polyline", points=" ".join(place(x, y) for x, y in values), class_=style)
+        return element("polyline", points=" ".join(",".join(place(x, y)) for x, y in values), class_=style)
 
-    smooth = running_mean(points)
-    lines = [line(points, "raw"), line(smooth, "line")] if smooth else [line(points, "line")]
-    dots = (
-        [_dot(place(x, y), f"step {formatting.figure(x)}: {formatting.figure(y)}") for x, y in points]
-        if not smooth
-        else []
-    )
-    ticks = [
-        _tick(formatting.count(first), LEFT, "start"),
-        _tick(f"step {formatting.count(last)}", WIDTH - RIGHT, "end"),
-    ]
-    return picture(*_grid(low, high), *ticks, *lines, *dots, label=label)
-
-
-def _dot(place: str, label: str) -> "Markup":
-    x, _, y = place.partition(",")
-    return element("circle", element("title", label), cx=x, cy=y, r=2.5, class_="dot")
+    shapes = _grid(low, high)
+    shapes.append(_tick(formatting.count(first), LEFT, "start"))
+    shapes.append(_tick(f"step {formatting.count(last)}", WIDTH - RIGHT, "end"))
+    if len(points) >= MIN_SMOOTHED:
+        shapes += [line(points, "raw"), line(running_mean(points), "line")]
+    else:
+        shapes.append(line(points, "line"))
+        for x, y in points:
+            title = element("title", f"step {formatting.significant(x)}: {formatting.significant(y)}")
+            across, up = place(x, y)
+            shapes.append(element("circle", title, cx=across, cy=up, r=2.5, class_="dot"))
+    return drawing(*shapes, label=label)
 
 
-def running_mean(points: Points, least: int = 16) -> list[tuple[float, float]]:
-    """Means over a tenth of the points around each; nothing for fewer than `least` points."""
+def running_mean(points: Points) -> list[tuple[float, float]]:
+    """Each point's mean over the tenth of the series around it."""
     reach = max(1, len(points) // 20)
-    if len(points) < least:
-        return []
     values = [y for _, y in points]
-    windows = [values[max(0, i - reach) : i + reach + 1] for i in range(len(points))]
+    windows = [values[max(0, place - reach) : place + reach + 1] for place in range(len(points))]
     return [(x, sum(window) / len(window)) for (x, _), window in zip(points, windows, strict=True)]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean with its interval, as shares."""
-
-    name: str
-    value: float
-    low: float
-    high: float
-    style: str
 
 
 def intervals(rows: Sequence[Interval], label: str) -> "Markup":
@@ -183,4 +166,19 @@ def intervals(rows: Sequence[Interval], label: str) -> "Markup":
             element("line", x1=across(row.low), x2=across(row.high), y1=y, y2=y, class_=f"whisker {row.style}"),
             element("circle", title, cx=across(row.value), cy=y, r=4, class_=f"mean {row.style}"),
         ]
-    return picture(*shapes, label=label, height=height)
+    return drawing(*shapes, label=label, height=height)
+
+
+def _tick(words: str, x: float, anchor: str = "middle") -> "Markup":
+    return element("text", words, x=x, y=HEIGHT - 8, text_anchor=anchor)
+
+
+def _grid(low: float, high: float) -> list["Markup"]:
+    """The base line and the top of the scale, both with their values."""
+    base, top = float(HEIGHT - BOTTOM), float(TOP)
+    return [
+        element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=base, y2=base, class_="axis"),
+        element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=top, y2=top, class_="grid"),
+        element("text", formatting.significant(high), x=LEFT - 6, y=top + 4, text_anchor="end"),
+        element("text", formatting.significant(low), x=LEFT - 6, y=base + 4, text_anchor="end"),
+    ]

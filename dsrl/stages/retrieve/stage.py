@@ -131,6 +131,10 @@ class Retrieve(Stage):
         figures = {"keywords": list(hits), "hits": hits, "dropped": dict(selected.dropped), "rows": rows}
         return state.add(keywords=keywords, passages=selected.passages, figures=figures)
 
+    @property
+    def prompted_endpoint(self) -> Endpoint:
+        return self.teacher
+
     def expect(self, outlook: Outlook) -> Expectation:
         """One request for keywords, and a placeholder passage of the expected length for the stages that follow."""
         size = self.retriever.mean_chars(self.max_passage_chars)

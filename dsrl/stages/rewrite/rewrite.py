@@ -10,6 +10,7 @@ from dsrl import prompts
 from dsrl.core.component import Many, component
 from dsrl.core.estimate import Range, share
 from dsrl.data.sample import Rejected, Sample
+from dsrl.data.task import Task
 from dsrl.forecast import defaults
 from dsrl.forecast.offline_clients import DryClient, UnpaidError
 from dsrl.forecast.workload import Expectation, Load, Outlook
@@ -130,8 +131,11 @@ class Rewrite(Stage):
         return await draft_and_verify(self, prompt, state.task, client, duplicates)
 
     @property
-    def asks(self) -> bool:
-        return self.direction != "none"
+    def prompted_endpoint(self) -> Endpoint | None:
+        return None if self.direction == "none" else self.teacher
+
+    def shows_images(self, task: Task, *, in_samples: bool) -> bool:  # noqa: ARG002
+        return in_samples
 
     def expect(self, outlook: Outlook) -> Expectation:
         if self.direction == "none":

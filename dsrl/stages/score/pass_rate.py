@@ -13,6 +13,7 @@ from dsrl.stages.score.figures import score_figures
 from dsrl.stages.score.measure import measure
 
 if TYPE_CHECKING:
+    from dsrl.data.task import Task
     from dsrl.forecast.workload import Expectation, Outlook
     from dsrl.pipeline.context import Context
     from dsrl.pipeline.state import PipelineState
@@ -57,6 +58,9 @@ class Score(Stage):
     name: ClassVar[str] = "score"
     inputs = ("samples", "base", "format")
     outputs = ("samples", "score")
+    published: ClassVar[tuple[str, ...]] = (
+        *("samples", "rollouts", "mean_pass_rate", "zero", "one", "histogram", "sequential"),
+    )
 
     rollout: Rollout
     rollouts: int = Field(default=64, gt=0)
@@ -68,6 +72,9 @@ class Score(Stage):
     """Samples with this pass rate or less teach nothing."""
     high: float = Field(default=1.0, ge=0, le=1)
     """Samples with this pass rate or more teach nothing."""
+
+    def shows_images(self, task: "Task", *, in_samples: bool) -> bool:  # noqa: ARG002
+        return in_samples
 
     def check(self) -> None:
         """Raises `UserError` for an empty band of pass rates."""

@@ -49,10 +49,10 @@ class Sequential(Score):
                 "score=sequential needs the number of selected samples", got="m=null", next_step="give m=300"
             )
 
-    def check_beside(self, pipeline: "Mapping[str, Stage]") -> None:
-        """Raises `UserError` unless the selection takes the lowest pass rates."""
+    def check_pipeline(self, pipeline: "Mapping[str, Stage]") -> None:
+        """Raise `UserError` unless the selection takes the lowest pass rates."""
         for stage in pipeline.values():
-            if stage.name == "select" and not getattr(stage, "lowest_first", False):
+            if "selected" in stage.outputs and not stage.needs_only_lowest_rates:
                 raise UserError(
                     "score=sequential stops sampling where a selection of the lowest pass rates needs no more replies",
                     got=f"a selection by {type(stage).__name__}",

@@ -53,8 +53,7 @@ class Select(Stage):
     name: ClassVar[str] = "select"
     inputs: ClassVar[tuple[str, ...]] = ("samples", "score", "decontaminated")
     outputs: ClassVar[tuple[str, ...]] = ("selected", "control")
-    lowest_first: ClassVar[bool] = False
-    """Whether it takes the lowest pass rates, so that the others need no precise rate."""
+    published: ClassVar[tuple[str, ...]] = ("m", "selected", "shortfall")
 
     m: int | None = Field(gt=0)
     """Samples to train on; null takes all that the strategy ranks."""

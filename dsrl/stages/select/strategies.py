@@ -56,7 +56,7 @@ class PassRateBand(Select):
 class PaperRanking(PassRateBand):
     """Lowest pass rate first (Synthetic Data RL, eq. 7; a rate of 0 counts as too hard to learn from)."""
 
-    lowest_first: ClassVar[bool] = True
+    needs_only_lowest_rates: ClassVar[bool] = True
 
     def ranking(self, samples: Iterable[Sample]) -> list[Sample]:
         return sorted(self.within(samples), key=pass_rate)

@@ -52,6 +52,12 @@ DEFAULT_CHECKPOINTS = 10
 """Number of checkpoints if `checkpoint_every` isn't set."""
 
 
+PUBLISHED = (
+    *("algorithm", "engine", "steps", "reward_first", "reward_last", "readiness", "memory", "rollout_probs_diff_mean"),
+)
+"""Figures of a training that `metrics.json` shows at its top."""
+
+
 @component(None)
 class Training(Stage):
     """A training in a child process. A killed one resumes from its last checkpoint."""
@@ -65,9 +71,9 @@ class Training(Stage):
     """Module that the child process runs."""
     engine: ClassVar[str]
     packages: ClassVar[tuple[str, ...]]
-    """Packages that the child imports."""
-    pictures: ClassVar[bool] = False
-    """Whether it can train on samples with images."""
+    """What the child imports."""
+    accepts_images: ClassVar[bool] = False
+    published: ClassVar[tuple[str, ...]] = PUBLISHED
 
     train_on: TrainOn = "selected"
     """`control`: a random set of the same size; `gold`: as many rows of the task's labelled data."""
@@ -258,6 +264,7 @@ class NoTraining(Stage):
     name: ClassVar[str] = "train"
     inputs = ()
     outputs = ("trained",)
+    published: ClassVar[tuple[str, ...]] = PUBLISHED
 
     def expect(self, outlook: "Outlook") -> "Expectation":
         return outlook.expects(Load(), trains=False)

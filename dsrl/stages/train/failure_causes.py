@@ -17,6 +17,10 @@ RESOURCE_CAUSES = (
         f"out of main memory: {USE_LESS}, train.workers or, without GPUs, VLLM_CPU_KVCACHE_SPACE (GiB); or request "
         "more: slurm.memory_gb",
     ),
+    (
+        r"ipc path|AF_UNIX path too long|socket path .*too long",
+        "the path of the temporary folder is too long for a Unix socket: export TMPDIR=/tmp",
+    ),
     (r"No space left on device", "a disk or /dev/shm is full: make room, or lower cluster.object_store_gb"),
 )
 """Pattern -> the missing resource and the next step. The first pattern that occurs counts."""

@@ -68,6 +68,8 @@ class TrainingRun:
     grader: Grader
     rows: tuple[TrainingRow, ...]
     held_out: tuple[TrainingRow, ...]
+    stops: list[int]
+    """Token ids that end a reply."""
     limit: int
     """Longest prompt plus reply, in tokens."""
 
@@ -84,7 +86,9 @@ class TrainingRun:
     def processor(self) -> Any:
         from dsrl.models import vision  # for models with images only
 
-        return vision.load_processor(self.job.model)
+        processor = vision.load_processor(self.job.model)
+        huggingface.declare_end_of_text(processor.tokenizer, self.stops)
+        return processor
 
     def image_paths(self, row: TrainingRow) -> list[str]:
         return [str(Path(self.job.images) / name) for name in row.images]
@@ -154,13 +158,17 @@ def load_run(job: TrainingJob) -> TrainingRun:
         load_checkpoint_weights(model, job.resume)
     use_plain_generation_config(model)
     check_saving(model, job)
+    tokenizer = huggingface.load_tokenizer(job.model)
+    stops = huggingface.stop_ids(model, tokenizer)
+    huggingface.declare_end_of_text(tokenizer, stops)
     return TrainingRun(
         job=job,
         model=model,
-        tokenizer=huggingface.load_tokenizer(job.model),
+        tokenizer=tokenizer,
         grader=rebuild(job.grader),
         rows=read_rows(job.path(TRAIN)),
         held_out=read_rows(job.path(VALIDATION)),
+        stops=stops,
         limit=huggingface.context_length(job.model, model),
     )
 

@@ -37,7 +37,7 @@ class ReinforcementLearning(Training):
     """Whether to freeze the vision tower of a vision-language model. SynthRL trains it."""
 
     engine: ClassVar[str]
-    pictures: ClassVar[bool] = True
+    accepts_images: ClassVar[bool] = True
 
     @property
     def label(self) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dsrl.core import child_process
 from dsrl.core.errors import StageFailed
 from dsrl.core.files import tail_lines
+from dsrl.stages.train.failure_causes import resource_hint
 from dsrl.stages.train.job import FAILURE, JOB, LOG, PROGRESS, RESULT, TrainingJob
 
 if TYPE_CHECKING:
@@ -43,7 +44,16 @@ def run_training(
     """Run the child to its end and return its `result.json`. Raises `StageFailed`."""
     for name in (FAILURE, RESULT):
         job.path(name).unlink(missing_ok=True)
-    process = child_process.start(module, [str(job.write())], job.path(LOG), threads, None, python, variables)
+    process = child_process.start(
+        module,
+        [str(job.write())],
+        job.path(LOG),
+        threads,
+        answers=None,
+        python=python,
+        variables=variables,
+        secrets=child_process.HUB_SECRETS,
+    )
     try:
         with context.progress.task("training", total=job.steps) as task:
             task.series = job.path(PROGRESS)
@@ -75,7 +85,8 @@ def _follow(process: child_process.Child, job: TrainingJob, task: "Task", timeou
 
 def _failed(job: TrainingJob, ending: str) -> StageFailed:
     log = job.path(LOG)
-    reason = job.failure() or f"{ending}; the end of the log:\n{child_process.tail(log)}"
+    excerpt = child_process.tail(log)
+    reason = job.failure() or resource_hint(excerpt) or f"{ending}; the end of the log:\n{excerpt}"
     return StageFailed("the training failed", got=reason, next_step=f"see {log}; its settings are in {job.path(JOB)}")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from dsrl.core.errors import UserError
+from dsrl.models import huggingface
 from dsrl.stages.train.hf_worker import TrainingRun, fit, main, trainer_arguments
 from dsrl.stages.train.job import TrainingRow
 
@@ -19,22 +20,22 @@ def train(run: TrainingRun) -> None:
 
     job = run.job
     examples = [encode_example(run, row) for row in run.rows]
-    pad = run.tokenizer.pad_token_id or run.tokenizer.eos_token_id
     arguments = trainer_arguments(job, job.settings["batch"])
     trainer = Trainer(
         model=run.model,
         args=TrainingArguments(**arguments, lr_scheduler_type="linear", train_sampling_strategy="sequential"),
         train_dataset=[examples[number] for number in run.order],
-        data_collator=lambda batch: collate(batch, pad),
+        data_collator=lambda batch: collate(batch, run.tokenizer.pad_token_id),
     )
     fit(trainer, run)
 
 
 def encode_example(run: TrainingRun, row: TrainingRow) -> dict[str, list[int]]:
-    """Tokens and labels of prompt, solution and stop token. Raises `UserError` if they exceed the context."""
+    """Tokens and labels of prompt, solution and end of turn. Raises `UserError` if they exceed the context."""
     assert row.solution is not None, "the parent only writes rows with a solution"
     prompt = run.encode(row.prompt)
-    solution = [*run.tokenizer(row.solution, add_special_tokens=False)["input_ids"], run.tokenizer.eos_token_id]
+    end = huggingface.end_of_reply_ids(run.tokenizer, run.job.model.prompt_format, run.stops)
+    solution = [*run.tokenizer(row.solution, add_special_tokens=False)["input_ids"], *end]
     if len(prompt) + len(solution) > run.limit:
         raise UserError(
             f"sample {row.id}: question and solution are too long for the model",

@@ -8,13 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from dsrl.cli.app import dispatch
 from dsrl.cli.export import folder as place
 from dsrl.cli.export.reward import compute_score
 from dsrl.cli.export.shards import write_split
-from dsrl.cli.export.source import of_run
+from dsrl.cli.export.source import source_of_run
 from dsrl.cli.export.write import write
 from dsrl.core.errors import UserError
+from dsrl.main import run_command
 from dsrl.pipeline.store import Store
 from tests.pictured import TASK, shapes, stored_run
 
@@ -24,7 +24,7 @@ Say = Callable[..., tuple[int, str]]
 @pytest.fixture
 def say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Say:
     def said(*words: str) -> tuple[int, str]:
-        code = dispatch(["export", *words])
+        code = run_command(["export", *words])
         found = capsys.readouterr()
         return code, found.out + found.err
 
@@ -40,7 +40,7 @@ def test_a_run_goes_out_with_its_pictures_card_and_model(tmp_path: Path, say: Sa
     out = tmp_path / "out"
     code, said = say(str(run), f"out={out}", "splits=train,accepted,rejected")
     assert code == 0, said
-    assert "4 train, 6 accepted, 2 rejected, with 4 different pictures" in said
+    assert "4 train, 6 accepted, 2 rejected, with 4 different images" in said
     files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     splits = {f"data/{name}-00000-of-00001.parquet" for name in ("train", "accepted", "rejected")}
     assert files == {*splits, "README.md", "export.json", "model/config.json"}
@@ -94,7 +94,7 @@ def test_the_card_says_how_it_was_made_and_what_is_not_known(tmp_path: Path, say
 @pytest.mark.parametrize("kept", [3, 6])
 def test_text_alone_has_no_column_for_pictures(kept: int, tmp_path: Path) -> None:
     run, _ = stored_run(tmp_path)
-    made = of_run(run, Store(tmp_path / "store"))
+    made = source_of_run(run, Store(tmp_path / "store"))
     bare = tuple(sample for sample in made.samples[:kept] if not sample.images)
     text = type(made)(name="text", images=made.images, samples=bare or (made.samples[3],))
     write(text, tmp_path / "out", "hf", ("train", "accepted"), model=True)
@@ -114,7 +114,7 @@ def test_an_entry_of_the_store_goes_out_by_its_key(tmp_path: Path, say: Say) -> 
     assert "no split `train`" in said
     code, said = say(*words, f"out={tmp_path / 'verl'}", "format=verl")
     assert code == 2
-    assert "stands in a run's config" in said
+    assert "a store entry doesn't know its task" in said
 
 
 def test_rows_for_verl_mix_text_and_pictures(tmp_path: Path, say: Say) -> None:
@@ -141,7 +141,7 @@ def test_pictures_that_are_gone_are_said_before_anything_is_written(tmp_path: Pa
     lost.unlink()
     code, said = say(str(run), f"out={tmp_path / 'out'}")
     assert code == 2
-    assert "1 of 4 pictures are no longer in the store" in said
+    assert "1 of 4 images are no longer in the store" in said
     assert str(lost) in said
     assert not (tmp_path / "out").exists()
     assert say(str(run), f"out={tmp_path / 'out'}", "splits=train")[0] == 0, "the picture isn't in this split"
@@ -175,7 +175,7 @@ def test_a_training_without_samples_leaves_its_model(tmp_path: Path, say: Say) -
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((), "which run?"),
+        ((), "dsrl export RUN"),
         (("RUN",), "give out=FOLDER"),
         (("RUN", "out=OUT", "format=csv"), "hf, verl"),
         (("RUN", "out=OUT", "splits=test"), "train, accepted, rejected"),
@@ -218,7 +218,7 @@ def test_a_run_that_wrote_nothing_says_which_stages_it_had(tmp_path: Path, say: 
 def test_long_sets_are_cut_into_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import pyarrow as pa
 
-    monkeypatch.setattr("dsrl.cli.export.shards.LARGEST", 1)
+    monkeypatch.setattr("dsrl.cli.export.shards.MAX_BYTES", 1)
     count = write_split(tmp_path, "train", ({"n": n} for n in range(250)), pa.schema({"n": pa.int64()}))
     names = sorted(path.name for path in tmp_path.iterdir())
     assert count == 250

@@ -8,15 +8,15 @@ from typing import ClassVar
 import pytest
 import yaml
 
-from dsrl.cli.app import dispatch
 from dsrl.core.component import component
 from dsrl.data.images import Prompt, prompt_text
 from dsrl.data.model import Model, Reply, Sampling
 from dsrl.data.source import Source
 from dsrl.llm import Endpoint
+from dsrl.main import run_command
 from dsrl.models.rollout.protocols import Rollout
 from dsrl.pipeline.context import Context
-from dsrl.pipeline.runner import run
+from dsrl.pipeline.runner import run_stages
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.decontaminate import Decontaminate
 from dsrl.stages.report import Report
@@ -26,7 +26,7 @@ from dsrl.stages.seeds import Seeds
 from dsrl.stages.select import Augment
 from tests.llm.server import Json, serve
 from tests.pictured import CONFIG, ROLLOUTS, TASK, shapes
-from tests.stages.report.test_pictures import of
+from tests.stages.report.test_thumbnails import page_data
 from tests.toys import context
 
 HARDER = "Count twice, halve it, and say how many discs there are."
@@ -81,7 +81,7 @@ def ran(folder: Path) -> tuple[Path, PipelineState]:
             "select": Augment(n=2),
             "report": Report(),
         }
-        state = run(stages, PipelineState(task=TASK, base=Named(name="target", path="m")), where)
+        state = run_stages(stages, PipelineState(task=TASK, base=Named(name="target", path="m")), where)
         where.close()
     (where.run_dir / "config.yaml").write_text(yaml.safe_dump({**CONFIG, "store": str(where.store.root)}))
     (where.run_dir / "run.json").write_text(json.dumps({"folder": str(folder)}))
@@ -96,20 +96,20 @@ def test_pictures_reach_the_page_the_trace_and_the_export(
     first, second, variant = state.samples
     assert (variant.origin, variant.parent_id, variant.images) == ("harder", first.id, first.images)
     store = f"store={tmp_path / 'store'}"
-    rows = {row["id"]: row for row in of((place / "report.html").read_text())["rows"]}
+    rows = {row["id"]: row for row in page_data((place / "report.html").read_text())["rows"]}
     exchanges = rows[variant.id]["exchanges"]
-    assert [one["title"] for one in exchanges] == ["TeacherGenerator", "Further request"]
+    assert [one["title"] for one in exchanges] == ["Generation", "Further request"]
     assert [reply.get("right", False) for reply in rows[variant.id]["rollouts"]] == [True, True, False, False]
     assert len({str(row["images"]) for row in rows.values()}) == 1
     metrics = json.loads((place / "metrics.json").read_text())
     assert metrics["stages"]["rewrite"]["funnel"][-1] == ["PassBand", 1]
     assert metrics["replies"]["variants"]["right_lines"] == 2
-    assert dispatch(["trace", variant.id, store]) == 0
+    assert run_command(["trace", variant.id, store]) == 0
     told = capsys.readouterr().out
     assert f"image 1   {tmp_path / 'store' / 'images' / variant.images[0].path} (96 x 64)" in told
     assert "[image 1]" in told
-    assert dispatch(["export", str(place), f"out={tmp_path / 'out'}", "splits=train,rejected"]) == 0
-    assert "3 train, 2 rejected, with 1 different pictures" in capsys.readouterr().out
-    assert dispatch(["gc", store, "days=0.0001"]) == 0
+    assert run_command(["export", str(place), f"out={tmp_path / 'out'}", "splits=train,rejected"]) == 0
+    assert "3 train, 2 rejected, with 1 different images" in capsys.readouterr().out
+    assert run_command(["gc", store, "days=0.0001"]) == 0
     assert "would remove 0 pictures" in capsys.readouterr().out
     assert second.score is not None

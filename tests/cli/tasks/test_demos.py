@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.cli.app import dispatch
 from dsrl.graders import Number
+from dsrl.main import run_command
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -15,7 +15,7 @@ def test_demos_are_drawn_and_fewer_are_the_beginning_of_more(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for count in (3, 10):
-        assert dispatch(["task", "demos", "quickstart", f"count={count}", f"out={tmp_path / str(count)}.jsonl"]) == 0
+        assert run_command(["task", "demos", "quickstart", f"count={count}", f"out={tmp_path / str(count)}.jsonl"]) == 0
     few, many = (rows(tmp_path / f"{count}.jsonl") for count in (3, 10))
     assert few == many[:3]
     assert len({row["input"] for row in many}) == 10
@@ -32,7 +32,7 @@ def test_bare_labels_become_answers_in_the_output_format(tmp_path: Path) -> None
     )
     out = tmp_path / "demos.jsonl"
     gold = f"task.gold.path={tmp_path / 'train.jsonl'}"
-    assert dispatch(["task", "demos", "mednli", "count=2", f"out={out}", gold]) == 0
+    assert run_command(["task", "demos", "mednli", "count=2", f"out={out}", gold]) == 0
     assert [row["output"] for row in rows(out)] == ["<answer>entailment</answer>"] * 2
 
 
@@ -60,5 +60,5 @@ def test_what_cannot_be_drawn_says_why(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("there.jsonl").touch()
-    assert dispatch(["task", "demos", *words]) != 0
+    assert run_command(["task", "demos", *words]) != 0
     assert said in capsys.readouterr().err

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
-from dsrl.cli.app import dispatch
 from dsrl.cli.tasks.check import Report
 from dsrl.cli.tasks.loading import Words, load
 from dsrl.core.resources import home
 from dsrl.data.task import Task
 from dsrl.graders import Choice
 from dsrl.graders.choice import option_texts
+from dsrl.main import run_command
 
 DATA = Path(__file__).parent / "data"
 REAL = os.environ.get("DSRL_TEST_DATA")
@@ -132,7 +132,7 @@ def _real(given: Words, size: int, most: int) -> None:
 
 
 def test_the_list_has_kind_size_source_and_licence(capsys: pytest.CaptureFixture[str]) -> None:
-    assert dispatch(["task", "ls"]) == 0
+    assert run_command(["task", "ls"]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     for name in SHIPPED:
         test = yaml.safe_load((home() / "conf" / "task" / f"{name}.yaml").read_text())["test"]

@@ -1,5 +1,3 @@
-"""Which texts give a test item away, and which don't."""
-
 import os
 import random
 import subprocess
@@ -21,13 +19,13 @@ VOCABULARY = tuple(
 
 
 def question(rng: random.Random) -> str:
-    """One of very many, with names and numbers between other words; no two have more than a few words in common."""
-    said = [rng.choice((rng.choice(NAMES), str(rng.randint(2, 90)), *rng.sample(VOCABULARY, 6))) for _ in range(30)]
-    return f"How {' '.join(said)}?"
+    """A random question with names and numbers; two of them share at most a few words."""
+    chosen = [rng.choice((rng.choice(NAMES), str(rng.randint(2, 90)), *rng.sample(VOCABULARY, 6))) for _ in range(30)]
+    return f"How {' '.join(chosen)}?"
 
 
 def renamed(text: str, rng: random.Random) -> str:
-    """Other names and numbers."""
+    """The text under other names and numbers."""
     fresh = iter(rng.sample(["Quentin", "Rosalind", "Siegfried", "Tabitha", "Ulysses", "Viola"], 6))
     names: dict[str, str] = {}
     made = [
@@ -38,12 +36,12 @@ def renamed(text: str, rng: random.Random) -> str:
 
 
 def kinds(items: OverlapIndex, *texts: str) -> list[str | None]:
-    """The surest rule for each text."""
+    """The most certain rule for each text."""
     found = {hit.text: hit for hit in sorted(items.find_overlaps(texts), key=lambda hit: -hit.rank)}
     return [found[place].kind if place in found else None for place in range(len(texts))]
 
 
-def test_planted_items_are_found_and_others_are_not() -> None:
+def test_planted_items_are_found_and_clean_texts_are_not() -> None:
     rng = random.Random(0)
     everything = list(dict.fromkeys(question(rng) for _ in range(900)))
     test, clean = everything[:200], everything[200:]
@@ -65,7 +63,7 @@ OTHERS = [" ".join(f"other{number}x{place}" for place in range(30)) for number i
         ("What is  THE capital of France", "What is the capital of France?", "same"),
         ("Compute 2+3.", "Compute 2-3.", None),
         ("Compute 2 + 3.", "Compute 2+3.", "same"),
-        ("Is it so? Compute 7*8 now.", "Compute 7*8", None),  # too short to be sought inside
+        ("Is it so? Compute 7*8 now.", "Compute 7*8", None),  # too short to be found inside a text
         ("Say: how many moons circle Mars today? Now!", "How many moons circle Mars today?", "whole"),
         ("How many moons does Mars have today?", "How many moons circle Mars today?", None),
         (" ".join(LONG.split()[5:18]), LONG, "run"),
@@ -85,8 +83,8 @@ def test_rules(text: str, item: str, kind: str | None) -> None:
     assert kinds(OverlapIndex([*OTHERS, item]), text) == [kind]
 
 
-def test_a_way_of_asking_is_no_item() -> None:
-    """The same long instruction in every item, and a stem of common words in a few."""
+def test_common_phrasing_does_not_match() -> None:
+    """All items share a long instruction, and a few share a stem of common words."""
     frame = "Read the following passage with care and then say which one of these statements must be true about it"
     asked = "Which of the following statements about these passages, if it is true, must say the most?"
     items = [f"{frame}: {OTHERS[place]}" for place in range(30)]
@@ -97,15 +95,15 @@ def test_a_way_of_asking_is_no_item() -> None:
     assert kinds(found, f"{frame}: {OTHERS[3]}", f"{frame}: {fresh} {OTHERS[3]}") == ["same", "run"]
 
 
-def test_a_text_that_many_items_share_is_theirs() -> None:
-    """Several questions about one long passage: half of it is enough, though no single run belongs to one item."""
+def test_passage_shared_by_many_items_matches_all_of_them() -> None:
+    """Several questions about one long passage: no n-gram belongs to one item alone, but half of them is enough."""
     items = [*OTHERS, *(f"{LONG} Question {number}: why does it {word}?" for number, word in enumerate(VOCABULARY[:9]))]
     found = list(OverlapIndex(items).find_overlaps([f"{LONG} Something else?"]))
     assert {hit.kind for hit in found} == {"most"}
     assert len(found) == 9
 
 
-def test_where_items_are_made_by_a_pattern_names_tell_nothing() -> None:
+def test_renamed_rule_is_disabled_for_templated_items() -> None:
     rng = random.Random(1)
     test = [
         f"{rng.choice(NAMES)} has {rng.randint(2, 99)} {word}. {rng.choice(NAMES)} takes {word} away. How many now?"
@@ -117,11 +115,11 @@ def test_where_items_are_made_by_a_pattern_names_tell_nothing() -> None:
     assert kinds(items, f"Zora has 100 {VOCABULARY[0]}. Zeno takes {VOCABULARY[0]} away. How many now?") == [None]
 
 
-def test_equal_items_don_t_make_a_phrase_of_each_other() -> None:
+def test_repeated_items_do_not_count_as_common_phrases() -> None:
     assert kinds(OverlapIndex([*OTHERS, *[LONG] * 9]), LONG, " ".join(LONG.split()[3:30])) == ["same", "run"]
 
 
-def test_names_may_have_to_agree() -> None:
+def test_renamed_rule_can_be_turned_off() -> None:
     rng = random.Random(0)
     test = [question(rng) for _ in range(50)]
     other = renamed(test[0], rng)
@@ -131,7 +129,7 @@ def test_names_may_have_to_agree() -> None:
 
 @settings(deadline=None, max_examples=15)
 @given(st.lists(st.text(max_size=80), max_size=6), st.lists(st.text(max_size=80), max_size=6))
-def test_any_text_may_come(items: list[str], texts: list[str]) -> None:
+def test_any_text_is_accepted_and_finds_itself(items: list[str], texts: list[str]) -> None:
     found = OverlapIndex(items)
     hits = list(found.find_overlaps([*texts, *items]))
     assert len({(hit.text, hit.item) for hit in hits}) == len(hits)
@@ -139,7 +137,7 @@ def test_any_text_may_come(items: list[str], texts: list[str]) -> None:
     assert own <= {(hit.text - len(texts), hit.item) for hit in hits if hit.kind == "same"}
 
 
-def test_many_texts_are_looked_at_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_equal_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = random.Random(0)
     texts = [question(rng) for _ in range(50)]
     whole = list(OverlapIndex(texts[:25]).find_overlaps(texts))
@@ -147,7 +145,7 @@ def test_many_texts_are_looked_at_in_parts(monkeypatch: pytest.MonkeyPatch) -> N
     assert list(OverlapIndex(texts[:25]).find_overlaps(texts)) == whole
 
 
-def test_codes_are_the_same_in_every_process() -> None:
+def test_word_codes_are_the_same_in_every_process() -> None:
     code = "from dsrl.data.overlap.tokenize import WordCoder, normalise_word; print(WordCoder(normalise_word)['Apple'])"
     made = {
         subprocess.run(
@@ -167,21 +165,21 @@ def test_words() -> None:
     ]  # fmt: skip
 
 
-def test_what_is_shared_is_shown_as_the_text_has_it() -> None:
+def test_shared_words_keep_the_spelling_of_the_text() -> None:
     assert longest_shared_run("So: Tom's RED  hat, again", "my tom's red hat") == "Tom's RED  hat"
     assert longest_shared_run("nothing", "in common") == ""
     pieces = split_shared("Ann has 3 red hats.", "Bob has 4 red hats!")
     assert pieces == [("Ann ", False), ("has", True), (" 3 ", False), ("red hats", True), (".", False)]
 
 
-def test_reasons_can_be_counted() -> None:
+def test_rejection_reasons_are_distinct() -> None:
     assert len({rejection_reason(kind, 13) for kind in KINDS}) == len(KINDS)
     assert rejection_reason("run", 20) == "20 words of a test item"
 
 
 @pytest.mark.skipif(not os.environ.get("DSRL_TEST_DATA"), reason="DSRL_TEST_DATA names no folder")
 def test_planted_gsm8k(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """The benchmark itself on the real thing: test items verbatim and renamed among training questions."""
+    """The benchmark on GSM8K: verbatim and renamed test items among training questions."""
     monkeypatch.syspath_prepend(CHECKOUT / "benchmarks")
     import contamination
 

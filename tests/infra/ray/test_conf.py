@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import yaml
 
-from dsrl.cli.jobs.sweep import LauncherSettings
+from dsrl.cli.slurm_launcher import LauncherSettings
 from dsrl.core.resources import home
 from dsrl.infra.ray import LocalRay, RayAddress, SlurmRay
 from dsrl.infra.ray.base import Cluster

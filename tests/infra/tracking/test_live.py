@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dsrl.infra.tracking.client import Live
+from dsrl.infra.tracking.client import LiveMetrics
 from dsrl.infra.tracking.mlflow_child import follow
 from dsrl.infra.tracking.series import MOST_WAITING, Point, Series
 
@@ -26,7 +26,7 @@ def reader(code: str) -> Iterator[subprocess.Popen[str]]:
 
 def test_lines_go_into_the_pipe_one_by_one() -> None:
     with reader("import sys; print(sys.stdin.read())") as process:
-        live = Live(process)
+        live = LiveMetrics(process)
         for _ in range(3):
             live(MESSAGE)
         live.end()
@@ -39,7 +39,7 @@ def test_lines_go_into_the_pipe_one_by_one() -> None:
 
 def test_a_reader_that_hangs_holds_up_nobody() -> None:
     with reader("import time; time.sleep(600)") as process:
-        live = Live(process)
+        live = LiveMetrics(process)
         for _ in range(5000):
             live(MESSAGE)
     assert 0 < live.dropped < 5000
@@ -49,7 +49,7 @@ def test_a_reader_that_hangs_holds_up_nobody() -> None:
 def test_a_reader_that_is_gone_holds_up_nobody() -> None:
     with reader("") as process:
         process.wait()
-        live = Live(process)
+        live = LiveMetrics(process)
         live(MESSAGE)
         live.end()
     assert live.dropped == 1
@@ -57,7 +57,7 @@ def test_a_reader_that_is_gone_holds_up_nobody() -> None:
 
 def test_what_does_not_fit_into_one_write_is_dropped() -> None:
     with reader("import sys; print(sys.stdin.read())") as process:
-        live = Live(process)
+        live = LiveMetrics(process)
         live({"numbers": {"x" * 5000: 1.0}})
         live.end()
         assert process.communicate("")[0].strip() == ""

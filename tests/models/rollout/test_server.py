@@ -17,7 +17,7 @@ def rollout(url: str) -> ServerRollout:
     return ServerRollout(endpoint=Endpoint(model="served", base_url=url, max_tokens=99))
 
 
-def test_replies_come_in_order_and_are_never_asked_for_twice(context: Context) -> None:
+def test_replies_are_in_order_and_cached(context: Context) -> None:
     with serve() as server:
         engine = rollout(server.url)
         first = engine.generate(MODEL, ["one", "two"], SAMPLING, 2, context)
@@ -35,11 +35,11 @@ def test_replies_come_in_order_and_are_never_asked_for_twice(context: Context) -
         (replace(MODEL, name="served+grpo"), "another model"),
     ],
 )
-def test_what_a_server_cannot_do_is_said(context: Context, model: Model, message: str) -> None:
+def test_unsupported_models_are_refused(context: Context, model: Model, message: str) -> None:
     with pytest.raises(UserError, match=message):
         rollout("http://127.0.0.1:9/v1").generate(model, ["one"], SAMPLING, 1, context)
 
 
-def test_a_server_without_an_address_is_refused_before_the_run() -> None:
+def test_check_refuses_a_server_without_a_url() -> None:
     with pytest.raises(UserError, match="base_url"):
         ServerRollout(endpoint=Endpoint(model="served", base_url="localhost:8000")).check()

@@ -1,4 +1,4 @@
-"""With a program of the tests in the place of vLLM: how it is started for a model, ended, and started once more."""
+"""Starting, ending and restarting vLLM, with a test program in its place."""
 
 import json
 import sys
@@ -52,7 +52,7 @@ SAMPLING = Sampling(temperature=0.5, max_tokens=7)
 
 
 def rollout(folder: Path, dies: int = 0, **dials: Any) -> VllmRollout:
-    """`dies`: so many starts end at their first request."""
+    """The first `dies` starts end at their first request."""
     path = folder / "vllm"
     path.write_text(FAKE.format(python=sys.executable, starts=str(folder / "starts"), dies=dies))
     path.chmod(0o755)
@@ -72,9 +72,7 @@ def model(tmp_path: Path) -> Model:
     return Model(name="m", path=str(folder), prompt_format="raw", max_length=8192, dtype="float32")
 
 
-def test_a_stage_starts_it_once_and_what_is_stored_needs_no_server(
-    tmp_path: Path, context: Context, model: Model
-) -> None:
+def test_cached_replies_start_no_server(tmp_path: Path, context: Context, model: Model) -> None:
     engine = rollout(tmp_path)
     first = engine.generate(model, ["one", "two"], SAMPLING, 2, context)
     assert [[reply.text for reply in own] for own in first] == [["one raw"] * 2, ["two raw"] * 2]
@@ -86,7 +84,7 @@ def test_a_stage_starts_it_once_and_what_is_stored_needs_no_server(
     assert len(starts(tmp_path)) == 2
 
 
-def test_one_server_serves_several_waves(tmp_path: Path, context: Context, model: Model) -> None:
+def test_a_session_keeps_one_server(tmp_path: Path, context: Context, model: Model) -> None:
     with rollout(tmp_path, dies=1).session(model, context) as server:
         for count in (1, 2, 2, 3):
             assert len(server.generate(model, ["one"], SAMPLING, count, context)[0]) == count
@@ -94,20 +92,20 @@ def test_one_server_serves_several_waves(tmp_path: Path, context: Context, model
     assert server.running is None
 
 
-def test_one_that_dies_is_started_once_more(tmp_path: Path, context: Context, model: Model) -> None:
+def test_a_server_that_dies_is_restarted_once(tmp_path: Path, context: Context, model: Model) -> None:
     found = rollout(tmp_path, dies=1).generate(model, ["one"], SAMPLING, 2, context)
     assert [reply.text for reply in found[0]] == ["one raw"] * 2
     assert len(starts(tmp_path)) == 2
     assert any("started again" in warning for warning in context.progress.warnings)
 
 
-def test_one_that_keeps_dying_fails_the_stage(tmp_path: Path, context: Context, model: Model) -> None:
+def test_a_server_that_dies_twice_fails_the_stage(tmp_path: Path, context: Context, model: Model) -> None:
     with pytest.raises(StageFailed):
         rollout(tmp_path, dies=9).generate(model, ["one"], SAMPLING, 1, context)
     assert len(starts(tmp_path)) == 2
 
 
-def test_it_speaks_as_the_model_does_everywhere(model: Model) -> None:
+def test_flags_follow_the_prompt_format_and_context_length(model: Model) -> None:
     raw, chat = model_flags(model), model_flags(replace(model, prompt_format="chat", max_length=128))
     assert raw["chat-template"] == RAW_TEMPLATE
     assert "chat-template" not in chat
@@ -115,6 +113,6 @@ def test_it_speaks_as_the_model_does_everywhere(model: Model) -> None:
     assert raw["generation-config"] == "vllm", "the model's own defaults of sampling are not ours"
 
 
-def test_without_vllm_it_is_refused_before_the_run() -> None:
+def test_check_refuses_a_missing_vllm() -> None:
     with pytest.raises(UserError, match="vLLM is not installed"):
         VllmRollout(command="no-such-vllm").check()

@@ -1,5 +1,3 @@
-"""The figures on how varied samples are, against what can be counted by hand."""
-
 import json
 import random
 from pathlib import Path
@@ -15,14 +13,14 @@ from dsrl.pipeline.state import PipelineState
 from dsrl.stages.decontaminate import Diversity, diversity
 
 
-def test_distinct_by_hand() -> None:
+def test_distinct_share() -> None:
     texts = [["a", "b", "a"], ["a", "b"]]
     assert diversity.distinct_share(texts, 1) == 2 / 5
     assert diversity.distinct_share(texts, 2) == 2 / 3
     assert diversity.distinct_share(texts, 4) is None
 
 
-def test_equal_texts_are_alike_and_others_are_not() -> None:
+def test_similarity_within_a_set() -> None:
     equal, apart = [["red", "hat"]] * 4 + [["x"]], [["a", "b"], ["c", "d"], ["e", "f"]]
     (one,) = diversity.tfidf_vectors([equal])
     found = diversity.similarity_within(one[:4])
@@ -32,7 +30,7 @@ def test_equal_texts_are_alike_and_others_are_not() -> None:
     assert diversity.similarity_within(two[:1]) is None
 
 
-def test_the_nearest_in_another_set() -> None:
+def test_similarity_to_another_set() -> None:
     rng = random.Random(0)
     vocabulary = [f"w{number}" for number in range(300)]
     test = [[rng.choice(vocabulary) for _ in range(12)] for _ in range(40)]
@@ -46,7 +44,7 @@ def test_the_nearest_in_another_set() -> None:
     assert diversity.similarity_to(near[:0], near) is None
 
 
-def test_lengths_fall_into_bins() -> None:
+def test_length_histogram() -> None:
     bounds = diversity.bin_edges([[1, 2, 3, 50], [4]])
     assert sum(diversity.histogram([1, 2, 3, 50], bounds)) == 4
     assert diversity.histogram([0, 10**6], bounds)[-1] == 1
@@ -54,14 +52,14 @@ def test_lengths_fall_into_bins() -> None:
     assert diversity.summarise([7]) == {"mean": 7, "p5": 7.0, "p50": 7.0, "p95": 7.0}
 
 
-def test_balance() -> None:
+def test_answer_balance() -> None:
     assert diversity.answer_balance({"samples": ["B", "A", "B", "B"], "selected": ["A"], "test": []}) == {
         "samples": {"A": 0.25, "B": 0.75},
         "selected": {"A": 1.0, "B": 0.0},
     }
 
 
-def study_of(folder: Path, answer: Choice | Number) -> PipelineState:
+def make_state(folder: Path, answer: Choice | Number) -> PipelineState:
     path = folder / "test.jsonl"
     path.write_text("".join(json.dumps({"Input": f"item {number}?", "Output": "B"}) + "\n" for number in range(5)))
     given = isinstance(answer, Choice)
@@ -73,8 +71,8 @@ def study_of(folder: Path, answer: Choice | Number) -> PipelineState:
     return PipelineState(task=task, samples=tuple(samples), selected=tuple(sample.id for sample in samples[:3]))
 
 
-def test_all_selected_and_test_are_measured_alike(tmp_path: Path, context: Context) -> None:
-    figures = Diversity(draws=4)(study_of(tmp_path, Choice(options="AB")), context).figures
+def test_samples_selection_and_test_set_are_measured(tmp_path: Path, context: Context) -> None:
+    figures = Diversity(draws=4)(make_state(tmp_path, Choice(options="AB")), context).figures
     assert {name: measured["count"] for name, measured in figures["sets"].items()} == {
         "samples": 8, "selected": 3, "test": 5,
     }  # fmt: skip
@@ -87,14 +85,14 @@ def test_all_selected_and_test_are_measured_alike(tmp_path: Path, context: Conte
     json.dumps(figures)
 
 
-def test_the_order_of_samples_changes_nothing(tmp_path: Path, context: Context) -> None:
-    state = study_of(tmp_path, Choice(options="AB"))
+def test_order_of_samples_changes_nothing(tmp_path: Path, context: Context) -> None:
+    state = make_state(tmp_path, Choice(options="AB"))
     turned = state.add(samples=state.samples[::-1])
     assert Diversity(draws=3)(state, context).figures == Diversity(draws=3)(turned, context).figures
 
 
-def test_without_a_test_set_or_letters_there_is_less_to_say(tmp_path: Path, context: Context) -> None:
-    figures = Diversity()(study_of(tmp_path, Number()), context).figures
+def test_without_a_test_set_or_options(tmp_path: Path, context: Context) -> None:
+    figures = Diversity()(make_state(tmp_path, Number()), context).figures
     assert list(figures["sets"]) == ["samples", "selected"]
     assert figures["answers"] is None
-    assert Diversity()(PipelineState(task=study_of(tmp_path, Number()).task), context).figures["sets"] == {}
+    assert Diversity()(PipelineState(task=make_state(tmp_path, Number()).task), context).figures["sets"] == {}

@@ -10,7 +10,7 @@ from dsrl.data.source import Source
 from dsrl.data.task import Task
 from dsrl.graders import Number
 from dsrl.llm import Endpoint
-from dsrl.pipeline.runner import run
+from dsrl.pipeline.runner import run_stages
 from dsrl.pipeline.state import PipelineState
 from dsrl.quickstart import OfflineTeacher
 from dsrl.stages.difficulty import Difficulty
@@ -31,11 +31,11 @@ def story(changes: int) -> str:
     return " ".join(["Ada has 9 pens.", *["Ada buys 2 more."] * changes, "How many pens now?"])
 
 
-def test_stories_are_rated_by_their_steps_and_every_battle_is_kept(tmp_path: Path) -> None:
+def test_ratings_order_stories_by_their_number_of_steps(tmp_path: Path) -> None:
     where = context(tmp_path)
     texts = [story(changes) for changes in range(1, 9)]
     teacher = Endpoint(model="offline-rules-v1", server=OfflineTeacher(busy=0.0), concurrency=8)
-    after = run({"difficulty": Difficulty(teacher=teacher, bootstraps=10)}, state(tmp_path, texts), where)
+    after = run_stages({"difficulty": Difficulty(teacher=teacher, bootstraps=10)}, state(tmp_path, texts), where)
     rated = read_table(after.files["difficulty/ratings.parquet"], ItemRating)
     fought = read_table(after.files["difficulty/battles.parquet"], Battle)
     assert [row.input for row in sorted(rated, key=lambda row: row.rating or 0)] == texts
@@ -46,7 +46,7 @@ def test_stories_are_rated_by_their_steps_and_every_battle_is_kept(tmp_path: Pat
     where.close()
 
 
-def test_siblings_share_the_rating_of_one_of_them(tmp_path: Path) -> None:
+def test_one_item_per_group_is_rated(tmp_path: Path) -> None:
     rows = [
         {
             "q": story(changes).replace("pens", "cups" if version else "pens"),
@@ -67,7 +67,7 @@ def test_siblings_share_the_rating_of_one_of_them(tmp_path: Path) -> None:
         task = Task(name="t", instruction="Read counting stories: how many are left?", answer=Number(), test=source)
         teacher = Endpoint(model="offline-rules-v1", server=OfflineTeacher(busy=0.0), concurrency=8)
         stage = Difficulty(teacher=teacher, bootstraps=2, subject=subject)
-        after = run({"difficulty": stage}, PipelineState(task=task), where)
+        after = run_stages({"difficulty": stage}, PipelineState(task=task), where)
         rated = read_table(after.files["difficulty/ratings.parquet"], ItemRating)
         assert [row.input for row in rated] == texts
         assert [row.group for row in rated] == ["1", "2", "3", "4"]
@@ -83,7 +83,7 @@ def split(call: str) -> tuple[str, int]:
     return digest, int(index)
 
 
-def test_prose_is_no_verdict_and_an_item_without_verdicts_stays_unrated(tmp_path: Path) -> None:
+def test_unreadable_judgements_leave_an_item_unrated(tmp_path: Path) -> None:
     def answer(body: Json, choice: int) -> str:
         prompt = body["messages"][0]["content"]
         if "lost" in prompt:
@@ -102,7 +102,7 @@ def test_prose_is_no_verdict_and_an_item_without_verdicts_stays_unrated(tmp_path
     where.close()
 
 
-def test_nothing_to_compare_is_refused_and_no_verdict_at_all_a_failure(tmp_path: Path) -> None:
+def test_too_few_items_are_refused_and_no_judgement_fails(tmp_path: Path) -> None:
     where = context(tmp_path)
     with serve(answer=lambda body, choice: "hm") as script:
         stage = Difficulty(teacher=Endpoint(model="m", base_url=script.url))

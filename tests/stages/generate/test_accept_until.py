@@ -13,7 +13,7 @@ from dsrl.stages.generate.accept_until import OrderedResults, StopRule, accept_u
 from dsrl.stages.generate.duplicates import DuplicateFilter
 
 REJECT = -1
-"""Fate of a candidate that its verifiers refuse; any other number is the text of its input, so equal ones repeat."""
+"""Stands for a rejected candidate; any other number is the text of its input, so equal numbers are duplicates."""
 
 
 def outcome(number: int, fate: int) -> Sample | Rejected:
@@ -23,7 +23,7 @@ def outcome(number: int, fate: int) -> Sample | Rejected:
 
 
 def settled_one_by_one(fates: list[int], wanted: int) -> tuple[list[str], list[str], int]:
-    """What has to come out: answers accepted, reasons of the others, and how many were tried, in plain order."""
+    """The expected outcome: accepted answers, reasons of the rejected ones, and how many were tried."""
     accepted: dict[int, str] = {}
     reasons = []
     for number, fate in enumerate(fates):
@@ -64,9 +64,7 @@ async def run_candidates(
     window=st.integers(1, 16),
     seed=st.integers(0, 2**32),
 )
-def test_the_outcome_is_that_of_trying_one_by_one_however_the_calls_overlap(
-    fates: list[int], wanted: int, window: int, seed: int
-) -> None:
+def test_overlapping_calls_give_the_sequential_outcome(fates: list[int], wanted: int, window: int, seed: int) -> None:
     """Accepted set and order, rejections and their order, and the number of candidates tried."""
     rng = random.Random(seed)
 
@@ -83,7 +81,7 @@ def test_the_outcome_is_that_of_trying_one_by_one_however_the_calls_overlap(
 
 
 @pytest.mark.parametrize("slow_first", [True, False])
-def test_of_two_equal_inputs_the_one_with_the_lower_number_stays(slow_first: bool) -> None:
+def test_the_lower_number_of_two_equal_inputs_is_accepted(slow_first: bool) -> None:
     async def attempt(number: int) -> Sample | Rejected:
         if slow_first == (number == 0):
             await asyncio.sleep(0.01)
@@ -95,7 +93,7 @@ def test_of_two_equal_inputs_the_one_with_the_lower_number_stays(slow_first: boo
     assert (refused.reason, refused.answer, refused.input) == ("duplicate", "1", "Story 7")
 
 
-def test_an_input_that_was_there_before_is_a_duplicate() -> None:
+def test_an_input_equal_to_a_known_sample_is_a_duplicate() -> None:
     results = OrderedResults("rewrite")
     results.add(0, outcome(0, 1))
     repeated = OrderedResults("rewrite", DuplicateFilter(samples=results.accepted))
@@ -104,8 +102,8 @@ def test_an_input_that_was_there_before_is_a_duplicate() -> None:
     assert [candidate.reason for candidate in repeated.rejected] == ["duplicate"]
 
 
-def test_one_slow_call_holds_up_nobody_within_the_window() -> None:
-    """Candidate 0 comes last of all; everything that may be tried meanwhile is."""
+def test_a_slow_call_does_not_block_the_others() -> None:
+    """Candidate 0 finishes last; all others are tried meanwhile."""
     others_done = asyncio.Event()
     finished = []
 
@@ -126,7 +124,7 @@ def test_one_slow_call_holds_up_nobody_within_the_window() -> None:
 
 
 @pytest.mark.parametrize("window", [1, 3, 8])
-def test_no_more_are_in_flight_than_the_window_and_the_need_allow(window: int) -> None:
+def test_the_number_in_flight_is_limited(window: int) -> None:
     flying = most = 0
 
     async def attempt(number: int) -> Sample | Rejected:
@@ -141,7 +139,7 @@ def test_no_more_are_in_flight_than_the_window_and_the_need_allow(window: int) -
     assert most == min(window, 5)
 
 
-def test_a_call_that_breaks_ends_the_loop_and_leaves_none_in_flight() -> None:
+def test_an_exception_cancels_the_calls_in_flight() -> None:
     cancelled = []
 
     async def attempt(number: int) -> Sample | Rejected:
@@ -170,7 +168,7 @@ def test_a_call_that_breaks_ends_the_loop_and_leaves_none_in_flight() -> None:
     seed=st.integers(0, 2**32),
     stop_rule=st.builds(StopRule, st.sampled_from([0.0, 0.02, 0.3]), st.sampled_from([None, 2, 5, 50])),
 )
-def test_giving_up_comes_after_the_same_candidate_however_the_calls_overlap(
+def test_the_stop_rule_ends_every_run_after_the_same_candidate(
     fates: list[int], window: int, seed: int, stop_rule: StopRule
 ) -> None:
     def run(window: int, delays: int) -> OrderedResults:
@@ -206,12 +204,12 @@ def test_giving_up_comes_after_the_same_candidate_however_the_calls_overlap(
         (1000, 19, 3, "19 of 1000 candidates accepted, fewer than 0.02 of them"),
     ],
 )
-def test_patience_ends(settled: int, accepted: int, repeats: int, lost: str | None) -> None:
+def test_stop_rule(settled: int, accepted: int, repeats: int, lost: str | None) -> None:
     assert StopRule(0.02, 50).reason_to_stop(settled, accepted, repeats) == lost
     assert StopRule().reason_to_stop(settled, accepted, repeats) is None
 
 
-def test_who_gives_up_says_why_with_counts_an_example_and_a_way_on() -> None:
+def test_the_error_has_counts_an_example_and_a_next_step() -> None:
     async def attempt(number: int) -> Sample | Rejected:
         return outcome(number, REJECT if number == 3 else 7)
 

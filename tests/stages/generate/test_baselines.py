@@ -1,4 +1,4 @@
-"""Self-Instruct, TarGEN and SynthLLM against the quickstart's teacher, and against one that is told what to say."""
+"""Self-Instruct, TarGEN and SynthLLM with the quickstart's teacher and with scripted ones."""
 
 import asyncio
 import dataclasses
@@ -14,7 +14,7 @@ from dsrl.data.sample import Passage, Provenance
 from dsrl.forecast.run_forecast import Foresight
 from dsrl.graders import Label, Number
 from dsrl.pipeline.context import Context
-from dsrl.pipeline.runner import Keys, roots
+from dsrl.pipeline.runner import Keys
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.generate import MajorityVote, OwnAnswer, SelfCorrection, SelfInstruct, SynthLlm, TarGen
 from dsrl.stages.generate.base import TeacherGenerator
@@ -45,7 +45,7 @@ def stage(kind: type[TeacherGenerator], n: int = 12, concurrency: int = 8, **fie
     return kind(teacher=teacher, n=n, verify=(verify[kind],), **fields)
 
 
-def carried_out(
+def run_stage(
     made: TeacherGenerator, folder: Path, state: PipelineState | None = None
 ) -> tuple[PipelineState, Context]:
     surroundings = context(folder)
@@ -60,10 +60,10 @@ KINDS = (SelfInstruct, TarGen, SynthLlm)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_result_does_not_depend_on_how_many_calls_overlap(kind: type[TeacherGenerator], tmp_path: Path) -> None:
+def test_the_result_does_not_depend_on_concurrency(kind: type[TeacherGenerator], tmp_path: Path) -> None:
     rounds = {"round_size": 4} if kind is SelfInstruct else {}
-    one, _ = carried_out(stage(kind, concurrency=1, **rounds), tmp_path / "one")
-    many, where = carried_out(stage(kind, concurrency=16, **rounds), tmp_path / "many")
+    one, _ = run_stage(stage(kind, concurrency=1, **rounds), tmp_path / "one")
+    many, where = run_stage(stage(kind, concurrency=16, **rounds), tmp_path / "many")
     assert one == many
     assert len(one.samples) == 12
     for sample in one.samples:
@@ -71,7 +71,7 @@ def test_the_result_does_not_depend_on_how_many_calls_overlap(kind: type[Teacher
         assert sample.solution is not None
         assert TASK.answer.grade(sample.solution, sample.answer).correct
     paid = where.ledger.totals()["teacher"]["requests"]
-    again, second = carried_out(stage(kind, **rounds), tmp_path / "many")
+    again, second = run_stage(stage(kind, **rounds), tmp_path / "many")
     assert (again, second.ledger.totals()["teacher"]["requests"]) == (many, 0)
     assert paid
 
@@ -83,12 +83,13 @@ def _folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_forecast_finds_what_is_in_the_store(kind: type[TeacherGenerator], tmp_path: Path) -> None:
-    """The calls store alone says that nothing is left to pay."""
+def test_a_forecast_finds_cached_replies(kind: type[TeacherGenerator], tmp_path: Path) -> None:
+    """With every reply cached, nothing is left to pay."""
     made = stage(kind, **({"round_size": 4} if kind is SelfInstruct else {}))
     state = PipelineState(task=TASK, passages=PASSAGES)
     where = context(tmp_path)
-    keys = Keys({**roots(state), "passages": lambda: "p"})
+    keys = Keys(state)
+    keys.update({"passages": "p"})
 
     def foreseen() -> Any:
         calls = where.calls if where.calls.folder.is_dir() else None
@@ -96,15 +97,15 @@ def test_a_forecast_finds_what_is_in_the_store(kind: type[TeacherGenerator], tmp
 
     before = foreseen()
     assert before.requests.expected >= 12 * (1 + (kind is not SelfInstruct) + (kind is TarGen))
-    _, spent = carried_out(made, tmp_path)
+    _, spent = run_stage(made, tmp_path)
     after = foreseen()
     assert after.requests.high == 0
     assert after.held.completions == spent.ledger.totals()["teacher"]["completions"]
 
 
-def test_self_instruct_shows_what_it_wrote_and_keeps_its_distance(tmp_path: Path) -> None:
+def test_self_instruct_shows_earlier_samples_and_rejects_similar_ones(tmp_path: Path) -> None:
     made = stage(SelfInstruct, n=24, round_size=6, max_similarity=0.6)
-    found, where = carried_out(made, tmp_path)
+    found, where = run_stage(made, tmp_path)
     pool = [tokenize(text) for text in (*(demo.input for demo in TASK.demos), *(one.input for one in found.samples))]
     assert max(rouge_l(one, other) for i, one in enumerate(pool) for other in pool[:i] if i >= len(TASK.demos)) < 0.6
     assert {"too similar"} <= {one.reason for one in found.rejected}
@@ -124,14 +125,14 @@ def test_self_instruct_shows_what_it_wrote_and_keeps_its_distance(tmp_path: Path
     store.close()
 
 
-def test_self_instruct_needs_a_pool(tmp_path: Path) -> None:
+def test_self_instruct_needs_demos(tmp_path: Path) -> None:
     bare = PipelineState(task=dataclasses.replace(TASK, num_demos=0))
     with pytest.raises(StageFailed, match="0 demos"):
-        carried_out(stage(SelfInstruct), tmp_path, bare)
+        run_stage(stage(SelfInstruct), tmp_path, bare)
 
 
-def test_targen_goes_through_its_contexts_and_corrects_itself(tmp_path: Path) -> None:
-    found, where = carried_out(stage(TarGen, n=20, num_contexts=5), tmp_path)
+def test_targen_uses_its_contexts_in_turn(tmp_path: Path) -> None:
+    found, where = run_stage(stage(TarGen, n=20, num_contexts=5), tmp_path)
     contexts = found.figures["contexts"]
     assert len(contexts) == 5
     for sample in found.samples:
@@ -144,12 +145,12 @@ def test_targen_goes_through_its_contexts_and_corrects_itself(tmp_path: Path) ->
     where.calls.close()
 
 
-def test_labels_take_turns_where_there_are_a_few(tmp_path: Path) -> None:
+def test_targen_uses_labels_in_turn(tmp_path: Path) -> None:
     task = dataclasses.replace(TASK, answer=Label(labels=("yes", "no")))
     state = PipelineState(task=task)
     made = stage(TarGen, n=4, max_candidates=4, min_yield=0.0, num_contexts=2)
     with pytest.raises(StageFailed):  # the counting teacher knows no yes or no
-        carried_out(made, tmp_path, state)
+        run_stage(made, tmp_path, state)
     where = context(tmp_path)
     asked = [where.calls.request(path) for path in _requests(where)]
     told = [
@@ -164,8 +165,8 @@ def _requests(where: Context) -> set[str]:
     return set(re.findall(r'"([0-9a-f]{16,64})"', text))
 
 
-def test_synthllm_brings_concepts_of_several_passages_together(tmp_path: Path) -> None:
-    found, where = carried_out(stage(SynthLlm, n=12), tmp_path)
+def test_synthllm_combines_concepts_of_several_passages(tmp_path: Path) -> None:
+    found, where = run_stage(stage(SynthLlm, n=12), tmp_path)
     assert found.figures["documents"] == 3
     assert found.figures["concepts"] >= 5
     prompts = []
@@ -178,9 +179,9 @@ def test_synthllm_brings_concepts_of_several_passages_together(tmp_path: Path) -
     where.calls.close()
 
 
-def test_synthllm_without_passages_says_so(tmp_path: Path) -> None:
+def test_synthllm_needs_passages(tmp_path: Path) -> None:
     with pytest.raises(StageFailed, match="no concepts to recombine"):
-        carried_out(stage(SynthLlm), tmp_path, PipelineState(task=TASK))
+        run_stage(stage(SynthLlm), tmp_path, PipelineState(task=TASK))
 
 
 class Once:
@@ -208,7 +209,7 @@ async def outcome(text: str | None) -> Candidate | Refusal:
         (None, None, "calls failed"),
     ],
 )
-def test_self_correction_labels_or_refuses(text: str | None, answer: str | None, reason: str) -> None:
+def test_self_correction(text: str | None, answer: str | None, reason: str) -> None:
     found = asyncio.run(outcome(text))
     if isinstance(found, Refusal):
         assert (found.reason, answer) == (reason, None)
@@ -216,7 +217,7 @@ def test_self_correction_labels_or_refuses(text: str | None, answer: str | None,
         assert (found.answer, found.verdicts[-1].reason, found.solution) == (answer, reason, text)
 
 
-def test_the_writers_own_answer_must_be_readable() -> None:
+def test_own_answer_must_be_readable() -> None:
     def verified(output: str) -> Candidate | Refusal:
         candidate = Candidate("1+1?", output, "initial", Provenance())
         return asyncio.run(OwnAnswer().verify(candidate, TASK, None))  # type: ignore[arg-type]

@@ -13,12 +13,12 @@ DOCUMENTS = (
 GRAPH = ConceptGraph(DOCUMENTS)
 
 
-def test_names_have_one_spelling() -> None:
+def test_names_are_normalised() -> None:
     assert GRAPH.documents[0].concepts == ("boats", "nets", "ropes")
     assert GRAPH.num_concepts == 6
 
 
-def test_walks_go_along_edges_and_depend_on_their_numbers_alone() -> None:
+def test_walks_follow_edges_and_are_deterministic() -> None:
     seen = set()
     for seed in range(200):
         walk = GRAPH.walk(0, 1, 3, random.Random(seed))
@@ -29,24 +29,24 @@ def test_walks_go_along_edges_and_depend_on_their_numbers_alone() -> None:
     assert seen == {"boats", "nets", "ropes", "scales", "apples"}, "it crosses documents, but never to an island"
 
 
-def test_without_steps_a_document_is_alone_with_its_topic() -> None:
+def test_a_walk_without_steps_stays_in_its_document() -> None:
     walk = GRAPH.walk(2, 0, 0, random.Random(1))
     assert walk.topics == ("market",)
     assert len(walk.concepts) == 1
 
 
-def test_what_occurs_together_oftener_is_met_oftener() -> None:
+def test_edges_are_weighted_by_documents() -> None:
     pairs = [Concepts(topics=["t"], concepts=["a", "b"])] * 3 + [Concepts(topics=["t"], concepts=["a", "c"])]
     graph = ConceptGraph(pairs)
     ends = Counter(graph._path(graph._concept_edges, ("a",), 1, random.Random(seed))[-1] for seed in range(400))
     assert 0.65 < ends["b"] / 400 < 0.85
 
 
-def test_a_document_without_a_topic_begins_with_a_concept() -> None:
+def test_a_document_without_topics_starts_with_a_concept() -> None:
     assert GRAPH.walk(4, 1, 3, random.Random(0)) == ((), ("kites",))
 
 
-def test_the_nearest_documents_share_most() -> None:
+def test_nearest_documents_come_first() -> None:
     walk = GRAPH.walk(2, 0, 0, random.Random(0))
     assert GRAPH.nearest(walk, 2)[0] == 2
     assert len(GRAPH.nearest(walk, 9)) == 5

@@ -1,4 +1,4 @@
-"""Candidates that say nearly the same as an earlier sample."""
+"""Candidates that nearly equal an earlier sample."""
 
 import json
 import random
@@ -18,19 +18,19 @@ from dsrl.stages.generate.candidate import Candidate
 from dsrl.stages.generate.duplicates import NEAR_DUPLICATE, DuplicateFilter
 from dsrl.stages.rewrite import Rewrite
 from tests.llm.server import Json, serve
-from tests.stages.generate.test_generate import TASK, carried_out, probed, state, writer
+from tests.stages.generate.test_generate import TASK, probed, run_stage, state, writer
 
 WORDS = tuple(f"word{number}" for number in range(400))
 
 
 def text(number: int, changed: int = 0) -> str:
-    """Thirty words of their own for every number; the last `changed` of them are others."""
+    """Thirty words that differ from number to number; the last `changed` of them are replaced."""
     chosen = random.Random(number).sample(WORDS, 30)
     return " ".join(chosen[: 30 - changed] + [f"new{number}" for _ in range(changed)])
 
 
 def repeating(body: Json, choice: int) -> str:
-    """Every third draft is nearly the one before the last; votes all agree."""
+    """Every third draft nearly equals the one before the last; all votes agree."""
     prompt = body["messages"][-1]["content"]
     if "Describe in general terms" in prompt:
         return json.dumps({"pattern": "sums"})
@@ -45,10 +45,10 @@ def repeating(body: Json, choice: int) -> str:
 def generated(folder: Path, concurrency: int, near: float | None = 0.8) -> tuple[PipelineState, list[Json]]:
     with serve(answer=repeating) as script:
         teacher = Endpoint(model="m", base_url=script.url, concurrency=concurrency)
-        return carried_out(writer(teacher, n=8, votes=2, near_duplicates=near), folder)[0], script.bodies
+        return run_stage(writer(teacher, n=8, votes=2, near_duplicates=near), folder)[0], script.bodies
 
 
-def test_the_second_of_two_that_are_alike_is_left_out_and_not_voted_on(tmp_path: Path) -> None:
+def test_a_near_duplicate_is_rejected_before_the_vote(tmp_path: Path) -> None:
     found, bodies = generated(tmp_path, 1)
     assert [sample.provenance.index for sample in found.samples] == [0, 1, 3, 4, 6, 7, 9, 10]
     assert [(row.reason, row.provenance.index) for row in found.rejected] == [
@@ -66,14 +66,14 @@ def test_the_second_of_two_that_are_alike_is_left_out_and_not_voted_on(tmp_path:
 
 
 @pytest.mark.parametrize("concurrency", [2, 5, 32])
-def test_the_result_does_not_depend_on_how_many_calls_overlap(concurrency: int, tmp_path: Path) -> None:
-    """Where many are in flight some are voted on in vain: the record is the same."""
+def test_the_result_does_not_depend_on_concurrency(concurrency: int, tmp_path: Path) -> None:
+    """With many in flight some near-duplicates are voted on in vain; the record is the same."""
     alone, _ = generated(tmp_path / "alone", 1)
     together, _ = generated(tmp_path / "together", concurrency)
     assert together == alone
 
 
-def test_without_a_threshold_only_equal_ones_are_repeats(tmp_path: Path) -> None:
+def test_without_a_threshold_only_equal_inputs_are_duplicates(tmp_path: Path) -> None:
     found, _ = generated(tmp_path, 4, near=None)
     assert [sample.provenance.index for sample in found.samples] == list(range(8))
 
@@ -93,17 +93,17 @@ def rewritten(folder: Path, said: Callable[[int], str]) -> PipelineState:
     with serve(answer=answer) as script:
         teacher = Endpoint(model="m", base_url=script.url, concurrency=1)
         stage = Rewrite(teacher=teacher, near_duplicates=0.8, verify=(MajorityVote(teacher=teacher, votes=1),))
-        return carried_out(stage, folder, state(samples=pool))[0]
+        return run_stage(stage, folder, state(samples=pool))[0]
 
 
-def test_a_rewrite_may_resemble_its_parent_and_no_other(tmp_path: Path) -> None:
+def test_a_rewrite_may_resemble_only_its_parent(tmp_path: Path) -> None:
     found = rewritten(tmp_path / "own", lambda place: text(place, changed=1))
     assert (len(found.samples), found.rejected) == (4, ())
     found = rewritten(tmp_path / "other", lambda place: text(1 - place, changed=1))
     assert [row.reason for row in found.rejected] == [NEAR_DUPLICATE, NEAR_DUPLICATE]
 
 
-def test_an_equal_text_is_left_to_those_who_look_for_equal_ones() -> None:
+def test_an_equal_text_is_no_near_duplicate() -> None:
     known = [new_sample("t", text(1), "1", "initial")]
     duplicates = DuplicateFilter(0.8, samples=known)
 
@@ -117,19 +117,19 @@ def test_an_equal_text_is_left_to_those_who_look_for_equal_ones() -> None:
     assert DuplicateFilter(None, samples=known).near_duplicate_of(candidate(text(1, changed=1)), "generate") is None
 
 
-def test_a_forecast_knows_what_was_left_out(tmp_path: Path) -> None:
-    """With every reply in the store nothing is left to ask for: candidates without votes are no gaps."""
+def test_a_forecast_counts_near_duplicates_as_finished(tmp_path: Path) -> None:
+    """With every reply cached nothing is left to request: candidates without votes are no gaps."""
     with serve(answer=repeating) as script:
         teacher = Endpoint(model="m", base_url=script.url, concurrency=1)
         stage = writer(teacher, n=8, votes=2, near_duplicates=0.8)
-        carried_out(stage, tmp_path)
+        run_stage(stage, tmp_path)
         load = stage.expect(Outlook(state(), ReplyCache(tmp_path / "store" / "calls"))).load
     assert load is not None
     assert (load.requests.high, load.held.completions) == (0.0, 1 + 11 + 8 * 2)
 
 
-def test_minhash_comes_near_the_truth() -> None:
-    """Of pairs with a known similarity nearly all are told apart at 0.8, and nothing is remembered twice."""
+def test_minhash_separates_pairs_at_the_threshold() -> None:
+    """Pairs with a known similarity are separated at 0.8, and equal texts are found."""
     near = NearDuplicates(0.8)
     assert near.add_if_new(text(0))
     assert not near.add_if_new(text(0))

@@ -1,4 +1,4 @@
-"""Pictures on their way to the teacher and back: real HTTP, a server that opens what it is sent."""
+"""Images in requests to the teacher, with a server that decodes what it receives."""
 
 import base64
 import io
@@ -32,7 +32,7 @@ TASK = Task(name="stripes", instruction="Count the stripes.", answer=Number(), p
 
 
 def striped(folder: Path) -> Path:
-    """Pictures of one, two and three stripes."""
+    """Images of one, two and three stripes."""
     folder.mkdir()
     for count in (1, 2, 3):
         picture = Image.new("RGB", (10 * count, 8))
@@ -56,7 +56,7 @@ def stripes(picture: Image.Image) -> int:
 
 
 def seeing(body: Json, choice: int) -> str:
-    """Answers by looking, and writes about what it sees; every other candidate is one too many placeholders."""
+    """Counts the stripes of the image that it receives, and asks about them."""
     content = body["messages"][-1]["content"]
     (picture,) = pictures(content)
     if "Write one new sample" not in words(content):
@@ -78,7 +78,7 @@ def written(folder: Path, answer: Callable[[Json, int], str], n: int = 3) -> tup
     return found, script.bodies
 
 
-def test_a_teacher_writes_about_every_picture_of_a_folder(tmp_path: Path) -> None:
+def test_every_image_of_a_folder_gets_a_sample(tmp_path: Path) -> None:
     found, _ = written(striped(tmp_path / "pictures"), seeing)
     assert sorted(sample.answer for sample in found.samples) == ["1", "2", "3"]
     assert {sample.input.startswith(f"{IMAGE}\n") for sample in found.samples} == {True}
@@ -86,7 +86,7 @@ def test_a_teacher_writes_about_every_picture_of_a_folder(tmp_path: Path) -> Non
     assert len({sample.images[0].digest for sample in found.samples}) == 3
 
 
-def test_the_same_words_about_another_picture_are_another_sample(tmp_path: Path) -> None:
+def test_equal_words_about_different_images_are_different_samples(tmp_path: Path) -> None:
     def plain(body: Json, choice: int) -> str:
         said = seeing(body, choice)
         return said if said.startswith("#") else json.dumps({**json.loads(said), "input": "How many stripes?"})
@@ -95,7 +95,7 @@ def test_the_same_words_about_another_picture_are_another_sample(tmp_path: Path)
     assert sorted(sample.answer for sample in found.samples) == ["1", "2", "3"]
 
 
-def test_a_broken_picture_of_the_pool_is_said_and_passed_over(tmp_path: Path) -> None:
+def test_a_broken_image_is_skipped_with_a_warning(tmp_path: Path) -> None:
     folder = striped(tmp_path / "pictures")
     (folder / "4.png").write_bytes(b"no picture")
     found, _ = written(folder, seeing)
@@ -104,7 +104,7 @@ def test_a_broken_picture_of_the_pool_is_said_and_passed_over(tmp_path: Path) ->
 
 @component("tests.test_pictures.RandomUnscored")
 class RandomUnscored(Rollout):
-    """A model that is right as often as the text says, where it is shown as many pictures as there are placeholders."""
+    """A model whose pass rate depends on the text; it requires an image for every placeholder."""
 
     def generate(
         self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, context: Context
@@ -131,9 +131,7 @@ class Named(Model):
         ("How many stripes?", "same question"),
     ],
 )
-def test_variants_keep_the_picture_and_nobody_is_told_the_answer(
-    tmp_path: Path, question: str, reason: str | None
-) -> None:
+def test_variants_keep_the_image_and_prompts_hide_the_answer(tmp_path: Path, question: str, reason: str | None) -> None:
     where, folder = context(tmp_path), striped(tmp_path / "pictures")
     image = where.gallery(TASK).put((folder / "2.png").read_bytes())
     where.scratch = tmp_path

@@ -8,7 +8,7 @@ from dsrl.stages.generate.self_instruct import RougeFilter, common_length, rouge
 
 
 def plain(first: Sequence[str], second: Sequence[str]) -> int:
-    """The textbook's table."""
+    """The dynamic program of textbooks."""
     row = [0] * (len(second) + 1)
     for one in first:
         before = row
@@ -22,7 +22,7 @@ WORDS = st.lists(st.sampled_from("abcd"), max_size=40)
 
 
 @given(WORDS, WORDS)
-def test_the_longest_common_subsequence_is_that_of_the_textbook(first: list[str], second: list[str]) -> None:
+def test_common_length_equals_the_dynamic_program(first: list[str], second: list[str]) -> None:
     assert common_length(first, second) == plain(first, second)
 
 
@@ -33,12 +33,12 @@ def test_rouge_l_of_known_pairs() -> None:
     assert rouge_l([], []) == 1.0
 
 
-def test_words_of_any_script_are_words() -> None:
+def test_other_scripts_are_tokenized() -> None:
     assert tokenize("Über 3 Äpfel?") == ["ber", "3", "pfel"]
     assert tokenize("три яблока") == ["три", "яблока"]
 
 
-def test_what_is_too_like_the_pool_or_of_unfit_length_is_refused() -> None:
+def test_rouge_filter() -> None:
     pool = RougeFilter(["Ada has 3 apples. How many apples now?"], 0.7, 4, 12)
     assert pool.fault("Ada has 4 apples. How many apples now?") == "too similar"
     assert pool.fault("Is it so?") == "unfit length"

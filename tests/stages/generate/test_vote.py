@@ -22,7 +22,7 @@ DRAFT = Candidate("1 + 1?", "It is\n#### 2", "initial", Provenance(calls=("writt
 
 @dataclass
 class Urn:
-    """Gives prepared replies by their index, as an endpoint does, and notes what it was asked."""
+    """A client with prepared replies by index, which records the requested waves."""
 
     texts: list[str | None]
     waves: list[tuple[int, int]] = field(default_factory=list)
@@ -41,7 +41,7 @@ def vote(texts: list[str | None], draft: Candidate = DRAFT, **fields: Any) -> tu
     return asyncio.run(stage.verify(draft, TASK, urn)), urn  # type: ignore[arg-type]
 
 
-def test_the_winner_becomes_the_label_and_a_reply_that_reached_it_the_solution() -> None:
+def test_the_winner_is_the_label_and_a_matching_reply_the_solution() -> None:
     outcome, _ = vote(["#### 3", "so #### 4", "#### 4"], stop="none")
     assert isinstance(outcome, Candidate)
     assert (outcome.answer, outcome.solution) == ("4", "so #### 4")
@@ -51,7 +51,7 @@ def test_the_winner_becomes_the_label_and_a_reply_that_reached_it_the_solution()
     assert outcome.verdicts[-1].accepted
 
 
-def test_the_writers_own_solution_is_kept_where_it_agrees_and_is_no_vote() -> None:
+def test_an_agreeing_draft_is_the_solution_but_no_vote() -> None:
     outcome, _ = vote(["#### 2", "#### 2.0", "#### 3"], stop="none")
     assert isinstance(outcome, Candidate)
     assert (outcome.answer, outcome.solution) == ("2", DRAFT.output)
@@ -60,7 +60,7 @@ def test_the_writers_own_solution_is_kept_where_it_agrees_and_is_no_vote() -> No
     assert outcome.votes.generator_agrees is True
 
 
-def test_a_writer_without_a_readable_answer_leaves_the_agreement_unknown() -> None:
+def test_an_unreadable_draft_leaves_the_agreement_unknown() -> None:
     outcome, _ = vote(["#### 2"] * 3, draft=replace(DRAFT, output="no idea"))
     assert isinstance(outcome, Candidate)
     assert outcome.votes is not None
@@ -79,9 +79,7 @@ def test_a_writer_without_a_readable_answer_leaves_the_agreement_unknown() -> No
         ([None, None, None, "#### 2"], {}, "calls failed"),
     ],
 )
-def test_a_refusal_says_why_and_keeps_the_votes_and_what_was_paid(
-    texts: list[str | None], fields: dict[str, Any], reason: str
-) -> None:
+def test_a_refusal_has_reason_votes_and_calls(texts: list[str | None], fields: dict[str, Any], reason: str) -> None:
     outcome, _ = vote(texts, stop="none", **fields)
     assert isinstance(outcome, Refusal)
     assert outcome.reason == reason
@@ -91,14 +89,14 @@ def test_a_refusal_says_why_and_keeps_the_votes_and_what_was_paid(
     assert outcome.candidate.provenance.calls == ("written", *paid)
 
 
-def test_failed_calls_are_missing_votes_not_votes_against() -> None:
+def test_failed_calls_are_missing_votes() -> None:
     outcome, _ = vote([None, None, "#### 2", "#### 2"], stop="none")
     assert isinstance(outcome, Candidate)
     assert outcome.votes is not None
     assert (outcome.votes.share, outcome.votes.failed) == (1.0, 2)
 
 
-def test_a_paid_reply_without_text_is_a_vote_for_nobody() -> None:
+def test_a_reply_without_text_counts_as_unreadable() -> None:
     class Mute(Urn):
         async def complete(self, request: Request, count: int = 1, first: int = 0) -> list[Reply]:
             return [Reply(text=None, finish_reason="content_filter", call=f"c:{first + i}") for i in range(count)]
@@ -110,7 +108,7 @@ def test_a_paid_reply_without_text_is_a_vote_for_nobody() -> None:
 
 
 @pytest.mark.parametrize("stop", ["certain", "lead"])
-def test_votes_are_asked_for_in_waves_by_index_and_no_index_twice(stop: str) -> None:
+def test_votes_are_requested_in_waves(stop: str) -> None:
     texts: list[str | None] = [f"#### {answer}" for answer in "1211211212111111"]
     outcome, urn = vote(texts, stop=stop)
     assert isinstance(outcome, Candidate)
@@ -123,7 +121,7 @@ def test_votes_are_asked_for_in_waves_by_index_and_no_index_twice(stop: str) -> 
 
 
 @pytest.mark.parametrize("stop", ["certain", "lead", "none"])
-def test_a_batch_asks_for_all_votes_at_once_and_counts_as_many_as_without_it(stop: str) -> None:
+def test_a_batch_requests_all_votes_and_counts_the_same(stop: str) -> None:
     rng = random.Random(5)
     for _ in range(20):
         texts: list[str | None] = [rng.choice(["#### 1", "#### 1", "#### 2", "hm", None]) for _ in range(8)]
@@ -133,20 +131,20 @@ def test_a_batch_asks_for_all_votes_at_once_and_counts_as_many_as_without_it(sto
         assert outcome == vote(texts, stop=stop)[0]
 
 
-def test_a_lead_without_effect_is_refused() -> None:
+def test_check_refuses_a_lead_without_effect() -> None:
     MajorityVote(teacher=ENDPOINT, stop="lead", lead=5).check()
     MajorityVote(teacher=ENDPOINT).check()
     with pytest.raises(UserError, match="lead=5 has no effect with stop=certain"):
         MajorityVote(teacher=ENDPOINT, lead=5).check()
 
 
-def test_the_first_of_two_equals_is_the_label_where_ties_are_no_refusal() -> None:
+def test_ties_go_to_the_first_answer_if_allowed() -> None:
     outcome, _ = vote(["#### 3", "#### 4", "#### 4", "#### 3"], stop="none", ties="first")
     assert isinstance(outcome, Candidate)
     assert outcome.answer == "3"
 
 
-def test_the_writers_own_answer_is_one_more_vote_where_that_is_wanted() -> None:
+def test_count_own_adds_the_drafts_vote() -> None:
     outcome, urn = vote(["#### 2", "#### 3"], stop="none", count_own=True)
     assert isinstance(outcome, Candidate)
     assert outcome.votes is not None
@@ -159,7 +157,7 @@ def test_the_writers_own_answer_is_one_more_vote_where_that_is_wanted() -> None:
     assert (mute.answer, mute.votes.unparsable, mute.votes.share) == ("3", 1, pytest.approx(2 / 3))
 
 
-def test_a_vote_that_stops_early_counts_the_writer_too() -> None:
+def test_count_own_with_early_stopping() -> None:
     outcome, urn = vote(["#### 2"] * 8, count_own=True)
     assert isinstance(outcome, Candidate)
     assert outcome.votes is not None

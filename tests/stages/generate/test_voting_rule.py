@@ -27,7 +27,7 @@ def reply(vote: str) -> Reply:
 
 
 def counted(votes: Sequence[str], rule: VotingRule, grader: Grader | None = None) -> Ballot:
-    """Votes taken in the rule's waves, until it is over. Nobody has won before the end of the last."""
+    """Votes taken in the rule's waves until it is over; there is no winner before the end of the last."""
     ballot = Ballot(grader or Number(), rule)
     while not ballot.is_over():
         wave = ballot.next_wave()
@@ -62,14 +62,14 @@ def by_definition(votes: Sequence[str], share: float, margin: float) -> Fraction
 
 @settings(deadline=None, max_examples=500)
 @given(votes=sequences, share=shares, margin=margins)
-def test_the_winner_is_the_one_of_the_definition(votes: list[str], share: float, margin: float) -> None:
+def test_the_winner_follows_the_definition(votes: list[str], share: float, margin: float) -> None:
     winner = full(votes, share, margin).winner()
     assert (winner and Fraction(winner)) == by_definition(votes, share, margin)
 
 
 @settings(deadline=None, max_examples=1000)
 @given(votes=sequences, share=shares, margin=margins)
-def test_stopping_when_certain_ends_as_all_votes_would(votes: list[str], share: float, margin: float) -> None:
+def test_certain_stopping_gives_the_full_votes_winner(votes: list[str], share: float, margin: float) -> None:
     stopped, whole = early(votes, share, margin), full(votes, share, margin)
     assert stopped.winner() == whole.winner()
     assert stopped.asked <= whole.asked == len(votes)
@@ -77,7 +77,7 @@ def test_stopping_when_certain_ends_as_all_votes_would(votes: list[str], share: 
 
 @settings(deadline=None, max_examples=300)
 @given(votes=sequences, rest=st.lists(replies, min_size=17, max_size=17), share=shares, margin=margins)
-def test_what_is_certain_holds_for_any_votes_that_never_were_asked(
+def test_certain_stopping_holds_for_any_remaining_votes(
     votes: list[str], rest: list[str], share: float, margin: float
 ) -> None:
     stopped = early(votes, share, margin)
@@ -87,8 +87,8 @@ def test_what_is_certain_holds_for_any_votes_that_never_were_asked(
 
 @settings(deadline=None, max_examples=500)
 @given(votes=sequences, share=shares, margin=margins, lead=st.integers(1, 6))
-def test_a_lead_ends_a_vote_only_where_it_is_one(votes: list[str], share: float, margin: float, lead: int) -> None:
-    """Another outcome than that of all votes comes only from a vote cut short in a lead, and with a winner."""
+def test_only_a_lead_can_change_the_outcome(votes: list[str], share: float, margin: float, lead: int) -> None:
+    """An outcome that differs from the full vote's needs a lead that ended the vote, and has a winner."""
     rule = VotingRule(len(votes), share, margin, "lead", lead)
     stopped, whole = counted(votes, rule), full(votes, share, margin)
     first, second = stopped.leaders
@@ -102,13 +102,13 @@ def test_a_lead_ends_a_vote_only_where_it_is_one(votes: list[str], share: float,
         )
 
 
-def test_a_lead_as_long_as_the_vote_is_certainty() -> None:
+def test_a_lead_of_all_votes_equals_certain_stopping() -> None:
     votes = ["1", "2", "1", "1", "1", UNREADABLE, "1", "1"]
     by_lead = counted(votes, VotingRule(8, stop="lead", lead=8))
     assert by_lead.counts == early(votes).counts
 
 
-def test_where_a_lead_may_be_wrong() -> None:
+def test_a_lead_can_change_the_winner() -> None:
     votes = ["1"] * 3 + ["2"] * 5
     assert (full(votes).winner(), early(votes).winner()) == ("2", "2")
     assert counted(votes, VotingRule(8, stop="lead")).winner() == "1"
@@ -116,9 +116,7 @@ def test_where_a_lead_may_be_wrong() -> None:
 
 @settings(deadline=None, max_examples=300)
 @given(votes=sequences, share=shares, margin=margins, stop=st.sampled_from(["certain", "lead", "none"]))
-def test_the_record_adds_up_and_bounds_what_a_full_vote_says(
-    votes: list[str], share: float, margin: float, stop: str
-) -> None:
+def test_the_record_adds_up(votes: list[str], share: float, margin: float, stop: str) -> None:
     ballot = counted(votes, VotingRule(len(votes), share, margin, stop))  # type: ignore[arg-type]
     record, whole = ballot.votes(None), full(votes, share, margin).votes(None)
     assert sum(record.counts.values()) + record.unparsable + record.failed == record.asked
@@ -157,9 +155,7 @@ def test_the_record_adds_up_and_bounds_what_a_full_vote_says(
         (["1", "1", UNREADABLE], 1.0, 0.0, None, "no majority"),
     ],
 )
-def test_votes_with_a_known_outcome(
-    votes: list[str], share: float, margin: float, winner: str | None, why: str | None
-) -> None:
+def test_known_outcomes(votes: list[str], share: float, margin: float, winner: str | None, why: str | None) -> None:
     for ballot in (full(votes, share, margin), early(votes, share, margin)):
         assert ballot.winner() == winner
         assert why is None or ballot.rejection_reason() == why
@@ -178,7 +174,7 @@ def test_votes_with_a_known_outcome(
         (VotingRule(2), 2),
     ],
 )
-def test_unanimous_votes_stop_in_one_wave(rule: VotingRule, asked: int) -> None:
+def test_a_unanimous_vote_takes_one_wave(rule: VotingRule, asked: int) -> None:
     assert Ballot(Number(), rule).next_wave() == asked
     ballot = counted(["1"] * rule.votes, rule)
     assert ballot.asked == asked
@@ -187,7 +183,7 @@ def test_unanimous_votes_stop_in_one_wave(rule: VotingRule, asked: int) -> None:
     assert record.generator_agrees is True
 
 
-def test_a_hopeless_vote_stops_too() -> None:
+def test_a_vote_without_a_possible_winner_stops() -> None:
     assert early(["1", *[UNREADABLE] * 15]).asked == 10
     assert early([str(number) for number in range(16)]).asked == 10
     assert early([UNREADABLE] * 16).asked == 9
@@ -195,7 +191,7 @@ def test_a_hopeless_vote_stops_too() -> None:
 
 @component("tests.test_ballot.Near")
 class Near(Number):
-    """Same within one, so that 1 is 2 and 2 is 3, but 1 isn't 3."""
+    """Same within one, so that 1 equals 2 and 2 equals 3, but 1 does not equal 3."""
 
     tolerance: float = 1.0
 
@@ -209,28 +205,26 @@ class Near(Number):
         (["1", "3", "3", "2", "4"], {"3": 3, "1": 2}),
     ],
 )
-def test_where_same_is_no_equivalence_a_vote_joins_the_first_cluster_that_takes_it(
-    votes: list[str], counts: dict[str, int]
-) -> None:
+def test_a_vote_joins_the_first_cluster_that_is_the_same(votes: list[str], counts: dict[str, int]) -> None:
     assert counted(votes, VotingRule(len(votes), stop="none"), Near()).votes(None).counts == counts
 
 
 @settings(deadline=None, max_examples=200)
 @given(st.lists(st.sampled_from("12345"), min_size=1, max_size=12), shares, margins)
-def test_stopping_early_is_certain_even_then(votes: list[str], share: float, margin: float) -> None:
+def test_certain_stopping_with_a_non_transitive_grader(votes: list[str], share: float, margin: float) -> None:
     whole = counted(votes, VotingRule(len(votes), share, margin, "none"), Near())
     assert counted(votes, VotingRule(len(votes), share, margin), Near()).winner() == whole.winner()
 
 
 @given(st.floats(0, 1), st.integers(0, 200))
-def test_the_least_number_of_votes_is_one_and_never_more_than_all(share: float, votes: int) -> None:
+def test_required_votes(share: float, votes: int) -> None:
     assert 1 <= required(share, votes) <= max(1, votes)
     assert required(0.3, 10) == 3
 
 
 @settings(deadline=None, max_examples=500)
 @given(votes=sequences, share=shares)
-def test_where_the_first_wins_a_tie_stopping_early_changes_nothing(votes: list[str], share: float) -> None:
+def test_certain_stopping_with_ties_to_the_first(votes: list[str], share: float) -> None:
     ends = [counted(votes, VotingRule(len(votes), share, 0.0, stop, ties="first")) for stop in ("certain", "none")]
     early_winner, winner = (ballot.winner() for ballot in ends)
     assert early_winner == winner

@@ -1,4 +1,4 @@
-"""A made-up run with everything that a report can show, small enough to be made in every test."""
+"""A small made-up run with everything that a report can show."""
 
 import json
 import random
@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from dsrl.data.evaluation import Estimate, Evaluation, Subject
 from dsrl.data.model import Model, Reply
 from dsrl.data.sample import Passage, Provenance, Rate, Rejected, Sample, Votes, new_sample
 from dsrl.data.task import Demo, Task
@@ -13,7 +14,7 @@ from dsrl.graders import Number
 from dsrl.llm.reply_cache.cache import ReplyCache
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.progress.progress import Progress
-from dsrl.pipeline.state import Estimate, Evaluation, PipelineState, Subject
+from dsrl.pipeline.state import PipelineState
 from dsrl.pipeline.store import Store
 
 NAMES = ("Zoe", "Jun", "Oscar", "Iris", "Noah", "Lena", "Omar", "Mia")
@@ -40,7 +41,7 @@ PASSAGES = tuple(
 
 
 def story(rng: random.Random, steps: int, number: int) -> tuple[str, int]:
-    """A counting story and its answer; no two numbers give the same."""
+    """A counting story and its answer, different for every `number`."""
     name, thing, total = NAMES[number % 8], rng.choice(THINGS), 5 + number // 8
     sentences = [f"{name} has {total} {thing}."]
     for _ in range(steps):
@@ -51,7 +52,7 @@ def story(rng: random.Random, steps: int, number: int) -> tuple[str, int]:
 
 
 def ballot(rng: random.Random, answer: int, winner: bool = True) -> Votes:
-    """Sixteen votes, or as many as it took."""
+    """Up to sixteen votes, stopped once they are decided."""
     wrong = rng.choice((0, 0, 0, 1, 1, 2, 3)) if winner else 9
     asked = 9 + wrong if winner else 16
     right = asked - wrong
@@ -72,7 +73,7 @@ def measured(rng: random.Random, steps: int, count: int = ROLLOUTS) -> Rate:
 
 
 def written(calls: ReplyCache, text: str, answer: int, votes: Votes, number: int) -> tuple[str, ...]:
-    """Puts the teacher's writing and its votes into the calls store."""
+    """Put the generated text and its votes into the reply cache."""
     draft = f"{number:016x}" * 2
     passage = PASSAGES[number % 8].text
     prompt = f"# Task\n{TASK.instruction}\n\n# Passage\n{passage}\n\nThis is sample number {number + 1}."
@@ -89,7 +90,7 @@ def written(calls: ReplyCache, text: str, answer: int, votes: Votes, number: int
 
 
 def make_samples(calls: ReplyCache, count: int, rng: random.Random) -> tuple[Sample, ...]:
-    """Samples as first written, with their pass rates."""
+    """Initial samples with their pass rates."""
     samples = []
     for number in range(count):
         steps = rng.randint(1, 4)
@@ -116,7 +117,7 @@ def _sample(
 
 
 def make_rewrites(calls: ReplyCache, parents: tuple[Sample, ...], rng: random.Random) -> tuple[Sample, ...]:
-    """One rewrite of each parent: harder if it was solved, else easier."""
+    """One rewrite of each parent: harder if the parent was solved, else easier."""
     made = []
     for number, parent in enumerate(parents):
         solved = parent.probe is not None and parent.probe.num_correct == 1
@@ -127,7 +128,7 @@ def make_rewrites(calls: ReplyCache, parents: tuple[Sample, ...], rng: random.Ra
 
 
 def make_rejected(count: int, rng: random.Random, parents: tuple[Sample, ...]) -> tuple[Rejected, ...]:
-    """Candidates that got nowhere."""
+    """Rejected candidates."""
     made = []
     for number in range(count):
         text, answer = story(rng, 2, number)
@@ -149,7 +150,7 @@ def make_rejected(count: int, rng: random.Random, parents: tuple[Sample, ...]) -
 
 
 def evaluation(rng: random.Random, skill: float, free: float, overlap: dict[str, int]) -> Evaluation:
-    """What a model of this skill would do."""
+    """The evaluation of a model with this mean pass rate."""
     rates = tuple(sum(rng.random() < min(1, max(0, rng.gauss(skill, 0.3))) for _ in range(8)) / 8 for _ in range(400))
     mean = sum(rates) / len(rates)
     halves = {"adding": mean + 0.02, "taking away": mean - 0.02}
@@ -169,7 +170,7 @@ def near(value: float) -> Estimate:
 
 
 def write_progress(path: Path, rng: random.Random, steps: int = 50) -> None:
-    """The trainer's log, with its last line cut off by a kill."""
+    """The log of a trainer that was killed while it wrote its last line."""
     rows = []
     for step in range(1, steps + 1):
         done = step / steps
@@ -185,7 +186,7 @@ def write_progress(path: Path, rng: random.Random, steps: int = 50) -> None:
 
 
 def make_metrics(state: PipelineState) -> dict[str, Any]:
-    """`metrics.json` as it stands when the report is made."""
+    """`metrics.json` as it is when the report is made."""
     base, trained = state.evaluation_base, state.evaluation_trained
     assert base is not None
     assert trained is not None
@@ -217,7 +218,8 @@ def make_metrics(state: PipelineState) -> dict[str, Any]:
             "train": {"algorithm": "grpo", "engine": "trl", "steps": 50, "chosen_step": 40},
             "compare": {
                 "difference": {"estimate": gain, "low": gain - 0.03, "high": gain + 0.03, "p_value": 0.0001},
-                "greedy": {"p_value": 0.0002},
+                "greedy": {"p_value": 0.0002, "method": "exact McNemar", "difference": 0.33},
+                "shares": {"format_free": {"estimate": gain}},
                 "flipped": {"gained": 130, "lost": 6},
                 "minimum_detectable": 0.041,
                 "subjects": {name: {"estimate": gain, "low": gain - 0.05, "high": gain + 0.05, "p_value": 0.001}
@@ -228,7 +230,7 @@ def make_metrics(state: PipelineState) -> dict[str, Any]:
 
 
 def make_study(folder: Path, count: int = 120, seed: int = 0) -> tuple[PipelineState, Context]:
-    """A finished run in `folder`: its state and the context that a report stage gets."""
+    """A finished run in `folder`: its state, and the context of the report stage."""
     rng = random.Random(seed)
     calls = ReplyCache(folder / "calls")
     first = make_samples(calls, count, rng)

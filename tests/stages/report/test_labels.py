@@ -1,3 +1,4 @@
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -7,17 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsrl.core.component import component
-from dsrl.core.estimate import wilson
 from dsrl.data.model import Reply, Usage
 from dsrl.data.sample import Votes
 from dsrl.graders import Number
 from dsrl.quickstart import OfflineTeacher, stories
 from dsrl.stages.generate.vote import Ballot, VotingRule
 from dsrl.stages.report import Report
-from dsrl.stages.report.audit import shared
-from dsrl.stages.report.label_noise import Tally, Teacher, beta_tail, fitted
-from dsrl.stages.report.labels import THRESHOLDS, labels
-from dsrl.stages.report.stratified import Stratum, stratified
+from dsrl.stages.report.audit import Stratum, allocate_rows, stratified_share
+from dsrl.stages.report.labels import THRESHOLDS, VoteCounts, VoteModel, fit_vote_model, labels
 from tests.stages.report.made import make_study
 
 Question = Callable[[random.Random], int | None]
@@ -44,7 +42,7 @@ def ballot(draw: Callable[[], int | None], rule: VotingRule) -> Ballot:
 
 
 def slips(rng: random.Random) -> Question:
-    """Right but for slips that seldom meet: 3 % of the answers are unreadable."""
+    """Correct except for slips that rarely coincide; 3 % of the answers are unreadable."""
     chance = rng.betavariate(6, 1.5)
     return lambda rng: None if rng.random() < 0.03 else 0 if rng.random() < chance else rng.randint(1, 8)
 
@@ -56,7 +54,7 @@ def of_four(rng: random.Random) -> Question:
 
 
 def stubborn(rng: random.Random) -> Question:
-    """One question in twenty is nearly always answered with the same wrong answer."""
+    """One question in twenty nearly always gets the same wrong answer."""
     usual = int(rng.random() < 0.05)
     return lambda rng: usual if rng.random() < 0.95 else rng.randint(2, 9)
 
@@ -68,24 +66,24 @@ def voted(question: Callable[[random.Random], Question], rule: VotingRule, count
 
 
 def expected_and_true(ballots: list[Ballot]) -> tuple[float, float]:
-    """Share of wrong labels among the accepted: by the model, and in truth."""
-    teacher = fitted([found.votes(None) for found in ballots])
+    """Share of wrong labels among accepted ones: by the model, and in truth."""
+    model = fit_vote_model([found.votes(None) for found in ballots])
     accepted = [found for found in ballots if found.winner() is not None]
-    expected = [teacher.error(Tally.of(found.votes(None))) for found in accepted]
+    expected = [model.label_error(VoteCounts.of(found.votes(None))) for found in accepted]
     return sum(expected) / len(accepted), sum(found.winner() != "0" for found in accepted) / len(accepted)
 
 
 @pytest.mark.parametrize("rule", [VotingRule(16, stop="none"), VotingRule(16), VotingRule(8)])
 @pytest.mark.parametrize(("question", "within"), [(slips, 0.02), (of_four, 0.02)])
-def test_independent_slips_show_in_the_votes(
+def test_independent_errors_are_estimated_from_the_votes(
     question: Callable[[random.Random], Question], within: float, rule: VotingRule
 ) -> None:
     expected, true = expected_and_true(voted(question, rule))
     assert expected == pytest.approx(true, abs=within)
 
 
-def test_a_mistake_made_every_time_does_not() -> None:
-    """The limit of the method, which the report states beside its figures."""
+def test_a_consistent_mistake_is_not_detected() -> None:
+    """The method's limit, which the report states."""
     expected, true = expected_and_true(voted(stubborn, VotingRule(16)))
     assert expected < 0.005
     assert true > 0.03
@@ -93,8 +91,8 @@ def test_a_mistake_made_every_time_does_not() -> None:
 
 @pytest.mark.parametrize("question", [slips, of_four])
 @pytest.mark.parametrize("stop", ["none", "certain"])
-def test_rows_kept_by_other_thresholds_are_foretold(question: Callable[[random.Random], Question], stop: str) -> None:
-    """The same votes stopped early and in full: what the first foretells, the second shows."""
+def test_rows_kept_at_other_thresholds_are_predicted(question: Callable[[random.Random], Question], stop: str) -> None:
+    """Predictions from votes that stopped early, against the same votes in full."""
     asked = [question(random.Random(number)) for number in range(400)]
 
     def votes(rule: VotingRule) -> list[Votes]:
@@ -105,16 +103,17 @@ def test_rows_kept_by_other_thresholds_are_foretold(question: Callable[[random.R
         ]
 
     seen, whole = votes(VotingRule(16, stop=stop)), votes(VotingRule(16, stop="none"))  # type: ignore[arg-type]
-    teacher = fitted(seen)
-    for share in THRESHOLDS:
-        kept = sum(sum(teacher.kept(Tally.of(found), share)) for found in seen)
+    model = fit_vote_model(seen)
+    chances = [model.keep_chances(VoteCounts.of(found), THRESHOLDS) for found in seen]
+    for place, share in enumerate(THRESHOLDS):
+        kept = sum(sum(found[place]) for found in chances)
         ties = sum(found.margin == 0 for found in whole)
         assert kept == pytest.approx(sum(found.share >= share for found in whole), abs=24 + ties)
 
 
 @pytest.mark.parametrize("wrong", [0.06, 0.3])
-def test_the_offline_teacher_s_labels_are_as_wrong_as_foretold(wrong: float) -> None:
-    """Truth is known here: the story's own answer. Its slips are steps miscounted, so that wrong answers meet."""
+def test_the_offline_teacher_s_label_error_is_as_estimated(wrong: float) -> None:
+    """The stories' answers are known. The teacher miscounts steps, so that its wrong answers coincide."""
     teacher, rng = OfflineTeacher(wrong=wrong, busy=0.0), random.Random(3)
     ballots, right = [], []
     for _ in range(150):
@@ -130,9 +129,9 @@ def test_the_offline_teacher_s_labels_are_as_wrong_as_foretold(wrong: float) -> 
             found.add([Reply(text=text) for text in said])
         ballots.append(found)
         right.append(found.winner() is None or found.winner() == str(story.answer))
-    model = fitted([found.votes(None) for found in ballots])
+    model = fit_vote_model([found.votes(None) for found in ballots])
     accepted = [found for found in ballots if found.winner() is not None]
-    expected = sum(model.error(Tally.of(found.votes(None))) for found in accepted) / len(accepted)
+    expected = sum(model.label_error(VoteCounts.of(found.votes(None))) for found in accepted) / len(accepted)
     assert len(accepted) > 100
     assert expected == pytest.approx(right.count(False) / len(accepted), abs=0.03)
 
@@ -143,25 +142,22 @@ def test_the_offline_teacher_s_labels_are_as_wrong_as_foretold(wrong: float) -> 
     st.integers(0, 9),
     st.sampled_from(THRESHOLDS),
 )
-def test_chances_are_chances(counts: tuple[int, ...], unparsable: int, left: int, share: float) -> None:
-    teacher, tally = Teacher(), Tally(counts, unparsable, left)
-    right, wrong = teacher.kept(tally, share)
-    assert 0 <= teacher.error(tally) <= 1
-    assert 0 <= right + wrong <= 1 + 1e-9
+def test_chances_are_between_0_and_1(counts: tuple[int, ...], unparsable: int, left: int, share: float) -> None:
+    model, votes = VoteModel(), VoteCounts(counts, unparsable, left)
+    ((correct, wrong),) = model.keep_chances(votes, [share])
+    assert 0 <= model.label_error(votes) <= 1
+    assert 0 <= correct + wrong <= 1 + 1e-9
     if left == 0 and counts:
-        assert right + wrong == pytest.approx(float(counts[0] >= share * tally.came and counts[:1] != counts[1:2]))
+        kept = counts[0] >= share * votes.received and counts[:1] != counts[1:2]
+        assert correct + wrong == pytest.approx(float(kept))
 
 
-def test_the_tail_of_a_beta_binomial_sums_to_what_it_should() -> None:
-    assert beta_tail(0, 5, 2.0, 1.0) == 1.0
-    assert beta_tail(1, 1, 3.0, 1.0) == pytest.approx(0.75)
-    assert beta_tail(3, 4, 1.0, 1.0) == pytest.approx(2 / 5)
-
-
-def test_the_page_and_metrics_tell_the_same_of_labels(tmp_path: Path) -> None:
+def test_label_figures_are_in_the_metrics_and_on_the_page(tmp_path: Path) -> None:
     state, context = make_study(tmp_path)
-    Report()(state, context)
-    found = context.metrics["labels"]
+    before = json.dumps(context.metrics)
+    stage = Report()
+    found = stage.summary_metrics("report", stage(state, context))["labels"]
+    assert json.dumps(context.metrics) == before
     assert found["accepted"] == len(state.samples)
     assert found["candidates"] == found["accepted"] + sum(candidate.votes is not None for candidate in state.rejected)
     assert found["saved"]["asked"] < found["saved"]["planned"]
@@ -172,11 +168,11 @@ def test_the_page_and_metrics_tell_the_same_of_labels(tmp_path: Path) -> None:
     assert found["writer"]["low"] < found["writer"]["disagreement"] < found["writer"]["high"]
     assert found["audit"] is None
     page = (context.run_dir / "report.html").read_text(encoding="utf-8")
-    assert "How many labels are wrong" in page
-    assert "What a hand check found" not in page
+    assert "expected label error" in page
+    assert "Manual audit" not in page
 
 
-def test_tokens_saved_are_reckoned_at_the_mean_length_of_the_votes(tmp_path: Path) -> None:
+def test_saved_tokens_are_estimated_from_the_mean_length_of_the_votes(tmp_path: Path) -> None:
     state, context = make_study(tmp_path, count=3)
     sample = state.samples[0]
     digest = sample.provenance.calls[-1].rpartition(":")[0]
@@ -187,7 +183,7 @@ def test_tokens_saved_are_reckoned_at_the_mean_length_of_the_votes(tmp_path: Pat
     longer = sample.replace(provenance=type(sample.provenance)(calls=calls))
     found = labels((longer,), (), context.calls)
     assert found is not None
-    assert found.measures.saved.tokens == 30 * (sample.votes.planned - sample.votes.asked)
+    assert found.figures.saved.tokens == 30 * (sample.votes.planned - sample.votes.asked)
 
 
 @pytest.mark.parametrize(
@@ -207,24 +203,18 @@ def test_the_interval_of_a_stratified_draw_covers_the_truth(sizes: tuple[int, ..
         [1] * round(size * rate) + [0] * round(size * (1 - rate)) for size, rate in zip(sizes, rates, strict=True)
     ]
     true = sum(map(sum, faulty)) / sum(sizes)
-    drawn = list(shared({str(place): size for place, size in enumerate(sizes)}, 50).values())
+    drawn = list(allocate_rows({str(place): size for place, size in enumerate(sizes)}, 50).values())
     covered = 0
     for _ in range(1000):
         judged = [sum(rng.sample(rows, count)) for rows, count in zip(faulty, drawn, strict=True)]
-        found = stratified([Stratum("", *parts) for parts in zip(sizes, drawn, judged, strict=True)])
-        assert 0 <= found.low <= found.value <= found.high <= 1
-        covered += found.low <= true <= found.high
+        value, low, high = stratified_share([Stratum("", *parts) for parts in zip(sizes, drawn, judged, strict=True)])
+        assert 0 <= low <= value <= high <= 1
+        covered += low <= true <= high
     assert covered / 1000 >= 0.93
 
 
-def test_what_was_judged_as_a_whole_is_known() -> None:
-    found = stratified([Stratum("a", 5, 5, 1), Stratum("b", 5, 5, 0)])
-    assert (found.low, found.value, found.high) == (0.1, 0.1, 0.1)
-    assert stratified([Stratum("a", 5, 5, 1), Stratum("b", 500, 0, 0)]).value == 0.2
-    with pytest.raises(ValueError, match="nothing"):
-        stratified([Stratum("a", 5, 0, 0)])
-
-
-@pytest.mark.parametrize(("share", "trials", "low", "high"), [(0.0, 10, 0.0, 0.2775), (0.5, 10, 0.2366, 0.7634)])
-def test_wilson_s_interval_is_the_published_one(share: float, trials: int, low: float, high: float) -> None:
-    assert wilson(share, trials) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+def test_strata_judged_as_a_whole_have_no_uncertainty() -> None:
+    assert stratified_share([Stratum("a", 5, 5, 1), Stratum("b", 5, 5, 0)]) == (0.1, 0.1, 0.1)
+    assert stratified_share([Stratum("a", 5, 5, 1), Stratum("b", 500, 0, 0)])[0] == 0.2
+    with pytest.raises(ValueError, match="judged"):
+        stratified_share([Stratum("a", 5, 0, 0)])

@@ -32,7 +32,7 @@ SECTIONS = (
 
 
 class Page(HTMLParser):
-    """Tags, ids and outside references of a page; complains about elements that are not closed."""
+    """Tags, ids and outside references of a page; fails on unclosed elements."""
 
     VOID = ("meta", "input", "img", "br", "link", "hr")
 
@@ -64,7 +64,7 @@ class Page(HTMLParser):
 
 def page_of(state: PipelineState, context: Context, **fields) -> str:
     after = Report(**fields)(state, context)
-    assert after.figures == {"page": "report.html"}
+    assert after.figures["page"] == "report.html"
     assert after.samples == state.samples
     return (context.run_dir / "report.html").read_text(encoding="utf-8")
 
@@ -75,7 +75,7 @@ def data_of(page: str) -> dict:
     return json.loads(found[1])
 
 
-def test_a_whole_run_shows_every_section_in_order(tmp_path: Path):
+def test_a_finished_run_has_every_section_in_order(tmp_path: Path):
     page = Page(page_of(*make_study(tmp_path)))
     assert [identifier for identifier in page.ids if identifier in SECTIONS] == list(SECTIONS)
 
@@ -97,7 +97,7 @@ def test_only_the_page_s_own_script_may_run(tmp_path: Path):
     assert f"script-src 'sha256-{allowed}'" in text
 
 
-def test_what_a_model_wrote_stays_text(tmp_path: Path):
+def test_texts_written_by_models_stay_text(tmp_path: Path):
     state, context = make_study(tmp_path, count=4)
     sample = state.samples[0].replace(
         messages=(replace(state.samples[0].messages[0], content=HOSTILE),), answer=HOSTILE, solution=HOSTILE
@@ -120,23 +120,23 @@ def test_what_a_model_wrote_stays_text(tmp_path: Path):
 @pytest.mark.parametrize(
     ("changes", "gone", "words"),
     [
-        ({"trained": None, "evaluation_trained": None, "files": {}}, {"training"}, "no trained model"),
-        ({"evaluation_base": None, "evaluation_trained": None}, {"result"}, "no evaluation on a test set"),
-        ({"selected": (), "control": ()}, {"selection"}, "no selection"),
-        ({"samples": (), "rejected": (), "selected": (), "control": ()}, {"samples", "difficulty"}, "no pass rates"),
+        ({"trained": None, "evaluation_trained": None, "files": {}}, {"training"}, "training"),
+        ({"evaluation_base": None, "evaluation_trained": None}, {"result"}, "evaluation on a test set"),
+        ({"selected": (), "control": ()}, {"selection"}, "selection"),
+        ({"samples": (), "rejected": (), "selected": (), "control": ()}, {"samples", "difficulty"}, "pass rates"),
     ],
 )
-def test_what_a_run_lacks_is_said_and_not_shown_empty(tmp_path: Path, changes, gone, words):
+def test_missing_parts_are_named_and_have_no_section(tmp_path: Path, changes, gone, words):
     state, context = make_study(tmp_path, count=8)
     context.metrics["stages"] = {}
     text = page_of(replace(state, **changes), context)
     page = Page(text)
     assert not gone & set(page.ids)
-    assert words in text
+    assert re.search(f"Not part of this run: [^.]*{words}", text)
     assert "<figure>\n  </figure>" not in text
 
 
-def test_a_run_that_has_nothing_still_gets_a_page(tmp_path: Path):
+def test_an_empty_run_still_gets_a_page(tmp_path: Path):
     store = Store(tmp_path / "store")
     _study, context = make_study(tmp_path, count=1)
     bare = Context(run_dir=tmp_path, store=store, calls=context.calls, progress=Progress())
@@ -148,11 +148,11 @@ def test_one_model_alone_is_not_compared(tmp_path: Path):
     state, context = make_study(tmp_path, count=4)
     context.metrics["stages"]["compare"] = {"overlap": {}}
     text = page_of(replace(state, trained=None, evaluation_trained=None), context)
-    assert "nothing to compare" in text
+    assert "no comparison" in text
     assert "trained model, pass@1" not in text
 
 
-def test_samples_without_a_pass_rate(tmp_path: Path):
+def test_samples_without_pass_rates_can_be_selected(tmp_path: Path):
     state, context = make_study(tmp_path, count=6)
     samples = tuple(sample.replace(score=None, probe=None) for sample in state.samples)
     text = page_of(replace(state, samples=samples), context)
@@ -161,7 +161,7 @@ def test_samples_without_a_pass_rate(tmp_path: Path):
     assert "selection" in page.ids
 
 
-def test_the_page_is_written_whole_over_an_old_one(tmp_path: Path):
+def test_the_page_replaces_an_old_one(tmp_path: Path):
     state, context = make_study(tmp_path, count=2)
     (context.run_dir / "report.html").write_text("old")
     assert page_of(state, context).rstrip().endswith("</html>")

@@ -1,4 +1,4 @@
-"""Whether a variant needs its picture, by what a scripted model says with and without it."""
+"""Whether a variant needs its image, with a scripted model."""
 
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def judged(
 
 
 class Pictured(Toy):
-    """As `Toy`, of prompts that may hold pictures."""
+    """`Toy` for prompts that may hold images."""
 
     def generate(self, model, prompts, sampling, count, context):  # type: ignore[no-untyped-def]
         return [[self.says(prompt, number) for number in range(count)] for prompt in prompts]
@@ -56,7 +56,7 @@ class Pictured(Toy):
     ("seeing", "unseeing", "share", "needed"),
     [(8, 4, 0.5, True), (8, 5, 0.5, False), (8, 0, 0.0, True), (8, 1, 0.0, False), (16, 14, 0.9, True)],
 )
-def test_few_right_replies_may_come_without_it(
+def test_too_many_correct_replies_without_the_image_are_refused(
     seeing: int, unseeing: int, share: float, needed: bool, tmp_path: Path
 ) -> None:
     outcome = judged(tmp_path, candidate(), {True: seeing, False: unseeing}, share=share)
@@ -72,19 +72,19 @@ def test_few_right_replies_may_come_without_it(
         )
 
 
-def test_replies_that_never_came_decide_nothing(tmp_path: Path) -> None:
+def test_failed_replies_leave_it_undecided(tmp_path: Path) -> None:
     outcome = judged(tmp_path, candidate(), {True: 8, False: 0}, lost=3)
     assert isinstance(outcome, Refusal)
     assert outcome.reason == "undecided"
 
 
-def test_a_question_without_pictures_passes_unlooked_at(tmp_path: Path) -> None:
+def test_questions_without_images_pass(tmp_path: Path) -> None:
     one = candidate(images=0)
     assert judged(tmp_path, one, {}) is one
 
 
-def test_a_count_that_was_made_before_is_not_made_again(tmp_path: Path) -> None:
-    """After a pass band, only the words alone are asked about; another model's count is no use."""
+def test_an_earlier_count_of_the_same_model_is_reused(tmp_path: Path) -> None:
+    """After a pass band only the text is counted, unless the band asked another model."""
     asked: list[str] = []
 
     def says(prompt: object, number: int) -> Reply:

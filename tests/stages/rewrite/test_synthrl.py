@@ -21,7 +21,7 @@ from dsrl.graders import Number, Text
 from dsrl.llm import Endpoint
 from dsrl.models.rollout.protocols import Question, Rollout
 from dsrl.pipeline.context import Context
-from dsrl.pipeline.runner import run
+from dsrl.pipeline.runner import run_stages
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.generate import MajorityVote
 from dsrl.stages.generate.candidate import Candidate, Refusal
@@ -46,7 +46,7 @@ class Named(Model):
 
 @component("tests.test_synthrl.Toy")
 class Toy(Rollout):
-    """A model whose reply number i to a question is what the test says."""
+    """A model whose reply i to a question is `says(question, i)`."""
 
     excluded_from_key: ClassVar[frozenset[str]] = frozenset({"says", "asked"})
 
@@ -63,7 +63,7 @@ class Toy(Rollout):
 
 
 def scripted(counts: dict[str, int], fresh: int = 9) -> Callable[[str, int], Reply]:
-    """So many of the first sixteen replies to a question are right, and `fresh` of all sixteens that follow."""
+    """`counts[question]` of the first sixteen replies are correct, and `fresh` of each sixteen that follow."""
     return lambda question, number: RIGHT if number % N < (counts[question] if number < N else fresh) else WRONG
 
 
@@ -78,7 +78,7 @@ def scored(says: PassCount, where: Context, *texts: str) -> PipelineState:
 
 
 def writer(questions: Callable[[str, int], str], judge: Callable[[str], str] | None = None) -> Callable[..., str]:
-    """A server that writes question k, from 0, for what it is shown, and judges."""
+    """A server that writes question k for the question it is shown, and judges."""
     numbers: Counter[str] = Counter()
 
     def answer(body: Json, choice: int) -> str:
@@ -93,7 +93,7 @@ def writer(questions: Callable[[str, int], str], judge: Callable[[str], str] | N
 
 
 def shown(prompt: str) -> str:
-    """The question that a writer's prompt holds."""
+    """The question in a writer's prompt."""
     return prompt.partition("# Question to make harder\n")[2].partition("\n\n# What to do")[0]
 
 
@@ -115,7 +115,7 @@ def rewritten(
 
 
 SCRIPT = (10, 6, 9, 5, 3, 8, 7, 4)
-"""Pass counts of eight attempts, as in the state of the published code."""
+"""Pass counts of eight attempts, as in the published code."""
 COUNTS = {SEED: 14, **{f"v{number}": count for number, count in enumerate(SCRIPT, 1)}}
 
 
@@ -127,7 +127,7 @@ COUNTS = {SEED: 14, **{f"v{number}": count for number, count in enumerate(SCRIPT
         ("best", "last_accepted", "v8", [SEED, "v1", "v2", "v3", "v4", "v4", "v6", "v7"]),
     ],
 )
-def test_the_scripted_case(stop: str, chain: str, kept: str, starts: list[str], tmp_path: Path) -> None:
+def test_scripted_pass_counts(stop: str, chain: str, kept: str, starts: list[str], tmp_path: Path) -> None:
     numbers = itertools.count(1)
     after, where, prompts = rewritten(
         tmp_path, writer(lambda *_: f"v{next(numbers)}"), counter(scripted(COUNTS)), stop=stop, chain=chain
@@ -150,7 +150,7 @@ def test_the_scripted_case(stop: str, chain: str, kept: str, starts: list[str], 
     assert (len(replies), sum(row["correct"] for row in replies), replies[0]["index"]) == (N, 9, N)
 
 
-def test_a_chain_without_effect_is_refused() -> None:
+def test_check_refuses_contradictory_settings() -> None:
     count = counter(scripted({}))
     teacher = Endpoint(model="m", base_url="http://127.0.0.1:1/v1")
     stage: dict[str, Any] = {"teacher": teacher, "counter": count, "verify": (PassBand(counter=count),)}
@@ -166,7 +166,7 @@ def test_a_chain_without_effect_is_refused() -> None:
         PassBand(counter=counter(scripted({}), rollouts=3)).check()
 
 
-def test_the_writer_never_sees_the_answer(tmp_path: Path) -> None:
+def test_prompts_hide_the_answer(tmp_path: Path) -> None:
     count = counter(scripted({"How many?": 16, "v": 8}))
     where = context(tmp_path)
     samples = (new_sample("t", "How many?", "987123", "seed"),)
@@ -190,7 +190,7 @@ def test_the_writer_never_sees_the_answer(tmp_path: Path) -> None:
 
 
 def fails(share: float) -> Callable[[str, int], Reply]:
-    """Right whenever it answers at all."""
+    """Correct whenever a reply comes at all."""
 
     def says(question: str, number: int) -> Reply:
         return LOST if random.Random(f"{question} {number}").random() < share else RIGHT
@@ -220,7 +220,7 @@ def test_failed_calls_never_make_a_question_harder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", [LOST, CUT])
-def test_what_failed_or_was_cut_is_replaced_by_number(missing: Reply, tmp_path: Path) -> None:
+def test_failed_and_truncated_replies_are_replaced(missing: Reply, tmp_path: Path) -> None:
     where = context(tmp_path)
     state = PipelineState(task=TASK, base=Named(name="m", path="m"))
     says = lambda question, number: missing if number < 5 else RIGHT if number % 2 else WRONG  # noqa: E731
@@ -234,7 +234,7 @@ def test_what_failed_or_was_cut_is_replaced_by_number(missing: Reply, tmp_path: 
     where.close()
 
 
-def test_nothing_more_is_drawn_than_needed(tmp_path: Path) -> None:
+def test_only_needed_replies_are_generated(tmp_path: Path) -> None:
     where, asked = context(tmp_path), []
     count = PassCount(rollout=Toy(says=lambda *_: RIGHT, asked=asked), rollouts=N, spare=N)
     count.count(
@@ -252,11 +252,11 @@ def rate(correct: int, n: int = N, **fields: int) -> Rate:
 @pytest.mark.parametrize(
     ("seed", "variant", "harder"), [(16, 14, True), (16, 15, False), (12, 10, True), (12, 12, False)]
 )
-def test_the_papers_margin(seed: int, variant: int, harder: bool) -> None:
+def test_pass_band_margin(seed: int, variant: int, harder: bool) -> None:
     assert (PassBand(counter=counter(scripted({}))).refusal(rate(seed), rate(variant)) == "") is harder
 
 
-def test_the_interval_asks_for_more_than_chance() -> None:
+def test_interval_band() -> None:
     band = IntervalBand(counter=counter(scripted({})))
     assert band.refusal(rate(16), rate(14)) != ""
     assert band.refusal(rate(16), rate(8)) == ""
@@ -265,8 +265,8 @@ def test_the_interval_asks_for_more_than_chance() -> None:
     assert lower_bound_of_drop(rate(56, 70), rate(48, 80), 0.95) == pytest.approx(0.0524, abs=5e-5)
 
 
-def test_a_second_band_is_a_second_test(tmp_path: Path) -> None:
-    """By luck the first sixteen replies look harder; the next sixteen, of seed and variant alike, don't."""
+def test_a_second_band_uses_fresh_replies(tmp_path: Path) -> None:
+    """The first sixteen replies look harder by chance; the next sixteen of seed and variant don't."""
     says = lambda question, number: WRONG if question == "v" and number in (1, 2, 3) else RIGHT  # noqa: E731
     band = PassBand(counter=counter(says))
     once, _, _ = rewritten(tmp_path / "a", writer(lambda *_: "v"), counter(says), verify=(band,), attempts=1)
@@ -278,14 +278,14 @@ def test_a_second_band_is_a_second_test(tmp_path: Path) -> None:
     assert "16 of 16, the seed 16 of 16" in twice.rejected[0].detail
 
 
-def test_a_single_pass_asks_for_one_right_reply(tmp_path: Path) -> None:
+def test_single_pass_needs_one_correct_reply(tmp_path: Path) -> None:
     says = scripted({SEED: 14, "v": 16})
     single = SinglePass(counter=counter(says, rollouts=1))
     after, _, _ = rewritten(tmp_path, writer(lambda *_: "v"), counter(says), verify=(single,))
     assert len(after.samples) == 2  # though it isn't harder
 
 
-def test_another_model_counts_for_itself(tmp_path: Path) -> None:
+def test_a_band_can_ask_another_model(tmp_path: Path) -> None:
     asked: list[Any] = []
     says = scripted({SEED: 14, "v": 8})
     other = PassCount(rollout=Toy(says=says, asked=asked), rollouts=N)
@@ -305,7 +305,7 @@ def test_another_model_counts_for_itself(tmp_path: Path) -> None:
         (json.dumps({"score": 7.5, "reason": "the same"}), "low quality", "7.5 of 10: the same"),
     ],
 )
-def test_a_judge_who_says_no_or_nothing(says: str, reason: str, detail: str, tmp_path: Path) -> None:
+def test_low_and_missing_scores_are_refused(says: str, reason: str, detail: str, tmp_path: Path) -> None:
     after, _, prompts = rewritten(
         tmp_path, writer(lambda *_: "v", lambda _: says), counter(scripted({SEED: 14, "v": 8})), attempts=1
     )
@@ -326,19 +326,19 @@ def test_a_judge_who_says_no_or_nothing(says: str, reason: str, detail: str, tmp
         ("How many now? (Hint: the answer is 4.)", "leaks the answer"),
     ],
 )
-def test_what_is_wrong_at_first_sight_is_never_judged(draft: str, reason: str, tmp_path: Path) -> None:
+def test_question_checks_run_before_the_judge(draft: str, reason: str, tmp_path: Path) -> None:
     after, _, prompts = rewritten(tmp_path, writer(lambda *_: draft), counter(scripted({SEED: 14})), attempts=1)
     assert [one.reason for one in after.rejected] == [reason]
     assert len(prompts) == 1
 
 
-def test_a_question_may_hold_the_number_of_its_answer_and_many_paragraphs(tmp_path: Path) -> None:
+def test_a_question_may_contain_the_answers_number(tmp_path: Path) -> None:
     text = "Let x = 4.\n\nA square has sides of x*x - 12.\n\nHow long is one of them?"
     after, _, _ = rewritten(tmp_path, writer(lambda *_: text), counter(scripted({SEED: 14, text: 8})))
     assert after.samples[1].input == text
 
 
-def test_two_seeds_never_get_the_same_variant(tmp_path: Path) -> None:
+def test_equal_variants_of_two_seeds_are_duplicates(tmp_path: Path) -> None:
     count = counter(scripted({"a": 16, "b": 16, "v": 8, "w": 8}))
     where = context(tmp_path)
     before = scored(count, where, "a", "b")
@@ -351,7 +351,7 @@ def test_two_seeds_never_get_the_same_variant(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("right", "words"), [(3, "no seed is solved 12 times or more"), (16, "every seed is always solved")]
 )
-def test_seeds_that_are_all_too_hard_or_too_easy_are_said(right: int, words: str, tmp_path: Path) -> None:
+def test_unsuitable_seeds_give_a_warning_with_their_histogram(right: int, words: str, tmp_path: Path) -> None:
     count = counter(scripted({"a": right, "b": right, "v": 8, "w": 8}))
     where = context(tmp_path)
     before = scored(count, where, "a", "b")
@@ -362,7 +362,7 @@ def test_seeds_that_are_all_too_hard_or_too_easy_are_said(right: int, words: str
     assert f"0 to 16: {histogram} seeds" in said(then)
 
 
-def test_a_kept_variant_without_enough_fresh_replies_stays_undecided(tmp_path: Path) -> None:
+def test_too_few_fresh_replies_leave_a_variant_undecided(tmp_path: Path) -> None:
     usual = scripted({SEED: 14, "v": 8})
 
     def says(question: str, number: int) -> Reply:
@@ -378,7 +378,7 @@ def test_a_kept_variant_without_enough_fresh_replies_stays_undecided(tmp_path: P
 @pytest.mark.parametrize(
     ("votes", "reason"), [("#### 4", None), ("#### 5", "second model disagrees"), ("hm", "no readable vote")]
 )
-def test_a_second_model_has_to_agree(votes: str, reason: str | None, tmp_path: Path) -> None:
+def test_second_model(votes: str, reason: str | None, tmp_path: Path) -> None:
     where = context(tmp_path)
     with serve(answer=lambda body, choice: votes) as script:
         teacher = Endpoint(model="m", base_url=script.url)
@@ -398,8 +398,8 @@ def test_a_second_model_has_to_agree(votes: str, reason: str | None, tmp_path: P
     assert (outcome.candidate if isinstance(outcome, Refusal) else outcome).answer == "4"
 
 
-def test_the_same_bytes_after_a_kill(tmp_path: Path) -> None:
-    """It dies in the middle of an attempt; the next run asks the writer only for what is missing."""
+def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path) -> None:
+    """A run killed in the middle of an attempt; the next one requests only what is missing."""
     file = tmp_path / "seeds.jsonl"
     file.write_text("".join(json.dumps({"q": f"s{number}", "a": "4"}) + "\n" for number in range(6)))
     seeds = Seeds(source=Source(path=str(file), input="q", output="a"))
@@ -411,7 +411,7 @@ def test_the_same_bytes_after_a_kill(tmp_path: Path) -> None:
             return json.dumps({"score": 9, "reason": "more steps"})
         return json.dumps({"question": shown(prompt) + "!" * (1 + body["seed"] % 3)})
 
-    def carried_out(folder: Path, lasts: int = 10**6) -> Path:
+    def run_stage(folder: Path, lasts: int = 10**6) -> Path:
         asked = itertools.count()
 
         def says(question: str, number: int) -> Reply:
@@ -428,25 +428,25 @@ def test_the_same_bytes_after_a_kill(tmp_path: Path) -> None:
                 stage = HarderVariants(
                     teacher=teacher, counter=count, verify=verify, stop="best", chain="last_accepted"
                 )
-                run({"seeds": seeds, "score": count, "rewrite": stage}, state, where)
+                run_stages({"seeds": seeds, "score": count, "rewrite": stage}, state, where)
         finally:
             where.close()
         return next((folder / "store" / "stages" / "rewrite").glob("[!.]*"))
 
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
-    whole = carried_out(tmp_path / "whole")
+    whole = run_stage(tmp_path / "whole")
     num_whole = next(answered)
     with pytest.raises(KeyboardInterrupt):
-        carried_out(tmp_path / "killed", lasts=500)
+        run_stage(tmp_path / "killed", lasts=500)
     assert next(answered) - num_whole > 10
-    again = carried_out(tmp_path / "killed")
+    again = run_stage(tmp_path / "killed")
     assert next(answered) - num_whole - 2 == num_whole
     for table in ("samples.parquet", "rejected.parquet"):
         assert (again / table).read_bytes() == (whole / table).read_bytes()
 
 
-def test_an_answer_that_is_a_text_leaks_only_where_it_is_stated() -> None:
+def test_a_text_answer_leaks_only_if_stated() -> None:
     from dsrl.stages.rewrite.synthrl.leak_check import find_leak
 
     grader = Text()
@@ -458,7 +458,7 @@ def sample_ids(state: PipelineState) -> list[str]:
     return [sample.id for sample in state.samples]
 
 
-def test_ids_differ_between_seed_and_variant(tmp_path: Path) -> None:
+def test_lineage_of_a_variant(tmp_path: Path) -> None:
     after, _, _ = rewritten(tmp_path, writer(lambda *_: "v"), counter(scripted({SEED: 14, "v": 8})))
     assert len(set(sample_ids(after))) == 2
     variant: Sample = after.samples[1]
@@ -467,8 +467,8 @@ def test_ids_differ_between_seed_and_variant(tmp_path: Path) -> None:
     assert variant.verdicts[1].reason == "8 of 16, the seed 14 of 16"
 
 
-def test_seeds_without_enough_replies_are_no_hard_seeds(tmp_path: Path) -> None:
-    """They are not rewritten, and stand in no bin of the histogram."""
+def test_incomplete_counts_are_in_no_bin(tmp_path: Path) -> None:
+    """Such seeds are not rewritten and are in no bin of the histogram."""
     count = counter(lambda question, number: CUT)
     where = context(tmp_path)
     before = scored(count, where, "a", "b")
@@ -478,7 +478,7 @@ def test_seeds_without_enough_replies_are_no_hard_seeds(tmp_path: Path) -> None:
     assert "and 2 without 16" in said(then)
 
 
-def test_a_writer_who_brings_nothing_is_given_up(tmp_path: Path) -> None:
+def test_a_low_yield_of_variants_fails_the_stage(tmp_path: Path) -> None:
     texts = [f"Seed {number}?" for number in range(60)]
     count = counter(lambda question, number: RIGHT)
     where = context(tmp_path)

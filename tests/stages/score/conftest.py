@@ -5,6 +5,6 @@ from dsrl.pipeline.context import Context
 
 @pytest.fixture
 def context(context: Context) -> Context:
-    """The surroundings while the stage `score` is at work."""
+    """The context of a running `score` stage."""
     context.stage = "score"
     return context

@@ -1,4 +1,4 @@
-"""When drawing stops: the rule, and the stage that goes by it."""
+"""Early stopping of rollouts: the rule, and the stage that uses it."""
 
 import random
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ class Fixed(Model):
 
 @component("tests.test_waves.Chances")
 class Chances(Rollout):
-    """Question k is answered rightly with chance (k mod 10) / 9, reply by reply by numbers of its own."""
+    """Question k is answered correctly with probability (k mod 10) / 9, with random numbers of its own."""
 
     def generate(
         self, model: Model, prompts: Sequence[str], sampling: Sampling, count: int, context: Context
@@ -65,7 +65,7 @@ def stage(**dials: Any) -> Sequential:
     return Sequential(**{"rollout": Chances(), "rollouts": 64, "m": 20, **dials})
 
 
-def test_the_chances_of_what_is_to_come() -> None:
+def test_betabinom_pmf() -> None:
     pmf = betabinom_pmf(2, 8, 24)
     assert sum(pmf) == pytest.approx(1)
     mean = sum(more * probability for more, probability in enumerate(pmf))
@@ -84,11 +84,11 @@ def test_the_chances_of_what_is_to_come() -> None:
         (PartialCount(0, 0, 0), 1.0, 1.0),  # nothing came: never stopped for that
     ],
 )
-def test_the_risk_of_stopping(count: PartialCount, lowest: float, highest: float) -> None:
+def test_selection_risk(count: PartialCount, lowest: float, highest: float) -> None:
     assert lowest <= selection_risk(count, GOAL, top=0.25) <= highest
 
 
-def test_the_bound_counts_on_none_that_was_never_solved() -> None:
+def test_the_cutoff_ignores_samples_never_solved() -> None:
     assert cutoff([PartialCount(0, 8, 56)] * 1000, GOAL) is None
     assert cutoff([PartialCount(1, 8, 56)] * 5, GOAL) is None
     low = cutoff([PartialCount(1, 8, 56)] * 40, GOAL)
@@ -98,7 +98,7 @@ def test_the_bound_counts_on_none_that_was_never_solved() -> None:
     assert low < high
 
 
-def test_the_risks_taken_stay_within_what_is_allowed() -> None:
+def test_risks_stay_within_the_allowance() -> None:
     counts = [PartialCount(1, 8, 56)] * 40 + [PartialCount(right, 8, 56) for right in range(2, 9)] * 10
     found = samples_to_stop(counts, range(len(counts)), GOAL, 0.0, 1.0)
     assert found
@@ -107,7 +107,7 @@ def test_the_risks_taken_stay_within_what_is_allowed() -> None:
     assert samples_to_stop(counts, range(len(counts)), GOAL, GOAL.error * GOAL.m, 1.0).keys() <= found.keys()
 
 
-def test_the_same_samples_are_selected_with_fewer_replies(context: Context) -> None:
+def test_fewer_replies_select_the_same_samples(context: Context) -> None:
     whole = Score(rollout=Chances(), rollouts=64)(state(), context)
     early = stage()(state(), context)
     rates = [sample.score for sample in early.samples if sample.score]
@@ -125,22 +125,22 @@ def test_the_same_samples_are_selected_with_fewer_replies(context: Context) -> N
     assert stage()(state(), context).samples == early.samples
 
 
-def test_few_samples_are_all_drawn_to_the_end(context: Context) -> None:
+def test_no_early_stopping_if_all_samples_are_selected(context: Context) -> None:
     after = stage(m=100)(state(), context)
     assert not any(sample.score and sample.score.censored for sample in after.samples)
 
 
-def test_it_is_refused_where_all_rates_are_needed() -> None:
+def test_check_refuses_other_selections_and_settings() -> None:
     select = Learnable(m=20, n=100)
     with pytest.raises(UserError, match="select=paper"):
-        stage().check_beside({"score": stage(), "select": select})
+        stage().check_pipeline({"score": stage(), "select": select})
     with pytest.raises(UserError, match="must grow"):
         stage(waves=(8, 8)).check()
     with pytest.raises(UserError, match="m=null"):
         stage(m=None).check()
 
 
-def test_a_forecast_lies_between_the_first_wave_and_all() -> None:
+def test_forecast() -> None:
     rollout = ServerRollout(endpoint=Endpoint(model="m", base_url="http://127.0.0.1:9/v1"))
     outlook = Outlook(replace(state(0), samples=()), samples=Range.of(100))
     whole = Score(rollout=rollout, rollouts=64).expect(outlook).load

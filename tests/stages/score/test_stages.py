@@ -26,7 +26,7 @@ LOST = Reply(text=None, error="no room for a reply")
 
 @component("tests.test_stages.Scripted")
 class Scripted(Rollout):
-    """Says to each prompt what the test wants."""
+    """A model with prepared replies."""
 
     replies: Any
 
@@ -52,7 +52,7 @@ def asked(number: int, origin: Any = "initial", parent: Sample | None = None) ->
     return new_sample("t", f"question {number}", "4", origin, parent=parent)
 
 
-def test_a_probe_is_one_greedy_reply(context: Context) -> None:
+def test_probe(context: Context) -> None:
     replies = [[RIGHT], [WRONG], [CUT], [LOST]]
     after = Probe(rollout=Scripted(replies=replies), max_tokens=9)(state(*map(asked, range(4))), context)
     assert [sample.probe and sample.probe.value for sample in after.samples] == [1.0, 0.0, 0.0, None]
@@ -61,7 +61,7 @@ def test_a_probe_is_one_greedy_reply(context: Context) -> None:
     assert all(sample.probe and sample.probe.temperature == 0 for sample in after.samples)
 
 
-def test_a_failed_rollout_is_neither_right_nor_wrong(context: Context) -> None:
+def test_a_failed_rollout_is_neither_correct_nor_wrong(context: Context) -> None:
     stage = Score(rollout=Scripted(replies=[[RIGHT, BARE, CUT, LOST]]), rollouts=4)
     (sample,) = stage(state(asked(0)), context).samples
     assert sample.score == Rate(
@@ -76,7 +76,7 @@ def test_a_failed_rollout_is_neither_right_nor_wrong(context: Context) -> None:
     )
 
 
-def test_every_rollout_is_kept_with_its_grade(context: Context) -> None:
+def test_graded_rollouts_are_written(context: Context) -> None:
     before = state(asked(0))
     Score(rollout=Scripted(replies=[[RIGHT, LOST]]), rollouts=2)(before, context)
     right, lost = read_table(context.scratch / "rollouts.parquet", GradedRollout)
@@ -90,7 +90,7 @@ def test_every_rollout_is_kept_with_its_grade(context: Context) -> None:
     assert (lost.index, lost.text, lost.correct, lost.error) == (1, None, False, "no room for a reply")
 
 
-def test_the_figures_of_a_scoring(context: Context) -> None:
+def test_score_figures(context: Context) -> None:
     replies = [[RIGHT, RIGHT], [RIGHT, WRONG], [WRONG, WRONG], [LOST, LOST]]
     after = Score(rollout=Scripted(replies=replies), rollouts=2, low=0.5)(state(*map(asked, range(4))), context)
     figures = after.figures
@@ -100,7 +100,7 @@ def test_the_figures_of_a_scoring(context: Context) -> None:
     assert figures["band"] == {"low": 0.5, "high": 1.0, "samples": 0}
 
 
-def test_what_rewriting_did_is_told_by_direction(context: Context) -> None:
+def test_figures_of_rewriting_by_direction(context: Context) -> None:
     solved, unsolved = asked(0), asked(1)
     probed = Probe(rollout=Scripted(replies=[[RIGHT], [WRONG]]))(state(solved, unsolved), context).samples
     children = (asked(2, "harder", probed[0]), asked(3, "easier", probed[1]))
@@ -113,15 +113,15 @@ def test_what_rewriting_did_is_told_by_direction(context: Context) -> None:
     assert set(figures["by_origin"]) == {"initial", "harder", "easier"}
 
 
-def test_nothing_to_score_is_no_accident(context: Context) -> None:
+def test_scoring_no_samples(context: Context) -> None:
     figures = Score(rollout=Scripted(replies=[]))(state(), context).figures
     assert (figures["samples"], figures["mean_pass_rate"]) == (0, None)
 
 
-def test_an_empty_band_is_refused() -> None:
+def test_check_refuses_an_empty_band() -> None:
     with pytest.raises(UserError, match="low must be less"):
         Score(rollout=Scripted(replies=[]), low=0.5, high=0.5).check()
 
 
-def test_both_stages_say_what_they_find_out() -> None:
+def test_declared_outputs() -> None:
     assert [stage.outputs[-1] for stage in (Probe, Score)] == list(SAMPLE_FIELDS[:2])

@@ -47,7 +47,7 @@ def read(stage: Seeds, folder: Path, answer: Any = None) -> tuple[PipelineState,
         where.close()
 
 
-def test_every_row_is_a_seed_or_a_rejection_with_its_reason(tmp_path: Path) -> None:
+def test_every_row_is_a_seed_or_a_rejection(tmp_path: Path) -> None:
     found, words = read(Seeds(source=source(tmp_path, ROWS)), tmp_path)
     assert [(sample.input, sample.answer, sample.solution) for sample in found.samples] == [
         ("1 + 1?", "2", "It is 2.\n#### 2"),
@@ -65,13 +65,13 @@ def test_every_row_is_a_seed_or_a_rejection_with_its_reason(tmp_path: Path) -> N
     assert found.figures["rows"] == {"in": 7, "out": 2}
 
 
-def test_labels_alone_are_learned_in_the_output_format(tmp_path: Path) -> None:
+def test_a_bare_label_becomes_a_solution_in_the_output_format(tmp_path: Path) -> None:
     rows = source(tmp_path, [{"q": "Is it so?", "a": "yes"}])
     (sample,) = read(Seeds(source=rows), tmp_path, Label(labels=("yes", "no")))[0].samples
     assert sample.solution == "<answer>yes</answer>"
 
 
-def test_unscored_seeds_that_were_not_taken_are_held_out(tmp_path: Path) -> None:
+def test_unselected_seeds_are_held_out_for_validation(tmp_path: Path) -> None:
     rows = source(tmp_path, [{"q": f"{number} + 0?", "a": str(number)} for number in range(19)])
     state, where = read(Seeds(source=rows), tmp_path)[0], context(tmp_path)
     state = RandomUnscored(m=8, n=1)(state, where)
@@ -81,7 +81,7 @@ def test_unscored_seeds_that_were_not_taken_are_held_out(tmp_path: Path) -> None
     assert not held_out & {*state.selected, *state.control}
 
 
-def test_the_test_set_takes_part_in_the_key_where_its_items_are_left_out(tmp_path: Path) -> None:
+def test_the_test_set_is_an_input_if_its_items_are_dropped(tmp_path: Path) -> None:
     stage = Seeds(source=source(tmp_path, ROWS), drop_test_items=False)
     assert "test" not in stage.inputs
     assert "test" in Seeds(source=None).inputs
@@ -89,7 +89,7 @@ def test_the_test_set_takes_part_in_the_key_where_its_items_are_left_out(tmp_pat
     assert "In the test?" in [sample.input for sample in found.samples]
 
 
-def test_no_seed_at_all_is_a_failure(tmp_path: Path) -> None:
+def test_no_usable_row_fails_the_stage(tmp_path: Path) -> None:
     with pytest.raises(StageFailed, match="none of the 1 rows") as caught:
         read(Seeds(source=source(tmp_path, [ROWS[5]])), tmp_path)
     assert "1 x no readable answer; such as 'row 1: eight or so'" in str(caught.value)
@@ -115,7 +115,7 @@ CHOICES = [
 ]
 
 
-def test_multiple_choice_becomes_free_form_and_yes_or_no_is_left_out(tmp_path: Path) -> None:
+def test_free_form_and_drop_yes_no(tmp_path: Path) -> None:
     stage = Seeds(source=source(tmp_path, CHOICES, options="o"), free_form=True, drop_yes_no=True)
     found, _ = read(stage, tmp_path, Text())
     assert [(sample.input, sample.answer) for sample in found.samples] == [
@@ -125,7 +125,7 @@ def test_multiple_choice_becomes_free_form_and_yes_or_no_is_left_out(tmp_path: P
     assert [one.reason for one in found.rejected] == ["needs its options", "yes or no", "no such option"]
 
 
-def test_a_missing_source_and_missing_options_are_refused_before_work(tmp_path: Path) -> None:
+def test_check_refuses_missing_source_or_options(tmp_path: Path) -> None:
     for stage, words in (
         (Seeds(source=None), "no labelled data"),
         (Seeds(source=source(tmp_path, CHOICES), free_form=True), "these have no options"),
@@ -134,7 +134,7 @@ def test_a_missing_source_and_missing_options_are_refused_before_work(tmp_path: 
             stage.check()
 
 
-def test_the_key_knows_the_content_of_the_data(tmp_path: Path) -> None:
+def test_the_key_depends_on_the_content_of_the_data(tmp_path: Path) -> None:
     keys = [Seeds(source=source(tmp_path, rows)).key({}) for rows in (ROWS, ROWS, ROWS[:2])]
     assert keys[0] == keys[1] != keys[2]
 

@@ -1,4 +1,4 @@
-"""Which samples are chosen, in which order, and what is said when there are too few."""
+"""Which samples are selected, in which order, and the warnings if there are too few."""
 
 import dataclasses
 import random
@@ -62,7 +62,7 @@ def scored(text: str, num_correct: int, num_valid: int = 8) -> Sample:
 
 
 def study_of(rates: tuple[int, ...], copies: int = 1, task: Task = TASK) -> PipelineState:
-    """`copies` samples of each number of right rollouts out of eight."""
+    """`copies` samples for each number of correct rollouts out of eight."""
     samples = (scored(f"story {number} {copy}", number) for number in rates for copy in range(copies))
     return PipelineState(task=task, samples=tuple(samples))
 
@@ -96,7 +96,7 @@ def test_learnable_takes_the_middle_first(context: Context) -> None:
     assert [abs(8 * pass_rate(sample) - 4) for sample in state.chosen(state.selected)] == [0, 1, 1, 2, 2, 3, 3]
 
 
-def test_all_takes_all_and_random_is_seeded(context: Context) -> None:
+def test_all_scored_and_random_choice(context: Context) -> None:
     state = study_of(RATES, 20)
     assert len(AllScored(n=9)(state, context).selected) == 180
     first, again, other = (RandomChoice(m=50, n=9, seed=seed)(state, context).selected for seed in (0, 0, 1))
@@ -106,7 +106,7 @@ def test_all_takes_all_and_random_is_seeded(context: Context) -> None:
 @pytest.mark.parametrize("cls", STRATEGIES)
 @settings(deadline=None)
 @given(order=st.randoms(use_true_random=False))
-def test_arrival_order_does_not_matter(cls: type[Select], order: random.Random) -> None:
+def test_rankings_do_not_depend_on_the_order_of_samples(cls: type[Select], order: random.Random) -> None:
     samples = list(study_of((1, 4, 7), 3).samples)
     stage = cls(**({} if cls is AllScored else {"m": 4}), n=9)
     expected = stage.ranking(samples)
@@ -114,7 +114,7 @@ def test_arrival_order_does_not_matter(cls: type[Select], order: random.Random) 
     assert stage.ranking(samples) == expected
 
 
-def test_control_is_random_of_the_same_size_and_from_all(context: Context) -> None:
+def test_control_is_a_random_set_of_the_same_size(context: Context) -> None:
     state = PaperRanking(m=40, n=9)(study_of(RATES, 30), context)
     control = state.chosen(state.control)
     assert len(set(state.control)) == len(state.selected) == 40
@@ -122,7 +122,7 @@ def test_control_is_random_of_the_same_size_and_from_all(context: Context) -> No
     assert PaperRanking(m=40, n=9, seed=1)(state, context).control != state.control
 
 
-def test_a_shortfall_goes_on_loudly_and_names_the_cure(context: Context) -> None:
+def test_a_shortfall_gives_a_warning_with_a_suggested_n(context: Context) -> None:
     state = PaperRanking(m=20, n=30)(study_of(RATES), context)
     assert len(state.selected) == len(state.control) == 7
     assert state.figures["shortfall"] == 13
@@ -133,7 +133,7 @@ def test_a_shortfall_goes_on_loudly_and_names_the_cure(context: Context) -> None
     assert "n=86 would give about 20" in said(context)
 
 
-def test_enough_samples_say_nothing(context: Context) -> None:
+def test_enough_samples_give_no_warning(context: Context) -> None:
     figures = PaperRanking(m=7, n=9)(study_of(RATES), context).figures
     assert said(context) == ""
     assert (figures["strategy"], figures["shortfall"], figures["suggested_n"]) == ("paper_ranking", 0, None)
@@ -158,7 +158,7 @@ def test_fill(fill: str, dials: dict[str, Any], expected: list[int], context: Co
     assert state.figures["filled"] == len(expected) - len(in_band)
 
 
-def test_both_ends_fill_up_alike(context: Context) -> None:
+def test_fill_both(context: Context) -> None:
     state = PaperRanking(m=40, n=9, fill="both")(study_of((0, 4, 8), 20), context)
     rates = chosen_rates(state)
     assert rates[:20] == [4] * 20
@@ -166,7 +166,7 @@ def test_both_ends_fill_up_alike(context: Context) -> None:
     assert "20 of them unsolved or solved" in said(context)
 
 
-def test_probability_draws_hard_ones_oftener_and_repeats_them(context: Context) -> None:
+def test_probability_prefers_hard_samples_and_repeats_them(context: Context) -> None:
     state = Probability(m=4000, n=9)(study_of(RATES, 3), context)
     counts = Counter(chosen_rates(state))
     total = sum(1 - number / 8 + 1e-3 for number in range(1, 8))
@@ -184,7 +184,7 @@ def test_probability_without_a_sample_in_the_band_fails(context: Context) -> Non
         Probability(m=4, n=9)(study_of((0, 8)), context)
 
 
-def test_blind_takes_what_was_never_scored(context: Context) -> None:
+def test_random_unscored(context: Context) -> None:
     samples = tuple(new_sample("stories", f"story {number}", "1", "seed") for number in range(30))
     some = RandomUnscored(m=10, n=30)(PipelineState(task=TASK, samples=samples), context)
     assert len(set(some.selected)) == 10
@@ -196,7 +196,7 @@ def test_blind_takes_what_was_never_scored(context: Context) -> None:
 
 
 @pytest.mark.parametrize(("m", "expected"), [(10, 10), (60, 40), (None, 40)])
-def test_blind_is_expected_to_take_what_there_is(m: int | None, expected: int) -> None:
+def test_random_unscored_forecast(m: int | None, expected: int) -> None:
     outlook = Outlook(PipelineState(task=TASK), samples=Range.of(40))
     assert RandomUnscored(m=m, n=40).expect(outlook).after.selected.expected == expected
 
@@ -210,13 +210,13 @@ def test_fill_error_fails(context: Context) -> None:
     ("rates", "words"),
     [((0, 0, 0), "3 scored: 3 never solved, 0 always"), ((8, 8), "0 never solved, 2 always"), ((), "0 scored")],
 )
-def test_nothing_to_train_on_fails_with_the_reason(rates: tuple[int, ...], words: str, context: Context) -> None:
+def test_nothing_to_train_on_fails(rates: tuple[int, ...], words: str, context: Context) -> None:
     samples = tuple(scored(f"story {place}", number) for place, number in enumerate(rates))
     with pytest.raises(StageFailed, match=f"nothing to train on\n  got:     .*{words}"):
         PaperRanking(m=5, n=5)(PipelineState(task=TASK, samples=samples), context)
 
 
-def test_samples_without_a_rate_are_counted_not_chosen(context: Context) -> None:
+def test_samples_without_a_rate_are_not_selected(context: Context) -> None:
     nothing_came, unscored = scored("a", 0, num_valid=0), new_sample("stories", "b", "1", "initial")
     state = Hardest(m=5, n=9)(PipelineState(task=TASK, samples=(scored("c", 4), nothing_came, unscored)), context)
     assert len(state.selected) == len(state.control) == 1
@@ -224,13 +224,13 @@ def test_samples_without_a_rate_are_counted_not_chosen(context: Context) -> None
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.5, 0.5), (0.6, 0.4), (-0.1, 1.0), (0.0, 1.1)])
-def test_a_band_without_room_is_refused(low: float, high: float) -> None:
+def test_an_empty_or_invalid_band_is_refused(low: float, high: float) -> None:
     with pytest.raises(ValueError, match=r"low|high"):
         PaperRanking(m=5, n=5, low=low, high=high)
 
 
 @pytest.mark.parametrize("path", sorted((home() / "conf" / "select").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_option_names_every_knob(path: Path) -> None:
+def test_every_config_lists_every_field(path: Path) -> None:
     node = yaml.safe_load(path.read_text())
     target = node.pop("_target_")
     cls = next(cls for cls in STRATEGIES if target == f"dsrl.stages.select.{cls.__name__}")

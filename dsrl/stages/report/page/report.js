@@ -1,9 +1,9 @@
-// The sample browser. Everything a model wrote reaches the page through textContent only.
+// The sample browser. Texts written by models are only ever inserted as text nodes, never as HTML.
 "use strict";
 (() => {
   const source = document.getElementById("data");
   if (!source) return;
-  const { rows, texts, passages, pictures } = JSON.parse(source.textContent);
+  const { rows, texts, passages, images } = JSON.parse(source.textContent);
   const PAGE = 100;
   const byId = new Map(rows.map((row) => [row.id, row]));
   rows.forEach((row, number) => {
@@ -16,10 +16,10 @@
     { name: "origin", label: "origin", value: (row) => row.origin },
     { name: "share", label: "votes agree", value: (row) => row.share, show: percent },
     { name: "rate", label: "pass rate", value: (row) => row.rate, show: percent },
-    { name: "fate", label: "fate", value: (row) => row.fate },
+    { name: "outcome", label: "outcome", value: (row) => row.outcome },
   ];
-  const view = { text: "", fate: "", origin: "", sort: null, descending: false, limit: PAGE };
-  const place = Object.fromEntries(["browser", "search", "fate", "origin", "found", "more"].map((id) => [id, document.getElementById(id)]));
+  const view = { text: "", outcome: "", origin: "", sort: null, descending: false, limit: PAGE };
+  const place = Object.fromEntries(["browser", "search", "outcome", "origin", "found", "more"].map((id) => [id, document.getElementById(id)]));
   const body = place.browser.querySelector("tbody");
 
   function node(tag, properties = {}, ...children) {
@@ -29,8 +29,22 @@
       else if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
       else made.setAttribute(name, value);
     }
-    for (const child of children) if (child !== null && child !== undefined) made.append(child);
+    for (const child of children) {
+      if (child !== null && child !== undefined) made.append(typeof child === "string" ? visible(child) : child);
+    }
     return made;
+  }
+
+  // Spell out characters that are invisible or reorder text, as formatting.py does: \u27e8U+202E\u27e9. Joiners stay inside words of
+  // other scripts and inside emoji.
+  function visible(text) {
+    return text
+      .replace(/[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]/g, codePoint)
+      .replace(/(?<![^\u0000-\u02ff])[\u200c\u200d]|[\u200c\u200d](?![^\u0000-\u02ff])/g, codePoint);
+  }
+
+  function codePoint(character) {
+    return `\u27e8U+${character.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}\u27e9`;
   }
 
   function percent(value) {
@@ -41,11 +55,11 @@
     return `${number} ${number === 1 ? noun : many || noun + "s"}`;
   }
 
-  // What is shown: filtered, sorted, cut.
+  // Filtering, sorting and paging.
   function matching() {
     const words = view.text.toLowerCase().split(/\s+/).filter(Boolean);
     return rows.filter((row) =>
-      (!view.fate || row.fate === view.fate || row.reason === view.fate) && (!view.origin || row.origin === view.origin) &&
+      (!view.outcome || row.outcome === view.outcome || row.reason === view.outcome) && (!view.origin || row.origin === view.origin) &&
       words.every((word) => row.haystack.includes(word)));
   }
 
@@ -73,14 +87,14 @@
 
   function line(row) {
     const question = row.images ? (row.question || "").replace(/^(\[image \d+\]\s*)+/, "") : row.question;
-    const words = question || "(nothing readable was written)";
+    const words = question || "(unreadable output)";
     const first = (row.images || []).find(([place]) => typeof place === "number");
-    const icon = first ? node("img", { class: "mini", src: pictures[first[0]], alt: "" }) : null;
+    const icon = first ? node("img", { class: "mini", src: images[first[0]], alt: "" }) : null;
     const button = node("button", { class: "open", type: "button", "aria-expanded": "false" }, icon, words.replace(/\s+/g, " "));
     const cells = columns.slice(1).map((column) => {
       const value = column.value(row);
       const shown = column.show ? column.show(value) : value === undefined ? "–" : String(value);
-      return node("td", { class: column.name === "fate" ? `fate fate-${row.fate}` : column.name }, shown);
+      return node("td", { class: column.name === "outcome" ? `outcome outcome-${row.outcome}` : column.name }, shown);
     });
     const made = node("tr", { class: "row", id: `row-${row.id}` }, node("td", { class: "question" }, button), ...cells);
     button.addEventListener("click", () => toggle(row, made, button));
@@ -91,46 +105,46 @@
     const open = button.getAttribute("aria-expanded") === "true";
     button.setAttribute("aria-expanded", String(!open));
     if (open) made.nextElementSibling.remove();
-    else made.after(node("tr", { class: "detail" }, node("td", { colspan: visible() }, ...detail(row))));
+    else made.after(node("tr", { class: "detail" }, node("td", { colspan: visibleColumns() }, ...detail(row))));
   }
 
   // Narrow screens hide some columns.
-  function visible() {
+  function visibleColumns() {
     return [...place.browser.querySelectorAll("thead th")].filter((cell) => cell.offsetParent !== null).length;
   }
 
-  // One row opened.
+  // The details of a row.
   function detail(row) {
     const parts = [];
-    if (row.images) parts.push(node("div", { class: "pictures" }, ...row.images.map(picture)));
-    if (row.question) parts.push(node("p", { class: "question-text" }, row.question));
+    if (row.images) parts.push(node("div", { class: "pictures" }, ...row.images.map(figure)));
+    if (row.question) parts.push(node("p", { class: "question-text", dir: "auto" }, row.question));
     parts.push(facts(row));
     if (row.passage && passages[row.passage]) parts.push(passage(passages[row.passage]));
     for (const exchange of row.exchanges || []) parts.push(...folds(exchange, row.answer));
     if (row.rollouts) parts.push(rollouts(row));
-    if (row.bare) parts.push(node("p", { class: "method" }, `Prompts and replies are not on this page: dsrl trace ${row.id}`));
+    if (row.bare) parts.push(node("p", { class: "method" }, `For prompts and replies: dsrl trace ${row.id}`));
     return parts;
   }
 
-  // A picture, or in words why it isn't here.
-  function picture([place, width, height], number) {
+  // An image, or why it is missing.
+  function figure([place, width, height], number) {
     const name = `image ${number + 1}`;
     const size = `${name}, ${width} × ${height}`;
-    if (typeof place === "number") return node("figure", {}, node("img", { src: pictures[place], alt: name }), node("figcaption", {}, size));
+    if (typeof place === "number") return node("figure", {}, node("img", { src: images[place], alt: name }), node("figcaption", {}, size));
     return node("figure", { class: "absent" }, node("figcaption", {}, `${size}: ${place}`));
   }
 
   function facts(row) {
     const list = node("dl", { class: "facts" });
     const add = (name, value) => value && list.append(node("dt", {}, name), node("dd", {}, value));
-    add("Fate", row.words);
+    add("Outcome", row.words);
     add("Detail", row.detail);
     add("Answer", row.answer);
     add("Solution", row.solution);
     add("Votes", row.votes && votes(row.votes));
-    add("Greedy reply", row.probe && (row.probe.valid ? (row.probe.right ? "right" : "wrong") : "never came"));
+    add("Greedy reply", row.probe && (row.probe.valid ? (row.probe.right ? "correct" : "wrong") : "failed"));
     add("Pass rate", row.score && rate(row.score));
-    for (const [name, accepted, reason] of row.verdicts || []) add(name, `${accepted ? "accepted" : "refused"}${reason ? ": " + reason : ""}`);
+    for (const [name, accepted, reason] of row.verdicts || []) add(name, `${accepted ? "accepted" : "rejected"}${reason ? ": " + reason : ""}`);
     add("Rewritten from", row.parent && link(row.parent));
     for (const child of row.children || []) add("Rewritten into", link(child));
     add("Id", row.candidate === undefined ? row.id : `${row.id}, candidate ${row.candidate}`);
@@ -139,29 +153,29 @@
 
   function votes(given) {
     const lines = given.counts ? given.counts.map(([answer, count]) => `${count} × ${answer}`) : [];
-    if (given.unparsable) lines.push(`${given.unparsable} × not readable`);
+    if (given.unparsable) lines.push(`${given.unparsable} × unreadable`);
     if (given.failed) lines.push(`${given.failed} × no reply`);
     const early = given.early ? `stopped early after ${given.asked} of ${given.planned}` : `${given.asked} asked`;
-    const own = given.agrees ? "; the writer's own answer agrees" : given.differs ? "; the writer's own answer differs" : "";
+    const own = given.agrees ? "; the generator's answer agrees" : given.differs ? "; the generator's answer differs" : "";
     return `${lines.join(", ") || "none"} (${early}${own})`;
   }
 
   function rate(score) {
-    const rest = [[score.cut, "cut off"], [score.failed, "without a reply"]].filter(([number]) => number);
+    const rest = [[score.cut, "truncated"], [score.failed, "failed"]].filter(([number]) => number);
     const words = rest.map(([number, reason]) => `, ${number} ${reason}`).join("");
-    return `${score.right || 0} of ${score.valid || 0} replies right${words}; temperature ${score.temperature || 0}`;
+    return `${score.right || 0} of ${score.valid || 0} replies correct${words}; temperature ${score.temperature || 0}`;
   }
 
   function link(id) {
     const row = byId.get(id);
     if (!row) return `${id} (not among the rows on this page)`;
     const button = node("button", { type: "button", onclick: () => jump(row) }, row.question || row.id);
-    return node("span", {}, button, ` (${row.fate})`);
+    return node("span", {}, button, ` (${row.outcome})`);
   }
 
   function jump(row) {
-    Object.assign(view, { text: "", fate: "", origin: "", sort: null });
-    place.search.value = place.fate.value = place.origin.value = "";
+    Object.assign(view, { text: "", outcome: "", origin: "", sort: null });
+    place.search.value = place.outcome.value = place.origin.value = "";
     view.limit = PAGE * Math.ceil((row.number + 1) / PAGE);
     head();
     show();
@@ -179,11 +193,11 @@
   function turn(who, text, style = "", mark = "", good = false) {
     const read = mark ? node(good ? "b" : "span", {}, mark) : null;
     const head = node("div", { class: "who" }, node("span", {}, who), read);
-    return node("div", { class: `turn ${style}` }, head, node("p", { class: "said" }, text));
+    return node("div", { class: `turn ${style}`, tabindex: "0" }, head, node("p", { class: "said", dir: "auto" }, text));
   }
 
   function passage(given) {
-    const where = `${given.source}, from character ${given.offset}; hit ${given.rank} for “${given.keyword}”`;
+    const where = `${given.source}, character ${given.offset}; hit ${given.rank} for “${given.keyword}”`;
     return fold("Passage", where, turn(given.source, given.text));
   }
 
@@ -191,7 +205,7 @@
     const votes = exchange.title === "Votes";
     const prompt = exchange.prompt.map(([who, number]) => turn(who, texts[number]));
     const replies = exchange.replies.map((reply, number) => {
-      const who = (votes ? `vote ${number + 1}` : "reply") + (reply.cut ? ", cut off" : "");
+      const who = (votes ? `vote ${number + 1}` : "reply") + (reply.cut ? ", truncated" : "");
       return turn(who, texts[reply.text], "reply", votes ? read(reply) : "", reply.read === answer);
     });
     return [
@@ -206,7 +220,7 @@
 
   function rollouts(row) {
     const turns = row.rollouts.map((reply) => {
-      const who = (reply.right ? "right" : "wrong") + (reply.cut ? ", cut off" : "");
+      const who = (reply.right ? "correct" : "wrong") + (reply.cut ? ", truncated" : "");
       return turn(who, texts[reply.text], "reply", read(reply), reply.right);
     });
     return fold("Replies of the base model", `${turns.length} of ${row.score ? row.score.asked : turns.length}`, ...turns);
@@ -254,10 +268,10 @@
     });
   }
 
-  choices(place.fate, "Every fate", ["", counted("fate")], ["Rejected because", counted("reason")]);
-  choices(place.origin, "Every origin", ["", counted("origin")]);
+  choices(place.outcome, "All outcomes", ["", counted("outcome")], ["Rejected for", counted("reason")]);
+  choices(place.origin, "All origins", ["", counted("origin")]);
   listen(place.search, "input", "text");
-  listen(place.fate, "change", "fate");
+  listen(place.outcome, "change", "outcome");
   listen(place.origin, "change", "origin");
   place.browser.querySelector("form").addEventListener("submit", (event) => event.preventDefault());
   place.more.addEventListener("click", () => {

@@ -9,10 +9,11 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from dsrl import prompts
 from dsrl.core.component import Many, component
-from dsrl.core.digest import content_key, digest
+from dsrl.core.digest import digest
 from dsrl.core.errors import UserError
 from dsrl.data.images import IMAGE, images_first, with_placeholders
-from dsrl.data.sample import Provenance, Rejected, Sample
+from dsrl.data.sample import Provenance, Rejected, Sample, content_key
+from dsrl.data.task import Task
 from dsrl.forecast.workload import Expectation, Outlook
 from dsrl.llm import Endpoint
 from dsrl.llm.client import gather_or_cancel
@@ -128,6 +129,13 @@ class HarderVariants(Stage):
             rejected.append(Rejected.of(candidate, self.name, "another variant was kept", detail))
         return state.add(samples=(*state.samples, *variants), rejected=(*rejected, *undecided), figures=figures)
 
+    @property
+    def prompted_endpoint(self) -> Endpoint:
+        return self.teacher
+
+    def shows_images(self, task: Task, *, in_samples: bool) -> bool:  # noqa: ARG002
+        return in_samples
+
     def expect(self, outlook: Outlook) -> Expectation:
         return foretold(self, outlook)
 
@@ -196,7 +204,7 @@ class HarderVariants(Stage):
         """Reject what needs no model to be rejected."""
         if refusal := check_question(candidate, state.task):
             return refusal.to_rejected(self.name)
-        mark = content_key(candidate.input, [image.digest for image in candidate.images])
+        mark = content_key(candidate.input, candidate.images)
         if mark in seen:
             return Rejected.of(candidate, self.name, "duplicate", "the same question as an earlier one")
         seen.add(mark)

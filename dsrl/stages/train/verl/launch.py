@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dsrl.core.child_process import NO_TELEMETRY
 from dsrl.core.errors import UserError
 from dsrl.core.plugins import VARIABLE
 from dsrl.models import huggingface
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 WORKER_VARIABLES = (
     *("PYTHONPATH", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "TOKENIZERS_PARALLELISM", "HYDRA_FULL_ERROR"),
     *("VERL_FILE_LOGGER_PATH", "VERL_PLATFORM", "VERL_USE_EXTERNAL_MODULES", TRAINING_VARIABLE),
-    *("VLLM_CPU_KVCACHE_SPACE", "VLLM_NO_USAGE_STATS", "DO_NOT_TRACK", "HF_HOME", "HF_HUB_OFFLINE", VARIABLE),
+    *("VLLM_CPU_KVCACHE_SPACE", *NO_TELEMETRY, "CUDA_DEVICE_ORDER", "HF_HOME", "HF_HUB_OFFLINE", VARIABLE),
 )
 """Variables that Ray's workers need but don't inherit from this process. They are saved in `verl.yaml`, so none may be
 a secret."""

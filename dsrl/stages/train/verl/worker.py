@@ -17,7 +17,7 @@ from secrets import token_hex
 from threading import Thread
 from typing import Any
 
-from dsrl.core.child_process import end_in_words
+from dsrl.core.child_process import NO_TELEMETRY, end_in_words
 from dsrl.core.files import append_json_line, tail_lines
 from dsrl.stages.train.checkpoints import complete_checkpoints, mark_complete, prune
 from dsrl.stages.train.failure_causes import resource_hint
@@ -158,12 +158,10 @@ def verl_environment(job: TrainingJob, inherited: Mapping[str, str]) -> dict[str
     """The environment of veRL, Ray and vLLM: without telemetry or another Ray, and on the CPU with our platform."""
     environment = {name: value for name, value in inherited.items() if name not in REMOVED_VARIABLES}
     environment |= {
+        **NO_TELEMETRY,
         "VERL_FILE_LOGGER_PATH": str(job.path(VERL_METRICS)),
         "VERL_USE_EXTERNAL_MODULES": SOCKET_NAMES,
         TRAINING_VARIABLE: token_hex(8),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
         "HYDRA_FULL_ERROR": "1",
     }
     if not VerlResources(**job.settings["engine"]).gpus:

@@ -1,1 +1,0 @@
-"""Runs as jobs of Slurm: `dsrl submit`, `dsrl status`, and the launcher of sweeps."""
