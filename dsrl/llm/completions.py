@@ -164,8 +164,8 @@ def read_completions(content: bytes) -> Completions:
     text = content.decode("utf-8", "replace").strip("\ufeff\0 \t\r\n")
     value = _read_event_stream(text) if text.startswith(("data:", "event:", ":")) else _read_json(text)
     if value is None:
-        # whatever began like a completion was generated, and is billed
-        raise _unreadable(text, foreign=is_page(text) or text == "null", billed=text.startswith("{") and '"choices"' in text)
+        is_generated = text.startswith("{") and '"choices"' in text
+        raise _unreadable(text, foreign=is_page(text) or text == "null", billed=is_generated)
     problem = value.get("error") if isinstance(value, dict) else None
     if isinstance(problem, dict) and isinstance(code := problem.get("code"), int) and 400 <= code <= 599:
         # some gateways answer 200 and put the status of the model's own server into the error

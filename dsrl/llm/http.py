@@ -7,12 +7,11 @@ with the SDK on aiohttp). The SDK serves the batch API (`batch.api`), which is o
 """
 
 import json
-import os
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import unquote, urlsplit
 
 from dsrl import __version__
 from dsrl.core.errors import UserError
+from dsrl.core.http_client import proxy_arguments, tls_context
 from dsrl.data.images import ImageStore
 from dsrl.data.images.prompt import embed_images
 from dsrl.llm.completions import MAX_MESSAGE, Completions, error_text, is_page, read_completions, requested_delay
@@ -28,8 +27,6 @@ KEEPALIVE_SECONDS = 60.0
 MAX_BASE_BYTES = 1_000_000
 MAX_BYTES_PER_TOKEN = 64
 """Bounds on the size of a body; reasoning and log probabilities are part of it."""
-CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Transport(Protocol):
@@ -67,7 +64,7 @@ class HttpTransport:
             connector=aiohttp.TCPConnector(
                 limit=endpoint.concurrency,
                 keepalive_timeout=KEEPALIVE_SECONDS,
-                ssl=_tls_context() if self.url.startswith("https:") else True,
+                ssl=tls_context() if self.url.startswith("https:") else True,
             ),
             timeout=aiohttp.ClientTimeout(total=endpoint.timeout, sock_connect=min(CONNECT_SECONDS, endpoint.timeout)),
             headers={
@@ -79,7 +76,7 @@ class HttpTransport:
             },
             cookie_jar=aiohttp.DummyCookieJar(),
         )
-        self._proxy = _proxy_arguments(self.url)
+        self._proxy = proxy_arguments(self.url)
 
     async def send(self, body: dict[str, Any], call: str = "") -> Completions:  # noqa: ARG002
         """One HTTP request without retries."""
@@ -144,50 +141,3 @@ class HttpTransport:
         if isinstance(error, (aiohttp.ClientResponseError, aiohttp.ClientPayloadError)):
             return CallError("reply", f"{type(error).__name__}: {error}")
         return CallError("connection", str(error) or type(error).__name__)
-
-
-def _tls_context() -> Any:
-    """Certificate checks as in the providers' SDKs, which find the CA files of Linux distributions that Python's
-    own default misses. Raises `UserError` for a variable that names a missing or invalid file."""
-    import httpx2
-
-    try:
-        return httpx2.create_ssl_context()
-    except OSError as error:
-        variables = [f"{name}={os.environ[name]}" for name in CA_VARIABLES if os.environ.get(name)]
-        raise UserError(
-            "the certificates of trusted authorities can't be read",
-            got=f"{error}  ({', '.join(variables) or 'no SSL_CERT_FILE is set'})",
-            next_step="correct or unset the variable",
-        ) from error
-
-
-def _proxy_arguments(url: str) -> dict[str, Any]:
-    """The proxy of the environment as arguments of an aiohttp request; none for this machine itself."""
-    import urllib.request
-
-    import aiohttp
-
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if host in LOOPBACK or urllib.request.proxy_bypass(host):
-        return {}
-    proxies = urllib.request.getproxies()
-    value = proxies.get(parts.scheme) or proxies.get("all")
-    if not value:
-        return {}
-    proxy = urlsplit(value if "://" in value else f"http://{value}")
-    if proxy.scheme not in ("http", "https") or not proxy.hostname:
-        name = f"{parts.scheme}_proxy" if proxies.get(parts.scheme) else "all_proxy"
-        raise UserError(
-            f"the proxy in {name.upper()} can't be used",
-            got=proxy._replace(netloc=proxy.netloc.rpartition("@")[2]).geturl(),
-            allowed="an HTTP proxy: http://HOST:PORT",
-            next_step=f"set {name.upper()} to an HTTP proxy, or list {host} in NO_PROXY",
-        )
-    address = proxy._replace(netloc=proxy.netloc.rpartition("@")[2]).geturl()
-    if proxy.username is None:
-        return {"proxy": address}
-    login = aiohttp.encode_basic_auth(unquote(proxy.username), unquote(proxy.password or ""))
-    place = "headers" if parts.scheme == "http" else "proxy_headers"  # without TLS there is no CONNECT request
-    return {"proxy": address, place: {"Proxy-Authorization": login}}

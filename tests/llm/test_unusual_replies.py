@@ -10,7 +10,7 @@ import pytest
 
 from dsrl.core.errors import BudgetReached, UserError
 from dsrl.data.model import Reply
-from dsrl.llm import Client, Ledger, Price, ReplyCache
+from dsrl.llm import Client, Endpoint, Ledger, Price, ReplyCache
 from dsrl.llm.completions import error_text, read_completions
 from dsrl.llm.failures import CallError
 from tests.llm.running import completions, endpoint, run
@@ -238,3 +238,10 @@ def test_escape_sequences_of_an_endpoint_are_not_printed(tmp_path: Path) -> None
         (reply,), _ = run(endpoint(script), tmp_path, completions(1))
     assert reply.error is not None
     assert "\x1b" not in reply.error
+
+
+def test_base_url_with_an_account_is_refused_without_showing_it() -> None:
+    described = Endpoint(model="m", base_url="http://user:sekret@host/v1")
+    with pytest.raises(UserError, match="base_url") as caught:
+        described.check()
+    assert "sekret" not in str(caught.value)
