@@ -54,16 +54,16 @@ class Elasticsearch(Embedded):
     """An Elasticsearch server. Its index is deleted after the queries."""
 
     def __init__(self, given: argparse.Namespace) -> None:
-        from dsrl.stages.retrieve import Elasticsearch as Retriever
+        from dsrl.stages.retrieve import SearchServer as Retriever
 
         self.folder = given.folder / "elasticsearch"
         self.retriever = Retriever(corpora=(str(given.passages),), url=given.url, prefix="dsrl-benchmark")
 
     def size(self) -> int:
-        from dsrl.stages.retrieve.elastic.connection import Connection
+        from dsrl.stages.retrieve.search_server.client import SearchClient
 
-        with Connection(self.retriever) as connection:
-            stats = connection.run(connection.client.indices.stats(index="dsrl-benchmark-*"))
+        with SearchClient(self.retriever) as client:
+            stats = client.call("GET", "/dsrl-benchmark-*/_stats")
         return int(stats["_all"]["primaries"]["store"]["size_in_bytes"])
 
 

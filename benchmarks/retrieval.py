@@ -9,7 +9,7 @@ gz       how fast a compressed corpus is indexed, beside tantivy fed from memory
 large    two million passages in the embedded index
 
 Passages come from passages.py and are kept under `--data`. bm25s and rank_bm25 are installed by pip under `--venvs`,
-each in an environment of its own. Without `--elasticsearch` the server of the tests is started (needs a JDK 17); its
+each in an environment of its own. Without `--elasticsearch`, one is started by `tests/e2e/search_servers.py`; its
 memory is counted apart. Every step runs in a process of its own, one after the other. Prints Markdown.
 """
 
@@ -28,7 +28,6 @@ from shutil import rmtree
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-SERVER = HERE.parent / "tests/e2e/elasticsearch/engine.py"
 VENVS = {"bm25s": ["bm25s==0.3.16", "numba", "PyStemmer"], "rank_bm25": ["rank-bm25==0.2.2"]}
 ENGINES = ("embedded", "elasticsearch", "bm25s", "rank_bm25")
 QUERIES = {"rank_bm25": 20}
@@ -176,43 +175,44 @@ class Bench:
 
 
 class Server:
-    """Elasticsearch: the given server, or the one of the tests, started on first use."""
+    """Elasticsearch: the given server, or one of the tests, started on first use."""
 
     def __init__(self, given: str | None, folder: Path) -> None:
-        self.given, self.folder = given, folder
-        self.process: subprocess.Popen[str] | None = None
-        self.url = given or ""
+        self.url, self.folder = given or "", folder
+        self.started: Any = None
 
     def address(self) -> str:
         if not self.url:
-            command = [sys.executable, str(SERVER), str(self.folder / "elasticsearch")]
-            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            assert self.process.stdout is not None
-            self.url = self.process.stdout.readline().strip()
-            if not self.url:
-                raise Skipped("the server didn't start; is there a JDK 17?")
+            sys.path.append(str(HERE.parent))
+            from tests.e2e import search_servers
+
+            if not os.environ.get(search_servers.FOLDER):
+                raise Skipped(search_servers.HOW_TO_START)
+            url = f"http://localhost:{search_servers.free_port()}"
+            self.started = search_servers.Server("elasticsearch", url, folder=self.folder / "elasticsearch")
+            self.started.start()
+            self.url = url
         return self.url
 
     def peak(self) -> float | None:
         """Memory of the server in MB; None for a given server."""
-        if self.process is None:
+        if self.started is None:
             return None
-        (child,) = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        lines = Path(f"/proc/{child}/status").read_text().splitlines()
+        lines = Path(f"/proc/{self.started.process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) / 1000 for line in lines if line.startswith("VmHWM:"))
 
     def empty(self) -> None:
         """Delete the measured indexes."""
-        from dsrl.stages.retrieve.elastic.access import Access
-        from dsrl.stages.retrieve.elastic.connection import Connection
+        from dsrl.stages.retrieve.search_server.access import Access
+        from dsrl.stages.retrieve.search_server.client import SearchClient
 
-        with Connection(Access(url=self.url)) as connection:
-            for name in connection.run(connection.client.indices.get(index="dsrl-benchmark-*")):
-                connection.run(connection.client.indices.delete(index=name))
+        with SearchClient(Access(url=self.url)) as client:
+            for name in client.call("GET", "/dsrl-benchmark-*"):
+                client.call("DELETE", f"/{name}")
 
     def stop(self) -> None:
-        if self.process is not None:
-            self.process.communicate()
+        if self.started is not None:
+            self.started.stop()
 
 
 def agreement(one: list[Any], other: list[Any]) -> float | None:

@@ -28,7 +28,11 @@ PERSONAL = (
     "HF_TOKEN",
     "HYDRA_FULL_ERROR",
     *("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "RAY_ADDRESS", "RAY_AUTH_TOKEN", "WANDB_API_KEY", "WANDB_MODE"),
-    *(f"ELASTICSEARCH_{name}" for name in ("API_KEY", "USERNAME", "PASSWORD", "CA_FILE")),
+    *(
+        f"{product}_{name}"
+        for product in ("ELASTICSEARCH", "OPENSEARCH")
+        for name in ("API_KEY", "USERNAME", "PASSWORD", "CA_FILE", "CA_FINGERPRINT")
+    ),
 )
 
 
@@ -67,8 +71,8 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return argname if isinstance(val, bytes) else None
 
 
-OPTIONAL = ("DSRL_TEST_DATA", "DSRL_LONG")
-"""Variables without which a test may be skipped: data that we may not redistribute, and tests of 15 minutes."""
+OPTIONAL = ("DSRL_TEST_DATA", "DSRL_TEST_SEARCH_SERVERS", "DSRL_LONG")
+"""Variables without which a test may be skipped: data and servers that we may not ship, and tests of 15 minutes."""
 
 
 @pytest.hookimpl(wrapper=True)

@@ -25,8 +25,8 @@ STAGES = (
 SHARED_BY_STAGES = {("rewrite", "generate"), ("difficulty", "generate")}
 """Pairs (stage, other): rewrites are written and labelled by the machinery of `generate`."""
 HEAVY = (
-    *("torch", "transformers", "trl", "openai", "mlflow", "datasets", "pyarrow", "tantivy", "elasticsearch"),
-    *("elastic_transport", "aiohttp", "jinja2", "rich", "pandas", "math_verify", "sympy", "submitit", "ray", "wandb"),
+    *("torch", "transformers", "trl", "openai", "mlflow", "datasets", "pyarrow", "tantivy"),
+    *("aiohttp", "jinja2", "rich", "pandas", "math_verify", "sympy", "submitit", "ray", "wandb"),
     *("regex", "rensa", "scipy"),
 )
 
@@ -144,7 +144,7 @@ from dsrl.stages.difficulty import Difficulty
 from dsrl.stages.evaluate import Compare, Evaluate
 from dsrl.stages.generate import Generate, MajorityVote
 from dsrl.stages.report import Report
-from dsrl.stages.retrieve import Elasticsearch, Embedded, NoRetriever, Retrieve
+from dsrl.stages.retrieve import Embedded, NoRetriever, Retrieve, SearchServer
 from dsrl.stages.rewrite import HarderVariants, Rewrite
 from dsrl.stages.score import PassCount, Probe, Score
 from dsrl.stages.seeds import Seeds

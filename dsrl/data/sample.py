@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from typing import Literal, Protocol
 
 from dsrl.core.component import Many, record
-from dsrl.core.digest import content_key, digest
+from dsrl.core.digest import digest, text_digest
 
 Origin = Literal["seed", "initial", "harder", "easier"]
+IMAGE = "<image>"
+"""Placeholder for the next image of a text. In a text without images it is ordinary text."""
 
 
 @record
@@ -28,6 +30,8 @@ class Image:
     """Relative to `images/` in the store."""
     width: int
     height: int
+    pixels: str | None = None
+    """Digest of the decoded RGB pixels, equal for all lossless encodings; None in tables from before it was stored."""
 
 
 @record
@@ -185,7 +189,7 @@ class Sample:
     @property
     def content_key(self) -> str:
         """Equal for samples with the same words and images."""
-        return content_key(self.input, [image.digest for image in self.images])
+        return content_key(self.input, self.images)
 
     def replace(self, **changes: object) -> "Sample":
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
@@ -239,6 +243,14 @@ class Rejected:
             votes=subject.votes,
             provenance=subject.provenance,
         )
+
+
+def content_key(text: str, images: Sequence[Image]) -> str:
+    """The key by which questions are compared across data sets: their words, and the pixels of their images in order.
+    Encoding of the images and place of the placeholders don't matter."""
+    if not images:
+        return text_digest(text)
+    return digest([text_digest(text.replace(IMAGE, " ")), [image.pixels or image.digest for image in images]])
 
 
 def sample_id(task: str, messages: tuple[Message, ...], images: tuple[Image, ...] = ()) -> str:

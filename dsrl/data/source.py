@@ -8,17 +8,18 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from dsrl.core.component import Component, Many, component, record
-from dsrl.core.digest import content_key, digest, file_digest, folder_digest, text_digest
+from dsrl.core.digest import content_key as text_and_images_digest
+from dsrl.core.digest import digest, file_digest, folder_digest, text_digest
 from dsrl.core.errors import UserError
 from dsrl.core.resources import resource
 from dsrl.data.fields import cell_text, fill_template, has_field, lookup, template_columns
-from dsrl.data.images import Gallery, UnusableImage, with_placeholders
+from dsrl.data.images import Gallery, UnusableImage
 from dsrl.data.images.columns import ImageColumns, image_file_digests
-from dsrl.data.images.prompt import resolve_numbered
+from dsrl.data.images.prompt import resolve_placeholders
 from dsrl.data.multiple_choice import ChoiceOptions, arrange_options, find_gold_option, parse_options
 from dsrl.data.official_formats import read_official
 from dsrl.data.readers import SUFFIXES, Rows, read_hub_dataset, read_rows, read_saved_dataset
-from dsrl.data.sample import Image
+from dsrl.data.sample import Image, content_key
 from dsrl.graders import Grader
 
 __all__ = ["Item", "Source", "read_rows", "template_columns"]
@@ -48,12 +49,14 @@ class Item:
     @property
     def content_key(self) -> str:
         """Equal for items with the same words and images."""
-        return content_key(self.input, [image.digest for image in self.images])
+        return content_key(self.input, self.images)
 
     @property
     def id(self) -> str:
-        """Key of the item in difficulty ratings: its exact text, and its images."""
-        return self.content_key if self.images else digest(self.input)
+        """Key of the item in difficulty ratings: its text, and the files of its images."""
+        if not self.images:
+            return digest(self.input)
+        return text_and_images_digest(self.input, [image.digest for image in self.images])
 
 
 @component("data.source")
@@ -193,7 +196,7 @@ class Source(Component):
         question, options = self.question(row), self._options(row)
         if not question.strip():
             return NO_QUESTION
-        if self.has_wrong_placeholders(question, row):
+        if self.has_wrong_placeholders(row):
             return WRONG_PLACEHOLDERS
         if self.options is not None and (options.right is None if options else not grader.open):
             return NO_OPTION
@@ -216,7 +219,7 @@ class Source(Component):
             return self.read_item(row, grader)
         if not question.strip():
             return NO_QUESTION
-        if self.has_wrong_placeholders(question, row):
+        if self.has_wrong_placeholders(row, options=False):
             return WRONG_PLACEHOLDERS
         if options is None or options.right_text is None:
             return NO_OPTION
@@ -225,30 +228,56 @@ class Source(Component):
 
     def question(self, row: Mapping[str, Any]) -> str:
         """The question of a row, with its options below it."""
-        question, options = self.question_without_options(row), self._options(row)
-        written = options.render() if options is not None else ""
-        return f"{question}\n{written}" if written else question
+        return self._resolve(row, self._raw_question(row))[0]
 
     def question_without_options(self, row: Mapping[str, Any]) -> str:
-        question = fill_template(self.template, row) if self.template else cell_text(lookup(row, self.input))
-        if not self.images:
-            return question
-        count = self._num_images(row)
-        question = resolve_numbered(question, count)
-        return with_placeholders(question, count) or question
+        return self._resolve(row, self._raw_text(row))[0]
 
-    def has_wrong_placeholders(self, question: str, row: Mapping[str, Any]) -> bool:
-        """Whether the question refers to more or fewer images than the row has."""
-        return bool(self.images) and with_placeholders(question, self._num_images(row)) is None
+    def store_images(self, row: Mapping[str, Any], gallery: Gallery, *, options: bool = True) -> tuple[Image, ...]:
+        """Store the images of a row and return them in the order in which its question shows them, with or without its
+        options. Raises `UnusableImage`."""
+        stored = self.image_columns.store_images(row, gallery)
+        text = self._raw_question(row) if options else self._raw_text(row)
+        return _in_order(stored, self._resolve(row, text)[1])
+
+    def has_wrong_placeholders(self, row: Mapping[str, Any], *, options: bool = True) -> bool:
+        """Whether the question refers to more, fewer or other images than the row has."""
+        return self._resolve(row, self._raw_question(row) if options else self._raw_text(row))[1] is None
+
+    def _raw_text(self, row: Mapping[str, Any]) -> str:
+        return fill_template(self.template, row) if self.template else cell_text(lookup(row, self.input))
+
+    def _raw_question(self, row: Mapping[str, Any]) -> str:
+        """Question and options with the placeholders of the data set."""
+        text, options = self._raw_text(row), self._options(row)
+        written = options.render() if options is not None else ""
+        return f"{text}\n{written}" if written else text
+
+    def _resolve(self, row: Mapping[str, Any], text: str) -> tuple[str, tuple[int, ...] | None]:
+        """The text with `<image>` placeholders, and the order in which it shows the row's images; None if they don't
+        fit."""
+        if not self.images:
+            return text, ()
+        return resolve_placeholders(text, self._num_images(row)) or (text, None)
 
     def content_keys(self, gallery: Gallery) -> list[str]:
         """Row by row, the content key that its item or sample would have."""
         rows = self.rows()
         if not self.images:
             return [text_digest(self.question(row)) for row in rows]
-        stored = self.image_columns.store_all(rows, gallery)
-        digests = [[] if isinstance(images, UnusableImage) else [image.digest for image in images] for images in stored]
-        return [content_key(self.question(row), own) for row, own in zip(rows, digests, strict=True)]
+        return [
+            content_key(self.question(row), () if isinstance(images, UnusableImage) else images)
+            for row, images in zip(rows, self.store_all_images(rows, gallery), strict=True)
+        ]
+
+    def store_all_images(self, rows: Rows, gallery: Gallery) -> list[tuple[Image, ...] | UnusableImage]:
+        """`store_images` for all rows in parallel; a row that fails gives its exception."""
+        return [
+            images
+            if isinstance(images, UnusableImage)
+            else _in_order(images, self._resolve(row, self._raw_question(row))[1])
+            for row, images in zip(rows, self.image_columns.store_all(rows, gallery), strict=True)
+        ]
 
     def check_images(self) -> None:
         """Look for the image files, or for a sample of `MAX_FILES_CHECKED`. Raises `UserError` if any is missing."""
@@ -262,7 +291,7 @@ class Source(Component):
             )
 
     def _add_images(self, items: list[Item], rows: Rows, gallery: Gallery) -> list[Item]:
-        stored = self.image_columns.store_all(rows, gallery)
+        stored = self.store_all_images(rows, gallery)
         if faults := {number: images for number, images in enumerate(stored, 1) if isinstance(images, UnusableImage)}:
             first, fault = next(iter(faults.items()))
             raise UserError(
@@ -309,6 +338,8 @@ class Source(Component):
             "group": (self.group,) if self.group else (),
             "keep": self.keep,
         }
+        if any(has_field(row, name) for row in rows for name in self._image_names):
+            columns_by_key["images"] = ()  # rows without an image may lack the column
         keys = {column: key for key, columns in columns_by_key.items() for column in columns}
         for number, row in enumerate(rows, 1):
             if missing := sorted(name for name in keys if not has_field(row, name)):
@@ -318,3 +349,7 @@ class Source(Component):
                     got=f"columns {', '.join(sorted(map(str, row)))}",
                     next_step=f"name the right ones: {' '.join(settings)}",
                 )
+
+
+def _in_order(images: tuple[Image, ...], order: tuple[int, ...] | None) -> tuple[Image, ...]:
+    return images if order is None else tuple(images[position] for position in order)

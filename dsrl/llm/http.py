@@ -8,10 +8,10 @@ with the SDK on aiohttp). The SDK serves the batch API (`batch.api`), which is o
 
 import json
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import unquote, urlsplit
 
 from dsrl import __version__
 from dsrl.core.errors import UserError
+from dsrl.core.http_client import proxy_arguments, tls_context
 from dsrl.data.images import ImageStore
 from dsrl.data.images.prompt import embed_images
 from dsrl.llm.completions import MAX_MESSAGE, Completions, error_text, is_page, read_completions, requested_delay
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 PUBLIC_URL = "https://api.openai.com/v1"
 CONNECT_SECONDS = 30.0
 KEEPALIVE_SECONDS = 60.0
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Transport(Protocol):
@@ -61,7 +60,7 @@ class HttpTransport:
             connector=aiohttp.TCPConnector(
                 limit=endpoint.concurrency,
                 keepalive_timeout=KEEPALIVE_SECONDS,
-                ssl=_tls_context() if self.url.startswith("https:") else True,
+                ssl=tls_context() if self.url.startswith("https:") else True,
             ),
             timeout=aiohttp.ClientTimeout(total=endpoint.timeout, sock_connect=min(CONNECT_SECONDS, endpoint.timeout)),
             headers={
@@ -73,7 +72,7 @@ class HttpTransport:
             },
             cookie_jar=aiohttp.DummyCookieJar(),
         )
-        self._proxy = _proxy_arguments(self.url)
+        self._proxy = proxy_arguments(self.url)
 
     async def send(self, body: dict[str, Any], call: str = "") -> Completions:  # noqa: ARG002
         """One HTTP request without retries."""
@@ -117,33 +116,3 @@ class HttpTransport:
         if isinstance(error, (aiohttp.ClientResponseError, aiohttp.ClientPayloadError)):
             return CallError("reply", f"{type(error).__name__}: {error}")
         return CallError("connection", str(error) or type(error).__name__)
-
-
-def _tls_context() -> Any:
-    """Certificate checks as in the providers' SDKs, which find the CA files of Linux distributions that Python's
-    own default misses."""
-    import httpx2
-
-    return httpx2.create_ssl_context()
-
-
-def _proxy_arguments(url: str) -> dict[str, Any]:
-    """The proxy of the environment as arguments of an aiohttp request; none for this machine itself."""
-    import urllib.request
-
-    import aiohttp
-
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if host in LOOPBACK or urllib.request.proxy_bypass(host):
-        return {}
-    proxies = urllib.request.getproxies()
-    proxy = urlsplit(proxies.get(parts.scheme) or proxies.get("all") or "")
-    if not proxy.hostname:
-        return {}
-    address = proxy._replace(netloc=proxy.netloc.rpartition("@")[2]).geturl()
-    if proxy.username is None:
-        return {"proxy": address}
-    login = aiohttp.encode_basic_auth(unquote(proxy.username), unquote(proxy.password or ""))
-    place = "headers" if parts.scheme == "http" else "proxy_headers"  # without TLS there is no CONNECT request
-    return {"proxy": address, place: {"Proxy-Authorization": login}}

@@ -11,8 +11,8 @@ from PIL import Image
 from transformers import AutoProcessor
 
 from dsrl.core.errors import UserError
-from dsrl.data.images.prompt import IMAGE
 from dsrl.data.model import Model
+from dsrl.data.sample import IMAGE
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from dsrl.core.errors import UserError
+from dsrl.core.http_client import proxy_arguments
 from dsrl.llm import Endpoint
 from dsrl.llm.completions import error_text, read_completions
 from dsrl.llm.failures import CallError
-from dsrl.llm.http import PUBLIC_URL, HttpTransport, _proxy_arguments
+from dsrl.llm.http import PUBLIC_URL, HttpTransport
 from tests.llm.running import completions, endpoint, run, texts
 from tests.llm.server import Says, completion, serve
 
@@ -42,7 +43,7 @@ def test_the_proxy_of_the_environment(
         monkeypatch.delenv(name.lower(), raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert _proxy_arguments(url) == expected
+    assert proxy_arguments(url) == expected
 
 
 def test_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -204,7 +204,7 @@ def test_two_verifiers_stand_in_a_list() -> None:
         (["+pipeline.extra={}"], ["`extra` is not a stage"]),
         (["+pipeline.extra=${select.fill}"], ["`extra` is not a stage"]),
         (["task.instruction=''"], ["task.instruction: ", "at least 1 character"]),
-        (["task.demos=[{input: x}]"], ["demo 1 has no text under output", "next:"]),
+        (["task.demos=[{input: x}]"], ["demo 1", "next:"]),
         (["task.demos=nowhere.jsonl"], ["no such data file", "nowhere.jsonl"]),
         (["model.path=/no/such/folder"], ["model.path: no such folder", "/no/such/folder"]),
         (["model.path=null"], ["no weights on this machine", "model.path=..."]),

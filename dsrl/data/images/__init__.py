@@ -2,7 +2,6 @@
 
 from dsrl.data.images.preprocess import Pixels, UnusableImage
 from dsrl.data.images.prompt import (
-    IMAGE,
     ImagePrompt,
     Prompt,
     chat_content,
@@ -16,6 +15,7 @@ from dsrl.data.images.prompt import (
 )
 from dsrl.data.images.store import Gallery, ImageStore, map_in_threads
 from dsrl.data.images.unlabelled import UnlabelledImages
+from dsrl.data.sample import IMAGE
 
 __all__ = [
     "IMAGE",

@@ -1,7 +1,10 @@
 """Preprocess an image as it comes into the one that every model sees."""
 
+import hashlib
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,15 +14,33 @@ from dsrl.core.component import Component, component
 from dsrl.core.errors import UserError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from PIL.Image import Image, Transpose
 
 KEPT_FORMATS = {"PNG": "png", "JPEG": "jpg"}
 """Formats that every model and server reads -> file suffix; others are converted to PNG."""
 MAX_OPENED_PIXELS = 400_000_000
 """Larger images are decompression bombs, or useless to a model."""
+MAX_KEPT_BYTES = 3_700_000
+"""Larger files are encoded anew: providers accept at most 5 MB of base64, and metadata or an appended video may have
+any size."""
+MAX_SIDE = 8000
+"""Providers refuse images with a longer side."""
+MAX_ASPECT_RATIO = 200
+"""Qwen's processors refuse narrower images."""
 EXIF_ORIENTATION = 0x0112
 BACKGROUND = (255, 255, 255)
 """Behind transparent pixels."""
+
+
+FILE_HINTS = {
+    b"ftyphei": "HEIC, which is not supported: convert it to JPEG",
+    b"ftypmif1": "HEIF, which is not supported: convert it to JPEG",
+    b"<svg": "SVG, which is not supported: convert it to PNG",
+    b"version https://git-lfs": "a Git LFS pointer: fetch the file with git lfs pull",
+    b"<html": "an HTML page, probably an error page of a download",
+    b"<!doctype html": "an HTML page, probably an error page of a download",
+}
+"""Bytes near the start of a file that Pillow can't identify -> what it is."""
 
 
 class UnusableImage(Exception):
@@ -38,6 +59,8 @@ class PreparedImage:
     suffix: str
     width: int
     height: int
+    pixels: str
+    """Digest of the decoded pixels."""
 
 
 @component("data.pixels")
@@ -63,55 +86,93 @@ class Pixels(Component):
     def fit(self, data: bytes) -> PreparedImage:
         """Make an image upright, RGB, opaque and of the right size. A PNG or JPEG that needs no change is kept byte for
         byte. Raises `UnusableImage`."""
-        image = open_image(data)
-        upright = _apply_orientation(image)
-        width, height = self.size(upright.width, upright.height)
-        suffix = KEPT_FORMATS.get(image.format or "")
-        if suffix and upright is image and image.mode in ("RGB", "L") and (width, height) == image.size:
-            return PreparedImage(data, suffix, width, height)
-        rgb = _to_rgb(upright)
-        if (width, height) != rgb.size:
-            rgb = rgb.resize((width, height))
-        out = io.BytesIO()
-        rgb.save(out, "PNG", compress_level=1)
-        return PreparedImage(out.getvalue(), "png", width, height)
+        with pillow_errors(data):
+            image = open_image(data)
+            orientation = _orientation(image)
+            upright = image.transpose(orientation) if orientation is not None else image
+            width, height = self.size(upright.width, upright.height)
+            suffix = KEPT_FORMATS.get(image.format or "")
+            unchanged = orientation is None and image.mode in ("RGB", "L") and (width, height) == image.size
+            if suffix and unchanged and len(data) <= MAX_KEPT_BYTES:
+                return PreparedImage(data, suffix, width, height, pixel_digest(image))
+            rgb = _to_rgb(upright)
+            if (width, height) != rgb.size:
+                rgb = rgb.resize((width, height))
+            out = io.BytesIO()
+            rgb.save(out, "PNG", compress_level=1)
+            return PreparedImage(out.getvalue(), "png", width, height, pixel_digest(rgb))
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """The (width, height) at which an image of this size is shown, with the same aspect ratio."""
+        """The (width, height) at which an image of this size is shown, with the same aspect ratio. Raises
+        `UnusableImage` for an extreme ratio."""
+        if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
+            raise UnusableImage("narrow image", f"{width} x {height} pixels, aspect ratio above {MAX_ASPECT_RATIO}")
         target = min(max(width * height, self.min_pixels), self.max_pixels)
-        if target == width * height:
+        scale = min((target / (width * height)) ** 0.5, MAX_SIDE / max(width, height))
+        if scale == 1.0:
             return width, height
-        scale = (target / (width * height)) ** 0.5
         return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def open_image(data: bytes) -> "Image":
     """Open and decode an image; a truncated file opens without complaint and fails only when decoded. Raises
     `UnusableImage`."""
+    from PIL import Image
+
+    with pillow_errors(data), warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        image = Image.open(io.BytesIO(data))
+        if image.width * image.height > MAX_OPENED_PIXELS:
+            raise UnusableImage("huge image", f"{image.width} x {image.height} pixels, limit {MAX_OPENED_PIXELS}")
+        image.load()
+        return image
+
+
+@contextmanager
+def pillow_errors(data: bytes) -> Iterator[None]:
+    """Turn any exception of Pillow into `UnusableImage`, so that it concerns one row only.
+
+    Its decoders raise OSError, SyntaxError, ValueError, RuntimeError (AVIF), struct.error, TypeError and others.
+    """
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
-            if image.width * image.height > MAX_OPENED_PIXELS:
-                raise UnusableImage("huge image", f"{image.width} x {image.height} pixels, limit {MAX_OPENED_PIXELS}")
-            image.load()
+        yield
+    except UnusableImage:
+        raise
     except UnidentifiedImageError as error:
-        raise UnusableImage("broken image", f"not an image: {len(data)} bytes, starting {data[:8]!r}") from error
+        start = data[:512].lower()
+        hint = next((hint for prefix, hint in FILE_HINTS.items() if prefix in start), f"starting {data[:8]!r}")
+        raise UnusableImage("broken image", f"not an image: {len(data)} bytes, {hint}") from error
     except Image.DecompressionBombError as error:
         raise UnusableImage("huge image", str(error)) from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:
         raise UnusableImage("broken image", f"{type(error).__name__}: {error}") from error
-    return image
 
 
-def _apply_orientation(image: "Image") -> "Image":
-    """Rotate by the EXIF orientation; returns the same object if there is nothing to do."""
-    from PIL import ImageOps
+def pixel_digest(image: "Image") -> str:
+    """Digest of size and RGB pixels: equal for all lossless encodings of an image."""
+    header = f"{image.width}x{image.height}:".encode()
+    return hashlib.sha256(header + image.convert("RGB").tobytes()).hexdigest()
 
-    orientation = image.getexif().get(EXIF_ORIENTATION, 1)
-    return image if orientation == 1 else ImageOps.exif_transpose(image)
+
+def _orientation(image: "Image") -> "Transpose | None":
+    """The transposition that the EXIF orientation asks for. Damaged EXIF data count as none: the pixels are fine."""
+    from PIL.Image import Transpose
+
+    by_tag = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    try:
+        return by_tag.get(image.getexif().get(EXIF_ORIENTATION, 1))
+    except Exception:  # noqa: BLE001 - the EXIF parser raises SyntaxError, struct.error and others
+        return None
 
 
 def _to_rgb(image: "Image") -> "Image":
@@ -119,7 +180,7 @@ def _to_rgb(image: "Image") -> "Image":
     from PIL import Image
 
     if image.mode.startswith("I;16"):
-        image = image.point(lambda value: value / 256).convert("L")
+        image = image.convert("I").point(lambda value: value / 256).convert("L")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         opaque = Image.new("RGB", rgba.size, BACKGROUND)

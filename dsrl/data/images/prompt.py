@@ -6,14 +6,14 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from dsrl.core.component import Many, record
-from dsrl.data.sample import Image
+from dsrl.data.sample import IMAGE, Image
 
 if TYPE_CHECKING:
     from dsrl.data.images.store import ImageStore
 
-IMAGE = "<image>"
-"""Placeholder for the next image of a text. In a text without images it is ordinary text."""
-NUMBERED_PLACEHOLDER = re.compile(r"<image\s?\d{1,2}>")
+NUMBERED_PLACEHOLDER = re.compile(r"<(?:image|img)[\s_-]?(\d{1,2})>", re.IGNORECASE)
+OTHER_PLACEHOLDER = re.compile(r"<imagehere>|<\|image(?:_pad)?\|>|<image>", re.IGNORECASE)
+"""Placeholders of other tools and models."""
 REFERENCE = "image:"
 """`image:<digest>` stands for an image in a message that has not been sent yet, and in a call's key."""
 CHARACTERS_PER_IMAGE = 4000
@@ -53,14 +53,25 @@ def with_placeholders(text: str, num_images: int) -> str | None:
     return f"{IMAGE}\n" * num_images + text if existing == 0 else None
 
 
-def resolve_numbered(text: str, num_images: int) -> str:
-    """Replace `<image1>`, `<image 2>` by `<image>`. If there are more of them than images, as where one image contains
-    several, the rest are removed."""
-    numbered = len(NUMBERED_PLACEHOLDER.findall(text))
-    if not numbered or IMAGE in text:
-        return text
-    replaced = NUMBERED_PLACEHOLDER.sub(IMAGE, text, count=num_images)
-    return NUMBERED_PLACEHOLDER.sub("", replaced) if numbered > num_images else replaced
+def resolve_placeholders(text: str, num_images: int) -> tuple[str, tuple[int, ...]] | None:
+    """Write all placeholders as `<image>`. Returns the text and the images in the order in which it shows them, as
+    positions from 0; None if the placeholders do not fit the number of images.
+
+    A number names its image, however often and in whatever order: `<image2> or <image1>` shows the second image first.
+    Numbers count from 1, or from 0 if a 0 occurs. Where the only image contains several numbered parts, the first
+    placeholder stands for it and the others are removed. A text without placeholders shows the images first.
+    """
+    everything = tuple(range(num_images))
+    text = OTHER_PLACEHOLDER.sub(IMAGE, text)
+    numbers = [int(number) for number in NUMBERED_PLACEHOLDER.findall(text)]
+    if not numbers or IMAGE in text:
+        placed = None if num_images == 0 and IMAGE in text else with_placeholders(text, num_images)
+        return (placed, everything) if placed is not None else None
+    if num_images == 1 and len(numbers) > 1:
+        first = NUMBERED_PLACEHOLDER.sub(IMAGE, text, count=1)
+        return NUMBERED_PLACEHOLDER.sub("", first), everything
+    order = tuple(number - (0 not in numbers) for number in numbers)
+    return (NUMBERED_PLACEHOLDER.sub(IMAGE, text), order) if set(order) == set(everything) else None
 
 
 def strip_placeholders(text: str) -> str:

@@ -8,11 +8,15 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from dsrl.core.component import to_key_value
 from dsrl.data.images.preprocess import Pixels
 from dsrl.data.sample import Image
+
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
 
 MADE = "made"
 """Subfolder with one JSON file per (original image, size): the stored image made from it."""
@@ -20,6 +24,10 @@ NUM_THREADS = 8
 """Pillow releases the GIL, and slow disks are waited for in parallel."""
 MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg"}
 IMAGES_COLUMN = "images"
+THUMBNAIL_SIDE = 32
+MAX_THUMBNAIL_DIFFERENCE = 24
+"""Of 255, per pixel and channel. JPEG compression and rescaling change thumbnails by less, a shape in another colour by
+more. Perceptual hashes (pHash, dHash) are no alternative: they ignore colour."""
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
@@ -35,7 +43,7 @@ class ImageStore:
         made = self.folder / MADE / f"{_digest(data)}-{pixels.min_pixels}-{pixels.max_pixels}.json"
         if made.is_file():
             image = Image(**json.loads(made.read_text(encoding="utf-8")))
-            if self.path(image).is_file():
+            if image.pixels is not None and self.path(image).is_file():
                 os.utime(self.path(image))  # `dsrl gc` keeps what was used lately
                 return image
         prepared = pixels.fit(data)
@@ -43,12 +51,21 @@ class ImageStore:
         path = _relative_path(digest, prepared.suffix)
         if not (self.folder / path).is_file():
             _write_atomically(self.folder / path, prepared.data)
-        image = Image(digest=digest, path=path, width=prepared.width, height=prepared.height)
+        image = Image(digest=digest, path=path, width=prepared.width, height=prepared.height, pixels=prepared.pixels)
         _write_atomically(made, json.dumps(to_key_value(image)).encode())
         return image
 
     def path(self, image: Image) -> Path:
         return self.folder / image.path
+
+    def thumbnail(self, image: Image) -> "NDArray[numpy.int16]":
+        """The image scaled to (THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3), for `looks_same`."""
+        import numpy
+        import PIL.Image
+
+        size = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+        with PIL.Image.open(self.path(image)) as opened:
+            return numpy.asarray(opened.convert("RGB").resize(size, PIL.Image.Resampling.BOX), dtype=numpy.int16)
 
     def find(self, digest: str) -> Path:
         """The file of an image. Raises `FileNotFoundError` if it is not stored."""
@@ -72,6 +89,11 @@ class Gallery:
 
     def put(self, data: bytes) -> Image:
         return self.store.put(data, self.pixels)
+
+
+def looks_same(one: "NDArray[numpy.int16]", other: "NDArray[numpy.int16]") -> bool:
+    """Whether two thumbnails show the same image, in whatever encoding, quality and size."""
+    return int(abs(one - other).max()) <= MAX_THUMBNAIL_DIFFERENCE
 
 
 def map_in_threads(work: Callable[[Argument], Result], arguments: Iterable[Argument]) -> Iterator[Result]:

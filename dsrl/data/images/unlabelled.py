@@ -16,7 +16,21 @@ from dsrl.data.images.store import Gallery, map_in_threads
 from dsrl.data.readers import SUFFIXES, read_hub_dataset, read_rows
 from dsrl.data.sample import Image
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+IMAGE_SUFFIXES = {
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".webp",
+    ".gif",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".avif",
+    ".jfif",
+    ".jp2",
+    ".ppm",
+    ".pgm",
+}
 
 
 @component("data.unlabelled_images")

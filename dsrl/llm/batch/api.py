@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dsrl.core.errors import StageFailed, UserError
+from dsrl.core.http_client import LOOPBACK
 from dsrl.llm.batch.journal import BatchJob, JobJournal
 from dsrl.llm.completions import MAX_MESSAGE
 from dsrl.llm.endpoint import Endpoint
 from dsrl.llm.failures import CallError, final_error, http_failure
-from dsrl.llm.http import LOOPBACK
 
 if TYPE_CHECKING:
     from openai.types import Batch

@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from dsrl.data.images.prompt import IMAGE
+from dsrl.data.sample import IMAGE
 from dsrl.graders import Number
 from dsrl.quickstart.visual.questions import CountedThing, Question, draw_question
 from dsrl.quickstart.visual.scenes import Scene, Shape, draw_scenes

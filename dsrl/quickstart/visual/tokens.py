@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from dsrl.data.images.prompt import IMAGE
+from dsrl.data.sample import IMAGE
 from dsrl.quickstart.tokens import build_tokenizer
 from dsrl.quickstart.visual.documents import NAMED, question_prompt
 from dsrl.quickstart.visual.questions import ALL

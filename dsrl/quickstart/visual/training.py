@@ -12,8 +12,8 @@ from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGener
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from dsrl.core.resources import resource
-from dsrl.data.images.prompt import IMAGE
 from dsrl.data.model import Model, Sampling
+from dsrl.data.sample import IMAGE
 from dsrl.models import huggingface, vision
 from dsrl.quickstart.base_model_checks import MAX_REPLY_TOKENS, SAMPLES, GradedReply, Validation, grade_reply
 from dsrl.quickstart.training import Trainer, encode_pairs, llama_config, new_optimizer, run

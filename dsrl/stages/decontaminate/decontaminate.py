@@ -1,14 +1,18 @@
 """Find samples that reveal test items. This runs after everything that is paid for, so another test set costs no
 replies."""
 
+import functools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dsrl.core.component import component
 from dsrl.core.errors import StageFailed
+from dsrl.data.images import UnusableImage
+from dsrl.data.images.prompt import strip_placeholders
+from dsrl.data.images.store import looks_same
 from dsrl.data.overlap.index import Overlap, OverlapIndex, longest_shared_run, rejection_reason, rule_rank
-from dsrl.data.sample import Match, Rejected, Sample
+from dsrl.data.sample import Match, Rejected, Sample, content_key
 from dsrl.data.source import Source
 from dsrl.data.task import Contamination, Task
 from dsrl.forecast.workload import Load
@@ -74,7 +78,7 @@ class Decontaminate(Stage):
         matches: Matches = {}
         disabled: dict[str, list[str]] = {}
         settings = self.contamination
-        # Equal words may be asked about different images: those samples are compared by `_same_content` alone.
+        # Equal words may be asked about different images: samples with images are compared by `_image_matches` alone.
         texts = ["" if sample.images else sample.input for sample in state.samples]
         for name, source in self._sources(state.task):
             items = [source.question(row) for row in source.rows()]
@@ -84,21 +88,36 @@ class Decontaminate(Stage):
             for overlap in index.find_overlaps(texts):
                 match = to_match(name, overlap, texts[overlap.text], items[overlap.item])
                 matches.setdefault(overlap.text, []).append(match)
-            for number, match in self._same_content(name, source, items, state, context):
+            for number, match in self._image_matches(name, source, items, state, context):
                 matches.setdefault(number, []).append(match)
         return matches, disabled
 
-    def _same_content(
+    def _image_matches(
         self, name: str, source: Source, items: list[str], state: "PipelineState", context: "Context"
     ) -> Iterator[tuple[int, Match]]:
-        """Samples with images that have the words and the images of an item."""
-        with_images = [number for number, sample in enumerate(state.samples) if sample.images]
-        if not with_images or not source.images:
+        """Samples with images whose words overlap an item's, and whose images look the same as the item's."""
+        samples = {number: sample for number, sample in enumerate(state.samples) if sample.images}
+        if not samples or not source.images:
             return
-        by_key = {key: item for item, key in enumerate(source.content_keys(context.gallery(state.task)))}
-        for number in with_images:
-            if (item := by_key.get(state.samples[number].content_key)) is not None:
-                yield number, Match(source=name, item=item, kind="same", size=0, share=1.0, text=items[item])
+        gallery = context.gallery(state.task)
+        stored = source.store_all_images(source.rows(), gallery)
+        item_images = [() if isinstance(images, UnusableImage) else images for images in stored]
+        keys = map(content_key, items, item_images)
+        by_key = {key: item for item, key in enumerate(keys)}
+        same = {number: item for number in samples if (item := by_key.get(samples[number].content_key)) is not None}
+        for number, item in same.items():
+            yield number, Match(source=name, item=item, kind="same", size=0, share=1.0, text=items[item])
+        thumbnail = functools.cache(gallery.store.thumbnail)
+        words = [strip_placeholders(text) for text in items]
+        index = OverlapIndex(words, self.contamination.ngrams, self.contamination.renamed, self.contamination.reworded)
+        numbers = list(samples)
+        for overlap in index.find_overlaps([strip_placeholders(samples[number].input) for number in numbers]):
+            number, item = numbers[overlap.text], overlap.item
+            ours, theirs = samples[number].images, item_images[item]
+            if same.get(number) == item or len(ours) != len(theirs):
+                continue
+            if all(looks_same(thumbnail(one), thumbnail(other)) for one, other in zip(ours, theirs, strict=True)):
+                yield number, to_match(name, overlap, samples[number].input, items[item])
 
     def _sources(self, task: Task) -> Iterator[tuple[str, Source]]:
         if self.contamination.policy == "keep":

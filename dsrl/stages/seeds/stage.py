@@ -176,7 +176,7 @@ class Seeds(Stage):
         if self.drop_yes_no and normalised(item.answer) in YES_NO:
             return reject_row("yes or no", question, number)
         try:
-            images = self.source.image_columns.store_images(row, gallery) if gallery is not None else ()
+            images = self.source.store_images(row, gallery, options=not self.free_form) if gallery is not None else ()
         except UnusableImage as fault:
             return reject_row(fault.reason, question, number, detail=str(fault))
         return new_sample(

@@ -5,8 +5,8 @@ from typing import Any
 
 from dsrl.core.digest import digest
 from dsrl.core.errors import UserError
-from dsrl.data.images.prompt import IMAGE
 from dsrl.data.model import Sampling
+from dsrl.data.sample import IMAGE
 from dsrl.graders import Grader
 from dsrl.stages.train.hf_worker import Prompt, TrainingRun, fit, main, trainer_arguments
 from dsrl.stages.train.job import TrainingJob, TrainingRow

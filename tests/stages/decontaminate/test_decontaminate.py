@@ -3,10 +3,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pytest
 
 from dsrl.core.errors import StageFailed, UserError
 from dsrl.core.parquet import read_table, write_table
+from dsrl.data.images import Pixels
 from dsrl.data.sample import Image, Sample, new_sample
 from dsrl.data.source import Source
 from dsrl.data.task import Contamination, Task
@@ -16,6 +18,7 @@ from dsrl.pipeline.runner import run_stages
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.decontaminate import Decontaminate
 from tests import toys
+from tests.data.images.images import encode, two_colours
 
 ITEMS = (
     "A baker in Ulm sells 12 plaited loaves before noon and twice as many after it; how many loaves are gone by night?",
@@ -66,6 +69,28 @@ def test_equal_words_about_another_image_do_not_match(tmp_path: Path, context: C
     image = Image(digest="d", path="d.png", width=1, height=1)
     shown = state.add(samples=tuple(sample.replace(images=(image,)) for sample in state.samples))
     assert stage()(shown, context).figures["matched"] == 0
+
+
+def noisy(image: PIL.Image.Image) -> bytes:
+    """The image as a JPEG of low quality."""
+    return encode(image, "JPEG", quality=40)
+
+
+def test_test_images_in_other_encodings_are_found(tmp_path: Path, context: Context) -> None:
+    """The same question about the item's image, re-encoded or rescaled, matches; about another image it does not."""
+    item, other = two_colours(size=(400, 200)), two_colours(size=(400, 200)).rotate(180)
+    (tmp_path / "item.png").write_bytes(encode(item))
+    path = tmp_path / "visual.jsonl"
+    path.write_text(json.dumps({"Input": "How many colours?", "Output": "2", "image": "item.png"}) + "\n")
+    test = Source(path=str(path), images="image")
+    task = Task(name="sums", instruction="Add.", answer=Number(), test=test, pixels=Pixels(min_pixels=1))
+    gallery = context.gallery(task)
+    versions = [encode(item, "TIFF"), noisy(item), encode(item.resize((300, 150))), encode(other), noisy(other)]
+    images = [gallery.put(data) for data in versions]
+    assert len({image.digest for image in images}) == len(images)
+    samples = [new_sample("sums", "How many colours?\n<image>", "2", "initial", images=[image]) for image in images]
+    state = stage(policy="flag")(PipelineState(task=task, samples=tuple(samples)), context)
+    assert [len(sample.matches) for sample in state.samples] == [1, 1, 1, 0, 0]
 
 
 def test_few_matches_are_no_warning(tmp_path: Path, context: Context) -> None:

@@ -9,10 +9,10 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from dsrl import prompts
 from dsrl.core.component import Many, component
-from dsrl.core.digest import content_key, digest
+from dsrl.core.digest import digest
 from dsrl.core.errors import UserError
 from dsrl.data.images import IMAGE, images_first, with_placeholders
-from dsrl.data.sample import Provenance, Rejected, Sample
+from dsrl.data.sample import Provenance, Rejected, Sample, content_key
 from dsrl.data.task import Task
 from dsrl.forecast.workload import Expectation, Outlook
 from dsrl.llm import Endpoint
@@ -204,7 +204,7 @@ class HarderVariants(Stage):
         """Reject what needs no model to be rejected."""
         if refusal := check_question(candidate, state.task):
             return refusal.to_rejected(self.name)
-        mark = content_key(candidate.input, [image.digest for image in candidate.images])
+        mark = content_key(candidate.input, candidate.images)
         if mark in seen:
             return Rejected.of(candidate, self.name, "duplicate", "the same question as an earlier one")
         seen.add(mark)
