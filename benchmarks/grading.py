@@ -23,7 +23,7 @@ from types import ModuleType
 
 from dsrl.graders import Choice, Math, Number
 from dsrl.graders import math as ours
-from dsrl.graders.pool import Pool, pool
+from dsrl.graders.worker_pool import WorkerPool, pool
 
 Pairs = list[tuple[str, str]]
 """(reply, gold answer)"""
@@ -150,7 +150,7 @@ def choices(arguments: argparse.Namespace) -> None:
 
 def boxed(arguments: argparse.Namespace) -> None:
     table("boxed: minerva, one worker")
-    pool(ours_module()).most = 1
+    pool(ours_module()).max_workers = 1
     pairs = boxed_pairs(arguments.data)
     seconds, mine = best(arguments.repeat, lambda: [grade.correct for grade in Math().grade_many(pairs)], forget)
     print(row("dsrl math", len(pairs), seconds, mine, mine))
@@ -187,7 +187,7 @@ def different(pairs: Pairs, mine: list[bool], theirs: list[bool]) -> None:
 def bombs(_arguments: argparse.Namespace) -> None:
     """A batch with a very expensive expression, compared with the same batch without it."""
     print("\n## a bomb in a batch of 200, time-out 2 s\n")
-    own = Pool(ours_module(), 1)
+    own = WorkerPool(ours_module(), 1)
     batch = [[f"{i}x+{i}", f"{i}(x+1)"] for i in range(200)]
     own.ask(batch[:1], 2.0)
     for name, questions in (("without", batch), ("with a bomb", [*batch[:100], ["7", "9^{9^{9}}"], *batch[100:]])):

@@ -1,4 +1,4 @@
-"""The order of packages, import cycles, and what may not be imported before it is needed."""
+"""Package order, import cycles, and heavy imports that must be delayed."""
 
 import ast
 import subprocess
@@ -23,7 +23,7 @@ STAGES = (
     *("difficulty", "report"),
 )
 SHARED_BY_STAGES = {("rewrite", "generate"), ("difficulty", "generate")}
-"""Pairs (stage, other): rewrites are written and labelled by the machinery of `generate`."""
+"""Allowed imports (stage, other stage): rewriting reuses the writing and labelling of `generate`."""
 HEAVY = (
     *("torch", "transformers", "trl", "openai", "mlflow", "datasets", "pyarrow", "tantivy"),
     *("aiohttp", "jinja2", "rich", "pandas", "math_verify", "sympy", "submitit", "ray", "wandb"),
@@ -38,7 +38,7 @@ def module_name(path: Path) -> str:
 
 
 def imports() -> Imports:
-    """Module -> the modules of dsrl that it imports anywhere, type-only imports included, and the lines."""
+    """Module -> dsrl modules it imports anywhere, including type-only imports, with line numbers."""
     files = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
     found: Imports = {name: set() for name in files}
     for name, path in files.items():
@@ -66,7 +66,7 @@ def package(module: str) -> str:
     return [*module.split("."), "main"][1]
 
 
-def test_every_package_imports_only_from_those_below_it(graph: Imports) -> None:
+def test_packages_import_only_from_packages_below(graph: Imports) -> None:
     rank = {name: number for number, name in enumerate(ORDER)}
     outside = {"dsrl", "dsrl.__main__"}
     faults = [
@@ -78,7 +78,7 @@ def test_every_package_imports_only_from_those_below_it(graph: Imports) -> None:
     assert faults == []
 
 
-def test_every_package_has_a_place_in_the_order() -> None:
+def test_every_package_is_in_the_order() -> None:
     there = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
     assert there - {"__init__", "__main__"} == set(ORDER)
 
@@ -126,7 +126,7 @@ def cycles(graph: dict[str, set[str]]) -> Iterator[list[str]]:
 
 
 def loaded(code: str) -> set[str]:
-    """Top-level modules in memory after some code."""
+    """Top-level modules that are loaded after running `code`."""
     script = f"{code}\nimport sys\nprint(*sorted({{name.split('.')[0] for name in sys.modules}}))"
     done = subprocess.run([sys.executable, "-c", script], env=ENVIRONMENT, capture_output=True, text=True, check=True)
     return set(done.stdout.splitlines()[-1].split())
@@ -153,20 +153,20 @@ from dsrl.stages.train import DrGrpo, Grpo, NoTraining, Sft, Trl, Verl
 """
 
 
-def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
-    """A wrong config is reported, and help is shown, without waiting for torch."""
+def test_components_import_without_heavy_libraries() -> None:
+    """Config errors and help appear without waiting for torch."""
     found = loaded(COMPONENTS)
     assert found & set(HEAVY) == set()
     assert "dsrl" in found
 
 
-def test_help_does_not_even_need_hydra() -> None:
+def test_help_does_not_import_hydra() -> None:
     found = loaded("from dsrl.main import run_command; run_command(['--help'])")
     assert found & {*HEAVY, "hydra", "omegaconf", "pydantic"} == set()
 
 
 def test_a_stored_result_is_read_without_pandas(tmp_path: Path) -> None:
-    """Importing pandas would cost a second in every run that only reuses what is there."""
+    """Importing pandas would cost a second in every run that only reuses results."""
     path = tmp_path / "passages.parquet"
     write_table(path, [], Passage)
     code = f"""

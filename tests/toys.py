@@ -201,7 +201,7 @@ def state(folder: Path, **task: Any) -> PipelineState:
 
 
 def context(folder: Path) -> Context:
-    """The surroundings of one run on the store in `folder`."""
+    """The context of a run with its store in `folder`."""
     store = Store(folder / "store")
     store.open()
     run_dir = folder / "run"
@@ -216,12 +216,12 @@ def context(folder: Path) -> Context:
 
 
 def said(context: Context) -> str:
-    """What the run has printed."""
+    """The run's progress output."""
     assert isinstance(context.progress.stream, io.StringIO)
     return context.progress.stream.getvalue()
 
 
 def metrics(context: Context) -> Mapping[str, Any]:
-    """`metrics.json` as it is on disk."""
+    """`metrics.json` from disk."""
     values: dict[str, Any] = json.loads((context.run_dir / "metrics.json").read_text())
     return values

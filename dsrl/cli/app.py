@@ -101,12 +101,30 @@ def _plan(overrides: list[str], run_pipeline: RunPipeline) -> int:
         return _run_pipeline(overrides, run_pipeline, plan=True)
 
 
+VALUE_FLAGS = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p", "--cfg", "-c")
+
+
+def _order_for_hydra(arguments: list[str]) -> list[str]:
+    """`-m`, the overrides, then flags with values: argparse takes no override after a flag once it had one before."""
+    first, overrides, flags = list[str](), list[str](), list[str]()
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if argument in ("-m", "--multirun"):
+            first.append(argument)
+        elif argument.startswith("-"):
+            flags += [argument, *(rest[:1] if argument in VALUE_FLAGS else [])]
+            rest = rest[1:] if argument in VALUE_FLAGS else rest
+        else:
+            overrides.append(argument)
+    return [*first, *overrides, *flags]
+
+
 def _run_pipeline(overrides: list[str], run_pipeline: RunPipeline, *, plan: bool = False) -> int:
     from dsrl.cli.compose import refuse_secrets
 
     refuse_secrets(overrides)
-    # Hydra takes no override after a flag that has none before it, so flags without a value go first.
-    overrides = sorted(overrides, key=lambda argument: argument not in ("-m", "--multirun"))
+    overrides = _order_for_hydra(overrides)
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra passes errors on to us instead of printing them
     try:
         return run_pipeline(overrides, plan=plan)

@@ -10,6 +10,8 @@ from dsrl.core.component import record
 from dsrl.core.digest import digest, normalised
 
 LABEL = re.compile(r"\s*\(?([A-Z])[).:]\s*")
+TEXT_KEYS = ("text", "texts", "option", "content", "value")
+LABEL_KEYS = ("label", "labels", "key", "letter", "name", "id")
 
 
 @record
@@ -47,11 +49,46 @@ def parse_options(cell: Any) -> dict[str, str]:
     """Name -> text of the options in a list, an object, or a text such as `A. 4; B. 5`; empty for anything else."""
     if isinstance(cell, str):
         return _parse_options_text(cell)
+    named = _parse_labelled_options(cell)
+    if named is None and isinstance(cell, Mapping):
+        named = {str(name): text for name, text in cell.items() if text is not None}
+    elif named is None and isinstance(cell, (list, tuple)):
+        named = dict(zip(ascii_uppercase, cell, strict=False))
+    if not named or not all(isinstance(text, (str, int, float)) for text in named.values()):
+        return {}
+    return _strip_own_labels({name: str(text) for name, text in named.items()})
+
+
+def has_unknown_layout(cell: Any) -> bool:
+    """Whether a cell holds options in a layout that `parse_options` doesn't read."""
+    return bool(cell) and not isinstance(cell, str) and not parse_options(cell)
+
+
+def _parse_labelled_options(cell: Any) -> dict[str, Any] | None:
+    """Label -> text of options as official releases have them: ARC's `{"text": [...], "label": [...]}`, CommonsenseQA's
+    `[{"label": "A", "text": "bank"}, ...]`. None for any other layout."""
     if isinstance(cell, Mapping):
-        return {str(name): str(text) for name, text in cell.items() if text is not None}
-    if isinstance(cell, (list, tuple)):
-        return dict(zip(ascii_uppercase, map(str, cell), strict=False))
-    return {}
+        labels, texts = _first(cell, LABEL_KEYS), _first(cell, TEXT_KEYS)
+        if not (isinstance(labels, (list, tuple)) and isinstance(texts, (list, tuple)) and len(labels) == len(texts)):
+            return None
+    elif isinstance(cell, (list, tuple)) and cell and all(isinstance(option, Mapping) for option in cell):
+        labels, texts = ([_first(option, keys) for option in cell] for keys in (LABEL_KEYS, TEXT_KEYS))
+    else:
+        return None
+    named = {str(label): text for label, text in zip(labels, texts, strict=True) if None not in (label, text)}
+    return named if len(named) == len(labels) else None
+
+
+def _first(option: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
+    return next((option[key] for key in keys if key in option), None)
+
+
+def _strip_own_labels(named: dict[str, str]) -> dict[str, str]:
+    """Texts without labels of their own, if every option has the next letter: AQuA's `A)5`, `B)10`, ..."""
+    labels = [LABEL.match(text) for text in named.values()]
+    if len(named) < 2 or [label[1] if label else "" for label in labels] != list(ascii_uppercase[: len(named)]):
+        return named
+    return {name: text[label.end() :] for (name, text), label in zip(named.items(), labels, strict=True) if label}
 
 
 def _parse_options_text(text: str) -> dict[str, str]:

@@ -16,7 +16,13 @@ from dsrl.data.fields import cell_text, fill_template, has_field, lookup, templa
 from dsrl.data.images import Gallery, UnusableImage
 from dsrl.data.images.columns import ImageColumns, image_file_digests
 from dsrl.data.images.prompt import resolve_placeholders
-from dsrl.data.multiple_choice import ChoiceOptions, arrange_options, find_gold_option, parse_options
+from dsrl.data.multiple_choice import (
+    ChoiceOptions,
+    arrange_options,
+    find_gold_option,
+    has_unknown_layout,
+    parse_options,
+)
 from dsrl.data.official_formats import read_official
 from dsrl.data.readers import SUFFIXES, Rows, read_hub_dataset, read_rows, read_saved_dataset
 from dsrl.data.sample import Image, content_key
@@ -26,6 +32,7 @@ __all__ = ["Item", "Source", "read_rows", "template_columns"]
 
 UNREADABLE_ANSWER = "gold answers can't be read by this task's answer kind"
 NO_OPTION = "gold answers name none of the options"
+UNREADABLE_OPTIONS = "rows have options that are neither texts nor labelled texts"
 NO_QUESTION = "rows have no question"
 WRONG_PLACEHOLDERS = "rows have another number of images than of <image> in their question"
 MAX_FILES_CHECKED = 1000
@@ -198,11 +205,13 @@ class Source(Component):
             return NO_QUESTION
         if self.has_wrong_placeholders(row):
             return WRONG_PLACEHOLDERS
+        if isinstance(self.options, str) and has_unknown_layout(lookup(row, self.options)):
+            return UNREADABLE_OPTIONS
         if self.options is not None and (options.right is None if options else not grader.open):
             return NO_OPTION
-        gold = options.right if options is not None and options.right else self._gold(row)
+        gold = options.right if options is not None and options.right else self._gold_cell(row)
         question_grader = grader.for_question(question)
-        answer = question_grader.gold(gold)
+        answer = question_grader.gold_cell(gold)
         if answer is None:
             return UNREADABLE_ANSWER
         if (allowed := question_grader.allowed()) and answer not in allowed:
@@ -311,8 +320,17 @@ class Source(Component):
         return len(ImageColumns(self._image_names, None).cells(row))
 
     def _gold(self, row: Mapping[str, Any]) -> str:
-        value = cell_text(lookup(row, self.output))
-        return self.meanings.get(value, value)
+        return cell_text(self._gold_cell(row))
+
+    def _gold_cell(self, row: Mapping[str, Any]) -> Any:
+        """The gold cell as it stands in the data, an array too, with `meanings` applied."""
+        cell = lookup(row, self.output)
+        if not self.meanings:
+            return cell
+        if isinstance(cell, (list, tuple)) and cell:
+            return [self.meanings.get(cell_text(item), item) for item in cell]
+        text = cell_text(cell)
+        return self.meanings.get(text, self.meanings.get(text.lower(), cell) if isinstance(cell, bool) else cell)
 
     def _options(self, row: Mapping[str, Any]) -> ChoiceOptions | None:
         if self.options is None:

@@ -1,4 +1,4 @@
-"""One grader for votes, pass rates, rewards and evaluation. Pure functions of the reply; never shown the prompt."""
+"""Answer kinds: one grader for votes, pass rates, rewards and evaluation. Pure functions of reply and gold answer."""
 
 from dsrl.graders.base import Grade, Grader
 from dsrl.graders.choice import Choice
@@ -10,9 +10,8 @@ from dsrl.graders.math import Math
 from dsrl.graders.mixed import Mixed
 from dsrl.graders.number import Number
 from dsrl.graders.regex import Regex
-from dsrl.graders.span import Span
 from dsrl.graders.sql import Sql
-from dsrl.graders.text import Text
+from dsrl.graders.text import Span, Text
 
 KINDS: dict[str, str] = {
     "number": "dsrl.graders.Number",

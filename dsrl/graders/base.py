@@ -1,15 +1,20 @@
-"""What every answer kind does. Subclasses fill in a few small functions."""
+"""What every answer kind does: read an answer out of a reply, compare it with the gold answer, and grade."""
 
 import copy
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
-from typing import ClassVar, Self
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 from dsrl.core.component import Component, record
 from dsrl.core.digest import digest
 from dsrl.core.errors import UserError
+from dsrl.graders.normalize import clean, fold
 
 RIGHT, WRONG, NO_ANSWER, UNDECIDED = "right", "wrong", "no answer", "undecided"
+
+ANY_OF = '{"any of": ['
+"""How the canonical answer of a question with several right answers begins."""
 
 
 @record
@@ -18,7 +23,7 @@ class Grade:
 
     correct: bool
     format_ok: bool
-    """Whether the answer stood where the output instruction wants it."""
+    """Whether the answer stands where the output instruction wants it."""
     parsed: str | None
     """The answer read out of the reply, in canonical spelling."""
     reason: str
@@ -30,45 +35,59 @@ class Grade:
 
 
 class Grader(Component, ABC):
-    """One kind of answer: how it is asked for, read, compared and graded. Pure and safe in threads."""
+    """One kind of answer: how models are asked for it, and how it is read and compared. Pure and thread-safe.
+
+    A kind of your own defines `instruction`, `parse` and `parse_anywhere`; `read`, `same` and `write` are worth having.
+    """
 
     open: ClassVar[bool] = False
-    """Whether, of a set in which questions have options, some may have none."""
+    """Whether a data set whose questions have options may also hold questions without any."""
+    accepts_alternatives: ClassVar[bool] = False
+    """Whether an array in the gold column means several right answers."""
     question: ClassVar[str] = ""
-    """The question at hand, lent by `for_question`; no part of what the kind is."""
+    """The current question, set by `for_question`. Not a field, so it is not part of the key."""
 
     @property
     @abstractmethod
     def instruction(self) -> str:
-        """The output instruction shown to every model, so that prompt and parser can't disagree."""
+        """The output instruction shown to every model. It is kept beside the parser so that the two can't disagree."""
 
-    @abstractmethod
+    def marked(self, reply: str) -> Sequence[str]:
+        """The texts that stand where the instruction wants the answer, in their order; the last one counts."""
+        raise NotImplementedError(f"{type(self).__name__} defines neither `parse` nor `marked`")
+
     def parse(self, reply: str) -> str | None:
-        """The canonical answer, read where the instruction wants it; None if it isn't there."""
+        """The canonical answer that stands where the instruction wants it, or None."""
+        marked = self.marked(reply)
+        return self.read(marked[-1]) if marked else None
 
     @abstractmethod
     def parse_anywhere(self, reply: str) -> str | None:
-        """The canonical answer however it is written: for format-free accuracy."""
+        """The canonical answer in whatever format. Used for format-free accuracy only, never for labels or rewards."""
 
     def read(self, text: str) -> str | None:
-        """The canonical answer of a text that holds nothing else, such as a gold column or an item of a list."""
-        return self.parse_anywhere(text)
+        """The canonical answer of a text that holds nothing else, such as a gold cell or an item of a list.
+
+        By default `parse_anywhere`, provided that it takes the whole text.
+        """
+        answer = self.parse_anywhere(text)
+        return answer if answer is not None and fold(answer) == fold(text) else None
 
     def write(self, answer: str) -> str:
-        """How a right answer is written in the output format: what `parse` reads back as `answer`."""
+        """A reply in the output format that `parse` reads back as `answer`."""
         raise UserError(
-            f"{type(self).__name__} doesn't say how an answer is written",
+            f"{type(self).__name__} can't write answers in its output format",
             got=answer,
             next_step="define `write(self, answer) -> str` in your answer kind",
         )
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """All canonical answers there can be, where they are a few."""
+        """All possible canonical answers, if there are only a few; otherwise empty."""
         return ()
 
     def for_question(self, question: str) -> Self:  # noqa: ARG002
-        """This kind for one question: some need its options or its tables. It changes no digest."""
+        """This grader for one question: some kinds need its options or its tables. The digest stays the same."""
         return self
 
     def _with_question(self, question: str) -> Self:
@@ -77,7 +96,7 @@ class Grader(Component, ABC):
         return bound
 
     def same(self, first: str, second: str) -> bool:
-        """Whether two canonical answers mean the same."""
+        """Whether two canonical answers mean the same; tolerances are taken of `second`, the gold answer."""
         return first == second
 
     def compare(self, parsed: str, answer: str) -> str:
@@ -85,7 +104,7 @@ class Grader(Component, ABC):
         return RIGHT if self.same(parsed, answer) else WRONG
 
     def compare_many(self, pairs: Sequence[tuple[str, str]]) -> list[str]:
-        """`compare` for many pairs at once, for kinds whose comparisons cost a trip to another process."""
+        """`compare` for many pairs at once, for kinds that compare in another process."""
         return [self.compare(parsed, answer) for parsed, answer in pairs]
 
     def grade(self, reply: str, answer: str) -> Grade:
@@ -95,24 +114,50 @@ class Grader(Component, ABC):
     def grade_many(self, pairs: Sequence[tuple[str, str]]) -> list[Grade]:
         """The grades of many (reply, right answer)."""
         parsed = [self.parse(reply) for reply, _ in pairs]
-        readable = [(text, answer) for text, (_, answer) in zip(parsed, pairs, strict=True) if text is not None]
-        reasons = iter(self.compare_many(readable))
-        return [_grade(text, NO_ANSWER if text is None else next(reasons)) for text in parsed]
+        answers = [(text, alternatives(answer)) for text, (_, answer) in zip(parsed, pairs, strict=True)]
+        flat = [(text, answer) for text, right in answers if text is not None for answer in right]
+        reasons = iter(self.compare_many(flat))
+        grades = []
+        for text, right in answers:
+            found = {next(reasons) for _ in right} if text is not None else {NO_ANSWER}
+            reason = next(one for one in (RIGHT, UNDECIDED, WRONG, NO_ANSWER) if one in found)
+            grades.append(Grade(correct=reason == RIGHT, format_ok=text is not None, parsed=text, reason=reason))
+        return grades
 
     def correct_anywhere(self, reply: str, answer: str) -> bool:
-        """Right answer in any format: what remains when learning the format is taken away."""
+        """Whether the reply holds the right answer in any format: accuracy without learning the format."""
         parsed = self.parse_anywhere(reply)
-        return parsed is not None and self.same(parsed, answer)
+        return parsed is not None and any(self.same(parsed, one) for one in alternatives(answer))
 
     def gold(self, text: str) -> str | None:
-        """The canonical answer of a gold column, which may hold a whole solution or the bare answer."""
-        for reader in (self.parse, self.read, self.parse_anywhere):
-            if (answer := reader(text)) is not None:
-                return answer
-        return None
+        """The canonical answer of a gold text: a solution in the output format, or the bare answer.
+
+        Strict, unlike `parse_anywhere`: None for anything longer, and for a solution that states different answers.
+        """
+        answer = self.parse(text)
+        if answer is None:
+            return self.read(text)
+        try:
+            others = {self.read(other) for other in self.marked(text)} - {None, answer}
+        except NotImplementedError:
+            return answer
+        return None if any(not self.same(str(other), answer) for other in others) else answer
+
+    def gold_cell(self, value: Any) -> str | None:
+        """The canonical answer of a gold cell as it stands in the data: text, number or array of alternatives.
+
+        None where the cell can't be read; also for an array if this kind has one right answer only.
+        """
+        if isinstance(value, Mapping):
+            return None
+        if isinstance(value, (list, tuple)):
+            if len(value) > 1 and not self.accepts_alternatives:
+                return None
+            return any_of([self.gold_cell(item) for item in value])
+        return self.gold(cell_text(value))
 
     def allowed(self) -> Collection[str]:
-        """The answers among which the question lets one choose; empty: it says nothing of that."""
+        """The answers that the current question offers; empty if it offers none to choose from."""
         return ()
 
     def reward(self, reply: str, answer: str, format_share: float) -> float:
@@ -120,9 +165,28 @@ class Grader(Component, ABC):
         return self.grade(reply, answer).reward(format_share)
 
     def digest(self) -> str:
-        """Goes with every number; numbers of different graders aren't compared."""
+        """Stored with every number: results of different graders are not compared."""
         return digest(self.key_fields())
 
 
-def _grade(parsed: str | None, reason: str) -> Grade:
-    return Grade(correct=reason == RIGHT, format_ok=parsed is not None, parsed=parsed, reason=reason)
+def cell_text(value: Any) -> str:
+    """A single cell as text; nothing for a missing one."""
+    return "" if value is None else clean(value) if isinstance(value, str) and not value.isascii() else str(value)
+
+
+def any_of(answers: Sequence[str | None]) -> str | None:
+    """The canonical answer of several right ones. None if there are none, or if one of them is None."""
+    unique = list(dict.fromkeys(answer for answer in answers if answer is not None))
+    if not answers or None in answers:
+        return None
+    return unique[0] if len(unique) == 1 else json.dumps({"any of": unique}, ensure_ascii=False)
+
+
+def alternatives(answer: str) -> list[str]:
+    """All right answers of a canonical answer: several for one made by `any_of`, otherwise itself."""
+    return list(json.loads(answer)["any of"]) if answer.startswith(ANY_OF) else [answer]
+
+
+def first_alternative(answer: str) -> str:
+    """The first right answer: the one that is written where only one can be."""
+    return alternatives(answer)[0]

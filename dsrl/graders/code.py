@@ -1,6 +1,9 @@
 """A Python program in a fenced block, judged by tests in a sandboxed process."""
 
+import ast
 import re
+import warnings
+from collections.abc import Sequence
 
 from pydantic import Field
 
@@ -8,33 +11,38 @@ from dsrl.core.component import component
 from dsrl.core.errors import UserError
 from dsrl.graders.base import RIGHT, WRONG, Grader
 from dsrl.graders.sandbox import run
-from dsrl.graders.tagged import last_block
+from dsrl.graders.tagged import fenced_blocks
 
 TESTS = re.compile(r"^# tests[ \t]*$", re.MULTILINE)
+LANGUAGES = ("python", "py", "python3")
+DEFINES = re.compile(r"^(?:async\s+def|def|class)\s", re.MULTILINE)
 MAX_PROGRAM = 50_000
 
 
 @component("graders.code")
 class Code(Grader):
-    """A program is right if the tests of its sample pass. The answer of a sample is a program that does (it may be
-    left out), a line `# tests`, and Python statements that raise where a test fails.
+    """A program is right if the tests of its sample pass. The answer of a sample is a program that passes them (it may
+    be left out), a line `# tests`, and Python statements that raise if a test fails.
 
-    Two programs without tests are the same if they read the same: votes need labels of another kind.
+    Program and tests run in separate processes, so tests reach the program's names but not its interpreter. Two
+    programs without tests are equal if their text is: votes on programs need labels from another source.
     """
 
+    version = 2
     timeout: float = Field(default=10.0, gt=0)
     """CPU seconds for a program with all its tests; one that needs more is `undecided`."""
     memory_mb: int = Field(default=1024, ge=64)
-    require_isolation: bool = False
-    """Refuse to run where the network can't be closed to the program (Linux without user namespaces)."""
+    require_isolation: bool = True
+    """Refuse to run where files, network and processes can't be closed to the program; false: run it all the same."""
 
     @property
     def instruction(self) -> str:
         return "Think step by step, then give the whole program in a ```python block."
 
-    def parse(self, reply: str) -> str | None:
-        block = last_block(reply, ("python", "py", "python3"))
-        return None if block is None else self.read(block)
+    def marked(self, reply: str) -> Sequence[str]:
+        """The program's block: the last one that defines something, before blocks that only show its use."""
+        blocks = fenced_blocks(reply, LANGUAGES, compiles)
+        return [block for block in blocks if DEFINES.search(block)][-1:] or blocks[-1:]
 
     def parse_anywhere(self, reply: str) -> str | None:
         parsed = self.parse(reply)
@@ -54,7 +62,7 @@ class Code(Grader):
         solution = TESTS.split(answer, maxsplit=1)[0].strip()
         if not solution:
             raise UserError(
-                "this sample has tests but no program", got=answer[:80], next_step="put one before its `# tests`"
+                "this sample has tests but no program", got=answer[:80], next_step="put a program before `# tests`"
             )
         return f"```python\n{solution}\n```"
 
@@ -66,3 +74,13 @@ class Code(Grader):
         if not tests:
             return RIGHT if parsed == answer else WRONG
         return run(parsed, tests[0], self.timeout, self.memory_mb, self.require_isolation)
+
+
+def compiles(program: str) -> bool:
+    """Whether a text is a whole Python program."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            ast.parse(program)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True

@@ -1,8 +1,11 @@
-"""In a grading process: two queries on one read-only SQLite database."""
+"""In a grading process: run two queries on one read-only SQLite database and compare their results."""
 
+import math
 import re
 import sqlite3
 import time
+from bisect import bisect_left, bisect_right
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -19,8 +22,8 @@ LIMITS = {
     sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 200,
     sqlite3.SQLITE_LIMIT_ATTACHED: 0,
 }
-ASKING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
-BUILDING = ASKING | {
+READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
+BUILDING = READING | {
     sqlite3.SQLITE_CREATE_TABLE,
     sqlite3.SQLITE_CREATE_INDEX,
     sqlite3.SQLITE_CREATE_VIEW,
@@ -30,7 +33,7 @@ BUILDING = ASKING | {
     sqlite3.SQLITE_TRANSACTION,
 }
 FORBIDDEN = {"load_extension", "random", "randomblob", "writefile", "readfile", "edit"}
-"""Functions that reach out of the database, or make an answer a matter of luck."""
+"""Functions that reach out of the database, or whose result differs from run to run."""
 QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/", re.DOTALL)
 ORDER = re.compile(r"\border\s+by\b", re.IGNORECASE)
 STEPS = 10_000
@@ -44,47 +47,48 @@ def answer(question: dict[str, Any]) -> str:
     limits = question["limits"]
     until = time.process_time() + limits["seconds"]
     try:
-        with _opened(question["file"], question["script"], until) as connection:
-            right = _rows(connection, gold, limits["max_rows"])
-            given = right if reply == gold else _rows(connection, reply, limits["max_rows"])
+        with _open(question["file"], question["script"], until) as connection:
+            right = _fetch(connection, gold, limits["max_rows"])
+            given = right if reply == gold else _fetch(connection, reply, limits["max_rows"])
     except sqlite3.OperationalError as error:
         return UNDECIDED if "interrupted" in str(error) else WRONG
     except (sqlite3.Error, sqlite3.Warning, MemoryError, OverflowError):
         return WRONG
-    return RIGHT if _alike(right, given, ordered(gold), limits["tolerance"]) else WRONG
+    return RIGHT if same_rows(right, given, has_outer_order(gold), limits["tolerance"]) else WRONG
 
 
 @contextmanager
-def _opened(file: str | None, script: str, until: float) -> Iterator[sqlite3.Connection]:
+def _open(file: str | None, script: str, until: float) -> Iterator[sqlite3.Connection]:
     """A connection that may only read, and is interrupted at `until` (CPU seconds of this process)."""
-    place = f"{Path(file).as_uri()}?mode=ro&immutable=1" if file else "file::memory:"
-    with closing(sqlite3.connect(place, uri=True, isolation_level=None)) as connection:
+    location = f"{Path(file).as_uri()}?mode=ro&immutable=1" if file else "file::memory:"
+    with closing(sqlite3.connect(location, uri=True, isolation_level=None)) as connection:
         for limit, value in LIMITS.items():
             connection.setlimit(limit, value)
         connection.text_factory = lambda data: data.decode("utf-8", "replace")
         connection.set_progress_handler(lambda: time.process_time() > until, STEPS)
-        connection.set_authorizer(_only(BUILDING))
+        connection.execute("PRAGMA temp_store = MEMORY")  # a sorter would fill the disk
+        connection.set_authorizer(_allow(BUILDING))
         connection.executescript("" if file else script)
-        connection.set_authorizer(_only(ASKING))
+        connection.set_authorizer(_allow(READING))
         yield connection
 
 
-def _only(actions: set[int]) -> Any:
-    def allow(action: int, _table: str | None, name: str | None, *_place: str | None) -> int:
+def _allow(actions: set[int]) -> Any:
+    def authorize(action: int, _table: str | None, name: str | None, *_place: str | None) -> int:
         forbidden = action == sqlite3.SQLITE_FUNCTION and (name or "").lower() in FORBIDDEN
         return sqlite3.SQLITE_OK if action in actions and not forbidden else sqlite3.SQLITE_DENY
 
-    return allow
+    return authorize
 
 
-def _rows(connection: sqlite3.Connection, query: str, most: int) -> Rows:
-    rows: Rows = connection.execute(query).fetchmany(most + 1)
-    if len(rows) > most:
-        raise sqlite3.DataError(f"more than {most} rows")
+def _fetch(connection: sqlite3.Connection, query: str, max_rows: int) -> Rows:
+    rows: Rows = connection.execute(query).fetchmany(max_rows + 1)
+    if len(rows) > max_rows:
+        raise sqlite3.DataError(f"more than {max_rows} rows")
     return rows
 
 
-def ordered(query: str) -> bool:
+def has_outer_order(query: str) -> bool:
     """Whether the outermost SELECT has an ORDER BY: one in a subquery, window, string or comment doesn't count."""
     depth, top = 0, []
     for character in QUOTED.sub(" ", query):
@@ -93,31 +97,98 @@ def ordered(query: str) -> bool:
     return ORDER.search("".join(top)) is not None
 
 
-def _alike(first: Rows, second: Rows, in_order: bool, tolerance: float) -> bool:
-    if len(first) != len(second):
+def same_rows(gold: Rows, reply: Rows, in_order: bool, tolerance: float) -> bool:
+    """Whether two results are equal: row by row, or as multisets of rows."""
+    if len(gold) != len(reply):
         return False
-    if not in_order:
-        first, second = sorted(first, key=_place), sorted(second, key=_place)
-    return all(
-        len(left) == len(right) and all(_equal(one, other, tolerance) for one, other in zip(left, right, strict=True))
-        for left, right in zip(first, second, strict=True)
+    if in_order:
+        return all(_same_row(right, row, tolerance) for right, row in zip(gold, reply, strict=True))
+    if any(len(row) != len(gold[0]) for row in (*gold, *reply)):
+        return False
+    left = Counter(map(_typed, gold))
+    left.subtract(map(_typed, reply))
+    missing = [row for row, count in left.items() for _ in range(count)]
+    extra = [row for row, count in left.items() for _ in range(-count)]
+    return _matched([_cells(row) for row in missing], [_cells(row) for row in extra], tolerance)
+
+
+def _matched(gold: Rows, reply: Rows, tolerance: float) -> bool:
+    """Whether each row of one has its own equal row in the other: a perfect matching, by augmenting paths.
+
+    Only rows that differ in some decimal come here. Sorting can't pair them, because rounding changes their order.
+    """
+    rows_like: dict[Any, list[tuple[float, int]]] = {}
+    for number, row in enumerate(reply):
+        rows_like.setdefault(_exact_part(row), []).append((_first_number(row), number))
+    for rows in rows_like.values():
+        rows.sort()
+    candidates: list[list[int]] = []
+    for right in gold:
+        rows, value = rows_like.get(_exact_part(right), []), _first_number(right)
+        reach = tolerance * abs(value) if math.isfinite(value) else 0.0
+        near = rows[bisect_left(rows, (value - reach, -1)) : bisect_right(rows, (value + reach, len(reply)))]
+        candidates.append([number for _, number in near if _same_row(right, reply[number], tolerance)])
+    owner: dict[int, int] = {}
+    choice: dict[int, int] = {}
+    return all(_find_partner(row, candidates, owner, choice) for row in range(len(gold)))
+
+
+def _find_partner(start: int, candidates: list[list[int]], owner: dict[int, int], choice: dict[int, int]) -> bool:
+    """Give gold row `start` a row of the reply, moving other gold rows to other candidates if that frees one.
+
+    `owner` maps rows of the reply to gold rows, `choice` is its inverse.
+    """
+    came_from: dict[int, int] = {}
+    queue = deque([start])
+    while queue:
+        row = queue.popleft()
+        for number in candidates[row]:
+            if number in came_from:
+                continue
+            came_from[number] = row
+            if number in owner:
+                queue.append(owner[number])
+                continue
+            free: int | None = number
+            while free is not None:
+                taker = came_from[free]
+                freed = choice.get(taker)
+                owner[free], choice[taker] = taker, free
+                free = freed if taker != start else None
+            return True
+    return False
+
+
+def _typed(row: tuple[Any, ...]) -> tuple[tuple[str, Any], ...]:
+    """A row that is equal only to one with the same kinds of values: 1 and 1.0 are one number, '1' is text."""
+    return tuple(("number" if isinstance(cell, (int, float)) else type(cell).__name__, cell) for cell in row)
+
+
+def _cells(row: tuple[tuple[str, Any], ...]) -> tuple[Any, ...]:
+    return tuple(cell for _, cell in row)
+
+
+def _exact_part(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The cells that are compared exactly; numbers, of which one side may be a decimal, left out."""
+    return tuple(None if isinstance(cell, (int, float)) else (type(cell).__name__, cell) for cell in row)
+
+
+def _first_number(row: tuple[Any, ...]) -> float:
+    return next((float(cell) for cell in row if isinstance(cell, (int, float))), 0.0)
+
+
+def _same_row(gold: tuple[Any, ...], reply: tuple[Any, ...], tolerance: float) -> bool:
+    return len(gold) == len(reply) and all(
+        _same_cell(right, cell, tolerance) for right, cell in zip(gold, reply, strict=True)
     )
 
 
-def _place(row: tuple[Any, ...]) -> list[tuple[str, Any]]:
-    """Sorts rows of mixed types; decimals to six digits, so that rounding doesn't change their order."""
-    return [
-        ("", 0) if cell is None else ("0", float(f"{cell:.6g}")) if isinstance(cell, (int, float)) else _typed(cell)
-        for cell in row
-    ]
-
-
-def _typed(cell: Any) -> tuple[str, Any]:
-    return (type(cell).__name__, cell)
-
-
-def _equal(one: Any, other: Any, tolerance: float) -> bool:
-    if isinstance(one, float) or isinstance(other, float):
-        numbers = isinstance(one, (int, float)) and isinstance(other, (int, float))
-        return numbers and abs(one - other) <= tolerance * max(abs(one), abs(other))
-    return type(one) is type(other) and bool(one == other)
+def _same_cell(gold: Any, reply: Any, tolerance: float) -> bool:
+    """Equal, or decimals that differ by at most a share of the gold value. Infinity equals only itself."""
+    if isinstance(gold, float) or isinstance(reply, float):
+        if not (isinstance(gold, (int, float)) and isinstance(reply, (int, float))):
+            return False
+        if gold == reply:
+            return True
+        return math.isfinite(gold) and math.isfinite(reply) and abs(gold - reply) <= tolerance * abs(gold)
+    return type(gold) is type(reply) and bool(gold == reply)

@@ -1,6 +1,7 @@
 """A JSON object inside an answer tag, each field an answer of its own kind."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
@@ -8,6 +9,8 @@ from pydantic import Field
 from dsrl.core.component import component
 from dsrl.core.errors import UserError
 from dsrl.graders.base import Grader
+from dsrl.graders.lists import unfenced
+from dsrl.graders.normalize import SURROGATE
 from dsrl.graders.tagged import Tagged
 
 MAX_TEXT = 100_000
@@ -17,6 +20,7 @@ MAX_TEXT = 100_000
 class Json(Tagged):
     """Structured output: an object with exactly these fields. Right if every field is."""
 
+    version = 2
     fields: dict[str, Grader] = Field(min_length=1)
     """Name -> answer kind."""
 
@@ -29,11 +33,14 @@ class Json(Tagged):
         return "{...}"
 
     def read(self, text: str) -> str | None:
-        found = _object(_unfenced(text))
+        found = _object(unfenced(text))
         if found is None or found.keys() != self.fields.keys():
             return None
         read = {name: kind.read(_text(found[name])) for name, kind in self.fields.items()}
-        return None if None in read.values() else json.dumps(read, ensure_ascii=False)
+        return None if None in read.values() else SURROGATE.sub("\ufffd", json.dumps(read, ensure_ascii=False))
+
+    def gold_cell(self, value: Any) -> str | None:
+        return super().gold_cell(json.dumps(value) if isinstance(value, Mapping) else value)
 
     def parse_anywhere(self, reply: str) -> str | None:
         parsed = self.parse(reply)
@@ -48,13 +55,8 @@ class Json(Tagged):
 
     def write(self, answer: str) -> str:
         if self.read(answer) is None:
-            raise UserError("no object with these fields", got=answer, allowed=self.fields)
+            raise UserError("the answer is not a JSON object with these fields", got=answer, allowed=self.fields)
         return super().write(answer)
-
-
-def _unfenced(text: str) -> str:
-    text = text.strip()
-    return text.removeprefix("```json").removeprefix("```").removesuffix("```") if text.startswith("```") else text
 
 
 def _text(value: Any) -> str:
@@ -75,5 +77,5 @@ def _object(text: str) -> dict[str, Any] | None:
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(dict(pairs)) < len(pairs):
-        raise ValueError("a field stands twice")
+        raise ValueError("a field is given twice")
     return dict(pairs)

@@ -2,6 +2,8 @@
 
 import json
 from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
 
 from pydantic import Field
 
@@ -11,11 +13,12 @@ from dsrl.graders.base import Grader
 from dsrl.graders.tagged import Tagged
 from dsrl.graders.text import Text
 
+MAX_TEXT = 100_000
 BRACKETS = {"[": "]", "{": "}", "(": ")"}
 
 
 class Items(Tagged):
-    """What `List` and `Set` share. The canonical answer is a JSON array of the items' canonical answers."""
+    """Base of `List` and `Set`. The canonical answer is a JSON array of the items' canonical answers."""
 
     item: Grader
     separator: str
@@ -23,22 +26,30 @@ class Items(Tagged):
 
     @abstractmethod
     def same_items(self, first: list[str], second: list[str]) -> bool:
-        """Whether two rows of items are the same answer."""
+        """Whether two lists of canonical items are the same answer."""
 
     def read(self, text: str) -> str | None:
-        pieces = [piece.strip() for piece in _unwrapped(text.strip()).split(self.separator, self.max_items)]
-        items = [self.item.read(piece) for piece in pieces]
-        known = [item for item in items if item is not None]
-        return json.dumps(known, ensure_ascii=False) if len(known) == len(items) <= self.max_items else None
+        text = unfenced(text)
+        if (array := json_array(text)) is not None and (answer := self._canonical(array)) is not None:
+            return answer
+        return self._canonical([piece.strip() for piece in _unwrap(text).split(self.separator, self.max_items)])
 
-    def gold(self, text: str) -> str | None:
-        items = _array(text)
-        return super().gold(text if items is None else self.separator.join(items))
+    def gold_cell(self, value: Any) -> str | None:
+        if isinstance(value, (list, tuple)):
+            return self._canonical(value)
+        return super().gold_cell(value)
+
+    def _canonical(self, items: Sequence[Any]) -> str | None:
+        """The JSON array of the items' canonical answers; None if one of them can't be read, or for too many."""
+        if not 0 < len(items) <= self.max_items:
+            return None
+        read = [self.item.read(item) if isinstance(item, str) else self.item.gold_cell(item) for item in items]
+        return None if None in read else json.dumps(read, ensure_ascii=False)
 
     def write(self, answer: str) -> str:
         items = [_bare(self.item, item) for item in _items(answer)]
         if any(self.separator in item for item in items):
-            raise UserError("an item holds the separator", got=answer, next_step="give another answer.separator")
+            return super().write(json.dumps(items, ensure_ascii=False))
         return super().write(f"{self.separator} ".join(items))
 
     def same(self, first: str, second: str) -> bool:
@@ -47,8 +58,9 @@ class Items(Tagged):
 
 @component("graders.list")
 class List(Items):
-    """Several answers of one kind, in order: `<answer>2; 3; 5</answer>`."""
+    """Several answers of one kind, in order: `<answer>2; 3; 5</answer>` or a JSON array."""
 
+    version = 2
     item: Grader = Field(default_factory=Text)
     """The kind of each item."""
     separator: str = Field(default=";", min_length=1)
@@ -64,8 +76,9 @@ class List(Items):
 
 @component("graders.set")
 class Set(Items):
-    """Several answers of one kind in any order: `<answer>5; 2; 3</answer>`. Repeats count once."""
+    """Several answers of one kind in any order: `<answer>5; 2; 3</answer>` or a JSON array. Repeats count once."""
 
+    version = 2
     item: Grader = Field(default_factory=Text)
     """The kind of each item."""
     separator: str = Field(default=";", min_length=1)
@@ -82,7 +95,7 @@ class Set(Items):
         return all(item in others or any(self.item.same(item, other) for other in others) for item in some)
 
 
-def _unwrapped(text: str) -> str:
+def _unwrap(text: str) -> str:
     return text[1:-1] if len(text) > 1 and BRACKETS.get(text[0]) == text[-1] else text
 
 
@@ -95,15 +108,22 @@ def _bare(item: Grader, answer: str) -> str:
 
 def _items(answer: str) -> list[str]:
     """The items of a canonical answer; any other text is an answer of one item."""
-    items = _array(answer)
-    return [answer] if items is None else items
+    items = json_array(answer)
+    return [answer] if items is None else [item if isinstance(item, str) else json.dumps(item) for item in items]
 
 
-def _array(text: str) -> list[str] | None:
-    if not text.lstrip().startswith("["):
+def json_array(text: str) -> list[Any] | None:
+    """The items of a JSON array, with numbers as they are spelled; None for any other text."""
+    if not text.lstrip().startswith("[") or len(text) > MAX_TEXT:
         return None
     try:
-        items = json.loads(text)
+        items = json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
     except (ValueError, RecursionError):
         return None
-    return [item if isinstance(item, str) else json.dumps(item, ensure_ascii=False) for item in items]
+    return items if isinstance(items, list) else None
+
+
+def unfenced(text: str) -> str:
+    """JSON without the fence that models put around it."""
+    text = text.strip()
+    return text.removeprefix("```json").removeprefix("```").removesuffix("```").strip() if text[:3] == "```" else text

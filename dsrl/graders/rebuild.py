@@ -1,4 +1,4 @@
-"""Make a grader again from its key fields, in a child process or from `grader.json` of an export."""
+"""Build a grader from its key fields, in a child process or from the `grader.json` of an export."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from dsrl.graders.base import Grader
 
 
 def rebuild(key_fields: Mapping[str, Any]) -> Grader:
-    """The grader with these key fields. Raises ValueError if its class is unknown or has changed since.
+    """Return the grader with these key fields. Raises ValueError if its class is unknown or has changed since.
 
     Classes are found by component name among the modules that are imported already: those of `dsrl.graders`, and the
     plugins that the user gave. The key fields never name a module to import.
@@ -17,7 +17,7 @@ def rebuild(key_fields: Mapping[str, Any]) -> Grader:
     import_plugins()
     grader = _rebuild(key_fields)
     if not isinstance(grader, Grader) or grader.key_fields() != key_fields:
-        raise ValueError(f"{key_fields.get('component')} does not give back the grader it was saved from")
+        raise ValueError(f"{key_fields.get('component')} has changed since this grader was saved")
     return grader
 
 

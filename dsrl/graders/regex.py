@@ -1,4 +1,4 @@
-"""The user's own pattern says where the answer stands."""
+"""Answers located by the user's own pattern."""
 
 from typing import Any
 
@@ -19,29 +19,29 @@ class Regex(Grader):
     pattern: str = Field(min_length=1)
     """In the syntax of the `regex` package, which is that of `re` and more."""
     form: str
-    """How an answer is written, with `{answer}` in its place; shown to models, and proved against the pattern."""
+    """How an answer is written, with `{answer}` in its place. It is shown to models and checked against the pattern."""
     example: str = Field(min_length=1)
     """An answer; `pattern` must read it back out of `form`."""
     ignore_case: bool = True
     timeout: float = Field(default=1.0, gt=0)
-    """CPU seconds for one search; a pattern that needs more has found nothing."""
+    """Seconds for one search; a search that takes longer finds nothing."""
 
     @model_validator(mode="after")
-    def _proved(self) -> "Regex":
+    def _check_example(self) -> "Regex":
         import regex
 
         if self.form.count(PLACE) != 1:
-            raise UserError(f"answer.form: {PLACE} must stand in it once", got=self.form, allowed="Answer: {answer}")
+            raise UserError(f"answer.form must contain {PLACE} exactly once", got=self.form, allowed="Answer: {answer}")
         try:
             self._compiled()
         except regex.error as error:
-            raise UserError("answer.pattern is no regular expression", got=f"{self.pattern} ({error})") from error
+            raise UserError("answer.pattern is not a regular expression", got=f"{self.pattern} ({error})") from error
         if self.parse(self.write(self.example)) != self._plain(self.example):
             raise UserError(
                 "answer.pattern doesn't read the example out of answer.form",
                 got=f"{self.parse(self.write(self.example))!r} out of {self.write(self.example)!r}",
                 allowed=repr(self.example),
-                next_step="make pattern and form agree",
+                next_step="change pattern or form until they agree",
             )
         return self
 

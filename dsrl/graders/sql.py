@@ -1,6 +1,7 @@
-"""A query in a fenced block, compared by what it returns."""
+"""A query in a fenced block, compared by its result."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,13 +11,14 @@ from dsrl.core.component import component
 from dsrl.core.errors import UserError
 from dsrl.core.resources import resource
 from dsrl.graders.base import RIGHT, UNDECIDED, WRONG, Grader
-from dsrl.graders.pool import pool
-from dsrl.graders.tagged import last_block
+from dsrl.graders.tagged import fenced_blocks
+from dsrl.graders.worker_pool import pool
 
 SCRIPT = re.compile(r"^[ \t]{0,20}create\s+table\b.*;", re.IGNORECASE | re.MULTILINE | re.DOTALL)
 BLOCK = re.compile(r"^```(?:sql)?[ \t]*\n(.*?)^```", re.IGNORECASE | re.MULTILINE | re.DOTALL)
 NAME = re.compile(r"^\W{0,5}database:\s*([\w-]+)\s*$", re.IGNORECASE | re.MULTILINE)
 START = re.compile(r"^[ \t]{0,20}(?:select|with)\b", re.IGNORECASE | re.MULTILINE)
+LANGUAGES = ("sql", "sqlite", "sqlite3", "postgresql", "postgres", "mysql")
 MAX_QUERY = 10_000
 
 
@@ -28,6 +30,7 @@ class Sql(Grader):
     does; rows count with their repeats, their order only if the right query ends in its own ORDER BY.
     """
 
+    version = 2
     databases: str | None = None
     """Folder of SQLite files, for questions with a line `database: NAME`: NAME.sqlite or NAME/NAME.sqlite in it."""
     timeout: float = Field(default=5.0, gt=0)
@@ -35,7 +38,7 @@ class Sql(Grader):
     max_rows: int = Field(default=10_000, ge=1)
     """A query that returns more is wrong."""
     tolerance: float = Field(default=1e-6, ge=0)
-    """Largest difference between two decimals, as a share of the larger one."""
+    """Largest difference between two decimals, as a share of the right one."""
 
     @property
     def instruction(self) -> str:
@@ -44,9 +47,8 @@ class Sql(Grader):
     def for_question(self, question: str) -> Self:
         return self._with_question(question)
 
-    def parse(self, reply: str) -> str | None:
-        block = last_block(reply, ("sql", "sqlite"))
-        return None if block is None else self.read(block)
+    def marked(self, reply: str) -> Sequence[str]:
+        return fenced_blocks(reply, LANGUAGES)
 
     def parse_anywhere(self, reply: str) -> str | None:
         start = max((match.start() for match in START.finditer(reply)), default=len(reply))
@@ -58,7 +60,7 @@ class Sql(Grader):
         return query if 0 < len(query) <= MAX_QUERY else None
 
     def gold(self, text: str) -> str | None:
-        """The query; None if it can't be run on the tables of the question at hand."""
+        """The query; None if it doesn't run on the tables of the current question."""
         query = super().gold(text)
         return query if query is None or not self.question or self.same(query, query) else None
 
@@ -94,9 +96,9 @@ class Sql(Grader):
         found = next((place for place in places if place.is_file()), None)
         if found is None:
             raise UserError(
-                f"answer.databases: no database {stem}",
+                f"answer.databases has no database {stem}",
                 got=str(folder),
                 allowed=[str(Path(place).relative_to(folder)) for place in places],
-                next_step="put the SQLite file there, or mend the line `database:` of the question",
+                next_step="put the SQLite file there, or correct the line `database:` of the question",
             )
         return str(found.resolve())

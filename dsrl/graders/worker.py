@@ -9,18 +9,18 @@ import sys
 
 from dsrl.core.child_process import end_with_parent
 
-MEMORY = 4 << 30
+MEMORY_BYTES = 4 << 30
 
 
 def main() -> None:
-    """Each line in: [CPU seconds, [question, ...]]; each line out: an answer.
+    """Read lines `[CPU seconds, [question, ...]]`; write one line per question.
 
     The kernel ends the process when a question has used up its CPU seconds, whatever C code it is in: the timer's
     signal keeps its default action, so no Python code has to run for it.
     """
     answer = importlib.import_module(sys.argv[1]).answer
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
     end_with_parent(sys.stdin, lines.put)

@@ -40,7 +40,7 @@ def store_images(where: Context) -> list[Kept]:
     return [where.images.put(data, Pixels(min_pixels=1)) for data in files]
 
 
-def drawn(
+def sample_texts(
     model: Model, prompts: Sequence[Prompt], where: Context, count: int = 2, temperature: float = 1.0, **fields: int
 ) -> list[list[str | None]]:
     sampling = Sampling(temperature=temperature, max_tokens=8)
@@ -56,12 +56,12 @@ def test_a_reply_depends_on_its_own_image_only(model: Model, tmp_path: Path) -> 
     store_images(other)
     prompts: list[Prompt] = [make_prompt("<image>\nWhich colour?", [image]) for image in images]
     prompts += ["No picture, <image> or not?", make_prompt("<image>, then <image>: same?", images[:2])]
-    together = drawn(model, prompts, one)
-    alone = drawn(model, prompts[::-1], other, batch_size=1)
+    together = sample_texts(model, prompts, one)
+    alone = sample_texts(model, prompts[::-1], other, batch_size=1)
     assert together == alone[::-1]
-    greedy = drawn(model, prompts, one, count=1, temperature=0.0)
+    greedy = sample_texts(model, prompts, one, count=1, temperature=0.0)
     assert len({tuple(own) for own in greedy[:3]}) > 1, "the image changes the reply"
-    assert drawn(model, prompts, one, count=4)[0][:2] == together[0], "more replies start with the same ones"
+    assert sample_texts(model, prompts, one, count=4)[0][:2] == together[0], "more replies start with the same ones"
     one.close()
     other.close()
 

@@ -33,18 +33,18 @@ def model(tmp_path: Path) -> Model:
     return tiny_model(tmp_path / "model")
 
 
-def asked(folder: Path, model: Model) -> TrainingJob:
+def job_for(folder: Path, model: Model) -> TrainingJob:
     return replace(job(folder), model=model)
 
 
 def test_a_base_model_gets_plain_text(model: Model, tmp_path: Path) -> None:
-    tokenizer, made = huggingface.load_tokenizer(model), asked(tmp_path, model)
+    tokenizer, made = huggingface.load_tokenizer(model), job_for(tmp_path, model)
     encoded = encode_prompts(tokenizer, made, ROWS)
     assert choose_chat_template(tokenizer, made, encoded) == RAW_TEMPLATES[0]
 
 
 def test_a_bos_token_is_kept(model: Model, tmp_path: Path) -> None:
-    tokenizer, made = huggingface.load_tokenizer(model), asked(tmp_path, model)
+    tokenizer, made = huggingface.load_tokenizer(model), job_for(tmp_path, model)
     tokenizer.add_special_tokens({"bos_token": "#"})
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="# $A", special_tokens=[("#", tokenizer.convert_tokens_to_ids("#"))]
@@ -55,19 +55,19 @@ def test_a_bos_token_is_kept(model: Model, tmp_path: Path) -> None:
 
 
 def test_an_instruct_model_keeps_its_own_template(model: Model, tmp_path: Path) -> None:
-    tokenizer, made = huggingface.load_tokenizer(model), asked(tmp_path, replace(model, prompt_format="chat"))
+    tokenizer, made = huggingface.load_tokenizer(model), job_for(tmp_path, replace(model, prompt_format="chat"))
     tokenizer.chat_template = "# {{ messages[0]['content'] }} #"
     assert choose_chat_template(tokenizer, made, encode_prompts(tokenizer, made, ROWS)) is None
 
 
 def test_tokens_that_differ_from_other_stages_are_refused(model: Model, tmp_path: Path) -> None:
-    tokenizer, made = huggingface.load_tokenizer(model), asked(tmp_path, model)
+    tokenizer, made = huggingface.load_tokenizer(model), job_for(tmp_path, model)
     with pytest.raises(UserError, match=r"model\.prompt_format"):
         choose_chat_template(tokenizer, made, {"1 2": [4, 4, 4]})
 
 
 def test_a_prompt_that_is_too_long_is_refused_with_its_sample(model: Model, tmp_path: Path) -> None:
-    tokenizer, made = huggingface.load_tokenizer(model), asked(tmp_path, model)
+    tokenizer, made = huggingface.load_tokenizer(model), job_for(tmp_path, model)
     encoded = encode_prompts(tokenizer, made, ROWS)
     assert longest_prompt(ROWS, encoded, limit=16, reply=10) == 6
     with pytest.raises(UserError, match=r"sample s3(.|\n)*6 tokens(.|\n)*rl\.max_response_tokens"):

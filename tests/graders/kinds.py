@@ -1,4 +1,4 @@
-"""One answer kind of each sort, made as a task's YAML makes it, and the tables of cases beside this file."""
+"""Graders built as from a task's YAML, and the tables of cases beside this file."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +24,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "code": {},
     "regex": {"pattern": r"Verdict:\s*(\w+)", "form": "Verdict: {answer}", "example": "guilty"},
 }
-"""Kind -> what must be given, or is wanted here."""
+"""Kind -> its options."""
 
 ANSWERS = {
     "number": "4",
@@ -57,4 +57,4 @@ def cases() -> Iterator[tuple[Grader, str, str, str]]:
         for group in yaml.safe_load(path.read_text(encoding="utf-8")):
             grader = kind(group["kind"], **group.get("options", {})).for_question(group.get("question", ""))
             for reply, answer, verdict in group["cases"]:
-                yield grader, reply, answer, verdict
+                yield grader, reply, grader.gold(answer) or answer, verdict

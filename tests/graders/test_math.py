@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsrl.graders import Math
-from dsrl.graders.math import last_box
-from dsrl.graders.pool import Pool, pool
+from dsrl.graders.latex import boxes
+from dsrl.graders.worker_pool import WorkerPool, pool
 from tests.command import CHECKOUT, ENVIRONMENT
 
 GRADER = Math()
@@ -39,7 +39,7 @@ BOMBS = ["9^{9^{9}}", "9^{9^{9^{9}}}", "(10^{10^{8}})!"]
     ],
 )
 def test_the_box_that_closes_last_is_read(reply: str, box: str | None) -> None:
-    assert last_box(reply) == box
+    assert (boxes(reply) or [None])[-1] == box
 
 
 @given(st.text(alphabet="\\boxed{}12 ", max_size=60))
@@ -72,7 +72,7 @@ import time
 from dsrl.graders import Math
 pairs = [("5", "5"), ("0.5", r"\frac{1}{2}"), ("1,234", "1234"), (r"\text{Monday}", "Tuesday"), ("x^2", "x^2")]
 Math().compare_many([*pairs, (r"50\%", "0.5")])
-from dsrl.graders.pool import pool
+from dsrl.graders.worker_pool import pool
 print(pool("dsrl.graders.math_worker").idle.qsize(), "sympy" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, cwd=CHECKOUT, capture_output=True, check=True)
@@ -80,7 +80,7 @@ print(pool("dsrl.graders.math_worker").idle.qsize(), "sympy" in sys.modules)
 
 
 def test_a_worker_that_is_killed_is_replaced() -> None:
-    own = Pool(LATEX, 1)
+    own = WorkerPool(LATEX, 1)
     assert own.ask([["x+x", "2x"]], 5.0) == [True]
     worker = own.idle.get_nowait()
     os.kill(worker.process.pid, signal.SIGKILL)
@@ -91,7 +91,7 @@ def test_a_worker_that_is_killed_is_replaced() -> None:
 
 
 def test_many_questions_come_back_in_their_order() -> None:
-    own = Pool(LATEX, 2)
+    own = WorkerPool(LATEX, 2)
     answers = own.ask([[f"{i}x", f"{i}x" if i % 3 else "y"] for i in range(100)], 5.0)
     assert answers == [i % 3 != 0 for i in range(100)]
     own.close()
@@ -102,7 +102,7 @@ def test_workers_end_with_the_process_that_asked() -> None:
 import os, signal
 from dsrl.graders import Math
 Math().compare("x+x", "2x")
-from dsrl.graders.pool import pool
+from dsrl.graders.worker_pool import pool
 print(pool("dsrl.graders.math_worker").idle.queue[0].process.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """

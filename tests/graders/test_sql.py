@@ -5,7 +5,7 @@ import pytest
 
 from dsrl.core.errors import UserError
 from dsrl.graders import Sql
-from dsrl.graders.database import ordered
+from dsrl.graders.database import has_outer_order
 
 ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
 WIDE = " ".join(["SELECT count(*) FROM t", *(f", t t{i}" for i in range(40))])
@@ -35,7 +35,7 @@ def test_a_query_that_never_ends_is_undecided_and_the_next_one_is_served(query: 
     ],
 )
 def test_only_an_order_of_the_outermost_select_counts(query: str, in_order: bool) -> None:
-    assert ordered(query) is in_order
+    assert has_outer_order(query) is in_order
 
 
 def test_a_question_may_name_a_file_which_stays_as_it_is(tmp_path: Path) -> None:

@@ -6,7 +6,17 @@ from dataclasses import replace
 
 from dsrl.cli.tasks.loading import Words, load
 from dsrl.cli.tasks.near_misses import misses
-from dsrl.cli.tasks.validate import Case, Fault, Read, demo_faults, gold_faults, near_misses, notes, read
+from dsrl.cli.tasks.validate import (
+    Case,
+    Fault,
+    Read,
+    constants_that_pay,
+    demo_faults,
+    gold_faults,
+    near_misses,
+    notes,
+    read,
+)
 from dsrl.core.errors import UserError
 from dsrl.data.images import prompt_text
 from dsrl.data.source import Item, Source
@@ -67,6 +77,7 @@ class Report:
             return
         cases = near_misses(task, items, self.most)
         self._misses(cases, "test rows" if test else "demos")
+        self._constants(items)
         self._show(items[0])
         self.say(f"\n{task.name}: " + (f"faults: {self.num_faults}" if self.num_faults else "all is well"))
 
@@ -89,7 +100,7 @@ class Report:
     def _told(self, name: str, source: Source, found: Read) -> None:
         expected = f", not {source.size:,} as the task says" if source.size not in (None, len(found.rows)) else ""
         self.say(f"{name:<8} {source.path}: {len(found.rows):,} rows{expected}, {len(found.faults)} ill-formed")
-        for line in notes(self.task, found):
+        for line in notes(self.task, found, source.output):
             self.say(f"  {line}")
         self._list("row", found.faults)
         wrong = list(gold_faults(self.task, found, source.output))
@@ -106,6 +117,14 @@ class Report:
                 self.say(f"    wrongly {'rejected' if case.expected == 'all' else 'accepted'}: {reply[-80:]!r}")
         wrongly = {expected: sum(len(case.wrong) for case in cases if case.expected == expected) for expected in BOTH}
         self.say(f"  wrongly accepted {wrongly['none']:,}, wrongly rejected {wrongly['all']:,}")
+
+    def _constants(self, items: Sequence[Item]) -> None:
+        paid, num_items = constants_that_pay(self.task.answer, items)
+        self.say(
+            f"\nconstant replies, tried on {num_items} items: " + ("none is right" if not paid else "some are right")
+        )
+        for name, num_right in paid.most_common(8):
+            self.say(f"  {name} is right on {num_right} items: training would find it")
 
     def _show(self, item: Item) -> None:
         self.say("\nA prompt, as every model gets it:")

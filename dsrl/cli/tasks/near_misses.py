@@ -1,5 +1,6 @@
 """Replies that are nearly right, made out of right answers, and how a good grader must take each."""
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Callable, Iterator
@@ -11,9 +12,10 @@ from dsrl.data.images import prompt_text
 from dsrl.data.source import Item
 from dsrl.data.task import Task
 from dsrl.graders import Choice, Code, Grader, Json, Label, List, Math, Mixed, Number, Set, Span, Sql, Text
+from dsrl.graders.base import first_alternative
 from dsrl.graders.choice import option_texts
-from dsrl.graders.math import number
-from dsrl.graders.mixed import listed
+from dsrl.graders.latex import number
+from dsrl.graders.mixed import math_options
 
 Replies = Iterator[tuple[str, str, bool | None]]
 """What the reply is, the reply, and whether it must be right (True), mustn't (False), or is only shown (None)."""
@@ -34,6 +36,7 @@ class Miss:
 def misses(task: Task, item: Item, other: str | None) -> Iterator[Miss]:
     """The near misses of an item; `other` is an answer that is not the same as its own."""
     grader = task.answer.for_question(item.input)
+    item = dataclasses.replace(item, answer=first_alternative(item.answer))
     made = [
         _any(task, grader, item, other),
         *(maker(grader, item) for kind, maker in MAKERS if isinstance(grader, kind)),
@@ -127,7 +130,7 @@ def _math(grader: Grader, item: Item) -> Replies:
 
 
 def _mixed(grader: Mixed, item: Item) -> Replies:
-    gold, options = item.answer, listed(item.input)
+    gold, options = item.answer, math_options(item.input)
     if len(gold) > 1 or not gold.isupper():
         yield from _value(grader, gold) if number(gold) is not None else ()
         return

@@ -1,6 +1,7 @@
 """What a task's data and grader are worth: ill-formed rows, gold answers that grade themselves, near misses."""
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,16 +9,22 @@ from typing import Any
 
 from dsrl.cli.tasks.near_misses import misses
 from dsrl.core.digest import normalised
+from dsrl.data.fields import lookup
 from dsrl.data.images import map_in_threads
 from dsrl.data.readers import Rows
 from dsrl.data.source import Item, Source
 from dsrl.data.task import Task
-from dsrl.graders import Choice, Code, Grader, Label, Math, Sql
+from dsrl.graders import Choice, Code, Grader, Label, Math, Number, Sql
+from dsrl.graders.base import alternatives, first_alternative
 from dsrl.graders.choice import option_texts
+from dsrl.graders.constants import paid_constants
 
 FEW: dict[type[Grader], int] = {Code: 3, Math: 25, Sql: 25}
 """Items whose near misses are tried, for kinds that compare in another process."""
 MANY = 200
+ROUNDED = re.compile(r"-?\d*\.\d{5,}")
+LIMITED = re.compile(r"\b(?:limit\s+\d|order\s+by)\b", re.IGNORECASE)
+NOW = re.compile(r"\bcurrent_(?:date|time)|['\"]now['\"]", re.IGNORECASE)
 NEIGHBOURS = 20
 """Items looked at for an answer that is not the same."""
 
@@ -105,6 +112,14 @@ def near_misses(task: Task, items: Sequence[Item], most: int | None = None) -> l
     return [_case(name, right, graded) for (name, right), graded in table.items()]
 
 
+def constants_that_pay(grader: Grader, items: Sequence[Item]) -> tuple[Counter[str], int]:
+    """Replies that know nothing of the question and are graded right: name -> number of items; and the items tried."""
+    most = next((max(1, few // 5) for kind, few in FEW.items() if isinstance(grader, kind)), 25)
+    spread = [items[place * len(items) // min(most, len(items))] for place in range(min(most, len(items)))]
+    paid = [paid_constants(grader.for_question(item.input), item.answer) for item in spread]
+    return Counter(constant.name for constants in paid for constant in constants), len(spread)
+
+
 def _case(name: str, right: bool | None, graded: list[tuple[str, bool]]) -> Case:
     wrong = [] if right is None else [reply for reply, correct in graded if correct != right]
     expected = {None: "-", True: "all", False: "none"}[right]
@@ -114,7 +129,11 @@ def _case(name: str, right: bool | None, graded: list[tuple[str, bool]]) -> Case
 def _other(grader: Grader, item: Item, others: Sequence[Item]) -> str | None:
     """An answer of another item that isn't the same here."""
     near = [other.answer for other in others[:NEIGHBOURS] if not _tests_alone(grader, other)]
-    return next((answer for answer in near if not grader.same(grader.read(answer) or answer, item.answer)), None)
+    right = alternatives(item.answer)
+    for answer in map(first_alternative, near):
+        if not any(grader.same(grader.read(answer) or answer, one) for one in right):
+            return answer
+    return None
 
 
 def _tests_alone(grader: Grader, item: Item) -> bool:
@@ -122,7 +141,7 @@ def _tests_alone(grader: Grader, item: Item) -> bool:
     return isinstance(grader, Code) and item.answer.startswith("# tests")
 
 
-def notes(task: Task, found: Read) -> Iterator[str]:
+def notes(task: Task, found: Read, output: str) -> Iterator[str]:
     """What is worth knowing about a data set, though nothing is wrong with it."""
     items = list(found.items.values())
     if subjects := Counter(item.subject for item in items if item.subject is not None):
@@ -139,6 +158,49 @@ def notes(task: Task, found: Read) -> Iterator[str]:
         yield f"demos {', '.join(map(str, seen))} stand in the test set"
     if isinstance(task.answer, Choice):
         yield from _option_notes(task.answer, found)
+    yield from _gold_notes(task, found, output)
+
+
+def _gold_notes(task: Task, found: Read, output: str) -> Iterator[str]:
+    """Gold answers that a careful reader would look at again."""
+    if several := [number for number, item in found.items.items() if len(alternatives(item.answer)) > 1]:
+        yield f"{len(several)} rows have several right answers: rows {_some(several)}"
+    rounded = [number for number, item in found.items.items() if ROUNDED.fullmatch(item.answer)]
+    if rounded and isinstance(task.answer, (Number, Math)):
+        yield (
+            f"{len(rounded)} gold answers look rounded, such as {found.items[rounded[0]].answer} in row {rounded[0]}: "
+            "the exact value is wrong there unless a tolerance is set"
+        )
+    if isinstance(task.answer, Number):
+        cells = {number: lookup(found.rows[number - 1], output) for number in found.items}
+        longer = [
+            number
+            for number, item in found.items.items()
+            if isinstance(cells.get(number), str)
+            and re.search(r"[^\W\d_]", cells[number].rpartition(task.answer.marker)[2])
+        ]
+        if longer:
+            number = longer[0]
+            yield (
+                f"{len(longer)} gold answers were read out of longer text, such as row {number}: "
+                f"{cells[number][-60:]!r} -> {found.items[number].answer}"
+            )
+    if isinstance(task.answer, Sql):
+        yield from _query_notes(task.answer, found)
+
+
+def _query_notes(grader: Sql, found: Read) -> Iterator[str]:
+    """Gold queries whose result is empty, or depends on the order in which the rows were inserted or on the date."""
+    numbers = list(found.items)[:MANY]
+    bound = {number: grader.for_question(found.items[number].input) for number in numbers}
+    empty = [number for number in numbers if bound[number].same("SELECT 1 WHERE 0", found.items[number].answer)]
+    if empty:
+        yield f"{len(empty)} gold queries return nothing, so any empty result is right: rows {_some(empty)}"
+    limited = [number for number in numbers if LIMITED.search(found.items[number].answer)]
+    if limited:
+        yield f"{len(limited)} gold queries have an ORDER BY or LIMIT, where ties are arbitrary: rows {_some(limited)}"
+    if dated := [number for number in numbers if NOW.search(found.items[number].answer)]:
+        yield f"{len(dated)} gold queries depend on today's date: rows {_some(dated)}"
 
 
 def _option_notes(grader: Choice, found: Read) -> Iterator[str]:

@@ -1,4 +1,8 @@
-"""Worker processes for comparisons that may never end: one that takes too long is killed, and the others go on."""
+"""Worker processes for comparisons that may never end: one that takes too long is killed, the others go on."""
+
+# Not concurrent.futures or pebble: their workers come from multiprocessing, which pickles, imports the caller's
+# `__main__` again and refuses to start in daemonic processes such as a trainer's. And they limit wall time only: here
+# the kernel ends a worker by its CPU time, so a busy machine doesn't decide who is right.
 
 import atexit
 import json
@@ -19,10 +23,10 @@ from dsrl.core.errors import StageFailed
 
 START_SECONDS = 300.0
 PATIENCE = 20.0
-"""Wall seconds granted beyond five times the CPU seconds: a busy machine must not decide who is right."""
-MOST_WORKERS = 4
-CHUNK = 32
-"""Questions from which on a second worker is worth its start."""
+"""Wall seconds granted beyond five times the CPU seconds."""
+MAX_WORKERS = 4
+QUESTIONS_PER_WORKER = 32
+"""Fewer questions than this are not worth the start of another worker."""
 
 
 class Worker:
@@ -31,7 +35,7 @@ class Worker:
     def __init__(self, module: str) -> None:
         self.process = child_process.start("dsrl.graders.worker", [module], Path(os.devnull), 1, subprocess.PIPE)
         self.unread = b""
-        if self._line(START_SECONDS) is None:
+        if self._read_line(START_SECONDS) is None:
             self.kill()
             raise StageFailed(
                 f"the grading process of {module} doesn't start",
@@ -39,7 +43,7 @@ class Worker:
             )
 
     def ask(self, questions: Sequence[Any], seconds: float) -> list[Any]:
-        """The answers up to the first question that is too much; then this worker is dead, and they are fewer."""
+        """The answers up to the first question that exceeds its limits. Fewer than asked: this worker is dead."""
         assert self.process.stdin is not None
         answers: list[Any] = []
         try:
@@ -49,7 +53,7 @@ class Worker:
             self.kill()
             return answers
         while len(answers) < len(questions):
-            line = self._line(5 * seconds + PATIENCE)
+            line = self._read_line(5 * seconds + PATIENCE)
             if line is None:
                 self.kill()
                 break
@@ -64,12 +68,12 @@ class Worker:
     def alive(self) -> bool:
         return self.process.poll() is None
 
-    def _line(self, seconds: float) -> bytes | None:
+    def _read_line(self, seconds: float) -> bytes | None:
         """The next line; None if the process ends or the time is up."""
         assert self.process.stdout is not None
-        until = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds
         while b"\n" not in self.unread:
-            ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, until - time.monotonic()))
+            ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, deadline - time.monotonic()))
             data = os.read(self.process.stdout.fileno(), 1 << 16) if ready else b""
             if not data:
                 return None
@@ -78,17 +82,17 @@ class Worker:
         return line
 
 
-class Pool:
-    """As many workers as are asked at once, started when first needed. Safe in threads."""
+class WorkerPool:
+    """Up to `max_workers` workers for one module, started when first needed. Thread-safe."""
 
-    def __init__(self, module: str, most: int) -> None:
-        self.module, self.most = module, most
+    def __init__(self, module: str, max_workers: int) -> None:
+        self.module, self.max_workers = module, max_workers
         self.idle: LifoQueue[Worker] = LifoQueue()
-        self.free = BoundedSemaphore(most)
+        self.slots = BoundedSemaphore(max_workers)
 
     def ask(self, questions: Sequence[Any], seconds: float) -> list[Any]:
-        """One answer a question; None where it took more than so many CPU seconds, or too much memory."""
-        shares = min(self.most, -(-len(questions) // CHUNK))
+        """One answer per question; None where it took more than `seconds` of CPU time, or too much memory."""
+        shares = min(self.max_workers, -(-len(questions) // QUESTIONS_PER_WORKER))
         if shares < 2:
             return self._serve(questions, seconds)
         with ThreadPoolExecutor(shares) as threads:
@@ -97,9 +101,9 @@ class Pool:
 
     def _serve(self, questions: Sequence[Any], seconds: float) -> list[Any]:
         answers: list[Any] = []
-        with self.free:
+        with self.slots:
             while len(answers) < len(questions):
-                worker = self._worker()
+                worker = self._take_worker()
                 answers += worker.ask(questions[len(answers) :], seconds)
                 if worker.alive:
                     self.idle.put(worker)
@@ -107,7 +111,7 @@ class Pool:
                     answers.append(None)
         return answers
 
-    def _worker(self) -> Worker:
+    def _take_worker(self) -> Worker:
         while True:
             try:
                 worker = self.idle.get_nowait()
@@ -123,13 +127,13 @@ class Pool:
             self.idle.get_nowait().kill()
 
 
-def pool(module: str) -> Pool:
+def pool(module: str) -> WorkerPool:
     """This process's workers for a module with a function `answer`; a forked process gets its own."""
     return _pool(module, os.getpid())
 
 
 @lru_cache
-def _pool(module: str, process: int) -> Pool:
-    made = Pool(module, max(1, min(MOST_WORKERS, os.cpu_count() or 1)))
-    atexit.register(lambda: made.close() if os.getpid() == process else None)
-    return made
+def _pool(module: str, process: int) -> WorkerPool:
+    created = WorkerPool(module, max(1, min(MAX_WORKERS, os.cpu_count() or 1)))
+    atexit.register(lambda: created.close() if os.getpid() == process else None)
+    return created
