@@ -12,6 +12,18 @@ from dsrl.core.component import Component, component, record
 from dsrl.core.digest import digest, model_digest
 from dsrl.core.errors import UserError
 
+GOOD_ENDS = frozenset(
+    {
+        *("stop", "eos", "eos_token", "stop_token", "stop_sequence", "end_turn", "end"),
+        *("tool_calls", "tool_call", "tool_use", "function_call"),
+        *("complete", "completed", "finished", "done", "normal"),
+    }
+)
+"""Finish reasons of replies that the model ended itself; an absent one counts as such."""
+CUT_ENDS = frozenset({"length", "max_tokens", "max_output_tokens", "model_length", "max_length", "token_limit"})
+"""Finish reasons of replies that were cut at the token limit."""
+FILTER_WORDS = ("filter", "refus", "safety", "recitation", "prohibited", "blocklist", "spii", "sensitive", "moderation")
+
 
 class ModelRecipe(Protocol):
     """Creates a model folder on first use; the quickstart trains its tiny base models this way."""
@@ -130,5 +142,15 @@ class Reply:
     """`<request digest>:<index>`, its key in the reply cache; empty for a local rollout."""
 
     @property
+    def ended(self) -> bool:
+        """Whether the model finished it. A reply that did not end is no answer, vote or sample."""
+        return self.error is None and (self.finish_reason or "stop").lower() in GOOD_ENDS
+
+    @property
+    def filtered(self) -> bool:
+        """Whether the model refused, or the endpoint's content filter removed the reply."""
+        return any(word in (self.finish_reason or "").lower() for word in FILTER_WORDS)
+
+    @property
     def truncated(self) -> bool:
-        return self.finish_reason == "length"
+        return (self.finish_reason or "").lower() in CUT_ENDS

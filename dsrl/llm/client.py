@@ -132,6 +132,7 @@ class Client:
     def _cached(self, call: Call, indices: Iterable[int]) -> dict[int, Reply]:
         replies = {i: reply for i in indices if (reply := self._cache.get(call.digest, i)) is not None}
         if replies:
+            self._sender.refusals.accepted(call)
             self._ledger.reuse(self._key, replies.values(), self.endpoint.price)
         return replies
 

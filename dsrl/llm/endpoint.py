@@ -207,7 +207,13 @@ def _check_url(url: str) -> None:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        valid = False
+        parts, valid = urlsplit(""), False
+    if parts.username or parts.password:
+        raise UserError(
+            "base_url may not contain an account: it is written into run folders",
+            got=url.replace(parts.netloc, f"***@{parts.hostname}"),
+            next_step="put the key into an environment variable and give its name as api_key_env",
+        )
     if not valid:
         raise UserError(
             "base_url is not a URL",

@@ -8,14 +8,17 @@ from collections.abc import Mapping
 from typing import Literal
 
 from dsrl.core.errors import StageFailed, UserError
+from dsrl.core.text import printable
+from dsrl.data.model import Usage
 from dsrl.llm.endpoint import Endpoint
 
 FailureKind = Literal[
-    "throttled", "server", "timeout", "connection", "unreachable", "reply", "foreign", "prompt", "final"
+    "throttled", "server", "timeout", "connection", "unreachable", "reply", "foreign", "refused", "prompt", "final"
 ]
 """`unreachable`: no connection was made. `reply`: a damaged chat completion. `foreign`: an answer of another kind, such
-as a web page or an unknown method. `prompt`: this prompt is too long or filtered, others may pass. `final`: a retry
-cannot help."""
+as a web page or an unknown method. `refused`: a 4xx that may concern this prompt or every
+request, which the outcome of other requests decides (`refusals`). `prompt`: it concerns this prompt, others may pass.
+`final`: a retry cannot help."""
 
 TRANSIENT_STATUS = (408, 409, 425)
 FOREIGN_STATUS = (501, 505)
@@ -23,6 +26,10 @@ FOREIGN_STATUS = (501, 505)
 GATEWAY_STATUS = (502, 503, 504, *range(520, 530))
 """Sent, often as a web page, by a gateway whose server is down or loading."""
 CREDENTIAL_STATUS = (401, 402, 403)
+FINAL_STATUS = (401, 402)
+"""Concern the account, whatever the prompt."""
+RESAMPLE_CODES = ("json_validate_failed", "tool_use_failed", "output_parse_failed")
+"""Groq's own check of the reply failed: drawing again may help."""
 PROMPT_CODES = ("context_length_exceeded", "content_filter", "content_policy_violation", "string_above_max_length")
 PROMPT_WORDS = (
     *("maximum context length", "context window", "max_model_len", "prompt is too long"),
@@ -33,6 +40,8 @@ MAX_DELAY = 8.0
 """Longest delay in seconds before a retry of a failed request; an outage is handled by the circuit breaker."""
 MAX_THROTTLED_DELAY = 5.0
 """Longest delay in seconds after a 429 without `Retry-After`."""
+MAX_RETRY_AFTER = 1e9
+"""A longer delay in seconds is garbage."""
 CLOCK_SLACK = 0.01
 """Seconds by which the timers of an event loop may fire early."""
 NEXT_STEPS = {
@@ -64,13 +73,24 @@ class CallError(Exception):
     """Whether the answer was a web page."""
 
     def __init__(
-        self, kind: FailureKind, message: str, status: int | None = None, retry_after: float | None = None
+        self,
+        kind: FailureKind,
+        message: str,
+        status: int | None = None,
+        retry_after: float | None = None,
+        *,
+        billed: bool = False,
+        usage: Usage | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(printable(message))
         self.kind = kind
         self.status = status
         self.retry_after = retry_after
         """Seconds to wait that the endpoint requests."""
+        self.billed = billed
+        """Whether the endpoint generated a reply, which it bills although it cannot be used."""
+        self.usage = usage
+        """Tokens of that reply; None: not reported."""
 
 
 def http_failure(status: int, code: str, message: str, headers: Mapping[str, str], page: bool = False) -> CallError:
@@ -93,7 +113,9 @@ def status_kind(status: int, code: str, message: str) -> FailureKind:
         return "final" if code in QUOTA_CODES else "throttled"
     if status == 413 or code in PROMPT_CODES or any(words in message.lower() for words in PROMPT_WORDS):
         return "prompt"
-    return "final"
+    if code in RESAMPLE_CODES:
+        return "reply"
+    return "final" if status in FINAL_STATUS or status < 400 else "refused"
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -104,14 +126,17 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         value = headers.get(name, "").strip()
         if value.replace(".", "", 1).isdecimal():
-            return float(value) * unit
+            return min(float(value), MAX_RETRY_AFTER) * unit
     date = _timestamp(headers.get("retry-after", ""))
     return None if date is None else max(0.0, date - (_timestamp(headers.get("date", "")) or time.time()))
 
 
 def _timestamp(date: str) -> float | None:
-    parsed = email.utils.parsedate_tz(date)
-    return None if parsed is None else email.utils.mktime_tz(parsed)
+    try:
+        parsed = email.utils.parsedate_tz(date)
+        return None if parsed is None else email.utils.mktime_tz(parsed)
+    except (ValueError, OverflowError):  # a year that no calendar has
+        return None
 
 
 def retry_delay(attempt: int, endpoint: Endpoint, failure: CallError) -> float:

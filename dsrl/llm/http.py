@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 PUBLIC_URL = "https://api.openai.com/v1"
 CONNECT_SECONDS = 30.0
 KEEPALIVE_SECONDS = 60.0
+MAX_BASE_BYTES = 1_000_000
+MAX_BYTES_PER_TOKEN = 64
+"""Bounds on the size of a body; reasoning and log probabilities are part of it."""
 
 
 class Transport(Protocol):
@@ -55,6 +58,7 @@ class HttpTransport:
         self.url = (url or PUBLIC_URL).rstrip("/")
         self._key = endpoint.api_key()
         self._timeout = endpoint.timeout
+        self._max_tokens = endpoint.max_tokens
         self._images = images
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
@@ -81,12 +85,30 @@ class HttpTransport:
         target, data = f"{self.url}/chat/completions", json.dumps(embed_images(body, self._images)).encode()
         try:
             async with self._session.post(target, data=data, **self._proxy) as answer:
-                content = await answer.read()
+                content = await self._read(answer, body)
         except (aiohttp.ClientError, OSError, ValueError) as error:  # a timeout is an OSError
             raise self._connection_failure(error) from error
         if answer.status >= 300:
             raise self._status_failure(answer, content)
-        return read_completions(content)
+        try:
+            return read_completions(content)
+        except CallError as failure:
+            failure.args = (self._mask(str(failure)),)
+            raise
+
+    async def _read(self, answer: "aiohttp.ClientResponse", body: dict[str, Any]) -> bytes:
+        """The body after decompression. Raises `CallError` if it is longer than any reply to the request can be."""
+        tokens = body.get("max_tokens") or body.get("max_completion_tokens") or self._max_tokens
+        limit = MAX_BASE_BYTES + tokens * body.get("n", 1) * MAX_BYTES_PER_TOKEN
+        content = bytearray()
+        async for block in answer.content.iter_any():
+            content += block
+            if len(content) > limit:
+                raise CallError("reply", f"a body of more than {limit} bytes", billed=answer.status < 300)
+        return bytes(content)
+
+    def _mask(self, text: str) -> str:
+        return text.replace(self._key, "***") if self._key != "none" else text
 
     def status(self) -> None:
         """There are no batch jobs."""
@@ -97,8 +119,8 @@ class HttpTransport:
     def _status_failure(self, answer: "aiohttp.ClientResponse", content: bytes) -> CallError:
         text = content.decode("utf-8", "replace")
         code, message = error_text(text)
-        message = message.replace(self._key, "***") if self._key != "none" else message
-        failure = http_failure(answer.status, code, message[:MAX_MESSAGE], answer.headers, is_page(text))
+        message = self._mask(message)[:MAX_MESSAGE]
+        failure = http_failure(answer.status, code, message, answer.headers, is_page(text))
         failure.retry_after = requested_delay(text) if failure.retry_after is None else failure.retry_after
         return failure
 
@@ -106,6 +128,9 @@ class HttpTransport:
         import aiohttp
 
         not_connected = aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError
+        if isinstance(error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError)):
+            advice = "if the server's certificate is signed by an authority of your own, set SSL_CERT_FILE to its file"
+            return CallError("unreachable", f"{error}; {advice}")
         if isinstance(error, not_connected):
             return CallError("unreachable", str(error) or type(error).__name__)
         if isinstance(error, TimeoutError):

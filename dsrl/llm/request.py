@@ -1,6 +1,7 @@
 """A request to a model, and the digest under which its replies are cached."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from pydantic import BaseModel
@@ -61,6 +62,11 @@ class Call:
     def body_in(self, mode: JsonMode) -> dict[str, Any]:
         """The body that requests the object in another mode."""
         return self.plain if self.schema is None else with_response_format(self.plain, self.schema, mode)
+
+    @cached_property
+    def shape(self) -> str:
+        """All that a request asks for except its messages: requests of one shape differ in their prompts only."""
+        return repr(({name: value for name, value in self.plain.items() if name != "messages"}, self.schema))
 
     def id(self, index: int) -> str:
         """Key of one completion in the reply cache."""

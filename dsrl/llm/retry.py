@@ -17,14 +17,15 @@ from dsrl.llm.ledger.ledger import Ledger
 from dsrl.llm.ledger.spending import Key, RequestSize, Spending
 from dsrl.llm.ratelimit.controller import MIN_DISTINCT, RateController
 from dsrl.llm.ratelimit.limiter import Slot
+from dsrl.llm.refusals import Refusals
 from dsrl.llm.request import Call
 from dsrl.llm.structured.schema import JsonModeFallback
 
 CONNECT_ATTEMPTS = 3
 FOREIGN_ATTEMPTS = 3
 """Answers that are not chat completions, before the first completion, after which the URL counts as wrong."""
-MAX_REFUSED_PROMPTS = 20
-"""Prompts refused from the start, without one accepted, after which the endpoint and not the prompt is the reason."""
+MAX_UNUSABLE = 2
+"""Retries of a request whose replies are billed but cannot be used: a seeded server would send the same again."""
 
 
 class InFlightRequest:
@@ -87,34 +88,8 @@ class Attempts:
     """Failures other than throttling, while the endpoint was up."""
     throttled: int = 0
     timed_out: int = 0
-
-
-class RefusedPrompts:
-    """Prompts that the endpoint refused because they are too long or filtered; they are not sent again."""
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
-        self._reasons: dict[str, str] = {}
-
-    def check(self, call: Call) -> None:
-        """Raise `CallError` for a prompt that was refused before or cannot fit into the model's context."""
-        if (reason := self._reasons.get(call.digest)) is not None:
-            raise CallError("prompt", reason)
-        try:
-            self._endpoint.check_prompt(call.body["messages"], call.body.get(self._endpoint.token_limit))
-        except UserError as error:
-            raise CallError("prompt", str(error).partition("\n")[0]) from error
-
-    def add(self, call: Call, failure: CallError, any_accepted: bool) -> None:
-        """Raise `UserError` if many prompts were refused and none accepted: the next ones would fail as well."""
-        self._reasons[call.digest] = str(failure)
-        if not any_accepted and len(self._reasons) >= MAX_REFUSED_PROMPTS:
-            raise UserError(
-                f"{self._endpoint.model} accepts none of the prompts: the first {len(self._reasons)} were all refused",
-                got=failure,
-                next_step="shorten the task's instruction, its demos or the passages, lower max_tokens, "
-                "or choose a model with a longer context",
-            )
+    unusable: int = 0
+    """Replies that are billed but cannot be used."""
 
 
 class RetryingSender:
@@ -132,7 +107,7 @@ class RetryingSender:
         self._endpoint, self._ledger, self._key = endpoint, ledger, key
         self._connect, self._receive, self._json_modes = connect, receive, json_modes
         self.controller = RateController(endpoint)
-        self._refused = RefusedPrompts(endpoint)
+        self.refusals = Refusals(endpoint)
         self._num_active = self._num_foreign = 0
         self._timed_out: set[str] = set()
         """Digests of calls that timed out before the endpoint answered anything."""
@@ -145,7 +120,7 @@ class RetryingSender:
 
         Raises `CallError` if all retries failed, `UserError` for what no retry can cure.
         """
-        self._refused.check(request.call)
+        self.refusals.check(request.call)
         self._num_active += 1
         try:
             await self._retry(await self._connect(), request)
@@ -154,6 +129,7 @@ class RetryingSender:
             raise
         finally:
             self._num_active -= 1
+            self.refusals.request_ended(self._num_active)
             if not self._num_active:
                 self._fatal = None
                 self.controller.reset_outage()
@@ -166,6 +142,10 @@ class RetryingSender:
             except CallError as failure:
                 delay = 0.0
                 if not self._json_modes.refused(self._endpoint, attempts.body, failure):
+                    if failure.kind == "refused" and not await self.refusals.concerns_prompt(
+                        request.call, self._num_active
+                    ):
+                        raise final_error(failure, self._endpoint, transport.url) from failure
                     self._raise_if_final(transport, request, failure, attempts)
                     delay = self._delay(failure, attempts)
             if not request.wanted:
@@ -182,8 +162,9 @@ class RetryingSender:
             if self._fatal is not None:
                 raise self._fatal
             async with self._ledger.reserve(self._key, size, self._endpoint.price, transport.batch) as reservation:
-                completions = await self._exchange(transport, request, slot, attempts)
+                completions = await self._exchange(transport, request, slot, attempts, reservation)
                 self._any_answer = self._any_completion = True
+                self.refusals.accepted(request.call)
                 self.controller.succeeded(slot)
                 usage = completions.usage.usage() if completions.usage else Usage()
                 self._settle(transport, reservation, request, completions, attempts)
@@ -192,7 +173,12 @@ class RetryingSender:
             self.controller.release(slot, size, usage)
 
     async def _exchange(
-        self, transport: Transport, request: InFlightRequest, slot: Slot, attempts: Attempts
+        self,
+        transport: Transport,
+        request: InFlightRequest,
+        slot: Slot,
+        attempts: Attempts,
+        reservation: Reservation,
     ) -> Completions:
         """From here on the request is paid for, so it is booked even if it is cancelled. A cancelled batch request is
         not: its job continues, is billed later, and is booked by the run that fetches it."""
@@ -203,7 +189,12 @@ class RetryingSender:
         try:
             return await transport.send(attempts.body, request.call.id(request.block[0]))
         except CallError as failure:
-            self.book(**counts, throttled=int(failure.kind == "throttled"))
+            if failure.billed:
+                self._settle_unusable(transport, reservation, failure, counts)
+            else:
+                self.book(**counts, throttled=int(failure.kind == "throttled"))
+                if failure.kind == "timeout":
+                    reservation.charge_worst_case()
             if not transport.batch:
                 self.controller.failed(slot, request.call.digest, failure, attempts.throttled)
             raise
@@ -224,15 +215,17 @@ class RetryingSender:
         self._num_foreign += failure.kind == "foreign"
         attempts.throttled += failure.kind == "throttled"
         attempts.failed += failure.kind != "throttled" and not self.controller.is_down
+        attempts.unusable += failure.billed
         unreachable = failure.kind == "unreachable" and not self._any_answer and attempts.sent >= CONNECT_ATTEMPTS
         wrong_url = failure.kind == "foreign" and not self._any_completion and self._num_foreign >= FOREIGN_ATTEMPTS
         if failure.kind == "final" or unreachable or wrong_url:
             raise final_error(failure, self._endpoint, transport.url) from failure
-        if failure.kind == "prompt":
-            self._refused.add(request.call, failure, any_accepted=self._any_completion)
+        if failure.kind in ("prompt", "refused"):
+            self.refusals.add(request.call, failure, transport.url)
+            raise CallError("prompt", str(failure), failure.status) from failure
         undecided = failure.kind == "foreign" and not self._any_completion  # `wrong_url` soon decides for all requests
         used_up = attempts.failed > self._endpoint.max_retries and not undecided
-        if failure.kind == "prompt" or transport.batch or used_up:
+        if transport.batch or used_up or attempts.unusable > MAX_UNUSABLE:
             raise failure
 
     def _count_timeout(
@@ -283,6 +276,23 @@ class RetryingSender:
             usd=price.cost(billed, transport.batch) if price and billed else None,
         )
         reservation.settle(spending, tuple(request.call.id(i) for i in received))
+
+    def _settle_unusable(
+        self, transport: Transport, reservation: Reservation, failure: CallError, counts: dict[str, int]
+    ) -> None:
+        """Book a reply that is billed although it cannot be used."""
+        price, usage = self._endpoint.price, failure.usage or Usage()
+        usd = price.cost(usage, transport.batch) if price and failure.usage else None
+        spending = Spending(
+            requests=counts["requests"],
+            retries=counts["retries"],
+            batch_requests=counts["batch_requests"],
+            input_tokens=usage.input_tokens,
+            cached_tokens=usage.cached_tokens,
+            output_tokens=usage.output_tokens,
+            usd=usd,
+        )
+        reservation.settle(spending)
 
     def book(self, **counts: Any) -> None:
         """Add counters to the ledger at no cost; dollars stay unknown if the price is."""

@@ -1,6 +1,6 @@
-"""What needs a GPU: skipped elsewhere. `make gpu`, or `python -m pytest tests/gpu -s`.
+"""Tests that need a GPU, skipped without one: `make gpu`, or `python -m pytest tests/gpu -s`.
 
-`DSRL_GPU_TINY=1` runs the same tests with tiny models on the CPU, to see that they still run.
+`DSRL_GPU_TINY=1` runs the same code with tiny models on the CPU.
 """
 
 import json
@@ -18,14 +18,14 @@ HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark them all; warnings of other people's libraries on other people's versions are no failures here."""
-    absent = pytest.mark.skip(reason="no GPU here, and not DSRL_GPU_TINY=1")
+    """Mark the tests of this folder. Warnings are not errors here: the machine's libraries may have other versions."""
+    no_gpu = pytest.mark.skip(reason="no GPU here, and not DSRL_GPU_TINY=1")
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.gpu)
             item.add_marker(pytest.mark.filterwarnings("default"))
             if not visible_gpus().names and not TINY:
-                item.add_marker(absent)
+                item.add_marker(no_gpu)
 
 
 Say = Callable[..., None]
@@ -33,7 +33,7 @@ Say = Callable[..., None]
 
 @pytest.fixture
 def say(request: pytest.FixtureRequest) -> Say:
-    """Print figures, and add them to the file named by `DSRL_FIGURES`, a JSON object a line."""
+    """Print measurements, and append them as JSON lines to the file named by `DSRL_FIGURES`."""
     started = time.monotonic()
 
     def tell(what: str, **figures: object) -> None:

@@ -1,4 +1,4 @@
-"""Models of realistic size with random weights, and a tokenizer that makes half of their tokens an answer."""
+"""Models of realistic size with random weights; half of their tokens are an answer."""
 
 import gc
 import os
@@ -18,19 +18,18 @@ TINY = bool(os.environ.get("DSRL_GPU_TINY"))
 TASK = Task(name="t", instruction="count", answer=Number(marker="#"))
 VOCABULARY = 300 if TINY else 151936
 SHARPENED = 6.0
-"""By how much the output's scale is raised: of random weights alone every token would be about as likely as any."""
+"""Factor on the output weights: with random weights alone, all tokens would be about equally likely."""
 QWEN: dict[str, dict[str, Any]] = {
     "0.5B": {"hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14},
     "1.5B": {"hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12},
     "3B": {"hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16},
     "7B": {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28},
 }
-"""Qwen2.5's sizes, in Llama's architecture: of a saved Qwen2, transformers would load its own tokenizer."""
+"""Sizes of Qwen2.5, with Llama's architecture: for a saved Qwen2, transformers would load its own tokenizer."""
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 
 
 def config(size: str) -> Any:
-    """Of the model of this size."""
     from transformers import LlamaConfig
 
     return LlamaConfig(
@@ -45,7 +44,7 @@ def config(size: str) -> Any:
 
 
 def tokenizer() -> Any:
-    """As many words as the model has tokens: every second one is an answer, 1 or 2."""
+    """One word per token; every second word contains an answer, 1 or 2."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -60,7 +59,7 @@ def tokenizer() -> Any:
 
 
 def make(size: str, folder: Path, dtype: str = "bfloat16") -> Model:
-    """A Hugging Face folder, made on the GPU where there is one."""
+    """Create a Hugging Face folder, on the GPU if there is one."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -78,7 +77,7 @@ def make(size: str, folder: Path, dtype: str = "bfloat16") -> Model:
 
 @contextmanager
 def model(size: str, folder: Path, dtype: str = "bfloat16") -> Iterator[Model]:
-    """For one test: these folders are large."""
+    """A model for one test, deleted afterwards because it is large."""
     try:
         yield make(size, folder, dtype)
     finally:
@@ -86,7 +85,7 @@ def model(size: str, folder: Path, dtype: str = "bfloat16") -> Iterator[Model]:
 
 
 def free() -> None:
-    """Give back what this process holds of the GPU."""
+    """Free this process's GPU memory."""
     import torch
 
     gc.collect()
@@ -95,7 +94,7 @@ def free() -> None:
 
 
 def prompts(count: int, words: int) -> list[str]:
-    """Questions of so many tokens, all different."""
+    """Different questions of `words` tokens."""
     return [
         " ".join(f"w{2 * ((7 * number + 3 * place) % (VOCABULARY // 2 - 1)) + 2}" for place in range(words))
         for number in range(count)
@@ -103,7 +102,7 @@ def prompts(count: int, words: int) -> list[str]:
 
 
 def state(base: Model, count: int = 24, words: int = 32) -> PipelineState:
-    """Samples whose answers are 1 and 2, half of them selected."""
+    """Samples with the answers 1 and 2; half of them are selected."""
     rate = Rate(
         model="m", num_rollouts=4, num_valid=4, num_correct=2, num_error=0, num_truncated=0, temperature=0.7, grader="g"
     )

@@ -1,4 +1,4 @@
-"""vLLM and veRL on the GPU, where they are installed."""
+"""vLLM and veRL on the GPU, if they are installed."""
 
 import os
 import shutil
@@ -21,8 +21,8 @@ SAMPLING = Sampling(temperature=1.0, max_tokens=16 if TINY else 128)
 
 
 @pytest.mark.skipif(VLLM is None, reason="vLLM isn't installed here")
-def test_vllm_draws_what_transformers_does(tmp_path: Path, say: Say) -> None:
-    """Greedy replies may part where two tokens are about as likely; their beginnings don't."""
+def test_greedy_replies_of_vllm_and_transformers_begin_alike(tmp_path: Path, say: Say) -> None:
+    """Greedy replies diverge once two tokens are about equally likely, but rarely within four tokens."""
     with model("0.5B", tmp_path / "model") as base:
         context = surroundings(tmp_path / "run")
         vllm = VllmRollout(
@@ -46,7 +46,7 @@ def test_vllm_draws_what_transformers_does(tmp_path: Path, say: Say) -> None:
 
 
 @pytest.mark.skipif(find_spec("verl") is None or find_spec("ray") is None, reason="veRL isn't installed here")
-def test_verl_makes_two_updates(tmp_path: Path, say: Say) -> None:
+def test_verl_trains_two_updates(tmp_path: Path, say: Say) -> None:
     with model("0.5B", tmp_path / "model") as base:
         context = surroundings(tmp_path / "run")
         rl = Grpo(prompts_per_step=4, responses_per_prompt=4, max_response_tokens=64, max_steps=2)

@@ -1,5 +1,4 @@
-"""Whether rollouts and training agree on how likely a token is: bfloat16 weights that draw, float32 weights that learn
-under bfloat16 arithmetic, and float32 throughout."""
+"""Token probabilities in rollouts (bfloat16 weights), training (float32 weights, bfloat16 autocast) and float32."""
 
 from pathlib import Path
 from typing import Any
@@ -9,12 +8,12 @@ from dsrl.models import huggingface
 from tests.gpu.conftest import Say
 from tests.gpu.shapes import TINY, free, model, prompts
 
-AGREE = 0.01
-"""Mean difference of a token's probability that bfloat16 may make."""
+MAX_DIFFERENCE = 0.01
+"""Mean difference of a token's probability that bfloat16 explains."""
 LENGTH = 8 if TINY else 64
 
 
-def test_rollouts_and_training_agree(tmp_path: Path, say: Say) -> None:
+def test_rollouts_and_training_agree_on_probabilities(tmp_path: Path, say: Say) -> None:
     import torch
 
     with model("0.5B", tmp_path / "model") as base:
@@ -48,14 +47,14 @@ def test_rollouts_and_training_agree(tmp_path: Path, say: Say) -> None:
                 worst_log=float(logs.max()),
                 mean_probability=float(two.mean()),
             )
-            assert float(gap.mean()) < AGREE
+            assert float(gap.mean()) < MAX_DIFFERENCE
         assert torch.isfinite(drawing).all()
         del full
         free()
 
 
 def probabilities(weights: Any, rows: list[tuple[list[int], list[int]]], *, autocast: bool) -> Any:
-    """Of each drawn token."""
+    """Probability of each sampled token, shape (tokens,)."""
     import torch
 
     found = []

@@ -1,4 +1,4 @@
-"""Pictures on the GPU: LLaVA's shape everywhere, Qwen2.5-VL's where torchvision is there for its processor."""
+"""Images on the GPU with the architectures of LLaVA and, if torchvision is installed, Qwen2.5-VL."""
 
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,11 @@ from tests.gpu.conftest import Say
 
 SPECIAL = ("<end>", "<|vision_start|>", "<|image_pad|>", "<|vision_end|>", "<|video_pad|>")
 SIDE = 28
-"""Pixels that one token stands for, across and down."""
+"""Width and height, in pixels, of the patch that one token stands for."""
 
 
 def qwen_vision(folder: Path) -> Model:
-    """Qwen2.5-VL's architecture and processor, small, with a token for each character."""
+    """A small Qwen2.5-VL with one token per character."""
     pytest.importorskip("torchvision")
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -94,7 +94,7 @@ def asked(where: Context) -> list[Any]:
 
 
 @pytest.mark.parametrize("make", [tiny_vision, qwen_vision], ids=["llava", "qwen2.5-vl"])
-def test_pictures_of_several_sizes_in_one_batch(make: Any, tmp_path: Path, say: Say) -> None:
+def test_images_of_several_sizes_in_one_batch(make: Any, tmp_path: Path, say: Say) -> None:
     model, where = make(tmp_path / "model"), surroundings(tmp_path)
     prompts = asked(where)
     sampling = Sampling(temperature=1.0, max_tokens=16)

@@ -1,4 +1,4 @@
-"""`rollout=transformers` with models of realistic size: how fast, how much memory, and always the same replies."""
+"""`rollout=transformers` with models of realistic size: speed, memory, reproducible replies."""
 
 import time
 from pathlib import Path
@@ -17,10 +17,10 @@ NUM_PROMPTS, WORDS = 64, 128
 SAMPLING = Sampling(temperature=1.0, max_tokens=16 if TINY else 96)
 
 
-class Watch:
-    """The most of the GPU's memory that was in use, in GiB, by all processes."""
+class PeakMemory:
+    """Peak GPU memory of all processes, in GiB, within a `with` block."""
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "PeakMemory":
         self.peak, self._ended = 0.0, Event()
         self._thread = Thread(target=self._look)
         self._thread.start()
@@ -47,7 +47,7 @@ def drawn(
 
 
 def timed(base: Model, count: int, batch_size: int, context: Context) -> dict[str, float]:
-    with Watch() as watch:
+    with PeakMemory() as watch:
         started = time.monotonic()
         replies = drawn(base, count, batch_size, context)
         seconds = time.monotonic() - started
@@ -68,14 +68,14 @@ def same(first: list[list[Reply]], second: list[list[Reply]]) -> float:
 
 
 @pytest.mark.parametrize(("size", "batches"), [("0.5B", (64, 256)), ("7B", (64, 256))])
-def test_how_fast_replies_come(size: str, batches: tuple[int, ...], tmp_path: Path, say: Say) -> None:
+def test_speed_of_rollouts(size: str, batches: tuple[int, ...], tmp_path: Path, say: Say) -> None:
     with model(size, tmp_path / "model") as base:
         say("model made", size=size)
         context = surroundings(tmp_path / "warm")
         TransformersRollout(batch_size=1).generate(base, ["w2"], Sampling(max_tokens=2), 1, context)
         say("model loaded", size=size)
         for batch_size in batches:
-            for time_of in ("first", "second"):  # the first loads the GPU's programs for this size
+            for time_of in ("first", "second"):  # the first one loads the GPU kernels for this size
                 own = surroundings(tmp_path / f"{time_of}{batch_size}")
                 own._kept, own._stack = context._kept, context._stack
                 figures = timed(base, max(1, batch_size // NUM_PROMPTS), batch_size, own)
@@ -84,8 +84,8 @@ def test_how_fast_replies_come(size: str, batches: tuple[int, ...], tmp_path: Pa
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-def test_the_same_replies_come_again(dtype: str, tmp_path: Path, say: Say) -> None:
-    """A scoring that goes on, or asks for more, ends in the same replies; in other batches rounding may tell."""
+def test_replies_are_reproducible(dtype: str, tmp_path: Path, say: Say) -> None:
+    """A resumed or extended scoring ends in the same replies; other batch sizes may change the rounding."""
     sampling = Sampling(temperature=1.0, max_tokens=16 if TINY else 48)
     with model("0.5B", tmp_path / "model", dtype) as base:
         whole, parts, other = (surroundings(tmp_path / name) for name in ("whole", "parts", "other"))

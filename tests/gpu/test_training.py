@@ -1,4 +1,4 @@
-"""`train=trl` on a model of realistic size: updates, a resume from the checkpoint, an export that answers."""
+"""`train=trl` with a model of realistic size: updates, resuming from a checkpoint, rollouts of the trained model."""
 
 import json
 import math
@@ -30,9 +30,9 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "progress.jsonl").read_text().splitlines()]
 
 
-def test_grpo_learns_goes_on_and_is_exported(tmp_path: Path, say: Say) -> None:
+def test_grpo_trains_resumes_and_exports(tmp_path: Path, say: Say) -> None:
     with model("0.5B", tmp_path / "model") as base:
-        for steps in (2, 4):  # the second goes on from the checkpoint that the first has left
+        for steps in (2, 4):  # the second one resumes from the checkpoint of the first
             rmtree(tmp_path / "run" / "scratch", ignore_errors=True)
             context = surroundings(tmp_path / "run")
             started = time.monotonic()

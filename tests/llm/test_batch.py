@@ -316,7 +316,7 @@ LINES = [
     ({"response": {"status_code": 429, "body": {"error": {"message": "slow down"}}}}, "throttled"),
     ({"response": {"status_code": 429, "body": {"error": {"code": "insufficient_quota"}}}}, "final"),
     ({"response": {"status_code": 500, "body": "oops"}}, "server"),
-    ({"response": {"status_code": 404, "body": {"error": {"code": "model_not_found"}}}}, "final"),
+    ({"response": {"status_code": 404, "body": {"error": {"code": "model_not_found"}}}}, "refused"),
     ({"response": None, "error": {"code": "batch_expired", "message": "late"}}, "server"),
     ({"response": {"status_code": 200, "body": {"choices": []}}}, "reply"),
     ({}, "foreign"),

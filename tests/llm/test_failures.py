@@ -30,12 +30,12 @@ STATUSES: list[tuple[int, str, str, FailureKind]] = [
     (400, "BadRequestError", "This model's maximum context length is 4096 tokens.", "prompt"),
     (400, "content_filter", "", "prompt"),
     (413, "", "", "prompt"),
-    (400, "", "unknown field seed", "final"),
+    (400, "", "unknown field seed", "refused"),
     (401, "invalid_api_key", "", "final"),
     (402, "", "Insufficient Balance", "final"),
-    (403, "", "", "final"),
-    (404, "model_not_found", "", "final"),
-    (422, "", "", "final"),
+    (403, "", "", "refused"),
+    (404, "model_not_found", "", "refused"),
+    (422, "", "", "refused"),
 ]
 
 
@@ -105,10 +105,10 @@ def test_the_next_step_names_the_variable_and_the_model() -> None:
 
 PAGES: list[tuple[int, FailureKind, str]] = [
     (500, "foreign", "base_url, which mostly ends in /v1"),
-    (404, "final", "base_url, which mostly ends in /v1"),
-    (405, "final", "base_url, which mostly ends in /v1"),
+    (404, "refused", "base_url, which mostly ends in /v1"),
+    (405, "refused", "base_url, which mostly ends in /v1"),
     (401, "final", "check the key in MY_KEY; the answer was a web page"),
-    (403, "final", "ask the provider for access to m, or check the key in MY_KEY; the answer was a web page"),
+    (403, "refused", "ask the provider for access to m, or check the key in MY_KEY; the answer was a web page"),
     (429, "throttled", ""),
     (413, "prompt", ""),
     *[(status, "server", "") for status in (408, 502, 503, 504, 522)],

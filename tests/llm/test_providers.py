@@ -316,8 +316,8 @@ AZURE_FILTER = {
 }
 ERRORS: list[tuple[str, int, Any, str, str]] = [
     ("openai", 401, openai("Incorrect API key provided", "invalid_api_key"), "final", "Incorrect API key"),
-    ("openai", 404, openai("The model `x` does not exist", "model_not_found"), "final", "does not exist"),
-    ("openai", 400, openai("Unsupported parameter: 'max_tokens'", "unsupported_parameter"), "final", "max_tokens"),
+    ("openai", 404, openai("The model `x` does not exist", "model_not_found"), "refused", "does not exist"),
+    ("openai", 400, openai("Unsupported parameter: 'max_tokens'", "unsupported_parameter"), "refused", "max_tokens"),
     ("openai", 429, openai("You exceeded your current quota", "insufficient_quota"), "final", "quota"),
     (
         "openai",
@@ -328,16 +328,16 @@ ERRORS: list[tuple[str, int, Any, str, str]] = [
     ),
     ("openai", 503, openai("The engine is currently overloaded", None, "server_error"), "server", "overloaded"),
     ("azure", 400, AZURE_FILTER, "prompt", "filtered"),
-    ("azure", 404, {"error": {"code": "DeploymentNotFound", "message": "no such"}}, "final", "no such"),
+    ("azure", 404, {"error": {"code": "DeploymentNotFound", "message": "no such"}}, "refused", "no such"),
     ("azure", 401, {"error": {"code": "401", "message": "Access denied"}}, "final", "Access denied"),
     ("azure", 429, {"error": {"code": "RateLimitReached", "message": "retry after 2 s"}}, "throttled", "retry after"),
     ("anthropic", 401, anthropic("authentication_error", "invalid x-api-key"), "final", "invalid x-api-key"),
-    ("anthropic", 404, anthropic("not_found_error", "model: x"), "final", "model: x"),
+    ("anthropic", 404, anthropic("not_found_error", "model: x"), "refused", "model: x"),
     ("anthropic", 429, anthropic("rate_limit_error", "would exceed"), "throttled", "would exceed"),
     ("anthropic", 529, anthropic("overloaded_error", "Overloaded"), "server", "Overloaded"),
     ("anthropic", 400, anthropic("invalid_request_error", "prompt is too long: 2 > 1"), "prompt", "too long"),
-    ("gemini", 400, google(400, "API key not valid.", "INVALID_ARGUMENT"), "final", "API key not valid"),
-    ("gemini", 404, google(404, "models/x is not found", "NOT_FOUND"), "final", "models/x"),
+    ("gemini", 400, google(400, "API key not valid.", "INVALID_ARGUMENT"), "refused", "API key not valid"),
+    ("gemini", 404, google(404, "models/x is not found", "NOT_FOUND"), "refused", "models/x"),
     ("gemini", 429, google(429, "You exceeded your quota", "RESOURCE_EXHAUSTED", LATER), "throttled", "quota"),
     ("gemini", 503, google(503, "The model is overloaded.", "UNAVAILABLE"), "server", "overloaded"),
     (
@@ -348,16 +348,16 @@ ERRORS: list[tuple[str, int, Any, str, str]] = [
         "input token count",
     ),
     ("deepseek", 402, openai("Insufficient Balance", "invalid_request_error", "unknown_error"), "final", "Balance"),
-    ("deepseek", 422, openai("Failed to deserialize"), "final", "deserialize"),
+    ("deepseek", 422, openai("Failed to deserialize"), "refused", "deserialize"),
     ("deepseek", 400, openai("Content Exists Risk", "invalid_request_error"), "prompt", "Risk"),
     ("openrouter", 402, {"error": {"code": 402, "message": "Insufficient credits"}}, "final", "credits"),
     ("openrouter", 403, {"error": {"code": 403, "message": "Your input was flagged"}}, "prompt", "flagged"),
-    ("openrouter", 404, {"error": {"code": 404, "message": "No endpoints found"}}, "final", "No endpoints"),
+    ("openrouter", 404, {"error": {"code": 404, "message": "No endpoints found"}}, "refused", "No endpoints"),
     ("openrouter", 200, {"error": {"code": 429, "message": "upstream is busy"}}, "throttled", "upstream"),
     ("openrouter", 200, {"error": {"code": 502, "message": "Provider returned error"}}, "server", "Provider"),
     ("openrouter", 200, completion(["half"], "error"), "reply", "half"),
     ("deepseek", 200, completion(["half"], "insufficient_system_resource"), "reply", "half"),
-    ("vllm 0.8", 400, {"object": "error", "message": "bad temperature", "code": 400}, "final", "bad temperature"),
+    ("vllm 0.8", 400, {"object": "error", "message": "bad temperature", "code": 400}, "refused", "bad temperature"),
     (
         "vllm 0.32",
         400,
@@ -365,10 +365,10 @@ ERRORS: list[tuple[str, int, Any, str, str]] = [
         "prompt",
         "256 tokens",
     ),
-    ("vllm 0.32", 404, {"error": {"message": "The model `nope` does not exist.", "code": 404}}, "final", "nope"),
-    ("ollama", 404, openai('model "x" not found, try pulling it first', None, "api_error"), "final", "pulling"),
-    ("another server", 404, {"detail": "Not Found"}, "final", "Not Found"),
-    ("a web site", 404, "<html>no such page</html>", "final", "no such page"),
+    ("vllm 0.32", 404, {"error": {"message": "The model `nope` does not exist.", "code": 404}}, "refused", "nope"),
+    ("ollama", 404, openai('model "x" not found, try pulling it first', None, "api_error"), "refused", "pulling"),
+    ("another server", 404, {"detail": "Not Found"}, "refused", "Not Found"),
+    ("a web site", 404, "<html>no such page</html>", "refused", "no such page"),
 ]
 
 
@@ -414,7 +414,7 @@ UNTAKEN = [
 @pytest.mark.parametrize(("message", "step"), UNTAKEN)
 def test_a_refused_field_is_answered_with_the_knob_for_it(message: str, step: str) -> None:
     failure = http_failure(400, *error_text(json.dumps(openai(message))), {})
-    assert failure.kind == "final"
+    assert failure.kind == "refused"
     assert step in str(final_error(failure, teacher("gpt4o"), "https://x/v1"))
 
 

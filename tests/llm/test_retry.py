@@ -9,7 +9,7 @@ from dsrl.core.errors import StageFailed, UserError
 from dsrl.data.model import Reply
 from dsrl.llm import Client
 from dsrl.llm.ratelimit import controller
-from dsrl.llm.retry import MAX_REFUSED_PROMPTS
+from dsrl.llm.refusals import MAX_REFUSED
 from tests.llm.running import completions, endpoint, expected, run, texts
 from tests.llm.server import DROP, HANG, Says, completion, error, serve
 
@@ -182,11 +182,9 @@ def test_foreign_answers_after_a_completion_are_failures_of_their_request(tmp_pa
 def test_prompts_that_are_refused_from_the_start_end_the_run(tmp_path: Path) -> None:
     refusal = error(400, "maximum context length is 10 tokens")
     with serve(*[refusal] * 1000) as script:
-        with pytest.raises(
-            UserError, match=f"first {MAX_REFUSED_PROMPTS} were all refused(.|\n)*10 tokens(.|\n)*instruction"
-        ):
+        with pytest.raises(UserError, match=f"last {MAX_REFUSED} were all refused(.|\n)*10 tokens(.|\n)*instruction"):
             run(endpoint(script, concurrency=4), tmp_path, lambda client: all_of(client, 200))
-        assert MAX_REFUSED_PROMPTS <= len(script.bodies) <= MAX_REFUSED_PROMPTS + 4
+        assert MAX_REFUSED <= len(script.bodies) <= MAX_REFUSED + 4
 
 
 def test_a_refused_prompt_is_not_sent_again_in_this_run(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_fields_that_are_no_text_are_json_between_tags() -> None:
     assert caught.value.kind == "wrong fields"
 
 
-@given(st.text(alphabet=st.characters(exclude_characters="<", exclude_categories=["Cs"])), st.text('ab\\\n{}"$ '))
+@given(st.text(alphabet=st.characters(exclude_characters="<", exclude_categories=["Cs", "Cc"])), st.text('ab\\\n{}"$ '))
 def test_any_text_comes_back_from_between_tags(first: str, second: str) -> None:
     value = {"input": first.strip(), "output": second.strip()}
     spelled = f"<input>\n{value['input']}\n</input>\n<output>{value['output']}</output>"
@@ -126,7 +126,7 @@ def test_parse_says_what_is_wrong(text: str, kind: str) -> None:
     assert caught.value.kind == kind
 
 
-@given(st.text(), st.text())
+@given(st.text(), st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc"])))
 def test_escaped_json_without_control_characters_comes_back(before: str, text: str) -> None:
     text = "".join(letter for letter in text if letter not in "\b\f")
     value = {"input": text, "output": text[::-1]}
@@ -142,7 +142,7 @@ READ = [
     (Reply(text='{"input": "a', finish_reason="length"), "truncated"),
     (Reply(text='{"input": "a"}', finish_reason="length"), "truncated"),
     (Reply(text="hm", finish_reason="stop"), "not JSON"),
-    (Reply(text='{"input": "a", "output": "b"} and then', finish_reason="length"), None),
+    (Reply(text='{"input": "a", "output": "b"} and then', finish_reason="length"), "truncated"),
 ]
 
 

@@ -25,7 +25,7 @@ from dsrl.llm.failures import CallError, final_error
 MAX_FILE_BYTES = 190_000_000
 """Of one file of requests; OpenAI accepts 200 MB."""
 NAME_LENGTH = 32
-LASTING_KINDS = ("final", "prompt")
+LASTING_KINDS = ("final", "prompt", "refused")
 """Failures of one request that another batch will not cure."""
 QUEUE_FULL = "token_limit_exceeded"
 """Error code of a batch that was refused because too many tokens are enqueued already."""

@@ -63,6 +63,10 @@ class Reservation:
         """
         self._budget.settle(self, spent, calls)
 
+    def charge_worst_case(self) -> None:
+        """Count a request that timed out at its worst case: the endpoint may bill it."""
+        self._budget.charge_worst_case(self)
+
 
 Book = Callable[[Key, Spending, tuple[str, ...]], None]
 
@@ -78,6 +82,8 @@ class Budget:
         self._waiting: deque[Reservation] = deque()
         self._split_warned: set[Key] = set()
         """Keys already warned about the budget splitting their batch jobs."""
+        self._has_bounds = False
+        """Whether `spent` contains worst cases of requests whose token counts are unknown."""
         self._lock = Lock()
 
     @property
@@ -118,11 +124,18 @@ class Budget:
                 self.spent += self._charge(reservation, spent)
                 self._bound(reservation.key).learn(reservation.size, spent)
 
+    def charge_worst_case(self, reservation: Reservation) -> None:
+        with self._lock:
+            if reservation.amount is not None:
+                self.spent += reservation.amount
+                self._has_bounds = True
+
     def _charge(self, reservation: Reservation, spent: Spending) -> Amount:
         """The actual cost; if the endpoint reports no tokens, the most that it may have billed."""
         tokens = spent.input_tokens + spent.output_tokens
         unknown = not tokens or (reservation.price is not None and spent.usd is None)
-        if spent.completions and unknown and reservation.amount is not None:
+        if unknown and reservation.amount is not None:
+            self._has_bounds = True
             return reservation.amount
         return Amount(spent.known_usd, tokens)
 
@@ -196,10 +209,11 @@ class Budget:
                 f"{setting}=0 allows no request, but a reply is needed that is not cached",
                 next_step=f"set {setting} above 0, or {setting}=null for no limit",
             )
+        bounds = ", counting requests without token counts at their maximum" if self._has_bounds else ""
         resume = f"run the same command to go on (each run has the whole budget), or raise {setting}"
         return BudgetReached(
             f"{setting}={limit:g} would be exceeded by the next request",
-            got=f"{self.spent} spent, the next request may cost {cost}",
+            got=f"{self.spent} spent{bounds}, the next request may cost {cost}",
             next_step=f"{resume}; all replies paid for are kept"
             if self.spent.tokens
             else f"set a higher {setting}, or bound replies by a lower max_tokens",

@@ -22,7 +22,7 @@ WARN_AFTER = 1.0
 """Seconds of outage before it is logged."""
 DOWN_STATUS = (502, 503, 504, 529)
 """Sent by gateways for a server that is down, loading or overloaded."""
-REQUEST_FAILURES = ("prompt", "final")
+REQUEST_FAILURES = ("refused", "prompt", "final")
 """Kinds of failure that say nothing about the endpoint's health."""
 CHARACTERS_PER_TOKEN = 4.0
 """Of prompts, before a reply has reported token counts."""
@@ -195,7 +195,7 @@ class RateController:
             self._throttled += 1
             breaker.throttled(now)
             self._limiter.refused(slot, retry_delay(throttled_before, self._endpoint, failure))
-        elif failure.kind not in REQUEST_FAILURES:
+        elif failure.kind not in REQUEST_FAILURES and not failure.billed:
             was_open = breaker.is_open
             breaker.failed(now, request, down=failure.kind == "unreachable" or failure.status in DOWN_STATUS)
             if breaker.is_open and (slot.is_probe or not was_open):

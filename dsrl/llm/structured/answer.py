@@ -18,7 +18,6 @@ __all__ = ["Answer", "Fields", "ask_until_usable", "read_answer", "repair_messag
 TEMPLATES = ("repair", "object", "tags")
 """Prompt templates that requests for objects may use; a stage that makes such requests lists them in `templates`."""
 REPAIRABLE = ("not JSON", "wrong fields")
-REFUSALS = ("refusal", "content_filter")
 MAX_COMPLETIONS = 3
 """Completions requested if a stage cannot go on without a usable one."""
 
@@ -80,9 +79,10 @@ def read_answer(reply: Reply, schema: type[Fields]) -> Answer[Fields]:
     try:
         if reply.text is None:
             raise UnusableError("no answer", reply.error or "the reply has no text")
-        if reply.finish_reason in REFUSALS:
+        if reply.filtered:
             raise UnusableError("refused", reply.text or "the endpoint filtered the reply")
+        if not reply.ended:
+            raise UnusableError("truncated", f"the reply did not end: finish_reason={reply.finish_reason}")
         return Answer(parse_object(reply.text, schema), None, "", (reply.call,))
     except UnusableError as error:
-        kind: ParseFailure = "truncated" if reply.truncated else error.kind
-        return Answer(None, kind, str(error), (reply.call,), (kind,))
+        return Answer(None, error.kind, str(error), (reply.call,), (error.kind,))

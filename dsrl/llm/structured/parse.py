@@ -15,11 +15,16 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from dsrl.core.text import clean_strings, find_control, strip_thoughts
+
 Fields = TypeVar("Fields", bound=BaseModel)
 ParseFailure = Literal["not JSON", "wrong fields", "refused", "truncated", "no answer"]
 DECODER = json.JSONDecoder(strict=False)
 MAX_STARTS = 500
 """Positions in one reply at which an object is tried."""
+MAX_ERRORS, MAX_DETAIL = 5, 1000
+SPLIT_ESCAPE = re.compile(r"(?<!\\)\\u0000([89a-fA-F][0-9a-fA-F])")
+"""Some models write `\\u0000e9` for `\\u00e9`."""
 OBJECT_START = re.compile(r'\{\s*["}]')
 
 LATEX_COMMANDS = (
@@ -54,23 +59,36 @@ class UnusableError(Exception):
 
 
 def parse_object(text: str, schema: type[Fields]) -> Fields:
-    """The first JSON object in the text that fits the schema, fenced or not; else the fields between tags.
+    """The last JSON object in the text that fits the schema, fenced or not; else the fields between tags.
 
-    Thoughts before it are skipped, strings may hold raw line breaks, and LaTeX is kept as written. Raises
-    `UnusableError`.
+    Thoughts are removed first. The last object counts because models correct themselves forwards. Strings may hold raw
+    line breaks, and LaTeX is kept as written. Raises `UnusableError`.
     """
-    text = text.rpartition("</think>")[2]
+    text = strip_thoughts(text, keep=frozenset(schema.model_fields))
     problem = UnusableError(
         "not JSON", "there is no JSON object in it, and no field between tags" if text.strip() else "the reply is empty"
     )
-    for value in (*json_objects(text), *tagged_fields(text, schema)):
+    for value in (*reversed(list(json_objects(text))), *tagged_fields(text, schema)):
         try:
-            return schema.model_validate(value)
+            parsed = schema.model_validate(value)
         except ValidationError as error:
-            if problem.kind == "not JSON":
-                details = [f"{'.'.join(map(str, e['loc'])) or 'the object'}: {e['msg']}" for e in error.errors()]
-                problem = UnusableError("wrong fields", "; ".join(details))
+            detail = _first_errors(error)
+        else:
+            control = find_control(value)
+            if control is None:
+                return parsed
+            detail = f"a string contains the control character {control}"
+        if problem.kind == "not JSON":
+            problem = UnusableError("wrong fields", detail)
     raise problem
+
+
+def _first_errors(error: ValidationError) -> str:
+    """The first few errors: the text becomes part of a repair prompt, and a long list can have thousands."""
+    errors = error.errors(include_url=False, include_context=False, include_input=False)
+    details = [f"{'.'.join(map(str, e['loc'])) or 'the object'}: {e['msg']}" for e in errors[:MAX_ERRORS]]
+    more = [f"and {len(errors) - MAX_ERRORS} more errors"] if len(errors) > MAX_ERRORS else []
+    return "; ".join([*details, *more])[:MAX_DETAIL]
 
 
 def json_objects(text: str) -> Iterator[Any]:
@@ -78,13 +96,14 @@ def json_objects(text: str) -> Iterator[Any]:
     first = OBJECT_START.search(text)
     if first is None:
         return
-    text, position = escape_latex(text[first.start() :]), 0
+    text, position = escape_latex(SPLIT_ESCAPE.sub(r"\\u00\1", text[first.start() :])), 0
     for _ in range(MAX_STARTS):
         found = OBJECT_START.search(text, position)
         if found is None:
             return
         try:
             value, position = DECODER.raw_decode(text, found.start())
+            value = clean_strings(value)
         except (ValueError, RecursionError):
             position = found.start() + 1
         else:
@@ -95,8 +114,10 @@ def tagged_fields(text: str, schema: type[BaseModel]) -> Iterator[dict[str, Any]
     """At most one object: the fields that stand between tags of their names, strings as they are, others as JSON."""
     values: dict[str, Any] = {}
     for name, info in schema.model_fields.items():
-        if match := re.search(rf"<{re.escape(name)}>(.*?)</{re.escape(name)}>", text, re.DOTALL):
-            values[name] = match[1].strip()
+        start = text.find(f"<{name}>")
+        end = text.find(f"</{name}>", start) if start >= 0 else -1
+        if end >= 0:
+            values[name] = clean_strings(text[start + len(name) + 2 : end].strip())
             if info.annotation is not str:
                 try:
                     values[name] = json.loads(values[name])

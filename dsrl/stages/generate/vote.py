@@ -10,6 +10,7 @@ from pydantic import Field
 
 from dsrl.core.component import Component, component
 from dsrl.core.errors import UserError
+from dsrl.core.text import strip_thoughts
 from dsrl.data.images import chat_content
 from dsrl.data.model import Reply
 from dsrl.data.sample import Votes
@@ -102,7 +103,7 @@ def label_by_vote(candidate: Candidate, ballot: "Ballot", replies: Sequence[Repl
         return Refusal(ballot.rejection_reason(), detail, counted)
     solution: str | None = candidate.output
     if not votes.generator_agrees:
-        texts = (reply.text for reply in replies if reply.text is not None)
+        texts = (strip_thoughts(reply.text).strip() for reply in replies if reply.text is not None and reply.ended)
         solution = next((text for text in texts if ballot.grader.grade(text, winner).correct), None)
     return candidate.accept("MajorityVote", answer=winner, solution=solution, votes=votes, provenance=provenance)
 
@@ -184,10 +185,11 @@ class Ballot:
     failed: int = 0
 
     def add(self, replies: Iterable[Reply]) -> None:
-        """Count the next votes. A failed call is a missing vote; an unreadable reply counts against every answer."""
+        """Count the next votes. A failed call is a missing vote; a reply that is unreadable or did not end, for example
+        because it was cut at `max_tokens`, counts against every answer."""
         for reply in replies:
             self.asked += 1
-            answer = self.grader.parse(reply.text) if reply.text is not None else None
+            answer = self.grader.parse(strip_thoughts(reply.text)) if reply.text is not None and reply.ended else None
             if reply.error is not None:
                 self.failed += 1
             elif answer is None:

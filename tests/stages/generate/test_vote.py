@@ -13,6 +13,7 @@ from dsrl.graders import Number
 from dsrl.llm import Endpoint, Request
 from dsrl.stages.generate import MajorityVote
 from dsrl.stages.generate.candidate import Candidate, Refusal
+from dsrl.stages.generate.vote import Ballot, VotingRule
 
 TASK = Task(name="sums", instruction="Add.", answer=Number())
 ENDPOINT = Endpoint(model="m", base_url="http://127.0.0.1:1/v1", takes_batch=True)
@@ -163,3 +164,16 @@ def test_count_own_with_early_stopping() -> None:
     assert outcome.votes.asked == 1 + sum(count for _, count in urn.waves) == 5
     batch = Endpoint(model="m", base_url="http://127.0.0.1:1/v1", takes_batch=True, batch=True)
     assert vote(["#### 2"] * 8, count_own=True, teacher=batch)[0] == outcome
+
+
+@pytest.mark.parametrize("finish", ["length", "max_tokens", "model_length", "abort", "error", "content_filter"])
+def test_votes_that_did_not_end_do_not_count(finish: str) -> None:
+    ballot = Ballot(Number(), VotingRule(5))
+    ballot.add([Reply(text="#### 2", finish_reason=finish)] * 3 + [Reply(text="#### 29", finish_reason="stop")])
+    assert (dict(ballot.counts), ballot.unparsable) == ({"29": 1}, 3)
+
+
+def test_draft_in_a_thought_is_not_a_vote() -> None:
+    ballot = Ballot(Number(), VotingRule(5))
+    ballot.add([Reply(text="<think>\nMaybe\n#### 4\nno, wait"), Reply(text="<think>#### 4</think>\n#### 3")])
+    assert (dict(ballot.counts), ballot.unparsable) == ({"3": 1}, 1)

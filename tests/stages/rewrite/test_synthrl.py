@@ -17,7 +17,7 @@ from dsrl.data.model import Model, Reply, Sampling
 from dsrl.data.sample import Provenance, Rate, Sample, new_sample
 from dsrl.data.source import Source
 from dsrl.data.task import Task
-from dsrl.graders import Number, Text
+from dsrl.graders import Number
 from dsrl.llm import Endpoint
 from dsrl.models.rollout.protocols import Question, Rollout
 from dsrl.pipeline.context import Context
@@ -205,10 +205,10 @@ def test_failed_calls_never_make_a_question_harder(tmp_path: Path) -> None:
     where = context(tmp_path)
     before = scored(whole, where, *texts)
     where.close()
-    # The same question in other words: a full stop more each time.
+    # The same question with a filler more each time.
     after, _, _ = rewritten(
         tmp_path,
-        writer(lambda old, number: f"{old}{'.' * (number + 1)}"),
+        writer(lambda old, number: f"{old}{' Really.' * (number + 1)}"),
         counter(fails(0.6)),
         before,
         verify=(lambda teacher: PassBand(counter=counter(fails(0.6))),),
@@ -409,7 +409,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path) -> None:
         next(answered)
         if "# Rewritten question" in (prompt := body["messages"][-1]["content"]):
             return json.dumps({"score": 9, "reason": "more steps"})
-        return json.dumps({"question": shown(prompt) + "!" * (1 + body["seed"] % 3)})
+        return json.dumps({"question": shown(prompt) + "s" * (1 + body["seed"] % 3)})
 
     def run_stage(folder: Path, lasts: int = 10**6) -> Path:
         asked = itertools.count()
@@ -444,14 +444,6 @@ def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path) -> None:
     assert next(answered) - num_whole - 2 == num_whole
     for table in ("samples.parquet", "rejected.parquet"):
         assert (again / table).read_bytes() == (whole / table).read_bytes()
-
-
-def test_a_text_answer_leaks_only_if_stated() -> None:
-    from dsrl.stages.rewrite.synthrl.leak_check import find_leak
-
-    grader = Text()
-    assert find_leak("Which river flows through Paris, and not the Loire?", "Seine", grader) is None
-    assert find_leak("Which river? The answer is: Seine", "Seine", grader) is not None
 
 
 def sample_ids(state: PipelineState) -> list[str]:

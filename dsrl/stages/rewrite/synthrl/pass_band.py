@@ -13,6 +13,7 @@ from dsrl.core.component import Component, component
 from dsrl.core.errors import UserError
 from dsrl.data.model import Model
 from dsrl.data.sample import Rate
+from dsrl.graders import Grader
 from dsrl.models.rollout.protocols import PassCounter, Question
 from dsrl.stages.generate.candidate import Candidate, Refusal
 
@@ -41,6 +42,9 @@ class PassCountBand(Component, ABC):
     """The model that answers. None: the one to be trained."""
     min_correct: int = Field(default=4, ge=1)
     """Replies, of the counter's `rollouts`, that must reach the seed's answer (the paper's T_min)."""
+    max_guessing: float = Field(default=0.05, gt=0, le=1)
+    """Questions with options need more correct replies than `min_correct` until random guessing among the options
+    reaches the count with at most this probability. 1: no more are needed."""
 
     def check(self) -> None:
         if self.min_correct > self.counter.rollouts:
@@ -57,14 +61,37 @@ class PassCountBand(Component, ABC):
     def verify_all(self, candidates: Sequence[Candidate], state: "PipelineState", context: "Context") -> list[Outcome]:
         questions = [candidate.to_question() for candidate in candidates]
         rates = self.counter.count(questions, state, context, self.model)
-        seed_rates = self._count_seeds(candidates, rates, state, context)
-        return [self._judge(*each) for each in zip(candidates, rates, seed_rates, strict=True)]
+        required = [self.required_correct(one.input, state.task.answer) for one in candidates]
+        seed_rates = self._count_seeds(candidates, rates, required, state, context)
+        return [self._judge(*each) for each in zip(candidates, rates, required, seed_rates, strict=True)]
+
+    def required_correct(self, question: str, grader: Grader) -> int:
+        """Correct replies that a question needs: `min_correct`, or more if guessing among its options could reach that
+        too easily. With four options and sixteen rollouts these are 8; guessing reaches 4 in 60 % of counts."""
+        options = len(grader.for_question(question).allowed()) or len(grader.answers)
+        if options < 2 or self.max_guessing == 1:
+            return self.min_correct
+        from scipy.stats import binom
+
+        enough = int(binom.isf(self.max_guessing, self.counter.rollouts, 1 / options)) + 1
+        if enough > self.counter.rollouts:
+            raise UserError(
+                f"{type(self).__name__}: no count of so few replies excludes guessing among {options} options",
+                got=f"{self.counter.rollouts} rollouts, max_guessing={self.max_guessing:g}",
+                next_step="raise rollouts, or give verify.N.max_guessing=1",
+            )
+        return max(self.min_correct, enough)
 
     def _count_seeds(
-        self, candidates: Sequence[Candidate], rates: Sequence[Rate], state: "PipelineState", context: "Context"
+        self,
+        candidates: Sequence[Candidate],
+        rates: Sequence[Rate],
+        required: Sequence[int],
+        state: "PipelineState",
+        context: "Context",
     ) -> list[Rate | None]:
         """The counts of the seeds by the same model, as fresh as the candidates' own; None where they don't matter."""
-        places = [place for place, rate in enumerate(rates) if self._is_solvable(rate)]
+        places = [place for place, rate in enumerate(rates) if self._is_solvable(rate, required[place])]
         questions = [
             Question(parent.input, parent.answer, parent.images, candidates[place].num_consumed_of_parent)
             for place in places
@@ -73,14 +100,14 @@ class PassCountBand(Component, ABC):
         counted = dict(zip(places, self.counter.count(questions, state, context, self.model), strict=True))
         return [counted.get(place) for place in range(len(candidates))]
 
-    def _judge(self, candidate: Candidate, rate: Rate, seed: Rate | None) -> Outcome:
+    def _judge(self, candidate: Candidate, rate: Rate, required: int, seed: Rate | None) -> Outcome:
         own = self.model is None
         counted = replace(candidate, rate=rate, num_consumed=candidate.num_consumed + (rate.num_rollouts if own else 0))
         detail = describe_rate(rate)
         if rate.num_valid < self.counter.rollouts:
             return Refusal("undecided", f"{detail} replies, {self.counter.rollouts} are needed", counted)
-        if not self._is_solvable(rate):
-            return Refusal("too hard", f"{detail}, at least {self.min_correct} are needed", counted)
+        if not self._is_solvable(rate, required):
+            return Refusal("too hard", f"{detail}, at least {required} are needed", counted)
         assert seed is not None
         consumed = candidate.num_consumed_of_parent + (seed.num_rollouts if own else 0)
         counted = replace(counted, num_consumed_of_parent=consumed)
@@ -91,8 +118,8 @@ class PassCountBand(Component, ABC):
             return Refusal("not harder", f"{detail}; {reason}", counted)
         return counted.accept(type(self).__name__, detail)
 
-    def _is_solvable(self, rate: Rate) -> bool:
-        return rate.num_valid >= self.counter.rollouts and rate.num_correct >= self.min_correct
+    def _is_solvable(self, rate: Rate, required: int) -> bool:
+        return rate.num_valid >= self.counter.rollouts and rate.num_correct >= required
 
 
 @component("verify.pass_band")
@@ -123,6 +150,7 @@ class SinglePass(PassCountBand):
     """The answer is reached often enough; whether the question is harder is not tested (the paper's single pass)."""
 
     min_correct: int = Field(default=1, ge=1)
+    max_guessing: float = Field(default=1.0, gt=0, le=1)
 
     def refusal(self, seed: Rate, variant: Rate) -> str:  # noqa: ARG002
         return ""

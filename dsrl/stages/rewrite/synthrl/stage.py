@@ -24,8 +24,8 @@ from dsrl.pipeline.state import PipelineState
 from dsrl.stages.generate.candidate import AsksTeacher, Candidate, Refusal, Verifier, parse_failure
 from dsrl.stages.rewrite.synthrl.forecast import foretold
 from dsrl.stages.rewrite.synthrl.image_needed import ImageNeeded
-from dsrl.stages.rewrite.synthrl.leak_check import check_question
 from dsrl.stages.rewrite.synthrl.pass_band import BatchVerifier, describe_rate
+from dsrl.stages.rewrite.synthrl.question_checks import check_question
 from dsrl.stages.rewrite.synthrl.seed_attempts import (
     Chain,
     SeedAttempts,
@@ -65,6 +65,7 @@ class HarderVariants(Stage):
     outputs = ("samples",)
     templates: ClassVar[tuple[str, ...]] = (TEMPLATE, "quality", *TEMPLATES)
     excluded_from_key: ClassVar[frozenset[str]] = frozenset({"min_yield"})
+    version: ClassVar[int] = 2
 
     teacher: Endpoint
     counter: PassCounter
