@@ -95,6 +95,6 @@ def test_an_interrupted_command_is_repeated_as_it_was_typed(
         assert any("hydra.run.dir" in override for override in overrides)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dsrl.cli.app.compose", interrupted)
+    monkeypatch.setattr("dsrl.cli.app._run_pipeline", interrupted)
     assert run_command(["plan", "pilot=10", "task.instruction=Add up."]) == 130
     assert capsys.readouterr().err.endswith("\n  dsrl plan pilot=10 'task.instruction=Add up.'\n")
