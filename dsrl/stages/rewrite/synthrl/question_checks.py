@@ -114,7 +114,9 @@ def find_changed_options(seed: Grader, grader: Grader) -> str | None:
     before, after = seed.allowed(), grader.allowed()
     old = list(before.items()) if isinstance(before, Mapping) else sorted(before)
     new = list(after.items()) if isinstance(after, Mapping) else sorted(after)
-    if old == new:
+    texts = [str(option).casefold() for option in old]
+    by_case = len(set(texts)) < len(texts)  # options such as `Tt` and `TT`, of which case tells one from the other
+    if old == new or (not by_case and texts == [str(option).casefold() for option in new]):
         return None
     return f"{len(new)} options instead of {len(old)}" if len(new) != len(old) else f"{new} instead of {old}"
 
