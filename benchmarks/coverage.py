@@ -13,6 +13,7 @@ from statistics import fmean
 import numpy
 
 from dsrl.core.statistics import wilson_interval
+from dsrl.stages.evaluate.difference import mean_difference, paired_gains
 from dsrl.stages.evaluate.statistics import DIFFERENCES, SHARES, Units, mean_interval
 
 Draw = Callable[[numpy.random.Generator, tuple[int, int]], numpy.ndarray]
@@ -89,11 +90,61 @@ def exact(share: float, trials: int) -> float:
     return sum(chance for chance, (low, high) in zip(chances, found, strict=True) if low <= share <= high)
 
 
+NULLS = {
+    "300 items": (300, 1, "plain"),
+    "40 groups of 10 siblings": (40, 10, "siblings"),
+    "12 groups of 10 siblings": (12, 10, "siblings"),
+    "60 questions, each 5 times": (60, 5, "copies"),
+}
+"""Units, items of each unit, and how alike these are: siblings share their fate in 9 of 10 cases, copies in all."""
+
+
+def verdicts(kind: str, units: int, items: int, generator: numpy.random.Generator) -> numpy.ndarray:
+    """Whether a model solves each item, shape (units * items,); half of the units are solved."""
+    fate = numpy.repeat(generator.random(units) < 0.5, items)
+    own = generator.random(units * items) < 0.5
+    return fate if kind != "siblings" else numpy.where(generator.random(units * items) < 0.9, fate, own)
+
+
+def null_rows(simulations: int, resamples: int) -> Iterator[str]:
+    """Comparisons of two models without a true difference, over units and (as a check) by scipy's t-test over units."""
+    from scipy.stats import ttest_1samp
+
+    for name, (units, items, kind) in NULLS.items():
+        for missing in (0.0, 0.2):
+            generator = numpy.random.default_rng(units + items)
+            places = numpy.repeat(numpy.arange(units), items).tolist()
+            found, items_only, student = [], [], []
+            for number in range(simulations):
+                one, two = (verdicts(kind, units, items, generator).astype(float) for _ in range(2))
+                lost = generator.random((2, units * items)) < missing
+                before, after = ([None if gone else value for value, gone in zip(each, away, strict=True)]
+                                 for each, away in zip((one, two), lost.tolist(), strict=True))  # fmt: skip
+                found.append(mean_difference(before, after, places, resamples, number))
+                items_only.append(mean_difference(before, after, (), resamples, number)["p_value"] < 0.05)
+                gains = paired_gains(before, after, places)
+                student.append(ttest_1samp(gains.linearised, 0.0).pvalue < 0.05)
+            rejected = fmean(one["p_value"] < 0.05 for one in found)
+            covered = fmean(one["low"] <= 1e-12 and one["high"] >= -1e-12 for one in found)
+            yield (
+                f"| {name} | {missing:.0%} | {rejected:.1%} | {covered:.1%} | {fmean(student):.1%} | "
+                f"{fmean(items_only):.1%} |"
+            )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--simulations", type=int, default=2000)
     parser.add_argument("--resamples", type=int, default=1000)
+    parser.add_argument("--only-comparisons", action="store_true")
     arguments = parser.parse_args()
+    print("| two equal models on | replies missing | p < 0.05 | interval holds 0 | t-test over units | over items |")
+    print("|---|---|---|---|---|---|")
+    for row in null_rows(arguments.simulations, arguments.resamples):
+        print(row, flush=True)
+    if arguments.only_comparisons:
+        return
+    print()
     print("| what is measured | items | held | of these cautious | percentile bootstrap | width, points |")
     print("|---|---|---|---|---|---|")
     for row in rows(arguments.simulations, arguments.resamples):

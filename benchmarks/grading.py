@@ -23,6 +23,7 @@ from types import ModuleType
 
 from dsrl.graders import Choice, Math, Number
 from dsrl.graders import math as ours
+from dsrl.graders.latex import settle
 from dsrl.graders.worker_pool import WorkerPool, pool
 
 Pairs = list[tuple[str, str]]
@@ -110,7 +111,7 @@ def forget() -> None:
     """Clear the caches of our grader, our workers and sympy."""
     from sympy.core.cache import clear_cache
 
-    ours._known.clear()
+    ours._verdicts.clear()
     pool(ours_module()).close()
     clear_cache()
     pool(ours_module()).ask([["x+1", "1+x"]], 5.0)
@@ -168,7 +169,7 @@ def boxed(arguments: argparse.Namespace) -> None:
 def algebra(pairs: Pairs, repeat: int) -> None:
     """Only comparisons that need the worker pool, with the same bare expressions for both graders."""
     bare = [(str(Math().parse(reply)), answer) for reply, answer in pairs]
-    bare = sorted({pair for pair in bare if ours._settled(*pair) is None})
+    bare = sorted({pair for pair in bare if isinstance(settle(*pair), tuple)})
     boxes = [(f"\\boxed{{{reply}}}", answer) for reply, answer in bare]
     seconds, mine = best(repeat, lambda: [grade.correct for grade in Math().grade_many(boxes)], forget)
     theirs_seconds, theirs = best(repeat, lambda: direct(boxes), forget)

@@ -14,6 +14,8 @@ class Termination:
     received: int | None = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP and self.received is not None:
+            return  # a closing terminal may send it twice; the first one has started to end the run
         self.received = number
         if number == signal.SIGHUP:
             _discard_terminal_output()

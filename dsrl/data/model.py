@@ -25,6 +25,11 @@ CUT_ENDS = frozenset({"length", "max_tokens", "max_output_tokens", "model_length
 FILTER_WORDS = ("filter", "refus", "safety", "recitation", "prohibited", "blocklist", "spii", "sensitive", "moderation")
 
 
+def was_truncated(finish_reason: str | None) -> bool:
+    """Whether a reply with this finish reason was cut at the token limit."""
+    return (finish_reason or "").lower() in CUT_ENDS
+
+
 class ModelRecipe(Protocol):
     """Creates a model folder on first use; the quickstart trains its tiny base models this way."""
 
@@ -153,4 +158,4 @@ class Reply:
 
     @property
     def truncated(self) -> bool:
-        return (self.finish_reason or "").lower() in CUT_ENDS
+        return was_truncated(self.finish_reason)

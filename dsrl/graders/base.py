@@ -114,6 +114,10 @@ class Grader(Component, ABC):
     def grade_many(self, pairs: Sequence[tuple[str, str]]) -> list[Grade]:
         """The grades of many (reply, right answer)."""
         parsed = [self.parse(reply) for reply, _ in pairs]
+        if not any(answer.startswith(ANY_OF) for _, answer in pairs):
+            readable = [(text, answer) for text, (_, answer) in zip(parsed, pairs, strict=True) if text is not None]
+            verdicts = iter(self.compare_many(readable))
+            return [_grade(text, NO_ANSWER if text is None else next(verdicts)) for text in parsed]
         answers = [(text, alternatives(answer)) for text, (_, answer) in zip(parsed, pairs, strict=True)]
         flat = [(text, answer) for text, right in answers if text is not None for answer in right]
         reasons = iter(self.compare_many(flat))
@@ -121,7 +125,7 @@ class Grader(Component, ABC):
         for text, right in answers:
             found = {next(reasons) for _ in right} if text is not None else {NO_ANSWER}
             reason = next(one for one in (RIGHT, UNDECIDED, WRONG, NO_ANSWER) if one in found)
-            grades.append(Grade(correct=reason == RIGHT, format_ok=text is not None, parsed=text, reason=reason))
+            grades.append(_grade(text, reason))
         return grades
 
     def correct_anywhere(self, reply: str, answer: str) -> bool:
@@ -167,6 +171,10 @@ class Grader(Component, ABC):
     def digest(self) -> str:
         """Stored with every number: results of different graders are not compared."""
         return digest(self.key_fields())
+
+
+def _grade(parsed: str | None, reason: str) -> Grade:
+    return Grade(correct=reason == RIGHT, format_ok=parsed is not None, parsed=parsed, reason=reason)
 
 
 def cell_text(value: Any) -> str:

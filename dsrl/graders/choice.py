@@ -110,7 +110,7 @@ class Choice(Tagged):
         if len(text) == 1 and text in self.options:
             return text
         texts = option_texts(self.question, self.options)
-        bare = strip_markup(clean(text)).strip(TRIM + ",;!")
+        bare = strip_markup(clean(text)).strip(TRIM + ",;")
         if (letter := self._by_text(bare, texts)) is not None:
             return letter
         lead = LEAD.match(bare)
@@ -212,4 +212,4 @@ def in_order(pattern: re.Pattern[str], mark: str, question: str, letters: str, s
 
 def _plain(text: str) -> str:
     """An option's text with single spaces and without the punctuation around it; case stays: Tt is not TT."""
-    return " ".join(text.split()).strip(TRIM)
+    return " ".join(text.split()).strip(TRIM + ",;")

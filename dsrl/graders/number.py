@@ -35,6 +35,10 @@ class Number(Grader):
     def marked(self, reply: str) -> Sequence[str]:
         return [tail.strip().partition("\n")[0] for tail in reply.split(self.marker)[1:]]
 
+    def parse(self, reply: str) -> str | None:
+        _head, marker, tail = reply.rpartition(self.marker)
+        return self.read(tail.strip().partition("\n")[0]) if marker else None
+
     def read(self, text: str) -> str | None:
         if INTEGER.fullmatch(text):
             return text

@@ -90,11 +90,11 @@ def test_the_folder_of_a_config_may_stand_before_the_verb(tmp_path: Path, capsys
 def test_an_interrupted_command_is_repeated_as_it_was_typed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(overrides: list[str], *, plan: bool) -> int:
+    def interrupted(overrides: list[str], run_pipeline: object, *, plan: bool) -> int:
         assert plan
         assert any("hydra.run.dir" in override for override in overrides)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dsrl.cli.app.compose", interrupted)
+    monkeypatch.setattr("dsrl.cli.app._run_pipeline", interrupted)
     assert run_command(["plan", "pilot=10", "task.instruction=Add up."]) == 130
     assert capsys.readouterr().err.endswith("\n  dsrl plan pilot=10 'task.instruction=Add up.'\n")

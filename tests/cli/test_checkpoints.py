@@ -50,7 +50,7 @@ def test_models_are_found_by_their_steps_and_faults_are_seen_before_work(trainin
     assert found[30].path == training / "deep" / "global_step_30" / "actor" / "huggingface"
     faults = {step: one.fault for step, one in found.items() if one.fault}
     assert faults == {
-        40: "model.safetensors is cut off",
+        40: "model.safetensors is truncated",
         50: "config.json can't be read",
         60: "no config.json in it",
         70: faults[70],
@@ -63,12 +63,12 @@ def test_models_are_found_by_their_steps_and_faults_are_seen_before_work(trainin
 @pytest.mark.parametrize(
     ("value", "path", "words"),
     [
-        ("all", "nowhere", "model.path is no folder"),
+        ("all", "nowhere", "model.path is not a folder"),
         ("all", "empty", "no checkpoints in"),
         ([7], "run", "no step 7"),
-        ("some", "run", "which ones"),
-        ([], "run", "which ones"),
-        ("all", None, "which folder"),
+        ("some", "run", "checkpoints"),
+        ([], "run", "checkpoints"),
+        ("all", None, "model.path=FOLDER"),
     ],
 )
 def test_what_is_not_there_is_said(value: Any, path: str | None, words: str, training: Path, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_each_is_measured_once_and_a_broken_one_keeps_nobody_from_it(
             raise StageFailed("the model can't be loaded")
         return measured(0.25)
 
-    with pytest.raises(StageFailed, match="6 of 9 checkpoints could not be measured") as caught:
+    with pytest.raises(StageFailed, match="6 of 9 checkpoints could not be evaluated") as caught:
         evaluate_checkpoints(config(training), tmp_path, run)
     assert "checkpoint-60: no config.json in it" in str(caught.value)
     assert asked == [
@@ -115,9 +115,9 @@ def test_each_is_measured_once_and_a_broken_one_keeps_nobody_from_it(
         ("tiny.last", "run", "last"),
     ]
     said = capsys.readouterr().out
-    assert "      20  not measured: the model can't be loaded" in said
+    assert "      20  not evaluated: the model can't be loaded" in said
     assert "      30  25.0 % (0.0 to 100.0)" in said
-    assert "choose a checkpoint by this table is to choose it on the test set" in said
+    assert "choosing it on the test set" in said
     kept = json.loads((tmp_path / "checkpoints.json").read_text())["checkpoints"]
     assert [row["step"] for row in kept] == [20, 30, 40, 50, 60, 70, 80, 100, None]
     assert kept[1]["pass_at_1"]["value"] == 0.25

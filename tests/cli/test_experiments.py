@@ -150,7 +150,7 @@ def test_the_format_has_one_share_in_rewards(path: Path) -> None:
 
 
 def test_too_few_demos_are_an_error_that_says_where_to_get_more() -> None:
-    with pytest.raises(UserError, match=r"task.num_demos: gsm8k has fewer demos(.|\n)*3 demos(.|\n)*dsrl task demos"):
+    with pytest.raises(UserError, match=r"task.num_demos: gsm8k(.|\n)*3 demos(.|\n)*dsrl task demos"):
         built("experiment=ablation/demos_10", "task=gsm8k", "teacher=offline", *local("gsm8k"))
 
 

@@ -84,7 +84,7 @@ def folder(tmp_path: Path, **files: str) -> str:
         ((*USUAL, "--config-name=other"), ["other"]),
         (("why",), ["no store"]),
         (("ls", "days=3x"), ["store"]),
-        (("gc", "colour=red"), ["colour", "days=NUMBER"]),
+        (("gc", "colour=red"), ["colour", "days"]),
         (("frobnicate",), ["frobnicate", "evaluate"]),
     ],
     ids=lambda value: " ".join(value)[-60:] if isinstance(value, tuple) else "",

@@ -138,8 +138,8 @@ def test_gc_spares_what_was_used_lately_and_asks_before_it_removes(say: Say, sto
     [
         (["gc", "days=soon"], "days: not a number"),
         (["ls", "a", "b"], "too many words"),
-        (["trace"], "which sample?"),
-        (["why"], "which stage?"),
+        (["trace"], "dsrl trace ID"),
+        (["why"], "generate, retrieve"),
         (["why", "nope"], "generate, retrieve"),
         (["ls", "train"], "no results of such a stage"),
         (["gc", "yes=maybe"], "yes"),
@@ -167,7 +167,7 @@ def test_trace_names_the_pictures_of_a_sample(tmp_path: Path, capsys: pytest.Cap
     assert run_command(["trace", sample.id, f"store={tmp_path / 'store'}"]) == 0
     said = capsys.readouterr().out
     assert f"image 1   {images / sample.images[0].path} (96 x 64)" in said
-    assert f"image 2   {images / sample.images[1].path} (96 x 64, no longer there)" in said
+    assert f"image 2   {images / sample.images[1].path} (96 x 64, missing)" in said
     assert f"child     {state.samples[5].id} (harder)" in said
 
 
@@ -186,7 +186,7 @@ def test_gc_removes_pictures_that_no_kept_entry_refers_to(tmp_path: Path, capsys
         assert run_command(["gc", f"store={store}", *words]) == 0
         return capsys.readouterr().out
 
-    words = f"2 pictures that no kept entry refers to, {size / 1e6:.1f} MB"
+    words = f"2 images that no kept entry refers to, {size / 1e6:.1f} MB"
     assert f"would remove {words}" in gc()
     assert pictures.path(idle).is_file()
     assert f"removed {words}" in gc("yes=true")

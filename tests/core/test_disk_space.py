@@ -84,7 +84,7 @@ def with_free(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
 def test_a_run_that_will_pay_needs_room_for_what_it_buys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stages = pipeline(n=4)
     with_free(monkeypatch, 1 << 20)
-    with pytest.raises(UserError, match=r"too little room.*\n.*1\.0 MB free"):
+    with pytest.raises(UserError, match=r"too little disk space.*\n.*1\.0 MB free"):
         ran(stages, surroundings(tmp_path))
     with_free(monkeypatch, 1 << 40)
     ran(stages, surroundings(tmp_path))
@@ -109,11 +109,11 @@ def spent(folder: Path) -> Context:
 def test_what_could_not_be_stored_is_said_and_counted(tmp_path: Path) -> None:
     where = spent(tmp_path)
     run_folder.print_spending(where)
-    assert "every reply that came is kept in" in toys.said(where)
+    assert "every received reply is kept in" in toys.said(where)
     where = spent(tmp_path)
     where.calls.unstored.append(USAGE)
     run_folder.print_spending(where)
-    assert "1 of 2 replies that came could not be stored (100 input and 50 output tokens)" in toys.said(where)
+    assert "1 of 2 received replies could not be stored (100 input and 50 output tokens)" in toys.said(where)
     assert "every reply" not in toys.said(where)
 
 

@@ -155,9 +155,12 @@ def test_a_kind_of_ones_own_needs_three_members() -> None:
             "task.answer.fields.age.unit: unknown",
         ),
         ({"name": "json", "fields": {}}, "task.answer.fields"),
-        ({"name": "regex", "pattern": "(", "form": "{answer}", "example": "a"}, "no regular expression"),
+        ({"name": "regex", "pattern": "(", "form": "{answer}", "example": "a"}, "not a regular expression"),
         ({"name": "regex", "pattern": r"(\d+)", "form": "{answer}", "example": "a"}, "doesn't read the example"),
-        ({"name": "regex", "pattern": r"(\d+)", "form": "no place", "example": "1"}, "must stand in it once"),
+        (
+            {"name": "regex", "pattern": r"(\d+)", "form": "no place", "example": "1"},
+            "must contain {answer} exactly once",
+        ),
         ({"name": "maths"}, "no such answer kind\n.*maths\n.*allowed: choice, code, json"),
     ],
 )

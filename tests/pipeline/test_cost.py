@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from dsrl.llm import Spending
-from dsrl.pipeline.cost import book, per_sample, whole
+from dsrl.pipeline.cost import book, per_sample, total_cost
 
 PAID = {"completions": 10, "input_tokens": 100, "cached_tokens": 20, "output_tokens": 50}
 
@@ -21,12 +21,12 @@ PAID = {"completions": 10, "input_tokens": 100, "cached_tokens": 20, "output_tok
     ],
 )
 def test_a_result_costs_what_anybody_paid_for_it(spending: Spending, expected: dict[str, Any]) -> None:
-    assert whole(spending.counters()).items() >= expected.items()
+    assert total_cost(spending.counters()).items() >= expected.items()
 
 
 def test_an_entry_of_an_earlier_version_has_no_hits() -> None:
     old = {"requests": 3, "completions": 3, "input_tokens": 9, "output_tokens": 2, "usd": 0.5}
-    assert whole(old) == {**old, "cached_tokens": None}
+    assert total_cost(old) == {**old, "cached_tokens": None}
 
 
 def test_a_sample_s_share_is_of_the_teacher_s_stages() -> None:

@@ -8,6 +8,7 @@ from dsrl.core.digest import text_digest
 from dsrl.core.errors import StageFailed
 from dsrl.data.difficulty_tiers import sort_tiers
 from dsrl.data.evaluation import Estimate, Evaluation, Setting, Siblings, Subject
+from dsrl.data.model import was_truncated
 from dsrl.stages.evaluate.predictions import GREEDY, Prediction
 from dsrl.stages.evaluate.statistics import Units, mean_interval, share_interval
 
@@ -16,7 +17,7 @@ ItemRows = list[Prediction]
 SHARES: dict[str, Callable[[Prediction], bool | None]] = {
     "format_ok": lambda row: row.format_ok,
     "format_free": lambda row: row.correct_anywhere,
-    "truncated": lambda row: None if row.text is None else row.finish_reason == "length",
+    "truncated": lambda row: None if row.text is None else was_truncated(row.finish_reason),
 }
 """Figures over sampled replies besides pass@1."""
 

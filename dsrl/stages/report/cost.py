@@ -1,4 +1,4 @@
-"""What the run cost in requests, tokens, dollars and time, and how good the forecast was."""
+"""What the run cost in requests, tokens, dollars and time."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,6 @@ COUNTERS = (
     *("requests", "completions", "store_hits", "input_tokens", "cached_tokens", "output_tokens"),
     *("retries", "throttled", "batch_requests", "repairs", "errors"),
 )
-FORECAST = ("requests", "input_tokens", "output_tokens", "usd")
 
 Usage = Mapping[str, Any]
 """Counters of calls, by name."""
@@ -165,49 +164,3 @@ def _sum_known(values: Sequence[float | None]) -> float | None:
     """None if any value is."""
     known = [value for value in values if value is not None]
     return sum(known) if len(known) == len(values) else None
-
-
-@dataclass(frozen=True)
-class ForecastFigure:
-    """Expected, actual, and the relative error of the forecast (positive: too high), ready to print."""
-
-    expected: str
-    actual: str
-    error: str
-
-
-@dataclass(frozen=True)
-class ForecastRow:
-    """One stage, or their sum."""
-
-    stage: str
-    figures: tuple[ForecastFigure, ...]
-    basis: str
-
-
-def forecast_errors(metrics: Mapping[str, Any]) -> tuple[ForecastRow, ...]:
-    """The stages that this run made, and their sum; empty without a forecast."""
-    rows = {stage: row for stage, row in (metrics.get("forecast") or {}).items() if "actual" in row}
-    values = {
-        stage: [(row[name]["expected"] if row.get(name) else None, row["actual"].get(name)) for name in FORECAST]
-        for stage, row in rows.items()
-    }
-    found = [ForecastRow(stage, _figures(pairs), rows[stage]["basis"]) for stage, pairs in values.items()]
-    if len(found) > 1:
-        sums = [
-            (_sum_known([pair[0] for pair in column]), _sum_known([pair[1] for pair in column]))
-            for column in zip(*values.values(), strict=True)
-        ]
-        found.append(ForecastRow("total", _figures(sums), ""))
-    return tuple(found)
-
-
-def _figures(pairs: Sequence[tuple[float | None, float | None]]) -> tuple[ForecastFigure, ...]:
-    figures = []
-    for name, (expected, actual) in zip(FORECAST, pairs, strict=True):
-        shown = formatting.dollars if name == "usd" else formatting.count
-        error = formatting.MISSING
-        if expected is not None and actual:
-            error = formatting.signed(f"{100 * (expected / actual - 1):+.0f}{formatting.THIN_SPACE}%")
-        figures.append(ForecastFigure(shown(expected), shown(actual), error))
-    return tuple(figures)

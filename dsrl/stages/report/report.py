@@ -13,7 +13,7 @@ from dsrl.pipeline.state import PipelineState
 from dsrl.stages.report import formatting
 from dsrl.stages.report.audit import find_audit
 from dsrl.stages.report.contamination import contamination
-from dsrl.stages.report.cost import cost, forecast_errors
+from dsrl.stages.report.cost import cost
 from dsrl.stages.report.dataset import difficulty, diversity, selection
 from dsrl.stages.report.headline import headline
 from dsrl.stages.report.labels import labels
@@ -81,7 +81,6 @@ class Report(Stage):
             diversity=diversity(metrics),
             training=training(state, metrics),
             cost=cost(metrics, context.store.root),
-            forecast=forecast_errors(metrics),
             browser=browser(
                 state,
                 context.calls,

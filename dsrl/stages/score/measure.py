@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from dsrl.core.component import record
 from dsrl.core.parquet import write_table
-from dsrl.data.model import Reply, Sampling
+from dsrl.data.model import Reply, Sampling, was_truncated
 from dsrl.data.sample import Rate, Sample
 from dsrl.graders import Grade, Grader
 from dsrl.models.rollout.protocols import Rollout
@@ -35,7 +35,7 @@ class GradedRollout:
     @property
     def ended(self) -> bool:
         """Whether the reply came and was not truncated."""
-        return self.error is None and self.finish_reason != "length"
+        return self.error is None and not was_truncated(self.finish_reason)
 
 
 def measure(
@@ -91,7 +91,7 @@ def pass_rate(
         num_valid=len(rows) - num_error,
         num_correct=sum(row.correct for row in rows),
         num_error=num_error,
-        num_truncated=sum(row.error is None and row.finish_reason == "length" for row in rows),
+        num_truncated=sum(row.error is None and was_truncated(row.finish_reason) for row in rows),
         temperature=sampling.temperature,
         grader=grader.digest(),
         censored=censored,

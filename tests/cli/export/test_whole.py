@@ -111,5 +111,5 @@ def test_pictures_reach_the_page_the_trace_and_the_export(
     assert run_command(["export", str(place), f"out={tmp_path / 'out'}", "splits=train,rejected"]) == 0
     assert "3 train, 2 rejected, with 1 different images" in capsys.readouterr().out
     assert run_command(["gc", store, "days=0.0001"]) == 0
-    assert "would remove 0 pictures" in capsys.readouterr().out
+    assert "would remove 0 images" in capsys.readouterr().out
     assert second.score is not None

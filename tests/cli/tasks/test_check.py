@@ -104,13 +104,13 @@ def test_a_mistake_in_the_file_names_its_key(
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (["task"], "task: what?"),
+        (["task"], "dsrl task ls"),
         (["task", "prove"], "check NAME"),
-        (["task", "check"], "one name is needed"),
+        (["task", "check"], "dsrl task ls"),
         (["task", "check", "nope"], "quickstart"),
         (["task", "check", "adhoc"], "task.instruction is missing"),
         (["task", "check", "gsm8k", "items=few"], "a number, or all"),
-        (["task", "check", "gsm8k", "--config-dir"], "which folder"),
+        (["task", "check", "gsm8k", "--config-dir"], "--config-dir FOLDER"),
         (["task", "check", "gsm8k", "--config-dir", "nowhere"], "no such folder"),
         (["task", "check", "gsm8k", "--fast"], "unknown flag"),
         (["task", "check", "gsm8k", "task.tset.path=x"], "task.tset"),

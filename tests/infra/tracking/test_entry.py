@@ -50,7 +50,7 @@ def test_secrets_are_not_logged(monkeypatch: pytest.MonkeyPatch):
 
 def test_long_values_are_cut_and_odd_names_mended():
     found = run_entry.parameters({"task": {"instruction": "x" * 9000, "a+b": 1}})
-    assert len(found["task.instruction"]) == run_entry.LONGEST
+    assert len(found["task.instruction"]) == run_entry.MAX_PARAMETER
     assert found["task.a_b"] == "1"
 
 
@@ -60,7 +60,7 @@ def test_long_values_are_cut_and_odd_names_mended():
 def test_only_finite_numbers_become_metrics(value: object):
     found = run_entry.numbers({"part": value}, "")
     assert all(isinstance(number, float) and abs(number) < float("inf") for number in found.values())
-    assert all(name and not run_entry.REFUSED.search(name) and len(name) <= 250 for name in found)
+    assert all(name and not run_entry.INVALID.search(name) and len(name) <= 250 for name in found)
 
 
 def test_a_finished_run_in_plain_values(tmp_path: Path):

@@ -11,7 +11,7 @@ import pytest
 
 from dsrl.infra.tracking.client import LiveMetrics
 from dsrl.infra.tracking.mlflow_child import follow
-from dsrl.infra.tracking.series import MOST_WAITING, Point, Series
+from dsrl.infra.tracking.series import MAX_WAITING, Point, Series
 
 MESSAGE = {"numbers": {"live/generate/done": 3.0}, "series": None}
 
@@ -102,9 +102,9 @@ def test_points_wait_for_a_server_that_is_down(capsys: pytest.CaptureFixture[str
 
 def test_too_many_that_wait_are_counted() -> None:
     series = Series(Server())
-    series.add({"time": 1, "step": 1, "numbers": {f"n{number}": 1.0 for number in range(MOST_WAITING + 7)}})
+    series.add({"time": 1, "step": 1, "numbers": {f"n{number}": 1.0 for number in range(MAX_WAITING + 7)}})
     assert series.dropped == 7
-    assert len(series.rest(None, 0)) == MOST_WAITING
+    assert len(series.rest(None, 0)) == MAX_WAITING
 
 
 def test_a_training_s_steps_are_logged_once(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from dsrl.data.sample import Votes
 from dsrl.llm.reply_cache.cache import ReplyCache
 from dsrl.stages.report import formatting, svg
-from dsrl.stages.report.cost import cost, forecast_errors
+from dsrl.stages.report.cost import cost
 from dsrl.stages.report.dataset import difficulty, pass_rate_slots, selection
 from dsrl.stages.report.headline import headline
 from dsrl.stages.report.labels import labels, vote_agreement
@@ -250,20 +250,6 @@ def forecast_row(expected: float, actual: dict[str, object] | None, usd: float |
     row: dict[str, object] = {name: {"expected": expected} for name in ("requests", "input_tokens", "output_tokens")}
     row |= {"usd": None if usd is None else {"expected": usd}, "basis": "assumptions"}
     return row | ({"actual": actual} if actual else {})
-
-
-def test_the_forecast_is_compared_with_the_actual_cost() -> None:
-    actual = {"requests": 80, "input_tokens": 100, "output_tokens": 0, "usd": None}
-    stages = {"a": forecast_row(100, actual), "b": forecast_row(20, actual), "c": forecast_row(7, None)}
-    rows = forecast_errors({"forecast": stages})
-    assert [row.stage for row in rows] == ["a", "b", "total"]
-    requests, read, written, usd = rows[0].figures
-    assert (requests.expected, requests.actual, requests.error) == ("100", "80", "+25\u202f%")
-    assert read.error == "+0\u202f%"
-    assert written.error == formatting.MISSING  # an actual value of 0 has no relative error
-    assert (usd.expected, usd.actual, usd.error) == ("$2.00", "unknown", formatting.MISSING)
-    assert rows[2].figures[0].error == "\u221225\u202f%"
-    assert forecast_errors({}) == ()
 
 
 def test_a_stage_s_cost_is_that_of_all_runs_and_unknown_counts_are_marked(tmp_path: Path):

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from dsrl.core.component import Component, component
 from dsrl.core.errors import UserError
+from dsrl.core.statistics import wilson_interval
 from dsrl.data.model import Model
 from dsrl.data.sample import Rate
 from dsrl.graders import Grader
@@ -168,12 +169,5 @@ def lower_bound_of_drop(seed: Rate, variant: Rate, confidence: float) -> float:
     10), two-sided at `confidence`. Above 0 the variant is harder by more than chance explains."""
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     first, second = seed.num_correct / seed.num_valid, variant.num_correct / variant.num_valid
-    low, high = wilson(first, seed.num_valid, z)[0], wilson(second, variant.num_valid, z)[1]
+    low, high = wilson_interval(first, seed.num_valid, z)[0], wilson_interval(second, variant.num_valid, z)[1]
     return first - second - math.hypot(first - low, high - second)
-
-
-def wilson(share: float, n: int, z: float) -> tuple[float, float]:
-    """Wilson's score interval of a share of `n`, `z` standard deviations to each side."""
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return centre - half, centre + half

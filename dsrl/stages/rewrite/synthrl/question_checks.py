@@ -7,7 +7,7 @@ judge, to a second model and to the target's replies.
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from dsrl.data.images import IMAGE
 from dsrl.data.task import Task
@@ -111,17 +111,14 @@ def find_repetition(seed: str, text: str) -> str | None:
 def find_changed_options(seed: Grader, grader: Grader) -> str | None:
     """How the options of a question differ from its seed's: an inherited letter is only correct for the same options in
     the same order. The graders are bound to the seed and to the question."""
-    old, new = (list_options(one.allowed()) for one in (seed, grader))
-    if old == new:
+    before, after = seed.allowed(), grader.allowed()
+    old = list(before.items()) if isinstance(before, Mapping) else sorted(before)
+    new = list(after.items()) if isinstance(after, Mapping) else sorted(after)
+    texts = [str(option).casefold() for option in old]
+    by_case = len(set(texts)) < len(texts)  # options such as `Tt` and `TT`, of which case tells one from the other
+    if old == new or (not by_case and texts == [str(option).casefold() for option in new]):
         return None
     return f"{len(new)} options instead of {len(old)}" if len(new) != len(old) else f"{new} instead of {old}"
-
-
-def list_options(allowed: Collection[str]) -> list[tuple[str, str]]:
-    """(letter, text) of each option in order, without differences in case and spacing; of options without letters,
-    the texts alone."""
-    pairs = allowed.items() if isinstance(allowed, Mapping) else (("", text) for text in sorted(allowed))
-    return [(letter, " ".join(fold(text).casefold().split()).rstrip(".")) for letter, text in pairs]
 
 
 def find_further_questions(seed: str, text: str) -> str | None:
