@@ -162,9 +162,9 @@ class Choice(Tagged):
         first_line = "" if after and "\n" in after["space"] else rest.partition("\n")[0]
         claim = first_line[: reason.start()] if (reason := REASON.search(first_line)) else first_line
         folded = " ".join(claim.casefold().split())
-        if own is not None and own.casefold() in folded:
-            folded, mark = folded.replace(own.casefold(), " "), True
-            claim = re.sub(re.escape(own), " ", claim, flags=re.IGNORECASE)
+        if own is not None and (whole := re.compile(rf"(?<!\w){re.escape(own)}(?!\w)", re.IGNORECASE)).search(folded):
+            folded, mark = whole.sub(" ", folded), True
+            claim = whole.sub(" ", claim)
         if any(len(other) > 2 and other.casefold() in folded for name, other in texts.items() if name != letter):
             return False
         seconds = {second for second in SECOND.findall(claim) if second in self.options and second != letter}

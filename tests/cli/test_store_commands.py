@@ -196,4 +196,4 @@ def test_gc_removes_pictures_that_no_kept_entry_refers_to(tmp_path: Path, capsys
     assert pictures.put(pictured.shapes(7), Pixels(min_pixels=1)) == idle, "made anew"
     (entry,) = Store(store).entries("rewrite")
     os.utime(entry.folder / "manifest.json", (1.0, 1.0))
-    assert f"would remove {len(kept)} pictures" in gc()
+    assert f"would remove {len(kept)} images" in gc()

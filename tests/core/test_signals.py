@@ -65,8 +65,8 @@ PROGRAM = """
 import os, sys, time
 from dsrl.core.signals import handle_termination, interrupted_code
 handle_termination()
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
     print("interrupted: everything received so far is kept", flush=True)

@@ -37,7 +37,7 @@ def test_greedy_replies_are_those_of_transformers(
     model = replace(base.locate(), prompt_format=prompt_format)  # type: ignore[arg-type]
     context = surroundings(tmp_path)
     vllm = VllmRollout(command=str(PROGRAM), log=str(tmp_path / "vllm.log"), args={"enforce-eager": True})
-    with vllm.standing(model, context) as server:
+    with vllm.session(model, context) as server:
         found = server.generate(model, PROMPTS, GREEDY, 1, context)
         drawn = server.generate(model, PROMPTS, Sampling(temperature=1.0, max_tokens=24), 16, context)
     assert all(reply.error is None for own in drawn for reply in own), "prompts with more tokens than one prefill chunk"
