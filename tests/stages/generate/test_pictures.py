@@ -127,7 +127,9 @@ class Named(Model):
     [
         ("Of all stripes, harder: how many?", None),
         (f"{IMAGE} harder: how many?", None),
+        ("<image 1> harder: how many?", None),
         (f"{IMAGE}{IMAGE} harder: how many?", "placeholders"),
+        ("<image 2> harder: how many?", "placeholders"),
         ("How many stripes?", "same question"),
     ],
 )

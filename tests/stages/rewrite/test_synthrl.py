@@ -27,6 +27,7 @@ from dsrl.stages.generate import MajorityVote
 from dsrl.stages.generate.candidate import Candidate, Refusal
 from dsrl.stages.rewrite import HarderVariants, IntervalBand, PassBand, QualityJudge, SecondModel, SinglePass
 from dsrl.stages.rewrite.synthrl.pass_band import lower_bound_of_drop
+from dsrl.stages.rewrite.synthrl.stage import place_images
 from dsrl.stages.score import PassCount
 from dsrl.stages.seeds import Seeds
 from tests.llm.server import Json, serve
@@ -480,3 +481,18 @@ def test_a_low_yield_of_variants_fails_the_stage(tmp_path: Path) -> None:
         rewritten(tmp_path, writer(lambda old, _: old), count, before)
     assert "120 x same question" in str(caught.value)
     assert "rewrite.min_yield=0" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "images", "placed"),
+    [
+        ("What does <image> mean?", 0, "What does <image> mean?"),
+        ("How many?", 1, "<image>\nHow many?"),
+        ("A is <image1>. B is <image 2>. Which?", 2, "A is <image>. B is <image>. Which?"),
+        ("B is <image2>. A is <image1>. Which?", 2, None),
+        ("In <image1> there are shapes. Which of <image1> are not in <image2>?", 2, None),
+        ("A is <image3>. Which?", 2, None),
+    ],
+)
+def test_a_variant_shows_the_images_of_its_seed_in_the_same_order(text: str, images: int, placed: str | None) -> None:
+    assert place_images(text, images) == placed

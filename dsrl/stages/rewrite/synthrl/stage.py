@@ -11,7 +11,8 @@ from dsrl import prompts
 from dsrl.core.component import Many, component
 from dsrl.core.digest import digest
 from dsrl.core.errors import UserError
-from dsrl.data.images import IMAGE, images_first, with_placeholders
+from dsrl.data.images import IMAGE, images_first
+from dsrl.data.images.prompt import resolve_placeholders
 from dsrl.data.sample import Provenance, Rejected, Sample, content_key
 from dsrl.data.task import Task
 from dsrl.forecast.workload import Expectation, Outlook
@@ -194,10 +195,10 @@ class HarderVariants(Stage):
         if answer.value is None:
             return parse_failure(self.name, answer.error, answer.detail, provenance, seed)
         text = answer.value.question
-        placed = with_placeholders(text, len(images))
+        placed = place_images(text, len(images))
         candidate = Candidate(placed or text, "", "harder", provenance, seed, images, answer=seed.answer)
         if placed is None:
-            detail = f"{text.count(IMAGE)} placeholders for {len(images)} images"
+            detail = f"{text.count(IMAGE)} of {IMAGE} for {len(images)} images, or numbers in another order"
             return Rejected.of(candidate, self.name, "placeholders", detail)
         return candidate
 
@@ -244,6 +245,17 @@ class HarderVariants(Stage):
             else:
                 variants.append(sample.replace(score=rate))
         return variants, undecided
+
+
+def place_images(text: str, num_images: int) -> str | None:
+    """The text with one placeholder per image, in the seed's order; None if it shows other images or another order. The
+    judge compares both questions beside the same images, so a variant may not reorder them."""
+    if num_images == 0:
+        return text
+    text_and_order = resolve_placeholders(text, num_images)
+    if text_and_order is None or text_and_order[1] != tuple(range(num_images)):
+        return None
+    return text_and_order[0]
 
 
 def num_candidates(outcomes: Sequence[Candidate | Rejected]) -> int:
