@@ -13,9 +13,9 @@ from tests.command import ENVIRONMENT
 ECHO = """
 import os, sys
 from dsrl.core.child_process import end_with_parent
+print("to the log", file=sys.stderr, flush=True)
 end_with_parent(sys.stdin, lambda line: print(line.upper(), end="", flush=True))
 print(os.getpid(), os.environ.get("OMP_NUM_THREADS"), flush=True)
-print("to the log", file=sys.stderr, flush=True)
 import time
 time.sleep(600)
 """
