@@ -1,4 +1,4 @@
-"""`dsrl plan`: compose and build as a run does, look ahead, print; with `pilot=N` try N samples first."""
+"""`dsrl plan`: compose and build as a run does, then print a forecast; with `pilot=N` make N samples first."""
 
 import textwrap
 from collections.abc import Callable, Sequence
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from dsrl.core.disk_space import check_room
 from dsrl.core.errors import UserError
-from dsrl.core.estimate import Range
 from dsrl.data.sample import Sample
-from dsrl.forecast.pilot import Pilot, Trial
-from dsrl.forecast.run_forecast import Forecast, Foresight
+from dsrl.forecast.estimate import Range
+from dsrl.forecast.pilot import Pilot, PilotResult
+from dsrl.forecast.run_forecast import RunForecast, RunForecaster, plain
 from dsrl.forecast.settings import Plan
 from dsrl.forecast.table import dollars, table
 from dsrl.pipeline.metrics import begin_round
@@ -31,8 +31,8 @@ SHOWN = 5
 WIDTH = 100
 
 
-def plan_run(config: "DictConfig") -> Forecast:
-    """Print the forecast. Without a pilot nobody is asked and nothing is written but `plan.out`."""
+def plan_run(config: "DictConfig") -> RunForecast:
+    """Print the forecast. Without a pilot no request is sent, and nothing is written except `plan.out`."""
     from hydra.core.hydra_config import HydraConfig
 
     from dsrl.llm.price import price_warning
@@ -40,7 +40,9 @@ def plan_run(config: "DictConfig") -> Forecast:
     from dsrl.pipeline.experiment import build_pipeline
 
     if config.get("checkpoints") is not None:
-        raise UserError("`dsrl plan` plans one model", got=f"checkpoints={config.checkpoints}", next_step="take it out")
+        raise UserError(
+            "`dsrl plan` plans one model", got=f"checkpoints={config.checkpoints}", next_step="remove checkpoints="
+        )
     values = checked.resolve(config)
     dials = checked.settings_of(values)
     checked.check_overrides(values, HydraConfig.get().overrides.task)
@@ -48,32 +50,32 @@ def plan_run(config: "DictConfig") -> Forecast:
     settings.check_out()
     pipeline, state = build_pipeline(values, dials, dry=not dials.pilot)
     store, keys = Store(Path(dials.store).expanduser().absolute()), Keys(state)
-    tried = None
+    pilot = None
     if dials.pilot:
-        tried = _try(pipeline, state, store, keys, dials, Path(HydraConfig.get().runtime.output_dir))
-    foresight = Foresight(store, keys, paid(store), latency=tried.latency if tried else None)
-    forecast = foresight.look(pipeline, state, rounds=dials.rounds, stop_after=dials.stop_after)
+        pilot = _run_pilot(pipeline, state, store, keys, dials, Path(HydraConfig.get().runtime.output_dir))
+    forecaster = RunForecaster(store, keys, existing_cache(store), latency=pilot.latency if pilot else None)
+    forecast = forecaster.run(pipeline, state, rounds=dials.rounds, stop_after=dials.stop_after)
     if warning := price_warning(values["pipeline"], dials.prices):
         print(f"\nWARNING {warning}")
     print(f"\n{table(forecast, settings)}")
-    _judge(forecast, dials)
+    _warn_about_budgets(forecast, dials)
     if settings.out is not None:
         write_json(Path(settings.out).expanduser(), as_json(forecast, settings))
     return forecast
 
 
-def paid(store: Store) -> "ReplyCache | None":
-    """The replies there are, or None: to look for them must not make a folder."""
+def existing_cache(store: Store) -> "ReplyCache | None":
+    """The reply cache, or None if there is none: a forecast creates no folder."""
     from dsrl.llm.reply_cache.cache import ReplyCache
 
     folder = store.root / "calls"
     return ReplyCache(folder) if folder.is_dir() else None
 
 
-def _try(
+def _run_pilot(
     pipeline: "dict[str, Stage]", state: "PipelineState", store: Store, keys: Keys, dials: "Settings", folder: Path
-) -> Pilot:
-    """The pilot, what it brought and what it cost."""
+) -> PilotResult:
+    """Run the pilot; print its samples and what it cost."""
     from dsrl.llm.ledger.ledger import Ledger
     from dsrl.llm.reply_cache.cache import ReplyCache
     from dsrl.pipeline.context import Context
@@ -91,61 +93,58 @@ def _try(
         ledger=Ledger(dials.budget_usd, dials.budget_tokens),
     )
     begin_round(context, 1)
-    tried = None
+    pilot = None
     try:
         with forward_logs(context.progress):
-            tried = Trial(dials.pilot, keys, context).run(pipeline, state, dials.stop_after)
+            pilot = Pilot(dials.pilot, keys, context).run(pipeline, state, dials.stop_after)
     finally:
-        if tried is None:
+        if pilot is None:
             print_spending(context)
         context.close()
-    _show(tried.samples, context)
-    return tried
+    _print_samples(pilot.samples, context)
+    return pilot
 
 
-def _show(samples: Sequence[Sample], context: "Context") -> None:
+def _print_samples(samples: Sequence[Sample], context: "Context") -> None:
     for sample in samples[:SHOWN]:
-        print(f"\n{sample.origin}, answer {sample.answer}{_vote(sample)}")
+        print(f"\n{sample.origin}, answer {sample.answer}{_agreement(sample)}")
         print(textwrap.fill(sample.input, WIDTH, initial_indent="  ", subsequent_indent="  "))
     spent = context.ledger.sums()
     cost = "dollars unknown" if spent.usd is None else dollars(spent.usd)
     print(
         f"\npilot: {len(samples)} samples, {spent.requests:,} requests, {spent.input_tokens:,} tokens in, "
-        f"{spent.output_tokens:,} out, {cost}; {spent.store_hits:,} replies were in the store before"
+        f"{spent.output_tokens:,} out, {cost}; {spent.store_hits:,} replies were cached before"
     )
 
 
-def _vote(sample: Sample) -> str:
+def _agreement(sample: Sample) -> str:
     votes = sample.votes
     return f", {'at least ' if votes.censored else ''}{votes.share:.0%} of {votes.planned} votes" if votes else ""
 
 
-def _judge(forecast: Forecast, dials: "Settings") -> None:
-    """Whether the budgets will do."""
-    total = forecast.total
-    _compare("budget_usd", dials.budget_usd, forecast.usd(), dollars)
-    _compare("budget_tokens", dials.budget_tokens, total.input_tokens + total.output_tokens, "{:,.0f} tokens".format)
+def _warn_about_budgets(forecast: RunForecast, dials: "Settings") -> None:
+    tokens = forecast.total.input_tokens + forecast.total.output_tokens
+    _warn_about_budget("budget_usd", dials.budget_usd, forecast.usd(), dollars)
+    _warn_about_budget("budget_tokens", dials.budget_tokens, tokens, "{:,.0f} tokens".format)
 
 
-def _compare(dial: str, budget: float | None, needed: Range | None, words: Callable[[float], str]) -> None:
+def _warn_about_budget(dial: str, budget: float | None, needed: Range | None, format_: Callable[[float], str]) -> None:
     if budget is not None and needed is not None and needed.high > budget:
         verb = "will not" if needed.low > budget else "may not"
-        print(f"{dial}={budget:.10g} {verb} be enough: {words(needed.low)} to {words(needed.high)}.")
+        print(f"{dial}={budget:.10g} {verb} be enough: {format_(needed.low)} to {format_(needed.high)}.")
 
 
-def as_json(forecast: Forecast, settings: Plan) -> dict[str, Any]:
-    """For `plan.out`: every stage with its ranges."""
-    from dsrl.forecast.run_forecast import plain
-
+def as_json(forecast: RunForecast, settings: Plan) -> dict[str, Any]:
+    """The content of `plan.out`: every stage with its ranges."""
     stages = {}
     for row in forecast.rows.values():
-        load = row.load
-        hours = None if load is None or load.flops is None else settings.gpu_hours(load.flops)
+        workload = row.workload
+        hours = None if workload is None or workload.flops is None else settings.gpu_hours(workload.flops)
         stages[row.stage] = {
-            "state": row.state,
-            **(plain(load) if load else {}),
+            "state": row.status,
+            **(plain(workload) if workload else {}),
             "gpu_hours": None if hours is None else hours.plain(),
-            "held": {"completions": load.held.completions if load else 0},
+            "held": {"completions": workload.cached.completions if workload else 0},
         }
     total = forecast.usd()
     return {"stages": stages, "usd": total and total.plain(), "gpu": settings.gpu}

@@ -1,4 +1,4 @@
-"""What a run will ask for and cost, before it spends anything: `dsrl plan`."""
+"""Forecasts of the requests, tokens, dollars and GPU-hours of a run, before it spends anything: `dsrl plan`."""
 
 from dsrl.forecast.settings import Plan
 

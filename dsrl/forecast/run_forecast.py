@@ -1,144 +1,137 @@
-"""The walk through a pipeline that looks ahead: what is in the store, and what each other stage expects to ask for."""
+"""Walks through a pipeline before it runs: what is in the store, and the workload of every other stage."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from dsrl.core.estimate import NOTHING, Range
 from dsrl.data.model import Model, count_parameters
-from dsrl.forecast.workload import Forecastable, Load, Outlook
+from dsrl.forecast.estimate import Range
+from dsrl.forecast.workload import ForecastState, ForecastsWorkload, Workload, add_known
 from dsrl.llm import ReplyCache
 from dsrl.pipeline.runner import Keys, load, output_keys
 from dsrl.pipeline.stage import Stage
 from dsrl.pipeline.state import PipelineState
 from dsrl.pipeline.store import Entry, Store
 
-State = Literal["stored", "begun", "new", "unknown"]
+Status = Literal["stored", "begun", "new", "unknown"]
 
 
 @dataclass(frozen=True)
-class Row:
-    """One stage of the forecast."""
+class ForecastRow:
+    """The forecast of one stage."""
 
     stage: str
-    state: State
-    """`stored`: nothing is left to do; `begun`: some of its replies are paid for; `unknown`: it doesn't say."""
-    load: Load | None
+    status: Status
+    """`stored`: nothing is left to do; `begun`: some of its replies are cached; `unknown`: the stage can't tell."""
+    workload: Workload | None
 
 
 @dataclass
-class Forecast:
-    """The stages in their order."""
+class RunForecast:
+    """The forecast of a run: its stages in order."""
 
-    rows: dict[str, Row] = field(default_factory=dict)
+    rows: dict[str, ForecastRow] = field(default_factory=dict)
 
-    def add(self, name: str, state: State, load: Load | None) -> None:
-        """A stage of a further round is added to that of the first."""
-        before = self.rows.get(name)
-        if before is not None and before.load is not None and load is not None:
-            state = before.state if load.requests.high == 0 and load.flops == Load().flops else state
-            load = before.load + load
-        self.rows[name] = Row(name, state, load)
+    def add(self, name: str, status: Status, workload: Workload | None) -> None:
+        """Add a stage, or what a further round adds to it."""
+        first = self.rows.get(name)
+        if first is not None and first.workload is not None and workload is not None:
+            status = first.status if workload.requests.high == 0 and workload.flops == Workload().flops else status
+            workload = first.workload + workload
+        self.rows[name] = ForecastRow(name, status, workload)
 
     @property
-    def total(self) -> Load:
-        """Of the stages that say what they need."""
-        total = Load()
-        for row in self.rows.values():
-            total += row.load or Load()
-        return total
+    def workloads(self) -> dict[str, Workload]:
+        """The workloads of the stages that can tell."""
+        return {row.stage: row.workload for row in self.rows.values() if row.workload is not None}
+
+    @property
+    def total(self) -> Workload:
+        return sum(self.workloads.values(), Workload())
 
     def usd(self) -> Range | None:
-        """Dollars in all; None where a price is unknown."""
-        return added([row.load.usd() for row in self.rows.values() if row.load is not None])
+        """Dollars in all; None if a price is unknown."""
+        return add_known([workload.usd() for workload in self.workloads.values()])
 
     def batch_usd(self) -> Range | None:
-        """Dollars in all if whatever can went through batch APIs; None where nothing can."""
-        loads = [row.load for row in self.rows.values() if row.load is not None]
-        if not any(load.batch_usd() for load in loads):
+        """Dollars in all with batch APIs wherever there is one; None if there is none."""
+        if not any(workload.batch_usd() for workload in self.workloads.values()):
             return None
-        return added([load.batch_usd() or load.usd() for load in loads])
+        return add_known([workload.batch_usd() or workload.usd() for workload in self.workloads.values()])
 
     def plain(self) -> dict[str, Any]:
-        """As `metrics.json` has it."""
-        return {row.stage: plain(row.load) for row in self.rows.values() if row.load is not None and row.load.endpoint}
+        """New requests by stage: ranges, the ledger's role, and the source of the figures."""
+        return {name: plain(workload) for name, workload in self.workloads.items() if workload.endpoint}
 
 
-def added(parts: Sequence[Range | None]) -> Range | None:
-    """Unknown as soon as one part is."""
-    known = [part for part in parts if part is not None]
-    return sum(known, NOTHING) if len(known) == len(parts) else None
-
-
-def plain(load: Load) -> dict[str, Any]:
-    """New calls of one stage: ranges, the role that they are booked under, and what the figures come from."""
-    usd = load.usd()
+def plain(workload: Workload) -> dict[str, Any]:
+    usd = workload.usd()
     return {
-        "role": load.role,
-        "requests": load.requests.plain(),
-        "input_tokens": load.input_tokens.plain(),
-        "output_tokens": load.output_tokens.plain(),
+        "role": workload.role,
+        "requests": workload.requests.plain(),
+        "input_tokens": workload.input_tokens.plain(),
+        "output_tokens": workload.output_tokens.plain(),
         "usd": usd and usd.plain(),
-        "basis": load.basis,
+        "basis": workload.basis,
     }
 
 
-class Foresight:
-    """Looks ahead from what stands in a store. It asks nobody and writes nothing."""
+class RunForecaster:
+    """Forecasts a run from the content of a store. It sends no request and writes nothing."""
 
     def __init__(self, store: Store, keys: Keys, calls: ReplyCache | None, **known: Any) -> None:
-        """`calls`: None where no reply was ever stored. `known`: fields of the outlook: `latency`, `limit`."""
-        self._outlook = known
+        """`calls` is None if no reply was ever stored. `known` are fields of `ForecastState`: `latency`, `limit`."""
+        self._initial = known
         self._store = store
-        self._keys = keys
+        self._run_keys = keys
         self._calls = calls
-        self._known: dict[str, str | None] = {}
+        self._keys: dict[str, str | None] = {}
         self._unread: list[tuple[Entry, Stage, str]] = []
-        """Finished stages, read only once a stage that isn't finished has to know what they hold."""
+        """Finished stages, which are loaded only if a later stage isn't finished."""
 
-    def look(
+    def run(
         self, pipeline: Mapping[str, Stage], state: PipelineState, *, rounds: int = 1, stop_after: str | None = None
-    ) -> Forecast:
-        """Every stage up to the last one wanted."""
-        forecast = Forecast()
+    ) -> RunForecast:
+        """Forecast every stage up to `stop_after`."""
+        forecast = RunForecast()
         made = [entry.manifest for entry in self._store.entries()]
-        known = {"parameters": parameters(state.base), **self._outlook}
-        outlook = Outlook(state, self._calls, made, self._known, **known)
+        known = {"parameters": model_parameters(state.base), **self._initial}
+        before = ForecastState(state, self._calls, made, self._keys, **known)
         for number in range(rounds):
             if number:
-                self._known["base"] = self._known.get("trained")
+                self._keys["base"] = self._keys.get("trained")
             for name, stage in pipeline.items():
                 if stage.stored:
-                    outlook = self._step(name, stage, outlook, forecast)
+                    before = self._forecast_stage(name, stage, before, forecast)
                 if name == stop_after:
                     return forecast
         return forecast
 
-    def _step(self, name: str, stage: Stage, outlook: Outlook, forecast: Forecast) -> Outlook:
-        key = self._key(stage, outlook.state)
+    def _forecast_stage(self, name: str, stage: Stage, before: ForecastState, forecast: RunForecast) -> ForecastState:
+        key = self._stage_key(stage, before.state)
         entry = self._store.find(stage.name, key) if key else None
-        before = entry or self._before(stage)
+        similar = entry or self._entry_for_other_test_set(stage)
         unmade = dict.fromkeys(stage.outputs, None if stage.key_by_output else key)
-        self._known.update(output_keys(stage, before.manifest) if before else unmade)
+        self._keys.update(output_keys(stage, similar.manifest) if similar else unmade)
         if entry is not None:
-            forecast.add(name, "stored", Load())
+            forecast.add(name, "stored", Workload())
             self._unread.append((entry, stage, name))
-            return outlook
+            return before
         while self._unread:
-            outlook = stored(*self._unread.pop(0), outlook)
-        expected = stage.expect(outlook) if isinstance(stage, Forecastable) else outlook.expects()
-        load = expected.load
-        state: State = "unknown" if load is None else "begun" if load.held.completions else "new"
-        forecast.add(name, state, load)
-        return stored(before, stage, name, expected.after) if before else expected.after
+            before = load_stored(*self._unread.pop(0), before)
+        expected = stage.forecast(before) if isinstance(stage, ForecastsWorkload) else before.forecast()
+        workload = expected.workload
+        status: Status = "unknown" if workload is None else "begun" if workload.cached.completions else "new"
+        forecast.add(name, status, workload)
+        return load_stored(similar, stage, name, expected.after) if similar else expected.after
 
-    def _before(self, stage: Stage) -> Entry | None:
-        """What a stage left when the test set was another one, where others go by its content: probably the same."""
+    def _entry_for_other_test_set(self, stage: Stage) -> Entry | None:
+        """An entry that differs in the test set only, of a stage keyed by its output, which is probably the same."""
         if not stage.key_by_output:
             return None
-        same = {stage.storage_name(need): self._known.get(need) for need in stage.inputs if need != "test"}
+        same = {stage.storage_name(need): self._keys.get(need) for need in stage.inputs if need != "test"}
         parts = stage.parts()
         for entry in reversed(self._store.entries(stage.name)):
             parents = {need: key for need, key in entry.manifest.parents.items() if need != "test"}
@@ -146,32 +139,32 @@ class Foresight:
                 return self._store.find(stage.name, entry.manifest.key)
         return None
 
-    def _key(self, stage: Stage, state: PipelineState) -> str | None:
-        """None where it can't be known without making a model first."""
-        parents = {stage.storage_name(need): self._of(need, state) for need in stage.inputs}
+    def _stage_key(self, stage: Stage, state: PipelineState) -> str | None:
+        """None if it isn't known before a model is made."""
+        parents = {stage.storage_name(need): self._input_key(need, state) for need in stage.inputs}
         known = {need: key for need, key in parents.items() if key is not None}
         return stage.key(known) if len(known) == len(parents) else None
 
-    def _of(self, need: str, state: PipelineState) -> str | None:
-        if need not in self._known:
+    def _input_key(self, need: str, state: PipelineState) -> str | None:
+        if need not in self._keys:
             made = need != "base" or state.base is None or state.base.is_made()
-            self._known[need] = self._keys[need] if made else None
-        return self._known[need]
+            self._keys[need] = self._run_keys[need] if made else None
+        return self._keys[need]
 
 
-def stored(entry: Entry, stage: Stage, name: str, outlook: Outlook) -> Outlook:
-    """What a finished stage leaves behind is known."""
-    state = load(entry, stage, outlook.state, name)
+def load_stored(entry: Entry, stage: Stage, name: str, before: ForecastState) -> ForecastState:
+    """The state after a finished stage."""
+    state = load(entry, stage, before.state, name)
     changes: dict[str, Any] = {"state": state}
     if "samples" in stage.outputs:
         changes |= {"samples": Range.of(len(state.samples)), "whole": True}
     if "selected" in stage.outputs:
         changes["selected"] = Range.of(len(state.selected))
-    return replace(outlook, **changes)
+    return replace(before, **changes)
 
 
-def parameters(model: Model | None) -> float | None:
-    """Billions: as the config says, else reckoned from the shapes in the model's folder, else unknown."""
+def model_parameters(model: Model | None) -> float | None:
+    """Size in billions: as configured, or computed from the `config.json` of the model's folder; None if unknown."""
     if model is None:
         return None
     if model.parameters is not None:
@@ -181,5 +174,5 @@ def parameters(model: Model | None) -> float | None:
     shapes = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
     try:
         return count_parameters(shapes) / 1e9
-    except KeyError:  # another family of models than the usual decoders
+    except KeyError:  # not one of the usual decoder architectures
         return None

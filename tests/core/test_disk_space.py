@@ -15,7 +15,7 @@ from dsrl.pipeline.context import Context
 from dsrl.pipeline.runner import run_stages
 from dsrl.pipeline.state import PipelineState
 from tests import toys
-from tests.forecast.trial import pipeline, ran, surroundings
+from tests.forecast.small_run import make_context, pipeline, run_pipeline
 
 needs_full_device = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 
@@ -85,11 +85,11 @@ def test_a_run_that_will_pay_needs_room_for_what_it_buys(tmp_path: Path, monkeyp
     stages = pipeline(n=4)
     with_free(monkeypatch, 1 << 20)
     with pytest.raises(UserError, match=r"too little disk space.*\n.*1\.0 MB free"):
-        ran(stages, surroundings(tmp_path))
+        run_pipeline(stages, make_context(tmp_path))
     with_free(monkeypatch, 1 << 40)
-    ran(stages, surroundings(tmp_path))
+    run_pipeline(stages, make_context(tmp_path))
     with_free(monkeypatch, 1 << 20)
-    ran(stages, toys.context(tmp_path))  # everything is in the store
+    run_pipeline(stages, toys.context(tmp_path))  # everything is in the store
 
 
 def test_room_is_looked_for_where_a_folder_will_be(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from dsrl.cli.app import help_text
-from dsrl.core.estimate import Range
 from dsrl.forecast import Plan
-from dsrl.forecast.run_forecast import Forecast
+from dsrl.forecast.estimate import Range
+from dsrl.forecast.run_forecast import RunForecast
 from dsrl.forecast.table import table
-from dsrl.forecast.workload import Held, Load
+from dsrl.forecast.workload import CachedUsage, Workload
 from dsrl.llm import Endpoint, Price
 from dsrl.main import run_command
 from tests.command import Outcome
@@ -40,7 +40,7 @@ def line(outcome: Outcome, start: str) -> list[str]:
     return found
 
 
-def test_a_plan_leaves_no_trace(call: Call, tmp_path: Path) -> None:
+def test_a_plan_writes_nothing(call: Call, tmp_path: Path) -> None:
     """No key, no base model and no network are needed."""
     outcome = call("plan", *PAID)
     assert outcome.code == 0, outcome.err
@@ -51,7 +51,7 @@ def test_a_plan_leaves_no_trace(call: Call, tmp_path: Path) -> None:
     assert "report" not in outcome.out
 
 
-def test_the_plan_ends_where_the_run_would(call: Call) -> None:
+def test_the_plan_respects_stop_after(call: Call) -> None:
     outcome = call("plan", *PAID, "stop_after=generate")
     assert "rewrite" not in outcome.out
     assert line(outcome, "total")[1] == f"{1 + int(line(outcome, 'generate')[2].replace(',', '')):,}"
@@ -82,8 +82,7 @@ def test_a_budget_is_compared_with_the_forecast(budget: str, words: str, call: C
     assert ("be enough" in said) is bool(words)
 
 
-def test_batch_prices_are_those_of_a_batch_run(call: Call, tmp_path: Path) -> None:
-    """The dollars, the column of batch prices and the file agree."""
+def test_batch_prices_agree_in_all_outputs(call: Call, tmp_path: Path) -> None:
     outcome = call("plan", *PAID, "stop_after=generate", "teacher.batch=true", "plan.out=forecast.json")
     cells = line(outcome, "generate")
     assert cells[5] == cells[9]
@@ -92,7 +91,7 @@ def test_batch_prices_are_those_of_a_batch_run(call: Call, tmp_path: Path) -> No
     assert found["usd"]["expected"] == pytest.approx(listed / 2)
 
 
-def test_prices_that_name_no_model_of_the_run_are_warned_of(call: Call, tmp_path: Path) -> None:
+def test_prices_without_a_model_of_the_run_cause_a_warning(call: Call, tmp_path: Path) -> None:
     path = tmp_path / "prices.csv"
     path.write_text("model,input,cached_input,output,date\nother,1,,2,2026-11-20\n")
     said = call("plan", *PAID, f"prices={path}").out
@@ -118,7 +117,7 @@ def test_an_unknown_price_is_unknown(call: Call) -> None:
     [
         (("plan",), ["task is missing"]),
         (("plan", *PAID, "plan.gpu=G5"), ["plan.gpu", "G5", "H100"]),
-        (("plan", *PAID, "plan.utilization=[0.9,0.1,0.2]"), ["plan.utilization", "rising"]),
+        (("plan", *PAID, "plan.utilization=[0.9,0.1,0.2]"), ["plan.utilization", "ascending"]),
         (("plan", *PAID, "plan.out=nowhere/f.json"), ["plan.out", "nowhere"]),
         (("plan", *PAID, "teacher.context=4050"), ["max_tokens=4000 leaves 50 of 4050 tokens for the prompt", "lower"]),
         (("plan", *PAID, "prices=none.csv"), ["prices", "none.csv", "give prices=FILE.csv"]),
@@ -138,29 +137,29 @@ def test_the_help_names_it() -> None:
     assert "dsrl plan [pilot=10]" in help_text()
 
 
-def test_a_table_adds_up_and_says_what_it_rests_on() -> None:
+def test_a_table_adds_up_and_names_its_sources() -> None:
     teacher = Endpoint(
         model="m", base_url="http://a/v1", takes_batch=True, price=Price(input=1, output=2, date="", batch=0.5)
     )
-    load = Load(
+    workload = Workload(
         endpoint=teacher,
         requests=Range(10, 20, 30),
         input_tokens=Range(1e6, 2e6, 3e6),
         output_tokens=Range(0, 1e6, 2e6),
-        held=Held(completions=7, input_tokens=70, output_tokens=700),
+        cached=CachedUsage(completions=7, input_tokens=70, output_tokens=700),
         seconds=Range(60, 7200, 9000),
         basis="8 candidates in the store",
     )
-    forecast = Forecast()
-    forecast.add("write", "begun", load)
-    forecast.add("draw", "new", Load(role="model", flops=Range(0, 989e12 * 3600 * 0.15, 989e12 * 3600)))
+    forecast = RunForecast()
+    forecast.add("write", "begun", workload)
+    forecast.add("draw", "new", Workload(role="model", flops=Range(0, 989e12 * 3600 * 0.15, 989e12 * 3600)))
     forecast.add("mine", "unknown", None)
     shown = table(forecast, Plan())
     for text in ("$4.00", "$1.00 - $7.00", "$2.00", "2.0 h", "1 (<0.01 - 20)", "7 replies", "8 candidates", "for mine"):
         assert text in shown, shown
 
 
-def test_good_use_of_a_gpu_takes_few_hours() -> None:
+def test_high_utilization_takes_few_gpu_hours() -> None:
     hours = Plan(gpu="A100", utilization=(0.1, 0.2, 0.4)).gpu_hours(Range(1e18, 1e18, 1e18))
     assert hours.low < hours.expected < hours.high
     assert hours.expected == pytest.approx(1e18 / (312e12 * 0.2) / 3600)

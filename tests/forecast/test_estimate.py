@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsrl.core.estimate import Range, mean, share
+from dsrl.forecast.estimate import Range, mean, share
 
 VALUES = st.floats(0, 1e6)
 
@@ -29,7 +29,7 @@ def test_arithmetic(found: Range, expected: Range) -> None:
 
 
 @given(st.lists(VALUES, min_size=1, max_size=30))
-def test_a_mean_lies_in_its_interval(values: list[float]) -> None:
+def test_a_mean_is_inside_its_interval(values: list[float]) -> None:
     found = mean(values)
     assert 0 <= found.low <= found.expected + 1e-6
     assert found.expected <= found.high + 1e-6
@@ -42,30 +42,29 @@ def test_more_values_make_a_narrower_interval() -> None:
 
 
 @given(st.integers(0, 50), st.integers(0, 50))
-def test_a_share_is_one(hits: int, misses: int) -> None:
+def test_a_share_is_between_0_and_1(hits: int, misses: int) -> None:
     found = share(hits, hits + misses, assumed=0.9)
     assert 0 <= found.low <= found.expected <= found.high <= 1
 
 
-def test_a_share_of_few_leans_on_the_assumption_and_of_many_does_not() -> None:
+def test_the_prior_matters_for_few_cases_only() -> None:
     assert 0.9 < share(10, 10, assumed=0.9).expected < 1.0
     assert share(500, 1000, assumed=0.9).expected == pytest.approx(0.5, abs=0.01)
 
 
 @pytest.mark.parametrize("size", [3, 10, 16, 40])
-def test_the_interval_of_a_mean_holds_it_9_times_in_10(size: int) -> None:
+def test_the_interval_of_a_mean_covers_90_percent(size: int) -> None:
     rng = random.Random(size)
     found = [mean(rng.gauss(10, 2) for _ in range(size)) for _ in range(3000)]
     assert fmean(each.low <= 10 <= each.high for each in found) == pytest.approx(0.9, abs=0.02)
 
 
 @pytest.mark.parametrize("truth", [0.5, 0.7, 0.9])
-def test_the_interval_of_a_share_holds_it_9_times_in_10_once_there_are_many(truth: float) -> None:
-    """By exact sums; with few, it leans on what was assumed."""
+def test_the_interval_of_a_share_covers_90_percent_for_many_cases(truth: float) -> None:
     trials = 400
-    held = 0.0
+    coverage = 0.0
     for hits in range(trials + 1):
         found = share(hits, trials, 0.9)
         chance = math.comb(trials, hits) * truth**hits * (1 - truth) ** (trials - hits)
-        held += chance * (found.low <= truth <= found.high)
-    assert held == pytest.approx(0.9, abs=0.02)
+        coverage += chance * (found.low <= truth <= found.high)
+    assert coverage == pytest.approx(0.9, abs=0.02)

@@ -10,7 +10,7 @@ from dsrl.core.component import Component
 from dsrl.data.images.prompt import Prompt
 from dsrl.data.model import Model, Reply, Sampling
 from dsrl.data.sample import Image, Rate
-from dsrl.forecast.workload import Held
+from dsrl.forecast.workload import CachedUsage
 from dsrl.llm import Price
 from dsrl.llm.request import Call
 
@@ -54,9 +54,9 @@ class Rollout(Component, ABC):
         sampling: Sampling,  # noqa: ARG002
         count: int,  # noqa: ARG002
         cache: "ReplyCache",  # noqa: ARG002
-    ) -> Held:
+    ) -> CachedUsage:
         """For forecasts: how many of these replies are cached, and their tokens. `model` is a located one."""
-        return Held()
+        return CachedUsage()
 
     @property
     def served_by(self) -> "Endpoint | None":
@@ -98,8 +98,10 @@ class PassCounter(Protocol):
         """
 
 
-def count_cached(calls: Sequence[Call], count: int, cache: "ReplyCache") -> Held:
+def count_cached(calls: Sequence[Call], count: int, cache: "ReplyCache") -> CachedUsage:
     """How many of the first `count` completions of each call are cached, and their tokens."""
     replies = (cache.get(call.digest, index) for call in calls for index in range(count))
     usages = [reply.usage for reply in replies if reply is not None]
-    return Held(len(usages), sum(usage.input_tokens for usage in usages), sum(usage.output_tokens for usage in usages))
+    return CachedUsage(
+        len(usages), sum(usage.input_tokens for usage in usages), sum(usage.output_tokens for usage in usages)
+    )

@@ -8,7 +8,7 @@ from dsrl.core.component import component
 from dsrl.core.errors import UserError
 from dsrl.data.images import Prompt, chat_content
 from dsrl.data.model import Model, Reply, Sampling
-from dsrl.forecast.workload import Held
+from dsrl.forecast.workload import CachedUsage
 from dsrl.llm import Endpoint, Request
 from dsrl.llm.client import gather_or_cancel
 from dsrl.models.rollout.protocols import Rollout, count_cached
@@ -73,7 +73,7 @@ class ServerRollout(Rollout):
         sampling: Sampling,
         count: int,
         cache: "ReplyCache",
-    ) -> Held:
+    ) -> CachedUsage:
         return count_cached([self.endpoint.call(self.request(prompt, sampling)) for prompt in prompts], count, cache)
 
     def request(self, prompt: Prompt, sampling: Sampling) -> Request:

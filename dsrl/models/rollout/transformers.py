@@ -15,7 +15,7 @@ from dsrl.core.digest import digest
 from dsrl.core.errors import StageFailed
 from dsrl.data.images import Prompt, chat_content, prompt_images, prompt_text
 from dsrl.data.model import Model, Reply, Sampling, Usage
-from dsrl.forecast.workload import Held
+from dsrl.forecast.workload import CachedUsage
 from dsrl.llm import Spending
 from dsrl.llm.request import Call
 from dsrl.models.rollout.protocols import FREE, Rollout, count_cached
@@ -84,7 +84,7 @@ class TransformersRollout(Rollout):
 
     def cached_replies(
         self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, cache: "ReplyCache"
-    ) -> Held:
+    ) -> CachedUsage:
         return count_cached(self._calls(model, prompts, sampling), count, cache)
 
     def _calls(self, model: Model, prompts: Sequence[Prompt], sampling: Sampling) -> list[Call]:

@@ -15,7 +15,7 @@ from dsrl.core.digest import digest
 from dsrl.core.errors import StageFailed
 from dsrl.data.images import Prompt
 from dsrl.data.model import Model, Reply, Sampling
-from dsrl.forecast.workload import Held
+from dsrl.forecast.workload import CachedUsage
 from dsrl.llm import Endpoint
 from dsrl.llm.servers import Flag, RunningVllm, VllmServer
 from dsrl.models.rollout.protocols import FREE, Rollout
@@ -78,7 +78,7 @@ class VllmRollout(Rollout):
 
     def cached_replies(
         self, model: Model, prompts: Sequence[Prompt], sampling: Sampling, count: int, cache: "ReplyCache"
-    ) -> Held:
+    ) -> CachedUsage:
         return ServerRollout(endpoint=self.endpoint_for(model)).cached_replies(model, prompts, sampling, count, cache)
 
     def endpoint_for(self, model: Model, url: str = NO_SERVER) -> Endpoint:

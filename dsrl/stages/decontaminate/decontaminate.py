@@ -15,11 +15,11 @@ from dsrl.data.overlap.index import Overlap, OverlapIndex, longest_shared_run, r
 from dsrl.data.sample import Match, Rejected, Sample, content_key
 from dsrl.data.source import Source
 from dsrl.data.task import Contamination, Task
-from dsrl.forecast.workload import Load
+from dsrl.forecast.workload import Workload
 from dsrl.pipeline.stage import Stage
 
 if TYPE_CHECKING:
-    from dsrl.forecast.workload import Expectation, Outlook
+    from dsrl.forecast.workload import ForecastState, StageForecast
     from dsrl.pipeline.context import Context
     from dsrl.pipeline.state import PipelineState
 
@@ -47,8 +47,8 @@ class Decontaminate(Stage):
     def inputs(self) -> tuple[str, ...]:
         return ("samples",) if self.contamination.policy == "keep" else ("samples", "test")
 
-    def expect(self, outlook: "Outlook") -> "Expectation":
-        return outlook.expects(Load())
+    def forecast(self, before: "ForecastState") -> "StageForecast":
+        return before.forecast(Workload())
 
     def __call__(self, state: "PipelineState", context: "Context") -> "PipelineState":
         """Raises `StageFailed` if no sample is left."""

@@ -11,7 +11,7 @@ from pydantic import Field
 from dsrl.core.component import component
 from dsrl.core.digest import digest
 from dsrl.data.overlap.tokenize import normalise_word, words
-from dsrl.forecast.workload import Load
+from dsrl.forecast.workload import Workload
 from dsrl.graders import Choice, Label
 from dsrl.pipeline.stage import Stage
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy
     from numpy.typing import NDArray
 
-    from dsrl.forecast.workload import Expectation, Outlook
+    from dsrl.forecast.workload import ForecastState, StageForecast
     from dsrl.pipeline.context import Context
     from dsrl.pipeline.state import PipelineState
 
@@ -46,8 +46,8 @@ class Diversity(Stage):
     """Texts of each set, drawn at random, that are compared with each other."""
     seed: int = 0
 
-    def expect(self, outlook: "Outlook") -> "Expectation":
-        return outlook.expects(Load())
+    def forecast(self, before: "ForecastState") -> "StageForecast":
+        return before.forecast(Workload())
 
     def __call__(self, state: "PipelineState", context: "Context") -> "PipelineState":  # noqa: ARG002
         source = state.task.test

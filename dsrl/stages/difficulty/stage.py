@@ -11,13 +11,13 @@ from pydantic import BaseModel, Field
 from dsrl import prompts
 from dsrl.core.component import component, record
 from dsrl.core.errors import StageFailed, UserError
-from dsrl.core.estimate import Range
 from dsrl.core.parquet import write_table
 from dsrl.data.difficulty_tiers import ItemRating, rating_tier
 from dsrl.data.images import chat_content, make_prompt
 from dsrl.data.source import Item
 from dsrl.data.task import Task
-from dsrl.forecast.workload import Expectation, Load, Outlook
+from dsrl.forecast.estimate import Range
+from dsrl.forecast.workload import ForecastState, StageForecast, Workload
 from dsrl.llm import Endpoint
 from dsrl.llm.client import gather_or_cancel
 from dsrl.llm.structured.answer import TEMPLATES
@@ -107,16 +107,16 @@ class Difficulty(Stage):
     def shows_images(self, task: Task, *, in_samples: bool) -> bool:
         return in_samples or bool(task.test and task.test.images)
 
-    def expect(self, outlook: Outlook) -> Expectation:
-        source = outlook.state.task.test
+    def forecast(self, before: ForecastState) -> StageForecast:
+        source = before.state.task.test
         items = source.count() if source else None
         if not items:
-            return outlook.expects()
+            return before.forecast()
         requests = Range.of(len(draw_pairs(items, self.opponents, self.seed)))
-        read = requests * (outlook.question_tokens() * 2 + Range.of(len(prompts.literal_text(TEMPLATE)) / 3.6))
+        read = requests * (before.question_tokens() * 2 + Range.of(len(prompts.literal_text(TEMPLATE)) / 3.6))
         written = requests * Range(0.4, 1.0, 2.5) * REASON_TOKENS
-        waits = outlook.waiting(self.teacher, requests)
-        load = Load(
+        waits = before.waiting(self.teacher, requests)
+        load = Workload(
             endpoint=self.teacher,
             requests=requests,
             input_tokens=read,
@@ -124,7 +124,7 @@ class Difficulty(Stage):
             seconds=waits,
             basis="assumptions",
         )
-        return outlook.expects(load)
+        return before.forecast(load)
 
     def _items(self, state: PipelineState, context: "Context") -> dict[str, Item]:
         """The items to compare by id: of items with equal words and images one, and the first of each group."""

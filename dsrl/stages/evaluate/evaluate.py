@@ -9,12 +9,12 @@ from pydantic import Field
 from dsrl.core.component import component
 from dsrl.core.digest import file_digest, text_digest
 from dsrl.core.errors import UserError
-from dsrl.core.estimate import Range
 from dsrl.data.difficulty_tiers import read_tiers
 from dsrl.data.evaluation import Evaluation, Setting
 from dsrl.data.model import Model, Sampling
 from dsrl.data.source import Item
-from dsrl.forecast.workload import Load
+from dsrl.forecast.estimate import Range
+from dsrl.forecast.workload import Workload
 from dsrl.models.rollout.protocols import Rollout
 from dsrl.pipeline.stage import Stage
 from dsrl.stages.evaluate.predictions import PREDICTIONS, Prediction, grade_replies, write_predictions
@@ -22,7 +22,7 @@ from dsrl.stages.evaluate.statistics import MIN_DIFFERENT, MIN_UNITS
 from dsrl.stages.evaluate.summary import known_units, summarise
 
 if TYPE_CHECKING:
-    from dsrl.forecast.workload import Expectation, Outlook
+    from dsrl.forecast.workload import ForecastState, StageForecast
     from dsrl.pipeline.context import Context
     from dsrl.pipeline.state import PipelineState
 
@@ -74,15 +74,15 @@ class Evaluate(Stage):
     def storage_name(self, name: str) -> str:
         return {self.of: "model", f"evaluation_{self.of}": "evaluation"}.get(name, name)
 
-    def expect(self, outlook: "Outlook") -> "Expectation":
-        source = outlook.state.task.test
-        if source is None or (self.of == "trained" and not outlook.trains):
-            return outlook.expects(Load())
+    def forecast(self, before: "ForecastState") -> "StageForecast":
+        source = before.state.task.test
+        if source is None or (self.of == "trained" and not before.trains):
+            return before.forecast(Workload())
         items = source.count()
         if items is None:
-            return outlook.expects()
-        sampled = outlook.rollouts(self.rollout, Range.of(items), self.sampling, self.samples_per_item)
-        return outlook.expects(sampled + outlook.rollouts(self.rollout, Range.of(items), self.greedy_sampling, 1))
+            return before.forecast()
+        sampled = before.rollouts(self.rollout, Range.of(items), self.sampling, self.samples_per_item)
+        return before.forecast(sampled + before.rollouts(self.rollout, Range.of(items), self.greedy_sampling, 1))
 
     @property
     def sampling(self) -> Sampling:

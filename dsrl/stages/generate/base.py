@@ -13,20 +13,20 @@ from pydantic import Field
 from dsrl.core.component import Many, component
 from dsrl.core.digest import digest
 from dsrl.core.errors import StageFailed
-from dsrl.core.estimate import Range
 from dsrl.data.images.preprocess import UnusableImage
 from dsrl.data.sample import Image, Rejected, Sample
 from dsrl.data.task import Task
-from dsrl.forecast.offline_clients import DryClient, UnpaidError
-from dsrl.forecast.workload import CHARACTERS_PER_TOKEN, Expectation, Load, Outlook
+from dsrl.forecast.estimate import Range
+from dsrl.forecast.offline_clients import CacheOnlyClient, NotCachedError
+from dsrl.forecast.workload import CHARACTERS_PER_TOKEN, ForecastState, StageForecast, Workload
 from dsrl.llm import Endpoint
 from dsrl.pipeline.stage import Stage
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.generate.accept_until import OrderedResults, StopRule, accept_until
 from dsrl.stages.generate.candidate import DraftPrompt, Verifier, check_verifiers, draft_and_verify
-from dsrl.stages.generate.dry_run import Rehearsal, longest_gap, rehearse, spread
+from dsrl.stages.generate.dry_run import DryRun, max_gap, spread, try_candidate
 from dsrl.stages.generate.duplicates import DuplicateFilter, NoveltyTest
-from dsrl.stages.generate.forecast import foretold, load
+from dsrl.stages.generate.forecast import estimate_cost, remaining_workload
 
 if TYPE_CHECKING:
     from dsrl.llm import Client
@@ -187,56 +187,56 @@ class TeacherGenerator(Stage):
         """The stage with fewer samples: its candidates are the first of the whole run and send the same requests."""
         return dataclasses.replace(self, n=min(count, self.n))
 
-    def expect(self, outlook: Outlook) -> Expectation:
-        rehearsal, asked = asyncio.run(self._rehearsed(outlook))
-        each = foretold(self.name, self.teacher, self.verify, rehearsal, outlook, self.drafts)
-        missing = Range.of(max(0, self.n - rehearsal.num_accepted))
-        candidates = (missing / each.usable).within(0.0, self.max_attempts - rehearsal.num_whole)
-        made = Range.of(rehearsal.num_accepted) + candidates * each.usable
-        return outlook.expects(
-            asked + load(self.teacher, rehearsal, each, candidates, outlook),
-            state=outlook.state.add(samples=tuple(rehearsal.accepted)),
+    def forecast(self, before: ForecastState) -> StageForecast:
+        dry_run, asked = asyncio.run(self._dry_run(before))
+        cost = estimate_cost(self.name, self.teacher, self.verify, dry_run, before, self.drafts)
+        missing = Range.of(max(0, self.n - dry_run.num_accepted))
+        candidates = (missing / cost.usable).within(0.0, self.max_attempts - dry_run.num_complete)
+        made = Range.of(dry_run.num_accepted) + candidates * cost.usable
+        return before.forecast(
+            asked + remaining_workload(self.teacher, dry_run, cost, candidates, before),
+            state=before.state.add(samples=tuple(dry_run.accepted)),
             samples=made.within(most=self.n),
-            whole=len(rehearsal.accepted) == self.n,
-            weights=rehearsal.weights,
+            whole=len(dry_run.accepted) == self.n,
+            weights=dry_run.weights,
         )
 
-    async def _rehearsed(self, outlook: Outlook) -> tuple[Rehearsal, Load]:
+    async def _dry_run(self, before: ForecastState) -> tuple[DryRun, Workload]:
         """Candidates rehearsed on cached replies, and what the setup calls will still cost."""
-        shared, asked = await self._rehearsed_setup(outlook)
-        calls = None if asked.requests.high else outlook.calls  # every prompt holds what the setup calls bring
-        rehearsal = Rehearsal(DuplicateFilter(self.near_duplicates, self.novelty_test(outlook.state)))
+        shared, asked = await self._dry_run_setup(before)
+        calls = None if asked.requests.high else before.calls  # every prompt holds what the setup calls bring
+        dry_run = DryRun(DuplicateFilter(self.near_duplicates, self.novelty_test(before.state)))
 
-        async def attempt(number: int, client: DryClient) -> Sample | Rejected:
-            inputs = GenerationInputs(outlook.state, client, shared, rehearsal.duplicates, rehearsal.before)
+        async def attempt(number: int, client: CacheOnlyClient) -> Sample | Rejected:
+            inputs = GenerationInputs(before.state, client, shared, dry_run.duplicates, dry_run.before)
             return await self.attempt(number, inputs)
 
-        for number, weight in itertools.chain(spread(self.n, outlook.limit), self._further(outlook.limit)):
-            if rehearsal.hopeful >= self.n:
+        for number, weight in itertools.chain(spread(self.n, before.limit), self._further(before.limit)):
+            if dry_run.num_possible >= self.n:
                 break
-            rehearsal.add(await rehearse(self.teacher, calls, number, attempt, weight))
-            if rehearsal.empty_in_a_row >= longest_gap(self.teacher):
+            dry_run.add(await try_candidate(self.teacher, calls, number, attempt, weight))
+            if dry_run.empty_in_a_row >= max_gap(self.teacher):
                 break
-        return rehearsal, asked
+        return dry_run, asked
 
     def _further(self, limit: int | None) -> Iterator[tuple[int, int]]:
         """Candidates beyond the first n, which replace rejected ones."""
         last = self.max_attempts if limit is None else min(self.max_attempts, self.n + limit // 2)
         return ((number, 1) for number in range(self.n, last))
 
-    async def _rehearsed_setup(self, outlook: Outlook) -> tuple[Any, Load]:
+    async def _dry_run_setup(self, before: ForecastState) -> tuple[Any, Workload]:
         """The shared inputs from cached setup calls, with placeholders for the others, and what these will cost."""
         placeholder, written = self.placeholder()
-        results, asked = [], Load(self.teacher)
-        for number in range(self.num_setup_calls(outlook.state)):
-            client = DryClient(self.teacher, outlook.calls)
+        results, asked = [], Workload(self.teacher)
+        for number in range(self.num_setup_calls(before.state)):
+            client = CacheOnlyClient(self.teacher, before.calls)
             try:
-                results.append(await self.setup_call(number, outlook.state, client))
-                asked += Load(self.teacher, held=client.tally.held)
-            except UnpaidError:
+                results.append(await self.setup_call(number, before.state, client))
+                asked += Workload(self.teacher, cached=client.usage.cached)
+            except NotCachedError:
                 results.append(placeholder)
-                read = Range.of(client.tally.prompt_characters / CHARACTERS_PER_TOKEN)
-                asked += Load(self.teacher, requests=Range.of(1), input_tokens=read, output_tokens=written)
+                read = Range.of(client.usage.prompt_characters / CHARACTERS_PER_TOKEN)
+                asked += Workload(self.teacher, requests=Range.of(1), input_tokens=read, output_tokens=written)
         return self.build_shared(results), asked
 
 

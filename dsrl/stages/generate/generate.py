@@ -10,8 +10,8 @@ from dsrl import prompts
 from dsrl.core.component import component
 from dsrl.core.digest import digest
 from dsrl.core.errors import StageFailed
-from dsrl.core.estimate import Range
 from dsrl.forecast import defaults
+from dsrl.forecast.estimate import Range
 from dsrl.forecast.workload import CHARACTERS_PER_TOKEN
 from dsrl.llm.structured.answer import TEMPLATES, ask_until_usable
 from dsrl.pipeline.state import PipelineState

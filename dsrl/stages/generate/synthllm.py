@@ -12,8 +12,8 @@ from dsrl import prompts
 from dsrl.core.component import component
 from dsrl.core.digest import digest, normalised
 from dsrl.core.errors import StageFailed
-from dsrl.core.estimate import Range
 from dsrl.forecast import defaults
+from dsrl.forecast.estimate import Range
 from dsrl.llm.structured.answer import TEMPLATES, ask_until_usable
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.generate.base import GenerationInputs, TeacherGenerator

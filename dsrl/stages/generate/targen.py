@@ -8,11 +8,11 @@ from pydantic import BaseModel, Field, StringConstraints
 from dsrl import prompts
 from dsrl.core.component import Component, component
 from dsrl.core.errors import StageFailed
-from dsrl.core.estimate import Range
 from dsrl.data.images import images_first
 from dsrl.data.sample import Provenance, Rejected
 from dsrl.data.task import Task
 from dsrl.forecast import defaults
+from dsrl.forecast.estimate import Range
 from dsrl.llm import Endpoint
 from dsrl.llm.structured.answer import TEMPLATES, ask_until_usable
 from dsrl.pipeline.state import PipelineState

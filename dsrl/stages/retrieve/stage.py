@@ -10,11 +10,11 @@ from dsrl import prompts
 from dsrl.core.component import Many, component
 from dsrl.core.digest import normalised
 from dsrl.core.errors import StageFailed
-from dsrl.core.estimate import Range
 from dsrl.data.sample import Passage
 from dsrl.forecast import defaults
-from dsrl.forecast.offline_clients import DryClient, UnpaidError
-from dsrl.forecast.workload import CHARACTERS_PER_TOKEN, Expectation, Load, Outlook
+from dsrl.forecast.estimate import Range
+from dsrl.forecast.offline_clients import CacheOnlyClient, NotCachedError
+from dsrl.forecast.workload import CHARACTERS_PER_TOKEN, ForecastState, StageForecast, Workload
 from dsrl.llm import Endpoint
 from dsrl.llm.structured.answer import TEMPLATES, ask_until_usable
 from dsrl.pipeline.stage import Stage
@@ -135,30 +135,30 @@ class Retrieve(Stage):
     def prompted_endpoint(self) -> Endpoint:
         return self.teacher
 
-    def expect(self, outlook: Outlook) -> Expectation:
+    def forecast(self, before: ForecastState) -> StageForecast:
         """One request for keywords, and a placeholder passage of the expected length for the stages that follow."""
         size = self.retriever.mean_chars(self.max_passage_chars)
         if size is None:
-            return outlook.expects(Load())
+            return before.forecast(Workload())
         passage = Passage(id="", text="x" * size, source="", offset=0, keyword="", rank=0, score=0.0)
-        return outlook.expects(self._expected_load(outlook), state=outlook.state.add(passages=(passage,)))
+        return before.forecast(self._expected_load(before), state=before.state.add(passages=(passage,)))
 
-    def _expected_load(self, outlook: Outlook) -> Load:
-        if self._configured_keywords(outlook.state.task):
-            return Load()
-        client = DryClient(self.teacher, outlook.calls)
+    def _expected_load(self, before: ForecastState) -> Workload:
+        if self._configured_keywords(before.state.task):
+            return Workload()
+        client = CacheOnlyClient(self.teacher, before.calls)
         try:
-            asyncio.run(self._request_keywords(outlook.state.task, client))
-        except UnpaidError:
-            prompt_tokens = Range.of(client.tally.prompt_characters / CHARACTERS_PER_TOKEN)
-            return Load(
+            asyncio.run(self._request_keywords(before.state.task, client))
+        except NotCachedError:
+            prompt_tokens = Range.of(client.usage.prompt_characters / CHARACTERS_PER_TOKEN)
+            return Workload(
                 self.teacher,
                 requests=Range.of(1),
                 input_tokens=prompt_tokens,
                 output_tokens=defaults.KEYWORDS_TOKENS,
                 basis="assumptions",
             )
-        return Load(self.teacher, held=client.tally.held)
+        return Workload(self.teacher, cached=client.usage.cached)
 
     def _configured_keywords(self, task: "Task") -> tuple[str, ...]:
         """Keywords that need no teacher; empty if it must be asked."""

@@ -8,21 +8,21 @@ from pydantic import Field
 
 from dsrl import prompts
 from dsrl.core.component import Many, component
-from dsrl.core.estimate import Range, share
 from dsrl.data.sample import Rejected, Sample
 from dsrl.data.task import Task
 from dsrl.forecast import defaults
-from dsrl.forecast.offline_clients import DryClient, UnpaidError
-from dsrl.forecast.workload import Expectation, Load, Outlook
+from dsrl.forecast.estimate import Range, share
+from dsrl.forecast.offline_clients import CacheOnlyClient, NotCachedError
+from dsrl.forecast.workload import ForecastState, StageForecast, Workload
 from dsrl.llm import Endpoint
 from dsrl.llm.structured.answer import TEMPLATES
 from dsrl.pipeline.stage import Stage
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.generate.accept_until import OrderedResults, StopRule, accept_until
 from dsrl.stages.generate.candidate import DraftPrompt, Verifier, check_verifiers, draft_and_verify
-from dsrl.stages.generate.dry_run import Rehearsal, longest_gap, rehearse, spread
+from dsrl.stages.generate.dry_run import DryRun, max_gap, spread, try_candidate
 from dsrl.stages.generate.duplicates import DuplicateFilter
-from dsrl.stages.generate.forecast import foretold, load, typical
+from dsrl.stages.generate.forecast import estimate_cost, placeholder_sample, remaining_workload
 
 if TYPE_CHECKING:
     from dsrl.llm import Client
@@ -137,39 +137,39 @@ class Rewrite(Stage):
     def shows_images(self, task: Task, *, in_samples: bool) -> bool:  # noqa: ARG002
         return in_samples
 
-    def expect(self, outlook: Outlook) -> Expectation:
+    def forecast(self, before: ForecastState) -> StageForecast:
         if self.direction == "none":
-            return outlook.expects(Load())
-        rehearsal = asyncio.run(self._rehearsed(outlook))
-        each = foretold(self.name, self.teacher, self.verify, rehearsal, outlook)
-        candidates = (self._asked(outlook, rehearsal) + Range.of(-rehearsal.num_whole)).within(0.0)
-        made = Range.of(rehearsal.num_accepted) + candidates * each.usable
-        left = load(self.teacher, rehearsal, each, candidates, outlook)
-        return outlook.expects(left, samples=outlook.samples + made, whole=False)
+            return before.forecast(Workload())
+        dry_run = asyncio.run(self._dry_run(before))
+        cost = estimate_cost(self.name, self.teacher, self.verify, dry_run, before)
+        candidates = (self._asked(before, dry_run) + Range.of(-dry_run.num_complete)).within(0.0)
+        made = Range.of(dry_run.num_accepted) + candidates * cost.usable
+        workload = remaining_workload(self.teacher, dry_run, cost, candidates, before)
+        return before.forecast(workload, samples=before.samples + made, whole=False)
 
-    async def _rehearsed(self, outlook: Outlook) -> Rehearsal:
+    async def _dry_run(self, before: ForecastState) -> DryRun:
         """Rewrites of the known samples, on cached replies."""
-        samples = outlook.state.samples or (typical(outlook),)
-        rehearsal = Rehearsal(DuplicateFilter(self.near_duplicates, samples=samples))
+        samples = before.state.samples or (placeholder_sample(before),)
+        dry_run = DryRun(DuplicateFilter(self.near_duplicates, samples=samples))
         work = [sample for sample in samples if self._directions(sample)]
 
-        async def attempt(number: int, client: DryClient) -> Sample | Rejected:
+        async def attempt(number: int, client: CacheOnlyClient) -> Sample | Rejected:
             sample = work[number]
             *others, last = self._directions(sample)
             for direction in others:
                 try:
-                    return await self._attempt(number, sample, direction, outlook.state, client, rehearsal.duplicates)
-                except UnpaidError:
-                    if client.tally.completions:
+                    return await self._attempt(number, sample, direction, before.state, client, dry_run.duplicates)
+                except NotCachedError:
+                    if client.usage.completions:
                         raise
-            return await self._attempt(number, sample, last, outlook.state, client, rehearsal.duplicates)
+            return await self._attempt(number, sample, last, before.state, client, dry_run.duplicates)
 
-        for number, weight in spread(len(work), outlook.limit if outlook.whole else None):
-            weight *= outlook.weights.get(work[number].id, 1)
-            rehearsal.add(await rehearse(self.teacher, outlook.calls, number, attempt, weight))
-            if rehearsal.empty_in_a_row >= longest_gap(self.teacher):
+        for number, weight in spread(len(work), before.limit if before.whole else None):
+            weight *= before.weights.get(work[number].id, 1)
+            dry_run.add(await try_candidate(self.teacher, before.calls, number, attempt, weight))
+            if dry_run.empty_in_a_row >= max_gap(self.teacher):
                 break
-        return rehearsal
+        return dry_run
 
     def _directions(self, sample: Sample) -> tuple[Direction, ...]:
         """The rewrites that may be made of a sample: before it is probed, the cache tells which one was."""
@@ -179,15 +179,15 @@ class Rewrite(Stage):
         direction = self._direction(sample)
         return (direction,) if direction else ()
 
-    def _asked(self, outlook: Outlook, rehearsal: Rehearsal) -> Range:
+    def _asked(self, before: ForecastState, dry_run: DryRun) -> Range:
         """Samples that will be rewritten."""
         if self.direction == "both":
-            return outlook.samples
-        assumed, samples = defaults.SOLVED, outlook.state.samples
+            return before.samples
+        assumed, samples = defaults.SOLVED, before.state.samples
         if self.direction == "easier":
             assumed = Range(1 - assumed.high, 1 - assumed.expected, 1 - assumed.low)
         known = [self._direction(sample) for sample in samples if sample.probe is not None]
-        begun = rehearsal.num_begun
+        begun = dry_run.num_begun
         if known:
-            return outlook.samples * share(len(known) - known.count(None), len(known), assumed.expected, weight=1.0)
-        return outlook.samples * (share(begun, len(samples), assumed.expected, weight=1.0) if begun else assumed)
+            return before.samples * share(len(known) - known.count(None), len(known), assumed.expected, weight=1.0)
+        return before.samples * (share(begun, len(samples), assumed.expected, weight=1.0) if begun else assumed)

@@ -14,7 +14,7 @@ from dsrl.stages.score.measure import measure
 
 if TYPE_CHECKING:
     from dsrl.data.task import Task
-    from dsrl.forecast.workload import Expectation, Outlook
+    from dsrl.forecast.workload import ForecastState, StageForecast
     from dsrl.pipeline.context import Context
     from dsrl.pipeline.state import PipelineState
 
@@ -30,9 +30,9 @@ class Probe(Stage):
     rollout: Rollout
     max_tokens: int = Field(default=1024, gt=0)
 
-    def expect(self, outlook: "Outlook") -> "Expectation":
-        inputs = [sample.input for sample in outlook.state.samples]
-        return outlook.expects(outlook.rollouts(self.rollout, outlook.samples, self.sampling, 1, inputs))
+    def forecast(self, before: "ForecastState") -> "StageForecast":
+        inputs = [sample.input for sample in before.state.samples]
+        return before.forecast(before.rollouts(self.rollout, before.samples, self.sampling, 1, inputs))
 
     @property
     def sampling(self) -> Sampling:
@@ -83,9 +83,9 @@ class Score(Stage):
                 "score.low must be less than score.high", got=f"{self.low} and {self.high}", next_step="widen the band"
             )
 
-    def expect(self, outlook: "Outlook") -> "Expectation":
-        inputs = [sample.input for sample in outlook.state.samples]
-        return outlook.expects(outlook.rollouts(self.rollout, outlook.samples, self.sampling, self.rollouts, inputs))
+    def forecast(self, before: "ForecastState") -> "StageForecast":
+        inputs = [sample.input for sample in before.state.samples]
+        return before.forecast(before.rollouts(self.rollout, before.samples, self.sampling, self.rollouts, inputs))
 
     @property
     def sampling(self) -> Sampling:

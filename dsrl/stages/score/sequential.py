@@ -18,7 +18,7 @@ from dsrl.stages.score.pass_rate import Score
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dsrl.forecast.workload import Expectation, Outlook
+    from dsrl.forecast.workload import ForecastState, StageForecast
     from dsrl.pipeline.context import Context
     from dsrl.pipeline.stage import Stage
     from dsrl.pipeline.state import PipelineState
@@ -60,13 +60,13 @@ class Sequential(Score):
                     next_step="give score=pass_rate, or select=paper",
                 )
 
-    def expect(self, outlook: "Outlook") -> "Expectation":
+    def forecast(self, before: "ForecastState") -> "StageForecast":
         """Between the first wave for all and every reply for all."""
-        inputs = [sample.input for sample in outlook.state.samples]
+        inputs = [sample.input for sample in before.state.samples]
         first = min(1.0, self.waves[0] / self.rollouts)
         share = SEQUENTIAL.within(least=first)
-        return outlook.expects(
-            outlook.rollouts(self.rollout, outlook.samples, self.sampling, self.rollouts, inputs, share)
+        return before.forecast(
+            before.rollouts(self.rollout, before.samples, self.sampling, self.rollouts, inputs, share)
         )
 
     def __call__(self, state: "PipelineState", context: "Context") -> "PipelineState":

@@ -10,19 +10,19 @@ from pydantic import Field
 from dsrl.core.component import component
 from dsrl.core.digest import digest, normalised, text_digest
 from dsrl.core.errors import StageFailed, UserError
-from dsrl.core.estimate import Range
 from dsrl.data.fields import cell_text, lookup
 from dsrl.data.images import Gallery, UnusableImage, map_in_threads
 from dsrl.data.labelled import format_answer
 from dsrl.data.sample import Provenance, Rejected, Sample, new_sample
 from dsrl.data.source import NO_OPTION, NO_QUESTION, UNREADABLE_ANSWER, WRONG_PLACEHOLDERS, Item, Source
-from dsrl.forecast.workload import Load
+from dsrl.forecast.estimate import Range
+from dsrl.forecast.workload import Workload
 from dsrl.pipeline.stage import Stage
 from dsrl.pipeline.state import PipelineState
 
 if TYPE_CHECKING:
     from dsrl.data.task import Task
-    from dsrl.forecast.workload import Expectation, Outlook
+    from dsrl.forecast.workload import ForecastState, StageForecast
     from dsrl.pipeline.context import Context
 
 YES_NO = frozenset({"yes", "no", "true", "false"})
@@ -90,17 +90,17 @@ class Seeds(Stage):
         parts["stage"]["source"] = self.source.fingerprint() if self.source else None
         return parts
 
-    def expect(self, outlook: "Outlook") -> "Expectation":
+    def forecast(self, before: "ForecastState") -> "StageForecast":
         """No requests; local data are read, data on the hub only counted."""
         assert self.source is not None
         if self.source.local is None or self.source.images:
             count = self.source.count() or self.size
             known = Range(0.9, 1.0, 1.0) * min(count, self.size or count) if count else None
-            return outlook.expects(Load(), samples=known or outlook.samples)
-        samples = tuple(row for row in self._read(outlook.state.task) if isinstance(row, Sample))
+            return before.forecast(Workload(), samples=known or before.samples)
+        samples = tuple(row for row in self._read(before.state.task) if isinstance(row, Sample))
         chosen = self._draw(samples)
-        state = outlook.state.add(samples=chosen)
-        return outlook.expects(Load(), state=state, samples=Range.of(len(chosen)), whole=True)
+        state = before.state.add(samples=chosen)
+        return before.forecast(Workload(), state=state, samples=Range.of(len(chosen)), whole=True)
 
     def __call__(self, state: PipelineState, context: "Context") -> PipelineState:
         rows = list(self._read(state.task, context.gallery(state.task)))

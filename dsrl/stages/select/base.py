@@ -14,12 +14,12 @@ from dsrl.core.digest import digest
 from dsrl.core.errors import StageFailed
 from dsrl.data.sample import Sample
 from dsrl.forecast import defaults
-from dsrl.forecast.workload import Load
+from dsrl.forecast.workload import Workload
 from dsrl.pipeline.stage import Stage
 
 if TYPE_CHECKING:
-    from dsrl.core.estimate import Range
-    from dsrl.forecast.workload import Expectation, Outlook
+    from dsrl.forecast.estimate import Range
+    from dsrl.forecast.workload import ForecastState, StageForecast
     from dsrl.pipeline.context import Context
     from dsrl.pipeline.state import PipelineState
 
@@ -69,14 +69,14 @@ class Select(Stage):
     def ranking(self, samples: Iterable[Sample]) -> list[Sample]:
         """The samples that this strategy would train on, best first."""
 
-    def expect(self, outlook: "Outlook") -> "Expectation":
+    def forecast(self, before: "ForecastState") -> "StageForecast":
         """No requests; the share of samples that can be learned from is an assumption."""
-        expected = self.expected(outlook)
-        return outlook.expects(Load(), selected=expected if self.m is None else expected.within(most=self.m))
+        expected = self.expected(before)
+        return before.forecast(Workload(), selected=expected if self.m is None else expected.within(most=self.m))
 
-    def expected(self, outlook: "Outlook") -> "Range":
+    def expected(self, before: "ForecastState") -> "Range":
         """Samples that will be ranked."""
-        return outlook.samples * defaults.LEARNABLE
+        return before.samples * defaults.LEARNABLE
 
     def __call__(self, state: "PipelineState", context: "Context") -> "PipelineState":
         pool = self.pool(state)

@@ -13,8 +13,8 @@ from dsrl.data.sample import Sample
 from dsrl.stages.select.base import CandidatePool, Select, pass_rate
 
 if TYPE_CHECKING:
-    from dsrl.core.estimate import Range
-    from dsrl.forecast.workload import Outlook
+    from dsrl.forecast.estimate import Range
+    from dsrl.forecast.workload import ForecastState
     from dsrl.pipeline.state import PipelineState
 
 
@@ -117,8 +117,8 @@ class RandomUnscored(RandomChoice):
     def pool(self, state: "PipelineState") -> CandidatePool:
         return CandidatePool(state.samples, 0)
 
-    def expected(self, outlook: "Outlook") -> "Range":
-        return outlook.samples
+    def expected(self, before: "ForecastState") -> "Range":
+        return before.samples
 
 
 @component("stages.select.all")

@@ -16,7 +16,7 @@ from dsrl.core.component import component
 from dsrl.core.errors import UserError
 from dsrl.data.model import Sampling
 from dsrl.data.source import Source
-from dsrl.forecast.workload import Load
+from dsrl.forecast.workload import Workload
 from dsrl.pipeline.stage import Stage
 from dsrl.stages.train.checkpoints import latest_checkpoint, remove_incomplete
 from dsrl.stages.train.flops import TrainingPlan, training_flops
@@ -44,7 +44,7 @@ from dsrl.stages.train.run_child import (
 )
 
 if TYPE_CHECKING:
-    from dsrl.forecast.workload import Expectation, Outlook
+    from dsrl.forecast.workload import ForecastState, StageForecast
     from dsrl.pipeline.context import Context
     from dsrl.pipeline.state import PipelineState
 
@@ -139,7 +139,7 @@ class Training(Stage):
                 next_step="give pipeline=synthrl select=seeds_only, which trains on labelled questions with images",
             )
 
-    def expect(self, outlook: "Outlook") -> "Expectation":
+    def forecast(self, before: "ForecastState") -> "StageForecast":
         """The updates, and the replies to held-out samples at every checkpoint."""
         settings = self.settings()
         plan = TrainingPlan(
@@ -152,7 +152,7 @@ class Training(Stage):
             kl=bool(settings.get("kl")),
             critic="critic_learning_rate" in settings,
         )
-        return outlook.expects(Load(role="model", flops=training_flops(plan, outlook), basis="assumptions"))
+        return before.forecast(Workload(role="model", flops=training_flops(plan, before), basis="assumptions"))
 
     def interpreter(self) -> str | None:
         """The Python of the child's environment; None: this one."""
@@ -266,8 +266,8 @@ class NoTraining(Stage):
     outputs = ("trained",)
     published: ClassVar[tuple[str, ...]] = PUBLISHED
 
-    def expect(self, outlook: "Outlook") -> "Expectation":
-        return outlook.expects(Load(), trains=False)
+    def forecast(self, before: "ForecastState") -> "StageForecast":
+        return before.forecast(Workload(), trains=False)
 
     def __call__(self, state: "PipelineState", context: "Context") -> "PipelineState":  # noqa: ARG002 - a stage's signature
         return state.add(trained=None, figures={"algorithm": "none", "engine": "none", "steps": 0})

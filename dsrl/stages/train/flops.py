@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dsrl.core.errors import UserError
-from dsrl.core.estimate import Range
-from dsrl.forecast.workload import Outlook
+from dsrl.forecast.estimate import Range
+from dsrl.forecast.workload import ForecastState
 
 LEARNING = 6.0
 SAMPLING = 2.0
@@ -30,26 +30,26 @@ class TrainingPlan:
     critic: bool
 
 
-def training_flops(plan: TrainingPlan, outlook: Outlook) -> Range | None:
+def training_flops(plan: TrainingPlan, before: ForecastState) -> Range | None:
     """All updates and validations; None if the size of the model is unknown."""
-    counts = [_num_sequences(plan, outlook, round(rows)) for rows in outlook.selected.plain().values()]
-    read, written = outlook.prompt_tokens(), outlook.rollout_tokens(plan.max_tokens)
-    learned = written if plan.replies_per_row else outlook.teacher_reply_tokens()
+    counts = [_num_sequences(plan, before, round(rows)) for rows in before.selected.plain().values()]
+    read, written = before.prompt_tokens(), before.rollout_tokens(plan.max_tokens)
+    learned = written if plan.replies_per_row else before.teacher_reply_tokens()
     factor = LEARNING
     if plan.replies_per_row:
         factor += SAMPLING + FORWARD + FORWARD * plan.kl + (FORWARD + LEARNING) * plan.critic
-    update, validation = outlook.forward(read, learned, factor), outlook.forward(read, written)
+    update, validation = before.flops(read, learned, factor), before.flops(read, written)
     if update is None or validation is None:
         return None
     return Range(*(count[0] for count in counts)) * update + Range(*(count[1] for count in counts)) * validation
 
 
-def _num_sequences(plan: TrainingPlan, outlook: Outlook, rows: int) -> tuple[float, float]:
+def _num_sequences(plan: TrainingPlan, before: ForecastState, rows: int) -> tuple[float, float]:
     """Replies learned from in all updates, and replies drawn for all validations."""
     try:
         steps, per_step = plan.plan_steps(rows)
     except UserError:  # the training itself will report that there are too few rows
         return 0.0, 0.0
     every = plan.checkpoint_every or math.ceil(steps / 10)
-    held_out = min(plan.validation, max(0.0, outlook.samples.expected - rows))
+    held_out = min(plan.validation, max(0.0, before.samples.expected - rows))
     return steps * per_step * max(1, plan.replies_per_row), steps // every * held_out * plan.validation_replies

@@ -11,7 +11,7 @@ import pytest
 from dsrl.core.errors import StageFailed
 from dsrl.data.model import Reply
 from dsrl.data.sample import Passage, Provenance
-from dsrl.forecast.run_forecast import Foresight
+from dsrl.forecast.run_forecast import RunForecaster
 from dsrl.graders import Label, Number
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.runner import Keys
@@ -93,14 +93,14 @@ def test_a_forecast_finds_cached_replies(kind: type[TeacherGenerator], tmp_path:
 
     def foreseen() -> Any:
         calls = where.calls if where.calls.folder.is_dir() else None
-        return Foresight(where.store, keys, calls).look({"w": made}, state).rows["w"].load
+        return RunForecaster(where.store, keys, calls).run({"w": made}, state).rows["w"].workload
 
     before = foreseen()
     assert before.requests.expected >= 12 * (1 + (kind is not SelfInstruct) + (kind is TarGen))
     _, spent = run_stage(made, tmp_path)
     after = foreseen()
     assert after.requests.high == 0
-    assert after.held.completions == spent.ledger.totals()["teacher"]["completions"]
+    assert after.cached.completions == spent.ledger.totals()["teacher"]["completions"]
 
 
 def test_self_instruct_shows_earlier_samples_and_rejects_similar_ones(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from dsrl.data.overlap.near_duplicates import NearDuplicates
 from dsrl.data.sample import Provenance, new_sample
-from dsrl.forecast.workload import Outlook
+from dsrl.forecast.workload import ForecastState
 from dsrl.llm import Endpoint, ReplyCache
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.generate import MajorityVote
@@ -123,9 +123,9 @@ def test_a_forecast_counts_near_duplicates_as_finished(tmp_path: Path) -> None:
         teacher = Endpoint(model="m", base_url=script.url, concurrency=1)
         stage = writer(teacher, n=8, votes=2, near_duplicates=0.8)
         run_stage(stage, tmp_path)
-        load = stage.expect(Outlook(state(), ReplyCache(tmp_path / "store" / "calls"))).load
+        load = stage.forecast(ForecastState(state(), ReplyCache(tmp_path / "store" / "calls"))).workload
     assert load is not None
-    assert (load.requests.high, load.held.completions) == (0.0, 1 + 11 + 8 * 2)
+    assert (load.requests.high, load.cached.completions) == (0.0, 1 + 11 + 8 * 2)
 
 
 def test_minhash_separates_pairs_at_the_threshold() -> None:

@@ -10,11 +10,11 @@ import pytest
 from dsrl.core.component import component
 from dsrl.core.digest import digest
 from dsrl.core.errors import UserError
-from dsrl.core.estimate import Range
 from dsrl.data.model import Model, Reply, Sampling
 from dsrl.data.sample import new_sample
 from dsrl.data.task import Task
-from dsrl.forecast.workload import Outlook
+from dsrl.forecast.estimate import Range
+from dsrl.forecast.workload import ForecastState
 from dsrl.graders import Number
 from dsrl.llm import Endpoint
 from dsrl.models.rollout import ServerRollout
@@ -142,9 +142,9 @@ def test_check_refuses_other_selections_and_settings() -> None:
 
 def test_forecast() -> None:
     rollout = ServerRollout(endpoint=Endpoint(model="m", base_url="http://127.0.0.1:9/v1"))
-    outlook = Outlook(replace(state(0), samples=()), samples=Range.of(100))
-    whole = Score(rollout=rollout, rollouts=64).expect(outlook).load
-    early = stage(rollout=rollout).expect(outlook).load
+    before = ForecastState(replace(state(0), samples=()), samples=Range.of(100))
+    whole = Score(rollout=rollout, rollouts=64).forecast(before).workload
+    early = stage(rollout=rollout).forecast(before).workload
     assert whole is not None
     assert early is not None
     assert early.output_tokens.low == pytest.approx(whole.output_tokens.low / 8)

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsrl.core.errors import StageFailed
-from dsrl.core.estimate import Range
 from dsrl.core.resources import home
 from dsrl.data.sample import Rate, Sample, new_sample
 from dsrl.data.task import Task
-from dsrl.forecast.workload import Outlook
+from dsrl.forecast.estimate import Range
+from dsrl.forecast.workload import ForecastState
 from dsrl.graders import Number
 from dsrl.pipeline.context import Context
 from dsrl.pipeline.state import PipelineState
@@ -197,8 +197,8 @@ def test_random_unscored(context: Context) -> None:
 
 @pytest.mark.parametrize(("m", "expected"), [(10, 10), (60, 40), (None, 40)])
 def test_random_unscored_forecast(m: int | None, expected: int) -> None:
-    outlook = Outlook(PipelineState(task=TASK), samples=Range.of(40))
-    assert RandomUnscored(m=m, n=40).expect(outlook).after.selected.expected == expected
+    before = ForecastState(PipelineState(task=TASK), samples=Range.of(40))
+    assert RandomUnscored(m=m, n=40).forecast(before).after.selected.expected == expected
 
 
 def test_fill_error_fails(context: Context) -> None:

@@ -1,11 +1,11 @@
-"""What rewriting with the answer kept is expected to cost."""
+"""Forecast of rewriting with the answer kept."""
 
 import dataclasses
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dsrl import prompts
-from dsrl.core.estimate import NOTHING, Range
-from dsrl.forecast.workload import CHARACTERS_PER_TOKEN, Expectation, Load, Outlook
+from dsrl.forecast.estimate import NOTHING, Range
+from dsrl.forecast.workload import CHARACTERS_PER_TOKEN, ForecastState, StageForecast, Workload
 
 if TYPE_CHECKING:
     from dsrl.core.component import Many
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from dsrl.models.rollout.protocols import PassCounter
 
 ELIGIBLE = Range(0.2, 0.5, 0.9)
-"""Seeds that the target mostly solves (the paper: at most 0.6)."""
+"""Share of seeds that the target model mostly solves (at most 0.6 in the paper)."""
 YIELD = Range(0.4, 0.7, 0.95)
-"""Of these, those that end with a variant (the paper: at least 0.7)."""
-TRIES = Range(1.2, 2.5, 6.0)
+"""Share of these that end with a variant (at least 0.7 in the paper)."""
+ATTEMPTS = Range(1.2, 2.5, 6.0)
 """Attempts at a seed until one is accepted."""
 JUDGED = 0.95
-"""Of the drafts, those that reach the judge."""
+"""Share of drafts that reach the judge."""
 
 
-class Costly(Protocol):
-    """The settings that decide it."""
+class RewriteSettings(Protocol):
+    """The settings that the cost depends on."""
 
     @property
     def teacher(self) -> "Endpoint": ...
@@ -39,32 +39,29 @@ class Costly(Protocol):
     def min_correct(self) -> int: ...
 
 
-def foretold(stage: Costly, outlook: Outlook) -> Expectation:
-    """Requests for writing and judging, and the arithmetic of a local target, by plain assumptions."""
-    scores = [sample.score for sample in outlook.state.samples if sample.score is not None]
-    able = sum(score.num_correct >= stage.min_correct for score in scores)
-    eligible = Range.of(able) if scores and outlook.whole else outlook.samples * ELIGIBLE
-    tries = Range.of(stage.attempts) if stage.stop == "best" else TRIES.within(most=stage.attempts)
-    drafts = eligible * tries
+def forecast_variants(stage: RewriteSettings, before: ForecastState) -> StageForecast:
+    """Requests for writing and judging, and the arithmetic of a local target model, from assumptions."""
+    scores = [sample.score for sample in before.state.samples if sample.score is not None]
+    solved = sum(score.num_correct >= stage.min_correct for score in scores)
+    eligible = Range.of(solved) if scores and before.whole else before.samples * ELIGIBLE
+    drafts = eligible * (Range.of(stage.attempts) if stage.stop == "best" else ATTEMPTS.within(most=stage.attempts))
     judges = sum(hasattr(verifier, "threshold") for verifier in stage.verify)
     requests = drafts * (1 + JUDGED * judges)
-    words = len(prompts.literal_text("task") + prompts.literal_text("harder")) + len(outlook.state.task.instruction)
-    read = requests * (outlook.question_tokens() * 1.5 + Range.of(words / CHARACTERS_PER_TOKEN))
-    written = drafts * (outlook.question_tokens() * 1.5) + drafts * (40.0 * judges)
-    load = Load(
+    template = len(prompts.literal_text("task") + prompts.literal_text("harder")) + len(before.state.task.instruction)
+    workload = Workload(
         endpoint=stage.teacher,
         requests=requests,
-        input_tokens=read,
-        output_tokens=written,
-        seconds=outlook.waiting(stage.teacher, requests),
+        input_tokens=requests * (before.question_tokens() * 1.5 + Range.of(template / CHARACTERS_PER_TOKEN)),
+        output_tokens=drafts * (before.question_tokens() * 1.5) + drafts * (40.0 * judges),
+        seconds=before.waiting(stage.teacher, requests),
         basis="assumptions",
     )
-    load = dataclasses.replace(load, flops=_flops(stage.counter, drafts, outlook))
-    return outlook.expects(load, samples=outlook.samples + eligible * YIELD, whole=False)
+    workload = dataclasses.replace(workload, flops=_flops(stage.counter, drafts, before))
+    return before.forecast(workload, samples=before.samples + eligible * YIELD, whole=False)
 
 
-def _flops(counter: Any, drafts: Range, outlook: Outlook) -> Range | None:
-    """Of the target's replies to the drafts, where it is asked on this machine."""
+def _flops(counter: Any, drafts: Range, before: ForecastState) -> Range | None:
+    """Operations of the target model's replies, if it runs on this machine."""
     if counter.rollout.served_by is not None:
         return NOTHING
-    return outlook.rollouts(counter.rollout, drafts * JUDGED, counter.sampling, counter.rollouts).flops
+    return before.rollouts(counter.rollout, drafts * JUDGED, counter.sampling, counter.rollouts).flops

@@ -15,7 +15,7 @@ from dsrl.data.images import IMAGE, images_first
 from dsrl.data.images.prompt import resolve_placeholders
 from dsrl.data.sample import Provenance, Rejected, Sample, content_key
 from dsrl.data.task import Task
-from dsrl.forecast.workload import Expectation, Outlook
+from dsrl.forecast.workload import ForecastState, StageForecast
 from dsrl.llm import Endpoint
 from dsrl.llm.client import gather_or_cancel
 from dsrl.llm.structured.answer import TEMPLATES
@@ -23,7 +23,7 @@ from dsrl.models.rollout.protocols import PassCounter
 from dsrl.pipeline.stage import Stage
 from dsrl.pipeline.state import PipelineState
 from dsrl.stages.generate.candidate import AsksTeacher, Candidate, Refusal, Verifier, parse_failure
-from dsrl.stages.rewrite.synthrl.forecast import foretold
+from dsrl.stages.rewrite.synthrl.forecast import forecast_variants
 from dsrl.stages.rewrite.synthrl.image_needed import ImageNeeded
 from dsrl.stages.rewrite.synthrl.pass_band import BatchVerifier, describe_rate
 from dsrl.stages.rewrite.synthrl.question_checks import check_question
@@ -138,8 +138,8 @@ class HarderVariants(Stage):
     def shows_images(self, task: Task, *, in_samples: bool) -> bool:  # noqa: ARG002
         return in_samples
 
-    def expect(self, outlook: Outlook) -> Expectation:
-        return foretold(self, outlook)
+    def forecast(self, before: ForecastState) -> StageForecast:
+        return forecast_variants(self, before)
 
     def _is_eligible(self, sample: Sample) -> bool:
         score = sample.score

@@ -1,4 +1,4 @@
-"""A pipeline that asks the quickstart's teacher, with a probe that needs no model, and the surroundings of its runs."""
+"""A small pipeline with the offline teacher and a probe that needs no model, and functions to run it."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,7 +9,7 @@ from dsrl.core.component import component
 from dsrl.core.resources import home
 from dsrl.data.sample import Rate
 from dsrl.data.task import Task
-from dsrl.forecast.run_forecast import Forecast, Foresight
+from dsrl.forecast.run_forecast import RunForecast, RunForecaster
 from dsrl.llm import Endpoint, Price
 from dsrl.pipeline.config import build
 from dsrl.pipeline.context import Context
@@ -26,9 +26,9 @@ TASK: Task = build(yaml.safe_load((home() / "conf" / "task" / "quickstart.yaml")
 PRICE = Price(input=1.0, output=4.0, date="2026-11-20")
 
 
-@component("tests.trial.Guess")
+@component("tests.small_run.Guess")
 class Guess(Stage):
-    """Takes every sample for solved whose text has an even length."""
+    """Counts samples of odd length as solved."""
 
     name: ClassVar[str] = "probe"
     inputs = ("samples",)
@@ -49,7 +49,7 @@ def offline(**fields: Any) -> Endpoint:
 
 
 def pipeline(n: int = 40, votes: int = 5, seed: int = 0, **teacher: Any) -> dict[str, Stage]:
-    """From passages to rewrites."""
+    """The stages from passages to rewrites."""
     endpoint = offline(**teacher)
     verify = (MajorityVote(teacher=endpoint, votes=votes),)
     return {
@@ -60,29 +60,29 @@ def pipeline(n: int = 40, votes: int = 5, seed: int = 0, **teacher: Any) -> dict
     }
 
 
-def start() -> PipelineState:
+def initial_state() -> PipelineState:
     return PipelineState(task=TASK)
 
 
-def surroundings(folder: Path) -> Context:
+def make_context(folder: Path) -> Context:
     folder.mkdir(exist_ok=True)
     return context(folder)
 
 
-def ran(stages: dict[str, Stage], where: Context) -> PipelineState:
-    """A whole run, its servers stopped at the end."""
+def run_pipeline(stages: dict[str, Stage], where: Context) -> PipelineState:
+    """Run the stages, and stop their servers."""
     try:
-        return run_stages(stages, start(), where)
+        return run_stages(stages, initial_state(), where)
     finally:
         where.close()
 
 
-def foreseen(stages: dict[str, Stage], where: Context, **dials: Any) -> Forecast:
-    state = start()
+def forecast_run(stages: dict[str, Stage], where: Context, **dials: Any) -> RunForecast:
+    state = initial_state()
     calls = where.calls if where.calls.folder.is_dir() else None
-    return Foresight(where.store, Keys(state), calls).look(stages, state, **dials)
+    return RunForecaster(where.store, Keys(state), calls).run(stages, state, **dials)
 
 
 def files(folder: Path) -> set[tuple[str, int]]:
-    """What lies in a folder, with the time of its last change."""
+    """Paths below a folder with their modification times."""
     return {(str(path), path.stat().st_mtime_ns) for path in folder.rglob("*")}
