@@ -202,7 +202,7 @@ class TeacherGenerator(Stage):
         )
 
     async def _dry_run(self, before: ForecastState) -> tuple[DryRun, Workload]:
-        """Candidates rehearsed on cached replies, and what the setup calls will still cost."""
+        """The dry run of the candidates, and the remaining workload of the setup calls."""
         shared, asked = await self._dry_run_setup(before)
         calls = None if asked.requests.high else before.calls  # every prompt holds what the setup calls bring
         dry_run = DryRun(DuplicateFilter(self.near_duplicates, self.novelty_test(before.state)))
