@@ -96,7 +96,7 @@ def main() -> None:
         context = Context(
             run_dir=where,
             store=Store(where / "store"),
-            calls=ReplyCache(where / "calls"),
+            reply_cache=ReplyCache(where / "calls"),
             progress=Progress(io.StringIO()),
         )
         stage, state = Seeds(source=source, drop_test_items=False), PipelineState(task=task, base=Model(name="any"))

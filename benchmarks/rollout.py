@@ -198,7 +198,7 @@ def scoring(score: Score, base: Model, task: Task, samples: Sequence[Sample], fo
     context = Context(
         run_dir=folder / "run",
         store=Store(folder / "store"),
-        calls=ReplyCache(folder / "calls"),
+        reply_cache=ReplyCache(folder / "calls"),
         progress=Progress(io.StringIO()),
         stage="score",
         scratch=folder / "scratch",

@@ -60,7 +60,7 @@ def context(tmp_path: Path) -> Context:
     return Context(
         run_dir=tmp_path / "run",
         store=Store(tmp_path / "store"),
-        calls=ReplyCache(tmp_path / "calls"),
+        reply_cache=ReplyCache(tmp_path / "calls"),
         progress=Progress(io.StringIO()),
         scratch=scratch,
     )

@@ -209,7 +209,7 @@ def context(folder: Path) -> Context:
     return Context(
         run_dir=run_dir,
         store=store,
-        calls=ReplyCache(store.root / "calls"),
+        reply_cache=ReplyCache(store.root / "calls"),
         progress=Progress(io.StringIO()),
         scratch=run_dir,
     )

@@ -70,7 +70,7 @@ def stage(asked) -> dict:
     context = Context(
         run_dir=asked.folder,
         store=Store(asked.folder / "store"),
-        calls=ReplyCache(asked.folder / "calls"),
+        reply_cache=ReplyCache(asked.folder / "calls"),
         progress=Progress(io.StringIO()),
         stage="generate",
     )

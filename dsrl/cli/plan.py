@@ -88,7 +88,7 @@ def _run_pilot(
     context = Context(
         run_dir=folder,
         store=store,
-        calls=ReplyCache(store.root / "calls"),
+        reply_cache=ReplyCache(store.root / "calls"),
         progress=Progress(),
         ledger=Ledger(dials.budget_usd, dials.budget_tokens),
     )

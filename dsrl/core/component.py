@@ -83,12 +83,12 @@ class Component:
             field.name: to_key_value(value)
             for field in dataclasses.fields(self)  # type: ignore[arg-type]
             if field.name not in cls.excluded_from_key
-            if not is_unset(value := getattr(self, field.name), cls.added_fields, field.name)
+            if not equals_added_default(value := getattr(self, field.name), cls.added_fields, field.name)
         }
         return {"component": cls.component_name, "version": cls.version, **fields}
 
 
-def is_unset(value: Any, added_fields: Mapping[str, Any], name: str) -> bool:
+def equals_added_default(value: Any, added_fields: Mapping[str, Any], name: str) -> bool:
     """Whether a field added later has the value that means the behaviour before it existed."""
     return name in added_fields and bool(value == added_fields[name])
 

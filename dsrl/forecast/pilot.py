@@ -71,7 +71,7 @@ class Pilot:
             if not any(part.needs_weights for part in components_in(stage)):
                 return self._run_timed(stage, state)
             # The last digits of a local model's replies depend on their batch, so the run samples its own.
-            context = replace(self.context, calls=ReplyCache(Path(folder) / "calls"))
+            context = replace(self.context, reply_cache=ReplyCache(Path(folder) / "calls"))
             return self._run_base_model(name, stage, state, context)
 
     def _run_timed(self, stage: Stage, state: PipelineState) -> PipelineState:

@@ -98,7 +98,7 @@ class ForecastState:
 
     state: "PipelineState"
     """As far as known from stored stages and cached replies."""
-    calls: "ReplyCache | None" = None
+    reply_cache: "ReplyCache | None" = None
     """Read only; None if there are no replies yet."""
     made: Sequence["Manifest"] = ()
     """Store entries of earlier runs, oldest first."""
@@ -211,11 +211,11 @@ class ForecastState:
     def _cached_rollouts(self, rollout: Any, sampling: "Sampling", count: int, inputs: Sequence[str]) -> CachedUsage:
         """Cached replies to known inputs: to all of them, or to a few that stand for the others."""
         model = self.state.base
-        if self.calls is None or model is None or not model.is_made() or not inputs:
+        if self.reply_cache is None or model is None or not model.is_made() or not inputs:
             return CachedUsage()
         step = max(1, len(inputs) // (self.limit or len(inputs) or 1))
         prompts = [self.state.task.prompt(text) for text in inputs[::step]]
-        found: CachedUsage = rollout.cached_replies(model.locate(), prompts, sampling, count, self.calls)
+        found: CachedUsage = rollout.cached_replies(model.locate(), prompts, sampling, count, self.reply_cache)
         return found * step
 
 

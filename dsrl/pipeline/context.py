@@ -28,7 +28,7 @@ class Context:
 
     run_dir: Path
     store: Store
-    calls: ReplyCache
+    reply_cache: ReplyCache
     progress: Progress
     ledger: Ledger = field(default_factory=Ledger)
     accept_missing: bool = False
@@ -71,7 +71,7 @@ class Context:
             self._servers = Servers()
             self._stack.callback(self._servers.close)
         client = Client(
-            *(endpoint, self.calls, self.ledger, self._servers),
+            *(endpoint, self.reply_cache, self.ledger, self._servers),
             role=role,
             stage=self.stage,
             json_modes=self._json_modes,
@@ -96,4 +96,4 @@ class Context:
         """Stop servers and child processes, and close the reply cache."""
         self._stack.close()
         self._kept.clear()
-        self.calls.close()
+        self.reply_cache.close()

@@ -68,7 +68,7 @@ def open_run(values: dict[str, Any], settings: "Settings", run_dir: Path) -> Ite
     context = Context(
         run_dir=run_dir,
         store=store,
-        calls=ReplyCache(store.root / "calls"),
+        reply_cache=ReplyCache(store.root / "calls"),
         progress=Progress(),
         ledger=Ledger(settings.budget_usd, settings.budget_tokens),
         accept_missing=settings.accept_missing,

@@ -112,10 +112,10 @@ def print_evaluations(context: "Context") -> None:
 
 def print_spending(context: "Context") -> None:
     """Print what a run that ended early has paid for, and which replies are kept."""
-    spent, unstored = context.ledger.sums(), context.calls.unstored
+    spent, unstored = context.ledger.sums(), context.reply_cache.unstored
     if not spent.requests:
         return
-    kept = f"every received reply is kept in {shown(context.calls.folder)}"
+    kept = f"every received reply is kept in {shown(context.reply_cache.folder)}"
     if unstored:
         read, written = (sum(getattr(usage, f"{way}_tokens") for usage in unstored) for way in ("input", "output"))
         kept = (

@@ -111,7 +111,7 @@ def test_what_could_not_be_stored_is_said_and_counted(tmp_path: Path) -> None:
     run_folder.print_spending(where)
     assert "every received reply is kept in" in toys.said(where)
     where = spent(tmp_path)
-    where.calls.unstored.append(USAGE)
+    where.reply_cache.unstored.append(USAGE)
     run_folder.print_spending(where)
     assert "1 of 2 received replies could not be stored (100 input and 50 output tokens)" in toys.said(where)
     assert "every reply" not in toys.said(where)

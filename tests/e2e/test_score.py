@@ -57,7 +57,7 @@ def test_a_reply_depends_on_its_index_not_on_its_batch(model: Model, context: Co
     more = rollout().generate(model, PROMPTS, SAMPLING, 6, context)
     assert [own[:2] for own in more] == few
     assert context.ledger.of("stage")["model"]["completions"] == 6 * len(PROMPTS)
-    other = replace(context, calls=ReplyCache(tmp_path))
+    other = replace(context, reply_cache=ReplyCache(tmp_path))
     again = rollout().generate(model, PROMPTS[::-1], SAMPLING, 6, other)
     assert texts(again[::-1]) == texts(more)
     assert len({text for own in texts(more) for text in own}) > 5
@@ -128,7 +128,7 @@ def test_a_killed_scoring_resumes_with_the_same_replies(model: Model, tmp_path: 
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)
     resumed, fresh = surroundings(tmp_path / "a"), surroundings(tmp_path / "b")
-    kept = len(resumed.calls)
+    kept = len(resumed.reply_cache)
     assert 0 < kept < 120 * len(PROMPTS)
     replies = [rollout().generate(model, PROMPTS, SAMPLING, 120, context) for context in (resumed, fresh)]
     assert replies[0] == replies[1]

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 def bare(folder: Path, store: Path) -> Context:
     """Context of a run that has just started."""
     folder.mkdir(parents=True)
-    return Context(run_dir=folder, store=Store(store), calls=ReplyCache(store / "calls"), progress=Progress())
+    return Context(run_dir=folder, store=Store(store), reply_cache=ReplyCache(store / "calls"), progress=Progress())
 
 
 def rows(store: Path, query: str, *values: Any) -> list[Any]:

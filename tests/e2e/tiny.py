@@ -66,7 +66,7 @@ def surroundings(folder: Path) -> Context:
     context = Context(
         run_dir=folder / "run",
         store=Store(folder / "store"),
-        calls=ReplyCache(folder / "calls"),
+        reply_cache=ReplyCache(folder / "calls"),
         progress=Progress(io.StringIO()),
         stage="stage",
         scratch=folder / "scratch",

@@ -79,7 +79,7 @@ def run_pipeline(stages: dict[str, Stage], where: Context) -> PipelineState:
 
 def forecast_run(stages: dict[str, Stage], where: Context, **dials: Any) -> RunForecast:
     state = initial_state()
-    calls = where.calls if where.calls.folder.is_dir() else None
+    calls = where.reply_cache if where.reply_cache.folder.is_dir() else None
     return RunForecaster(where.store, Keys(state), calls).run(stages, state, **dials)
 
 

@@ -115,7 +115,7 @@ class Heavy(Guess):
     breaks: bool = False
 
     def __call__(self, state: PipelineState, context: Context) -> PipelineState:
-        context.calls.put("1" * 32, {}, {0: Reply(text="a rollout")}, "m")
+        context.reply_cache.put("1" * 32, {}, {0: Reply(text="a rollout")}, "m")
         if self.breaks:
             raise StageFailed("no such weights")
         return super().__call__(state, context)
@@ -127,7 +127,7 @@ def test_replies_of_a_local_model_are_not_kept(tmp_path: Path) -> None:
         initial_state(), base=Model(name="m", path=str(toys.write_model(tmp_path / "m", 1)), parameters=0.1)
     )
     run_pilot({**pipeline(n=24), "probe": Heavy()}, where, count=3, state=state)
-    assert where.calls.get("1" * 32, 0) is None
+    assert where.reply_cache.get("1" * 32, 0) is None
     assert toys.said(where).count("WARNING") == 0
 
 

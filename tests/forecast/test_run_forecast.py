@@ -79,7 +79,7 @@ def test_a_changed_test_set_is_assumed_to_leave_the_same_passages(tmp_path: Path
     where, stages = make_context(tmp_path), pipeline(n=6)
     run_stages(stages, on("How many?"), where)
     changed = on("How many are there?")
-    forecast = RunForecaster(where.store, Keys(changed), where.calls).run(stages, changed)
+    forecast = RunForecaster(where.store, Keys(changed), where.reply_cache).run(stages, changed)
     assert [row.status for row in forecast.rows.values()] == ["begun", "stored", "stored", "stored"]
     assert forecast.total.requests.high == 0
     run_stages(stages, changed, where)

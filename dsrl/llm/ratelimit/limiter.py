@@ -12,11 +12,11 @@ INITIAL_LIMIT = 32
 RESTART_LIMIT = 4
 """Requests in flight after the endpoint refused everything for a while."""
 HOLD, MAX_HOLD = 0.25, 4.0
-"""Seconds for which a concurrency is kept before a higher one is tried; doubled when it turns out to be the limit."""
+"""Seconds before a higher concurrency is tried; doubled each time the current one turns out to be the limit."""
 FREE_REFUSALS = 16
-"""Ignore the first 429, plus one per so many requests in flight: isolated 429s do not mean that it is reached."""
+"""One 429, and one more per this many requests in flight, is ignored: isolated 429s don't show the limit."""
 CLOSE_AFTER = 8
-"""Consecutive 429s, of requests sent after the first of them was known, after which nothing is sent for a while."""
+"""Consecutive 429s after which sending pauses. Requests sent before the first 429 was received don't count."""
 BURST_SECONDS = 1.0
 """A rate limit allows a burst of this many seconds' worth."""
 

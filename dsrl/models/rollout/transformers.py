@@ -64,7 +64,7 @@ class TransformersRollout(Rollout):
             ReplyIndex(number, index): reply
             for number, call in enumerate(calls)
             for index in range(count)
-            if (reply := context.calls.get(call.digest, index)) is not None
+            if (reply := context.reply_cache.get(call.digest, index)) is not None
         }
         context.ledger.reuse((context.stage, "model", model.name), replies.values(), FREE)
         missing = [
@@ -123,7 +123,7 @@ class TransformersRollout(Rollout):
             call = calls[index.prompt]
             reply = Reply(**{**answer, "usage": Usage(**answer["usage"]), "call": call.id(index.reply)})
             if reply.error is None:
-                context.calls.put(call.digest, call.identity, {index.reply: reply}, model.name)
+                context.reply_cache.put(call.digest, call.identity, {index.reply: reply}, model.name)
             replies[index] = reply
         spending = Spending(
             requests=1,

@@ -127,7 +127,7 @@ class VllmSession:
             rollout = ServerRollout(endpoint=self.rollout.endpoint_for(self.located, url))
             return asyncio.run(rollout.request_replies(prompts, sampling, count, context))
 
-        cached = self.rollout.cached_replies(self.located, prompts, sampling, count, context.calls)
+        cached = self.rollout.cached_replies(self.located, prompts, sampling, count, context.reply_cache)
         if cached.completions == len(prompts) * count:
             return request(NO_SERVER)
         for last in (False, True):

@@ -204,7 +204,7 @@ class TeacherGenerator(Stage):
     async def _dry_run(self, before: ForecastState) -> tuple[DryRun, Workload]:
         """The dry run of the candidates, and the remaining workload of the setup calls."""
         shared, asked = await self._dry_run_setup(before)
-        calls = None if asked.requests.high else before.calls  # every prompt holds what the setup calls bring
+        calls = None if asked.requests.high else before.reply_cache  # every prompt holds what the setup calls bring
         dry_run = DryRun(DuplicateFilter(self.near_duplicates, self.novelty_test(before.state)))
 
         async def attempt(number: int, client: CacheOnlyClient) -> Sample | Rejected:
@@ -229,7 +229,7 @@ class TeacherGenerator(Stage):
         placeholder, written = self.placeholder()
         results, asked = [], Workload(self.teacher)
         for number in range(self.num_setup_calls(before.state)):
-            client = CacheOnlyClient(self.teacher, before.calls)
+            client = CacheOnlyClient(self.teacher, before.reply_cache)
             try:
                 results.append(await self.setup_call(number, before.state, client))
                 asked += Workload(self.teacher, cached=client.usage.cached)

@@ -65,7 +65,9 @@ class Report(Stage):
         metrics = context.metrics
         thumbnails = Thumbnails(context.images, self.thumbnail, round(self.pictures_megabytes * MILLION))
         variant_section = variants(state, metrics, thumbnails)
-        label_section = labels(state.samples, state.rejected, context.calls, find_audit(metrics, context.store.root))
+        label_section = labels(
+            state.samples, state.rejected, context.reply_cache, find_audit(metrics, context.store.root)
+        )
         page = render(
             title=str(metrics.get("name") or state.task.name),
             participants=participants(state, metrics),
@@ -83,7 +85,7 @@ class Report(Stage):
             cost=cost(metrics, context.store.root),
             browser=browser(
                 state,
-                context.calls,
+                context.reply_cache,
                 thumbnails,
                 max_rows=self.max_rows,
                 max_characters=round(self.max_megabytes * MILLION),

@@ -146,7 +146,7 @@ class Retrieve(Stage):
     def _expected_load(self, before: ForecastState) -> Workload:
         if self._configured_keywords(before.state.task):
             return Workload()
-        client = CacheOnlyClient(self.teacher, before.calls)
+        client = CacheOnlyClient(self.teacher, before.reply_cache)
         try:
             asyncio.run(self._request_keywords(before.state.task, client))
         except NotCachedError:

@@ -166,7 +166,7 @@ class Rewrite(Stage):
 
         for number, weight in spread(len(work), before.limit if before.whole else None):
             weight *= before.weights.get(work[number].id, 1)
-            dry_run.add(await try_candidate(self.teacher, before.calls, number, attempt, weight))
+            dry_run.add(await try_candidate(self.teacher, before.reply_cache, number, attempt, weight))
             if dry_run.empty_in_a_row >= max_gap(self.teacher):
                 break
         return dry_run

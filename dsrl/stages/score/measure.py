@@ -1,4 +1,4 @@
-"""From replies to a pass rate: every rollout graded by the task's one grader, failures counted as failures."""
+"""Grade rollouts with the task's grader and compute pass rates. Failed requests are missing data."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

@@ -184,7 +184,9 @@ class Distill(MultiSolutionSft):
     def solutions(
         self, state: "PipelineState", samples: Collection[Sample], context: "Context"
     ) -> dict[str, list[str]]:
-        return {sample.id: correct_votes(sample, state.task, context.calls, self.per_sample) for sample in samples}
+        return {
+            sample.id: correct_votes(sample, state.task, context.reply_cache, self.per_sample) for sample in samples
+        }
 
 
 def correct_votes(sample: Sample, task: Task, calls: "ReplyCache", limit: int) -> list[str]:

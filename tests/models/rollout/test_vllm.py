@@ -78,7 +78,7 @@ def test_cached_replies_start_no_server(tmp_path: Path, context: Context, model:
     assert [[reply.text for reply in own] for own in first] == [["one raw"] * 2, ["two raw"] * 2]
     assert engine.generate(model, ["one", "two"], SAMPLING, 2, context) == first
     assert len(starts(tmp_path)) == 1
-    assert engine.cached_replies(model.locate(), ["one", "two"], SAMPLING, 3, context.calls).completions == 4
+    assert engine.cached_replies(model.locate(), ["one", "two"], SAMPLING, 3, context.reply_cache).completions == 4
     chat = engine.generate(replace(model, prompt_format="chat"), ["one"], SAMPLING, 1, context)
     assert chat[0][0].text == "one"
     assert len(starts(tmp_path)) == 2

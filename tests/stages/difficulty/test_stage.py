@@ -41,7 +41,7 @@ def test_ratings_order_stories_by_their_number_of_steps(tmp_path: Path) -> None:
     assert [row.input for row in sorted(rated, key=lambda row: row.rating or 0)] == texts
     assert (rated[0].tier, rated[-1].tier, rated[0].losses, rated[-1].wins) == ("easy", "hard", 7, 7)
     assert len(fought) == after.figures["battles"] == 28
-    assert all(where.calls.get(*split(battle.call)) is not None for battle in fought)
+    assert all(where.reply_cache.get(*split(battle.call)) is not None for battle in fought)
     assert after.figures["undecided"] == 0
     where.close()
 

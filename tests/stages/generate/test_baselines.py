@@ -92,7 +92,7 @@ def test_a_forecast_finds_cached_replies(kind: type[TeacherGenerator], tmp_path:
     keys.update({"passages": "p"})
 
     def foreseen() -> Any:
-        calls = where.calls if where.calls.folder.is_dir() else None
+        calls = where.reply_cache if where.reply_cache.folder.is_dir() else None
         return RunForecaster(where.store, keys, calls).run({"w": made}, state).rows["w"].workload
 
     before = foreseen()
@@ -109,7 +109,7 @@ def test_self_instruct_shows_earlier_samples_and_rejects_similar_ones(tmp_path: 
     pool = [tokenize(text) for text in (*(demo.input for demo in TASK.demos), *(one.input for one in found.samples))]
     assert max(rouge_l(one, other) for i, one in enumerate(pool) for other in pool[:i] if i >= len(TASK.demos)) < 0.6
     assert {"too similar"} <= {one.reason for one in found.rejected}
-    store = where.calls
+    store = where.reply_cache
     shown = 0
     for sample in found.samples:
         request = store.request(sample.provenance.calls[0].rpartition(":")[0])
@@ -136,13 +136,13 @@ def test_targen_uses_its_contexts_in_turn(tmp_path: Path) -> None:
     contexts = found.figures["contexts"]
     assert len(contexts) == 5
     for sample in found.samples:
-        request = where.calls.request(sample.provenance.calls[0].rpartition(":")[0])
+        request = where.reply_cache.request(sample.provenance.calls[0].rpartition(":")[0])
         assert request is not None
         assert f"# Context\n{contexts[(sample.provenance.index or 0) % 5]}\n" in request["messages"][-1]["content"]
         assert len(sample.provenance.calls) == 3
     reasons = {verdict.reason for sample in found.samples for verdict in sample.verdicts}
     assert "confirmed" in reasons
-    where.calls.close()
+    where.reply_cache.close()
 
 
 def test_targen_uses_labels_in_turn(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_targen_uses_labels_in_turn(tmp_path: Path) -> None:
     with pytest.raises(StageFailed):  # the counting teacher knows no yes or no
         run_stage(made, tmp_path, state)
     where = context(tmp_path)
-    asked = [where.calls.request(path) for path in _requests(where)]
+    asked = [where.reply_cache.request(path) for path in _requests(where)]
     told = [
         one["messages"][-1]["content"] for one in asked if one and "Instance seed" in one["messages"][-1]["content"]
     ]
@@ -160,8 +160,8 @@ def test_targen_uses_labels_in_turn(tmp_path: Path) -> None:
 
 
 def _requests(where: Context) -> set[str]:
-    where.calls.refresh()
-    text = "".join(path.read_text() for path in where.calls.folder.glob("*.jsonl"))
+    where.reply_cache.refresh()
+    text = "".join(path.read_text() for path in where.reply_cache.folder.glob("*.jsonl"))
     return set(re.findall(r'"([0-9a-f]{16,64})"', text))
 
 
@@ -171,12 +171,12 @@ def test_synthllm_combines_concepts_of_several_passages(tmp_path: Path) -> None:
     assert found.figures["concepts"] >= 5
     prompts = []
     for sample in found.samples:
-        request = where.calls.request(sample.provenance.calls[0].rpartition(":")[0])
+        request = where.reply_cache.request(sample.provenance.calls[0].rpartition(":")[0])
         assert request is not None
         prompts.append(request["messages"][-1]["content"])
     assert all("# Passage 2\n" in prompt for prompt in prompts)
     assert len({prompt.partition("# Concepts\n")[2].partition("\n")[0] for prompt in prompts}) > 3
-    where.calls.close()
+    where.reply_cache.close()
 
 
 def test_synthllm_needs_passages(tmp_path: Path) -> None:

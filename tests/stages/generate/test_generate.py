@@ -331,10 +331,10 @@ def shown(found: PipelineState, where: Context) -> list[str]:
     """The prompts of the samples."""
     prompts = []
     for sample in found.samples:
-        request = where.calls.request(sample.provenance.calls[0].rpartition(":")[0])
+        request = where.reply_cache.request(sample.provenance.calls[0].rpartition(":")[0])
         assert request is not None
         prompts.append(request["messages"][-1]["content"])
-    where.calls.close()
+    where.reply_cache.close()
     return prompts
 
 

@@ -178,10 +178,10 @@ def test_saved_tokens_are_estimated_from_the_mean_length_of_the_votes(tmp_path: 
     digest = sample.provenance.calls[-1].rpartition(":")[0]
     assert sample.votes is not None
     votes = {20 + i: Reply(text="#### 1", finish_reason="stop", usage=Usage(output_tokens=30)) for i in range(4)}
-    context.calls.put(digest, {}, votes, "m")
+    context.reply_cache.put(digest, {}, votes, "m")
     calls = (*sample.provenance.calls[:1], *(f"{digest}:{index}" for index in votes))
     longer = sample.replace(provenance=type(sample.provenance)(calls=calls))
-    found = labels((longer,), (), context.calls)
+    found = labels((longer,), (), context.reply_cache)
     assert found is not None
     assert found.figures.saved.tokens == 30 * (sample.votes.planned - sample.votes.asked)
 

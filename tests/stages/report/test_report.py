@@ -139,7 +139,7 @@ def test_missing_parts_are_named_and_have_no_section(tmp_path: Path, changes, go
 def test_an_empty_run_still_gets_a_page(tmp_path: Path):
     store = Store(tmp_path / "store")
     _study, context = make_study(tmp_path, count=1)
-    bare = Context(run_dir=tmp_path, store=store, calls=context.calls, progress=Progress())
+    bare = Context(run_dir=tmp_path, store=store, reply_cache=context.reply_cache, progress=Progress())
     page = Page(page_of(PipelineState(task=TASK), bare))
     assert [identifier for identifier in page.ids if identifier in SECTIONS] == ["provenance"]
 

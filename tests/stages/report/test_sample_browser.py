@@ -23,7 +23,7 @@ from tests.stages.report.made import make_study
 
 def shown(state, context, rows=2000, characters=10**7) -> tuple[Browser, dict]:
     thumbnails = Thumbnails(context.images, 256, 10**7)
-    found = browser(state, context.calls, thumbnails, max_rows=rows, max_characters=characters)
+    found = browser(state, context.reply_cache, thumbnails, max_rows=rows, max_characters=characters)
     assert found is not None
     return found, json.loads(found.data)
 
@@ -100,7 +100,7 @@ def test_replies_missing_from_the_cache_are_left_out(tmp_path: Path):
 def test_a_run_without_rows_has_no_browser(tmp_path: Path):
     state, context = make_study(tmp_path, count=1)
     empty = replace(state, samples=(), rejected=(), selected=())
-    assert browser(empty, context.calls, Thumbnails(context.images, 0, 0), max_rows=10, max_characters=10) is None
+    assert browser(empty, context.reply_cache, Thumbnails(context.images, 0, 0), max_rows=10, max_characters=10) is None
 
 
 def test_correct_and_wrong_rollouts_are_shown(tmp_path: Path):

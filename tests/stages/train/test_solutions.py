@@ -82,7 +82,7 @@ def voted(sample: Sample, context: Context, *texts: str) -> Sample:
     for prompt, replies in (("write one", ("draft",)), (TASK.prompt(sample.input), texts)):
         call = ENDPOINT.call(ENDPOINT.request([{"role": "user", "content": prompt}]))
         found = {index: Reply(text=text, call=call.id(index)) for index, text in enumerate(replies)}
-        context.calls.put(call.digest, call.identity, found, "m")
+        context.reply_cache.put(call.digest, call.identity, found, "m")
         calls += [call.id(index) for index in found]
     return sample.replace(provenance=Provenance(calls=tuple(calls)))
 
@@ -92,7 +92,7 @@ def test_distillation_uses_the_correct_votes(context: Context) -> None:
     rows = Distill(per_sample=3).rows(state(sample), context)
     assert [row.solution for row in rows] == ["x #### 1", "z #### 1", "so #### 1.0"]
     assert {row.id for row in rows} == {sample.id}
-    context.calls.close()
+    context.reply_cache.close()
 
 
 def test_distillation_fails_if_a_reply_is_missing_from_the_cache(context: Context) -> None:
@@ -102,7 +102,7 @@ def test_distillation_fails_if_a_reply_is_missing_from_the_cache(context: Contex
         Distill().rows(state(gone), context)
     with pytest.raises(StageFailed, match="MajorityVote"):
         Distill().rows(state(ONE), context)
-    context.calls.close()
+    context.reply_cache.close()
 
 
 @pytest.mark.parametrize("stage", [Rft(train_on="gold"), Distill(train_on="gold")])
