@@ -256,7 +256,7 @@ def make_study(folder: Path, count: int = 120, seed: int = 0) -> tuple[PipelineS
     run_dir = folder / "run"
     run_dir.mkdir()
     (run_dir / "config.yaml").write_text("task:\n  name: counting\nn: 200\n", encoding="utf-8")
-    context = Context(run_dir=run_dir, store=Store(folder / "store"), calls=calls, progress=Progress())
+    context = Context(run_dir=run_dir, store=Store(folder / "store"), reply_cache=calls, progress=Progress())
     context.metrics.update(make_metrics(state))
     context.progress.warnings.append("select: only 80 of the 92 samples asked for; going on with 80. n=260 would do.")
     return state, context
